@@ -1,0 +1,19 @@
+"""The control plane's errors. Edges translate foreign exceptions into these once, with the cause chained."""
+
+from __future__ import annotations
+
+
+class ControlPlaneError(Exception):
+    """Base of the control plane's own errors; the text is one line for the operator: what, where, what to do."""
+
+
+class UsageError(ControlPlaneError):
+    """A flag or setting is wrong (exit code 2)."""
+
+
+class SourceError(ControlPlaneError):
+    """The source of objects cannot be used (exit code 1 at start)."""
+
+
+class InvalidObject(ControlPlaneError):
+    """One object is malformed: names the object, the field and the reason. The others go on."""

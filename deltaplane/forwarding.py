@@ -1,0 +1,95 @@
+"""Forwarding entries: the neutral middle between Service semantics and any kernel backend.
+
+`resolve` makes them from a Service and its EndpointSlices, as one node sees them; a backend says them in its kernel's
+words and decides nothing. All values are frozen and compared by content, so "unchanged" is `==`.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from deltaplane.model import ObjectKey
+
+
+class Target(NamedTuple):
+    """Where a connection is sent: an endpoint's packed address and its port on this service port."""
+
+    address: bytes
+    port: int
+
+
+class FrontendKind(IntEnum):
+    CLUSTER_IP = 1
+    NODE_PORT = 2
+    EXTERNAL_IP = 3
+    LOAD_BALANCER = 4
+
+
+class Frontend(NamedTuple):
+    """What a client connects to. A node port has no address of its own (`address` is empty), but still a family (4, 6)."""
+
+    kind: FrontendKind
+    family: int
+    address: bytes
+    protocol: int
+    port: int
+
+
+class Verdict(IntEnum):
+    """What happens to a new connection when there is nowhere to send it."""
+
+    FORWARD = 0
+    REJECT = 1  # ICMP port unreachable: the client is refused at once
+    DROP = 2  # a policy leaves no endpoint on this node, though others exist
+
+
+class Masquerade(IntEnum):
+    """Whose connections leave with this node's address."""
+
+    OFF_CLUSTER = 1  # sources the local-traffic detector does not recognise (ClusterIP)
+    ALWAYS = 2  # every source (external frontends under Cluster policy)
+    NODE_ONLY = 3  # only the node's own (external frontends under Local policy)
+
+
+class Entry(Struct, frozen=True, gc=False):
+    """One frontend of one service port on this node.
+
+    `targets` is the list for every source, except that where `local_targets` is not None (external frontends under Local
+    policy) sources outside the cluster get that list instead, and `external_verdict` where it is empty.
+    `verdict` is FORWARD exactly where `targets` is not empty.
+    """
+
+    frontend: Frontend
+    port_name: str
+    targets: tuple[Target, ...]  # sorted, each once
+    verdict: Verdict
+    masquerade: Masquerade
+    local_targets: tuple[Target, ...] | None = None
+    external_verdict: Verdict = Verdict.FORWARD
+    affinity_seconds: int = 0
+    source_ranges: tuple[str, ...] = ()
+
+
+class Hairpin(NamedTuple):
+    """A local target that may reach itself through a Service and must then be masqueraded (I4)."""
+
+    address: bytes
+    protocol: int
+    port: int
+
+
+class ServiceForwarding(Struct, frozen=True, gc=False):
+    """All that one Service means on one node. An absent Service has no entries and no hairpins."""
+
+    key: ObjectKey
+    entries: tuple[Entry, ...] = ()
+    hairpins: tuple[Hairpin, ...] = ()  # sorted, each once
+
+
+class NodeForwarding(Struct, frozen=True, gc=False):
+    """What concerns the node rather than one Service: the addresses its node ports answer on."""
+
+    node_port_addresses: tuple[bytes, ...] = ()  # sorted, both families

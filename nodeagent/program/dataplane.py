@@ -1,0 +1,64 @@
+"""What the agent asks of a backend, and what it is told back. Every backend and the in-memory kernel answer this."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from deltaplane.forwarding import NodeForwarding, ServiceForwarding
+from deltaplane.model import ObjectKey
+
+
+class Failed(Struct, frozen=True):
+    """An object that is not in the kernel as it should be, and why."""
+
+    key: ObjectKey
+    code: str  # a name of deltaplane.v1.ErrorCode without its prefix, such as "KERNEL_REJECTED"
+    text: str
+
+
+class Commit(Struct, frozen=True):
+    """What one `apply` did to the kernel.
+
+    `messages` and `size` count what was sent on the netlink socket (transaction brackets included), `elements` the set
+    and map elements written or deleted. All are 0 where nothing differed.
+    """
+
+    messages: int = 0
+    elements: int = 0
+    size: int = 0  # bytes
+    generation: int = 0  # the kernel's own, 0 when unknown
+    failed: tuple[Failed, ...] = ()
+
+
+class Dataplane(Protocol):
+    """A kernel backend. Calls are made from one thread, one at a time."""
+
+    mode: str  # nftables, iptables, ipvs or userspace
+
+    def start(self) -> None:
+        """Adopts what the kernel already holds, without changing it. Raises `nodeagent.errors.DataplaneUnavailable`."""
+
+    def apply(
+        self,
+        services: Sequence[ServiceForwarding],
+        node: NodeForwarding | None = None,
+        *,
+        complete: bool = False,
+    ) -> Commit:
+        """Makes the kernel say this of these Services, in order of importance, and writes nothing that it says already.
+
+        `node` None: unchanged. `complete`: these are all Services there are, so whatever else the kernel holds of ours is
+        removed, after everything wanted is in; until the first complete apply nothing adopted is removed. Objects that
+        failed before are tried again. Never raises for one bad object: it is listed in `Commit.failed` and the others go
+        on. Raises `nodeagent.errors.KernelUnavailable` when the kernel as a whole refuses; what was wanted stays
+        pending and goes out with the next call.
+        """
+
+    def pending(self) -> bool:
+        """True while something wanted is not in the kernel."""
+
+    def close(self) -> None:
+        """Lets go of the kernel's sockets; what was programmed stays."""
