@@ -7,10 +7,6 @@ class ControlPlaneError(Exception):
     """Base of the control plane's own errors; the text is one line for the operator: what, where, what to do."""
 
 
-class UsageError(ControlPlaneError):
-    """A flag or setting is wrong (exit code 2)."""
-
-
 class SourceError(ControlPlaneError):
     """The source of objects cannot be used (exit code 1 at start)."""
 

@@ -7,10 +7,6 @@ class AgentError(Exception):
     """Base of the agent's own errors; the text is one line for the operator: what, where, what to do."""
 
 
-class UsageError(AgentError):
-    """A flag or setting is wrong (exit code 2)."""
-
-
 class DataplaneUnavailable(AgentError):
     """This kernel or these permissions cannot do the mode at all (exit code 1)."""
 

@@ -1,0 +1,64 @@
+"""Command lines that answer a mistake in one line and exit code 2. Both programs build their parsers from this."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+from typing import NoReturn
+
+
+class UsageError(Exception):
+    """A flag or setting is wrong: one line that names it, the value and what to do (exit code 2)."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse without abbreviations, whose errors are one `UsageError` line."""
+
+    def __init__(self, prog: str, description: str) -> None:
+        super().__init__(prog=prog, description=description, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{self.prog}: {message}; see `{self.prog} --help`")
+
+
+def host_port(text: str) -> tuple[str, int]:
+    """Parses HOST:PORT ([v6]:PORT, :PORT for every address). Raises ValueError with the reason."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"{text!r} is not HOST:PORT")
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise ValueError(f"{text!r}: an IPv6 host stands in brackets, as in [::1]:{port}")
+    return host.strip("[]"), int(port)
+
+
+def address(text: str) -> str:
+    """An argparse type: HOST:PORT, given back as it was."""
+    try:
+        host_port(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
+def addresses(text: str) -> tuple[str, ...]:
+    """An argparse type: HOST:PORT[,HOST:PORT...]."""
+    return tuple(address(part.strip()) for part in text.split(","))
+
+
+def cidrs(text: str) -> tuple[str, ...]:
+    """An argparse type: CIDR[,CIDR] in canonical text; at most the first of each family counts (I5)."""
+    try:
+        return tuple(str(ipaddress.ip_network(part.strip(), strict=False)) for part in text.split(",") if part.strip())
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def ratio(text: str) -> float:
+    """An argparse type: a number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from error
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
