@@ -1,0 +1,1 @@
+"""What builders and tests of Deltaplane use and its users do not: the laboratory and the scripts that build real parts."""
