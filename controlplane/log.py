@@ -1,0 +1,218 @@
+"""The history of one replica's life: dense revisions, each an immutable batch serialised once for all agents.
+
+Called by the control plane's state (append) and by the sessions (what lies between two revisions). Old batches leave by
+size and by age, never because of the slowest agent. It knows no streams and no sources; time is given to it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from os import urandom
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from controlplane.store import Change, Origin, in_order
+from deltaplane.codec import encode_op
+from deltaplane.model import EndpointSlice, Kind, ObjectKey, Patch, Remove, Upsert
+from deltaplane.patch import join
+from deltaplane.v1 import delta_pb2 as pb
+
+MAX_CAUSES = 8
+RING_BYTES = 64 * 1024 * 1024
+RING_SECONDS = 300.0
+MAX_OPS = 2000  # per batch; a larger change takes several revisions, each well below a message's limit
+_MEMO = 32  # merged ranges kept
+
+
+class Batch(Struct, frozen=True):
+    """The changes from `rev` - 1 to `rev`, each key once, and the WatchResponse that says them."""
+
+    rev: int
+    changes: tuple[Change, ...]
+    origins: tuple[Origin, ...]  # at most MAX_CAUSES
+    more_causes: int
+    digest: int | None  # of the state at `rev`; None inside a change that takes several revisions
+    versions: tuple[tuple[Kind, str], ...]
+    emitted_unix_nano: int
+    at: float  # monotonic seconds
+    message: bytes
+
+
+class Log:
+    """A ring of batches in one epoch. Revision 0 is the empty state before the first batch.
+
+    `epoch` is random per replica start, so that revisions of two lives are never compared (I3).
+    """
+
+    def __init__(
+        self, epoch: bytes | None = None, *, max_bytes: int = RING_BYTES, max_age: float = RING_SECONDS
+    ) -> None:
+        self.epoch = epoch if epoch is not None else urandom(16)
+        self.head = 0
+        self.size = 0  # bytes of all messages in the ring
+        self._max_bytes = max_bytes
+        self._max_age = max_age
+        self._ring: deque[Batch] = deque()
+        self._merged: dict[tuple[int, int], bytes] = {}
+
+    @property
+    def tail(self) -> int:
+        """The lowest revision that can still be brought to head by deltas."""
+        return self.head - len(self._ring)
+
+    def holds(self, rev: int) -> bool:
+        """Whether what follows `rev` is still here."""
+        return self.tail <= rev <= self.head
+
+    def append(
+        self,
+        changes: Sequence[Change],
+        *,
+        digest: int,
+        versions: Mapping[Kind, str],
+        now: float,
+        unix_nano: int,
+    ) -> list[Batch]:
+        """Gives the changes the next revision (several, when there are very many) and lets old batches go.
+
+        `digest` and `versions` are the store's after the changes. What came and went within them takes no revision.
+        """
+        folded = list(in_order(_fold(changes)))
+        origins = _origins(changes)
+        parts = [folded[start : start + MAX_OPS] for start in range(0, len(folded), MAX_OPS)]
+        appended = []
+        for index, part in enumerate(parts):
+            last = index == len(parts) - 1
+            said = tuple(origins[:MAX_CAUSES]) if last else ()
+            batch = Batch(
+                rev=self.head + 1,
+                changes=tuple(part),
+                origins=said,
+                more_causes=len(origins) - len(said) if last else 0,
+                digest=digest if last else None,
+                versions=tuple(sorted(versions.items())) if last else (),
+                emitted_unix_nano=unix_nano,
+                at=now,
+                message=b"",
+            )
+            appended.append(self._push(replace(batch, message=_delta(self.epoch, self.head, batch))))
+        self.expire(now)
+        return appended
+
+    def _push(self, batch: Batch) -> Batch:
+        self._ring.append(batch)
+        self.head = batch.rev
+        self.size += len(batch.message)
+        return batch
+
+    def expire(self, now: float) -> None:
+        """Lets go of batches beyond the ring's size or age."""
+        while self._ring and (self.size > self._max_bytes or now - self._ring[0].at > self._max_age):
+            self.size -= len(self._ring.popleft().message)
+
+    def digest_at(self, rev: int) -> int | None:
+        """The state digest at `rev`, None where the ring does not know it."""
+        if rev <= self.tail or rev > self.head:
+            return None
+        return self._batch(rev).digest
+
+    def between(self, low: int, high: int) -> list[Batch]:
+        """The batches (low, high]; both must be held."""
+        if not self.tail <= low <= high <= self.head:
+            raise LookupError(f"revisions {low} to {high} are not within {self.tail} to {self.head}")
+        return [self._batch(rev) for rev in range(low + 1, high + 1)]
+
+    def _batch(self, rev: int) -> Batch:
+        return self._ring[rev - self.tail - 1]
+
+    def merged(self, low: int, high: int) -> bytes:
+        """A WatchResponse with the one Delta that leads from `low` to `high`; the same bytes for everybody (I9)."""
+        batches = self.between(low, high)
+        if len(batches) == 1:
+            return batches[0].message
+        message = self._merged.get((low, high))
+        if message is None:
+            message = _delta(self.epoch, low, merge(batches))
+            while len(self._merged) >= _MEMO:
+                del self._merged[next(iter(self._merged))]
+            self._merged[low, high] = message
+        return message
+
+
+def merge(batches: Sequence[Batch]) -> Batch:
+    """One batch that does what these do one after another, without its message (I9)."""
+    last = batches[-1]
+    changes = tuple(in_order(_fold(change for batch in batches for change in batch.changes)))
+    origins = [origin for batch in batches for origin in batch.origins]
+    # The newest causes stay, and of those the traced ones first: somebody waits for them.
+    kept = sorted(reversed(origins), key=lambda origin: not origin.traceparent)[:MAX_CAUSES]
+    more = sum(batch.more_causes for batch in batches) + len(origins) - len(kept)
+    return replace(last, changes=changes, origins=tuple(kept), more_causes=more, message=b"")
+
+
+def _origins(changes: Sequence[Change]) -> list[Origin]:
+    """Each change's origin, traced ones first."""
+    return sorted((change.origin for change in changes), key=lambda origin: not origin.traceparent)
+
+
+def _fold(changes: Iterable[Change]) -> list[Change]:
+    """Each key once: the last value, as an op that is right for a receiver at the state before the first change."""
+    folded: dict[ObjectKey, Change] = {}
+    for change in changes:
+        before = folded.get(change.key)
+        folded[change.key] = change if before is None else _after(before, change)
+    return [change for change in folded.values() if change.existed or change.object is not None]
+
+
+def _after(first: Change, second: Change) -> Change:
+    existed, op = first.existed, second.op
+    if isinstance(op, Patch):
+        patched = isinstance(first.op, Patch)
+        op = join(first.op, op) if isinstance(first.op, Patch) else op
+        if not patched or _larger(op, second.object):
+            op = _whole(second)
+    return Change(op, second.key, second.object, existed, second.origin)
+
+
+def _larger(patch: Patch, slice_: object) -> bool:
+    size = len(slice_.endpoints) if isinstance(slice_, EndpointSlice) else 0
+    return len(patch.upserts) + len(patch.removes) >= size
+
+
+def _whole(change: Change) -> Upsert | Remove:
+    return Upsert(change.object) if change.object is not None else Remove(change.key)
+
+
+def _delta(epoch: bytes, from_rev: int, batch: Batch) -> bytes:
+    message = pb.WatchResponse()
+    delta = message.delta
+    delta.epoch = epoch
+    delta.from_rev = from_rev
+    delta.to_rev = batch.rev
+    for change in batch.changes:
+        encode_op(change.op, delta.ops)
+    for origin in batch.origins:
+        _add_cause(delta, origin)
+    delta.more_causes = batch.more_causes
+    delta.emitted_unix_nano = batch.emitted_unix_nano
+    for kind, version in batch.versions:
+        delta.versions.add(kind=int(kind), version=version)  # type: ignore[arg-type]
+    if batch.digest is not None:
+        delta.digest = batch.digest
+    return message.SerializeToString()
+
+
+def _add_cause(delta: pb.Delta, origin: Origin) -> None:
+    cause = delta.causes.add(
+        resource_version=origin.resource_version,
+        traceparent=origin.traceparent,
+        event_unix_nano=origin.event_unix_nano,
+        trigger_unix_nano=origin.trigger_unix_nano,
+        ingested_unix_nano=origin.ingested_unix_nano,
+    )
+    kind, namespace, name = origin.object
+    cause.object.kind = int(kind)  # type: ignore[assignment]
+    cause.object.namespace = namespace
+    cause.object.name = name

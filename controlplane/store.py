@@ -1,0 +1,132 @@
+"""The cluster state of this replica: every object with its hash, and the digest of them all.
+
+Called by the control plane's state with the facts a source says; read by snapshots and inspection. A fact that changes
+nothing a Service proxy can see ends here. It knows no revisions and no agents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, ValuesView
+
+from msgspec import Struct
+
+from controlplane.facts import Fact
+from deltaplane.digest import StateDigest, object_hash
+from deltaplane.model import EndpointSlice, Kind, Object, ObjectKey, Op, Remove, Upsert
+from deltaplane.patch import difference
+
+
+class Origin(Struct, frozen=True, gc=False):
+    """Why a change came: what travels to the agents as a Cause. Times are Unix nanoseconds, 0: unknown."""
+
+    object: ObjectKey
+    resource_version: str = ""
+    traceparent: str = ""
+    event_unix_nano: int = 0
+    trigger_unix_nano: int = 0
+    ingested_unix_nano: int = 0
+
+
+class Change(Struct, frozen=True, gc=False):
+    """One op that leads from the state before to the state after.
+
+    `object` is the object afterwards (None: gone); `existed` says whether there was one before, which is what merging
+    needs to leave out what came and went.
+    """
+
+    op: Op
+    key: ObjectKey
+    object: Object | None
+    existed: bool
+    origin: Origin
+
+
+class Store:
+    """Objects by key; owned by one task, so nothing here waits."""
+
+    def __init__(self) -> None:
+        self.digest = StateDigest()
+        self.versions: dict[Kind, str] = {}  # the highest resourceVersion seen per kind
+        self._objects: dict[ObjectKey, Object] = {}
+        self._hashes: dict[ObjectKey, int] = {}
+        self._keys: dict[Kind, dict[ObjectKey, None]] = {kind: {} for kind in Kind}
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    def get(self, key: ObjectKey) -> Object | None:
+        """The object, None if absent."""
+        return self._objects.get(key)
+
+    def objects(self) -> ValuesView[Object]:
+        """All objects, in no particular order."""
+        return self._objects.values()
+
+    def count(self, kind: Kind) -> int:
+        """How many objects of this kind there are."""
+        return len(self._keys[kind])
+
+    def update(self, facts: Iterable[Fact], ingested_unix_nano: int = 0) -> list[Change]:
+        """Takes facts in order; returns what really changed, in the order it happened (the log puts batches in order)."""
+        return [change for fact in facts if (change := self._take(fact, ingested_unix_nano)) is not None]
+
+    def replace(
+        self, kind: Kind, facts: Iterable[Fact], resource_version: str, ingested_unix_nano: int = 0
+    ) -> list[Change]:
+        """Takes a complete list of one kind: what it lacks is gone, what is equal is no change."""
+        listed = {fact.key: fact for fact in facts}
+        gone = [Fact(key, None, resource_version) for key in self._keys[kind] if key not in listed]
+        changes = self.update([*listed.values(), *gone], ingested_unix_nano)
+        self._see(kind, resource_version)
+        return changes
+
+    def _take(self, fact: Fact, ingested: int) -> Change | None:
+        key, new = fact.key, fact.object
+        self._see(key.kind, fact.resource_version)
+        old = self._objects.get(key)
+        if old == new:
+            return None
+        origin = Origin(key, fact.resource_version, "", fact.event_unix_nano, fact.trigger_unix_nano, ingested)
+        op, new_hash = self._op(key, old, new)
+        self._put(key, new, new_hash)
+        return Change(op, key, new, old is not None, origin)
+
+    def _op(self, key: ObjectKey, old: Object | None, new: Object | None) -> tuple[Op, int | None]:
+        if new is None:
+            return Remove(key), None
+        if isinstance(old, EndpointSlice) and isinstance(new, EndpointSlice):
+            patch = difference(old, self._hashes[key], new)
+            if patch is not None:
+                return patch, patch.new_hash
+        return Upsert(new), object_hash(new)
+
+    def _put(self, key: ObjectKey, new: Object | None, new_hash: int | None) -> None:
+        self.digest.replace(key, self._hashes.get(key), new_hash)
+        if new is None or new_hash is None:
+            del self._objects[key], self._hashes[key], self._keys[key.kind][key]
+        else:
+            self._objects[key], self._hashes[key], self._keys[key.kind][key] = new, new_hash, None
+
+    def _see(self, kind: Kind, version: str) -> None:
+        if newer(version, self.versions.get(kind, "")):
+            self.versions[kind] = version
+
+
+def newer(version: str, than: str) -> bool:
+    """Whether a resourceVersion is higher than another. They compare as numbers (KEP-5504); anything else is not newer."""
+    if not version.isdecimal():
+        return False
+    return not than.isdecimal() or int(version) > int(than)
+
+
+def in_order(changes: Iterable[Change]) -> Iterator[Change]:
+    """Adds before removals; what others refer to is added first and removed last (I8)."""
+    return iter(sorted(changes, key=_rank))
+
+
+_ADDED = {Kind.NODE: 0, Kind.SERVICE_CIDR: 1, Kind.SERVICE: 2, Kind.ENDPOINT_SLICE: 3}
+
+
+def _rank(change: Change) -> int:
+    rank = _ADDED[change.key.kind]
+    return rank if change.object is not None else 7 - rank

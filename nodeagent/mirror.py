@@ -1,0 +1,197 @@
+"""What this agent knows of the cluster: the objects of the last snapshot and the deltas since.
+
+Called by the agent's session alone, which decides what may enter; read by the agent (resolve) and its inspection. It
+knows no revisions, no wire and no kernel. Every change is prepared first (checked, nothing touched) and then taken in
+whole, and says which Services and nodes it touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from msgspec import Struct
+
+from deltaplane.digest import StateDigest, edit, object_hash
+from deltaplane.model import (
+    EndpointSlice,
+    Kind,
+    Node,
+    Object,
+    ObjectKey,
+    Op,
+    Patch,
+    Remove,
+    Service,
+    Unsupported,
+    Upsert,
+)
+from deltaplane.patch import apply_patch
+
+ServiceName = tuple[str, str]  # namespace, name
+
+
+class RejectedError(Exception):
+    """A change that does not fit what the mirror holds; nothing of it was taken in."""
+
+
+class Touched(Struct, frozen=True):
+    """What a change may have altered: Services (by themselves or their slices) and nodes."""
+
+    services: frozenset[ServiceName] = frozenset()
+    nodes: frozenset[str] = frozenset()
+
+
+class Edit(Struct, frozen=True, gc=False):
+    """One object before and after, with its hash after; None: absent."""
+
+    key: ObjectKey
+    old: Object | None
+    new: Object | None
+    new_hash: int | None
+    bucket: int
+    change: int  # XORed onto the digest
+
+
+class Plan(Struct, frozen=True):
+    """A checked change that has not been taken in; `digest` is the state digest it leads to."""
+
+    edits: tuple[Edit, ...]
+    digest: int
+    unsupported: int = 0
+    services_removed: int = 0
+
+
+class Mirror:
+    """Objects by key, slices by Service.
+
+    A key that stands in `hashes` stands in the table of its kind. 10,000 Services with 10 endpoints each take about
+    25 MB.
+    """
+
+    def __init__(self) -> None:
+        self.services: dict[ServiceName, Service] = {}
+        self.nodes: dict[str, Node] = {}
+        self.digest = StateDigest()
+        self._objects: dict[ObjectKey, Object] = {}
+        self._hashes: dict[ObjectKey, int] = {}
+        self._slices: dict[ServiceName, tuple[EndpointSlice, ...]] = {}
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    def objects(self) -> Iterable[Object]:
+        """All objects, in no particular order."""
+        return self._objects.values()
+
+    def get(self, key: ObjectKey) -> Object | None:
+        """The object, None if absent."""
+        return self._objects.get(key)
+
+    def hash_of(self, key: ObjectKey) -> int:
+        """The object's hash, 0 if absent."""
+        return self._hashes.get(key, 0)
+
+    def slices_of(self, namespace: str, name: str) -> tuple[EndpointSlice, ...]:
+        """The EndpointSlices of a Service, sorted by name; the Service itself may be unknown."""
+        return self._slices.get((namespace, name), ())
+
+    # ------------------------------------------------------------ prepare
+
+    def prepare(self, ops: Iterable[Op]) -> Plan:
+        """What these ops would do, checked. Raises `RejectedError` on an unknown patch base or result (I13)."""
+        edits: list[Edit] = []
+        unsupported = 0
+        for op in ops:
+            if isinstance(op, Unsupported):
+                unsupported += 1
+            else:
+                edits += self._edit_of(op)
+        return self._plan(edits, unsupported)
+
+    def prepare_replace(self, objects: Mapping[ObjectKey, Object]) -> Plan:
+        """What a complete list would do: what it lacks is gone (I6), what is equal is no change."""
+        edits = [
+            self._edit(key, None, None) for key in self._objects if key not in objects
+        ]  # removals may come first here: a plan is taken in whole
+        for key, new in objects.items():
+            if self._objects.get(key) != new:
+                edits.append(self._edit(key, new, object_hash(new)))
+        return self._plan(edits, 0)
+
+    def _edit_of(self, op: Upsert | Remove | Patch) -> Sequence[Edit]:
+        if isinstance(op, Patch):
+            return (self._patched(op),)
+        if isinstance(op, Upsert):
+            return (self._edit(op.key, op.object, object_hash(op.object)),)
+        return (self._edit(op.key, None, None),) if op.key in self._objects else ()
+
+    def _patched(self, patch: Patch) -> Edit:
+        old = self._objects.get(patch.key)
+        if not isinstance(old, EndpointSlice) or self._hashes[patch.key] != patch.base_hash:
+            raise RejectedError(f"{patch.key}: patch for base {patch.base_hash:016x}, which is not what is held")
+        new, new_hash = apply_patch(old, patch)
+        if new_hash != patch.new_hash:
+            raise RejectedError(f"{patch.key}: patched to {new_hash:016x} instead of {patch.new_hash:016x}")
+        return self._edit(patch.key, new, new_hash)
+
+    def _edit(self, key: ObjectKey, new: Object | None, new_hash: int | None) -> Edit:
+        return Edit(key, self._objects.get(key), new, new_hash, *edit(key, self._hashes.get(key), new_hash))
+
+    def _plan(self, edits: Sequence[Edit], unsupported: int) -> Plan:
+        digest = self.digest.value
+        removed = 0
+        for item in edits:
+            digest ^= item.change
+            removed += item.new is None and item.key.kind == Kind.SERVICE
+        return Plan(tuple(edits), digest, unsupported, removed)
+
+    # ------------------------------------------------------------ take in
+
+    def commit(self, plan: Plan) -> Touched:
+        """Takes in a plan made from the present state; no other change may have come between."""
+        services: set[ServiceName] = set()
+        nodes: set[str] = set()
+        for item in plan.edits:
+            key = item.key
+            self.digest.toggle(item.bucket, item.change)
+            if item.new is None or item.new_hash is None:
+                del self._objects[key], self._hashes[key]
+            else:
+                self._objects[key], self._hashes[key] = item.new, item.new_hash
+            for side in (item.old, item.new):
+                if isinstance(side, EndpointSlice):
+                    services.add((side.namespace, side.service))
+            self._index(item, services, nodes)
+        return Touched(frozenset(services), frozenset(nodes))
+
+    def _index(self, item: Edit, services: set[ServiceName], nodes: set[str]) -> None:
+        kind, namespace, name = item.key
+        if kind == Kind.ENDPOINT_SLICE:
+            self._index_slice(item)
+        elif kind == Kind.SERVICE:
+            services.add((namespace, name))
+            _put(self.services, (namespace, name), item.new)
+        elif kind == Kind.NODE:
+            nodes.add(name)
+            _put(self.nodes, name, item.new)
+
+    def _index_slice(self, item: Edit) -> None:
+        if isinstance(item.old, EndpointSlice):
+            self._reindex((item.old.namespace, item.old.service), item.old.name, None)
+        if isinstance(item.new, EndpointSlice):
+            self._reindex((item.new.namespace, item.new.service), item.new.name, item.new)
+
+    def _reindex(self, owner: ServiceName, name: str, new: EndpointSlice | None) -> None:
+        held = self._slices.get(owner, ())
+        slices = [slice_ for slice_ in held if slice_.name != name]
+        if new is not None:
+            slices.append(new)
+            slices.sort(key=lambda slice_: slice_.name)
+        _put(self._slices, owner, tuple(slices) or None)
+
+
+def _put(table: dict, key: object, value: object) -> None:  # type: ignore[type-arg]
+    if value is None:
+        table.pop(key, None)
+    else:
+        table[key] = value
