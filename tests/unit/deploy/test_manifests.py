@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+import controlplane.settings
+import nodeagent.settings
 from tests.unit.deploy.manifests import BASE, REPOSITORY, container, documents, find, pod
 
 WORKLOADS = [("Deployment", "deltaplane-controlplane"), ("DaemonSet", "deltaplane-agent")]
@@ -59,6 +61,17 @@ def test_every_variable_of_an_argument_is_declared() -> None:
         used = set(re.findall(r"\$\(([A-Z_]+)\)", " ".join(only["args"])))
 
         assert used <= {each["name"] for each in only["env"]}
+
+
+def test_both_programs_accept_the_arguments_they_are_given() -> None:
+    _, *served = container(*CONTROL_PLANE)["args"]
+    _, *run = container(*AGENT)["args"]
+    values = {"$(DELTAPLANE_SERVER)": "192.0.2.10:50051,192.0.2.11:50051", "$(CLUSTER_CIDR)": "10.244.0.0/16"}
+    for variable, value in values.items():
+        run = [each.replace(variable, value) for each in run]
+
+    assert controlplane.settings.parse(served).source == "kubernetes"
+    assert nodeagent.settings.parse(run).state_dir == "/var/lib/deltaplane"
 
 
 def test_agents_dial_addresses_and_never_a_name_or_address_that_needs_them() -> None:

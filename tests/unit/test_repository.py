@@ -1,0 +1,89 @@
+"""What the repository says of itself is so: commands exist, flags are documented, files stay small and explain themselves."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import controlplane.settings
+import deltaplane
+import nodeagent.settings
+
+REPOSITORY = Path(__file__).parents[2]
+FOLDERS = ("deltaplane", "controlplane", "nodeagent", "tools", "deploy", "bench", "tests")
+LONGEST_FILE = 300
+UNFINISHED = re.compile(r"\b(?:T[O]DO|F[I]XME)\b")  # the brackets keep this line from finding itself
+
+
+def modules() -> list[Path]:
+    """Every module that is written by hand."""
+    found = [path for folder in FOLDERS for path in (REPOSITORY / folder).rglob("*.py")]
+    return [path for path in sorted(found) if "_pb2" not in path.name]
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(REPOSITORY))
+
+
+def targets() -> set[str]:
+    return set(re.findall(r"^([a-z][a-z0-9-]*):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/operating.md"])
+def test_every_make_target_a_document_names_exists(document: str) -> None:
+    named = set(re.findall(r"(?:^|`)make ([a-z][a-z0-9-]*)", (REPOSITORY / document).read_text(), re.MULTILINE))
+
+    assert named <= targets()
+
+
+def test_the_first_two_commands_of_the_readme_are_demo_and_test() -> None:
+    commands = re.findall(r"^make ([a-z-]+)", (REPOSITORY / "README.md").read_text(), re.MULTILINE)
+
+    assert commands[:2] == ["demo", "test"]
+
+
+def test_every_file_a_document_links_to_exists() -> None:
+    for document in [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")]:
+        links = re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text())
+        missing = [link for link in links if not (document.parent / link).exists()]
+
+        assert not missing, f"{name_of(document)} links to what is not there"
+
+
+@pytest.mark.parametrize(
+    "program",
+    [pytest.param(controlplane.settings, id="controlplane"), pytest.param(nodeagent.settings, id="agent")],
+)
+def test_every_flag_is_documented(program: object) -> None:
+    accepted = set(re.findall(r'add\(\s*"(--[a-z-]+)"', Path(str(getattr(program, "__file__", ""))).read_text()))
+    manual = (REPOSITORY / "docs" / "operating.md").read_text()
+
+    assert accepted
+    assert [flag for flag in sorted(accepted) if f"`{flag}" not in manual] == []
+
+
+def test_the_changelog_has_the_version() -> None:
+    assert f"## [{deltaplane.__version__}]" in (REPOSITORY / "CHANGELOG.md").read_text()
+
+
+def test_every_module_opens_with_a_docstring() -> None:
+    silent = [
+        name_of(path)
+        for path in modules()
+        if path.read_text().strip() and not ast.get_docstring(ast.parse(path.read_text()))
+    ]
+
+    assert silent == []
+
+
+def test_no_module_is_longer_than_a_reader_bears() -> None:
+    lengths = {name_of(path): len(path.read_text().splitlines()) for path in modules()}
+
+    assert {name: length for name, length in lengths.items() if length > LONGEST_FILE} == {}
+
+
+def test_nothing_is_left_to_be_done_in_a_comment() -> None:
+    assert [name_of(path) for path in modules() if UNFINISHED.search(path.read_text())] == []
