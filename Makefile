@@ -1,7 +1,7 @@
 # Every target first makes the clone ready (tools/bootstrap). The demo, the tests and the benchmark work in network namespaces of
 # their own, for which they need root: they ask through sudo where they have to.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$$PATH" "HOME=$$HOME")
-PYTHON := .venv/bin/python
+RUN := .venv/bin/python
 HOLD ?=
 ARGS ?=
 
@@ -16,22 +16,22 @@ real-parts: bootstrap
 	@tools/real-parts >/dev/null || echo "make: some real programs could not be built; the tests that need them are skipped" >&2
 
 demo: bootstrap ## three nodes, pods and a client in namespaces, shown step by step (HOLD=1 stays up)
-	@$(AS_ROOT) $(PYTHON) -m deploy.demo $(if $(filter 1 yes true,$(HOLD)),--hold)
+	@$(AS_ROOT) $(RUN) -m deploy.demo $(if $(filter 1 yes true,$(HOLD)),--hold)
 
 test: bootstrap real-parts ## everything: unit, sessions, kernel, real Kubernetes (ARGS=... go to pytest)
-	@$(AS_ROOT) $(PYTHON) -m pytest $(ARGS)
+	@$(AS_ROOT) $(RUN) -m pytest $(ARGS)
 
 test-fast: bootstrap ## the part that takes less than two minutes
-	@$(AS_ROOT) $(PYTHON) -m pytest -m "not e2e and not vm and not slow" $(ARGS)
+	@$(AS_ROOT) $(RUN) -m pytest -m "not e2e and not vm and not slow" $(ARGS)
 
 test-e2e: bootstrap real-parts ## real Kubernetes, grpcurl and Jaeger only
-	@$(AS_ROOT) $(PYTHON) -m pytest -m e2e $(ARGS)
+	@$(AS_ROOT) $(RUN) -m pytest -m e2e $(ARGS)
 
 check: bootstrap ## every static check
 	@tools/check $(ARGS)
 
 bench: bootstrap real-parts ## measure, and write docs/performance.md
-	@$(AS_ROOT) $(PYTHON) -m bench $(ARGS)
+	@$(AS_ROOT) $(RUN) -m bench $(ARGS)
 
 proto: bootstrap ## generate deltaplane/v1 from proto/
 	@tools/generate-proto
