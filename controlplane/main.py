@@ -1,0 +1,94 @@
+"""`deltaplane controlplane`: wires source, state, server and traces, and ends them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Coroutine, Sequence
+from typing import Protocol
+
+import deltaplane
+from controlplane.errors import ControlPlaneError
+from controlplane.log import Log
+from controlplane.report import Report
+from controlplane.server import Server
+from controlplane.settings import Settings, parse
+from controlplane.state import State
+from controlplane.trace import NoTracing, OtlpTracing, Tracing
+from deltaplane import logs
+
+log = logging.getLogger(__name__)
+
+
+class Source(Protocol):
+    """Where facts come from."""
+
+    async def run(self) -> None:
+        """Feeds the sink until cancelled. Raises `errors.SourceError` when it cannot be used at all."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs until SIGTERM or SIGINT; 0 then, 1 with one line on standard error when it cannot run."""
+    settings = parse(arguments)
+    logs.configure(settings.verbosity)
+    try:
+        asyncio.run(_run(settings))
+    except* ControlPlaneError as group:
+        print(f"deltaplane controlplane: {_first(group)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _first(group: BaseExceptionGroup[ControlPlaneError]) -> BaseException:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+async def _run(settings: Settings) -> None:
+    tracing = _tracing(settings)
+    state = State(Log(), tracing)
+    server = Server(settings.listen, state, tracing)
+    source = _source(settings, state)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await server.start()
+    logs.event(
+        log, logging.INFO, "started", version=deltaplane.__version__, source=settings.source, listen=settings.listen,
+        epoch=state.log.epoch.hex(),
+    )  # fmt: skip
+    try:
+        await _until(stop, source.run(), server.run())
+    finally:
+        await server.stop()
+        tracing.close()
+    logs.event(log, logging.INFO, "stopped")
+
+
+async def _until(stop: asyncio.Event, *work: Coroutine[None, None, None]) -> None:
+    """Runs the work until `stop` is set or one of it fails."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(coroutine) for coroutine in work]
+        await stop.wait()
+        for task in tasks:
+            task.cancel()
+
+
+def _tracing(settings: Settings) -> Tracing:
+    if not settings.otlp_endpoint:
+        return NoTracing()
+    return OtlpTracing(settings.otlp_endpoint, settings.trace_sample_ratio)
+
+
+def _source(settings: Settings, state: State) -> Source:
+    """Imports only what is asked for: the Kubernetes client alone costs 46 MB."""
+    report = Report()
+    if settings.source == "manifests":
+        from controlplane.source.manifests import ManifestSource
+
+        return ManifestSource(settings.manifests or "", state, report)
+    from controlplane.source.kubernetes import KubernetesSource
+
+    return KubernetesSource(settings.kubeconfig, state, report)

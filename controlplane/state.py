@@ -1,0 +1,92 @@
+"""The state of this replica: takes facts from a source, gives them revisions, and wakes whoever streams them.
+
+Owned by one event loop. Sources see it as a `facts.Sink`; the server and inspection read `store`, `log` and `ready`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+
+from msgspec.structs import replace
+
+from controlplane.facts import Fact
+from controlplane.log import Log
+from controlplane.store import Change, Store
+from controlplane.trace import Tracing
+from deltaplane.model import Kind
+
+WATCHED = frozenset({Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NODE})
+
+
+class State:
+    """Facts in, batches out. Nothing is streamed before every watched kind is complete (I1)."""
+
+    def __init__(self, log: Log, tracing: Tracing) -> None:
+        self.store = Store()
+        self.log = log
+        self._tracing = tracing
+        self._missing = set(WATCHED)
+        self._early: list[Change] = []
+        self._moved = asyncio.Event()
+
+    @property
+    def ready(self) -> bool:
+        """Whether every watched kind is complete."""
+        return not self._missing
+
+    @property
+    def missing(self) -> frozenset[Kind]:
+        """The kinds that are not complete yet."""
+        return frozenset(self._missing)
+
+    def moved(self) -> asyncio.Event:
+        """An event that is set when the log moves on; take a new one after each wait."""
+        return self._moved
+
+    def update(self, facts: Iterable[Fact]) -> None:
+        """Takes changes as they happen (facts.Sink)."""
+        self._append(self.store.update(facts, time.time_ns()))
+
+    def replace(self, kind: Kind, facts: Iterable[Fact], resource_version: str) -> None:
+        """Takes a complete list of one kind (facts.Sink)."""
+        self._append(self.store.replace(kind, facts, resource_version, time.time_ns()))
+
+    def synced(self, kind: Kind) -> None:
+        """The kind is complete (facts.Sink). With the last one the first revision is made."""
+        if kind not in self._missing:
+            return
+        self._missing.discard(kind)
+        if self.ready:
+            early, self._early = self._early, []
+            self._append(early)
+            self._wake()
+
+    def _append(self, changes: list[Change]) -> None:
+        if not changes:
+            return
+        if not self.ready:
+            self._early += changes
+            return
+        sampled = [self._sample(change) for change in changes]
+        batches = self.log.append(
+            sampled,
+            digest=self.store.digest.value,
+            versions=self.store.versions,
+            now=time.monotonic(),
+            unix_nano=time.time_ns(),
+        )
+        for batch in batches:
+            self._tracing.batched(batch.origins, batch.emitted_unix_nano)
+        self._wake()
+
+    def _sample(self, change: Change) -> Change:
+        origin = change.origin
+        traceparent = self._tracing.sample(str(change.key), origin.event_unix_nano, origin.ingested_unix_nano)
+        return replace(change, origin=replace(origin, traceparent=traceparent)) if traceparent else change
+
+    def _wake(self) -> None:
+        """One event object swapped per batch wakes all writers."""
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()

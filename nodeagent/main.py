@@ -1,0 +1,87 @@
+"""`deltaplane agent`: wires stream, mirror, resolve and kernel on one node."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+
+import deltaplane
+from deltaplane import logs
+from nodeagent.agent import Agent
+from nodeagent.client import Client
+from nodeagent.errors import AgentError
+from nodeagent.health import Health
+from nodeagent.journal import Journal
+from nodeagent.program.dataplane import Dataplane
+from nodeagent.settings import Settings, parse
+
+log = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs until SIGTERM or SIGINT; 0 then, 1 with one line on standard error when it cannot run. The rules stay."""
+    settings = parse(arguments)
+    logs.configure(settings.verbosity)
+    gc.set_threshold(50_000, 20, 1000)  # values are gc=False structs: little is left to find, so look rarely
+    try:
+        asyncio.run(_run(settings))
+    except AgentError as error:
+        print(f"deltaplane agent: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _run(settings: Settings) -> None:
+    dataplane = _dataplane(settings)
+    dataplane.start()
+    agent = Agent(settings.node_name, dataplane, Journal(settings.state_dir) if settings.state_dir else None)
+    agent.recover()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    health = Health(settings.health_listen) if settings.health_listen else None
+    if health is not None:
+        await health.start()
+    logs.event(
+        log, logging.INFO, "started", version=deltaplane.__version__, node=settings.node_name, mode=dataplane.mode,
+        servers=",".join(settings.servers),
+    )  # fmt: skip
+    client = asyncio.create_task(Client(settings.servers, agent).run())
+    probes = asyncio.create_task(_follow(agent, health))
+    try:
+        await _first_of(stop, client, probes)
+    finally:
+        for task in (client, probes):
+            task.cancel()
+        await asyncio.gather(client, probes, return_exceptions=True)
+        if health is not None:
+            await health.stop()
+        agent.close()
+    logs.event(log, logging.INFO, "stopped; the rules stay")
+
+
+async def _first_of(stop: asyncio.Event, *tasks: asyncio.Task[None]) -> None:
+    """Waits for the stop signal; a task that fails before it ends the program with its error."""
+    waiter = asyncio.create_task(stop.wait())
+    done, _ = await asyncio.wait([waiter, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    waiter.cancel()
+    for task in done - {waiter}:
+        task.result()
+
+
+async def _follow(agent: Agent, health: Health | None) -> None:
+    """Tells probes whether this node's kernel has a complete state."""
+    while True:
+        if health is not None:
+            await health.set(serving=agent.complete)
+        await asyncio.sleep(0.2)
+
+
+def _dataplane(settings: Settings) -> Dataplane:
+    from nodeagent.program.nftables import open_dataplane
+
+    return open_dataplane(settings.cluster_cidrs)
