@@ -1,0 +1,51 @@
+"""Addresses and CIDRs as Kubernetes reads them: text to packed bytes and to canonical text. Pure.
+
+Kubernetes parses IPv4 numbers with leading zeros as decimal (net/parse.go of k8s.io/utils, KEP-2438's legacy rule), and
+takes an IPv4-mapped IPv6 address for the IPv4 address. Called by `translate` only.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+
+_MAPPED = bytes(10) + b"\xff\xff"
+
+
+def parse_address(text: str) -> bytes:
+    """Packed network-order bytes, 4 or 16. Raises ValueError with the reason."""
+    try:
+        if ":" not in text:
+            return socket.inet_pton(socket.AF_INET, text)
+        packed = socket.inet_pton(socket.AF_INET6, text)
+    except (OSError, ValueError):
+        return _parse_lenient(text)
+    return packed[12:] if packed.startswith(_MAPPED) else packed
+
+
+def _parse_lenient(text: str) -> bytes:
+    head, colon, quad = text.rpartition(":")
+    plain = head + colon + _strip_zeros(quad) if "." in quad else text
+    try:
+        packed = ipaddress.ip_address(plain).packed if "%" not in text else b""
+    except ValueError:
+        packed = b""
+    if not packed:
+        raise ValueError(f"{text!r} is not an IP address")
+    return packed[12:] if packed.startswith(_MAPPED) else packed
+
+
+def _strip_zeros(quad: str) -> str:
+    return ".".join(part.lstrip("0") or "0" if part.isdecimal() else part for part in quad.split("."))
+
+
+def parse_cidr(text: str) -> str:
+    """Canonical text of a CIDR: surrounding space and host bits removed. Raises ValueError with the reason."""
+    address, slash, length = text.strip().partition("/")
+    try:
+        if not slash or not length.isdecimal() or not length.isascii():
+            raise ValueError(text)
+        network = ipaddress.ip_network((parse_address(address), int(length)), strict=False)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not a CIDR (address/length)") from error
+    return str(network)

@@ -1,0 +1,202 @@
+"""API objects to facts: what an object means to a Service proxy, in canonical form. Pure; called by both sources.
+
+Follows kube-proxy 1.36 (pkg/proxy: serviceport.go, endpointslicecache.go, util); row ids in comments are those of
+docs/behaviour.md. An object that cannot be used raises `InvalidObject`, so that its last good state stays; one that is
+partly bad keeps the rest, and says its problems as `field: reason`.
+"""
+
+from __future__ import annotations
+
+import re
+from calendar import timegm
+from collections.abc import Callable, Iterable, Iterator
+from time import strptime
+from typing import NamedTuple, TypeVar
+
+from controlplane.errors import InvalidObject
+from controlplane.facts import Fact
+from controlplane.source import objects
+from controlplane.source.addresses import parse_address, parse_cidr
+from controlplane.source.translate_service import translate_service
+from controlplane.source.usable import Invalid, Problems, choose
+from deltaplane import model
+from deltaplane.model import Conditions, Family, Kind, ObjectKey, Protocol, family_of
+
+HEADLESS = "service.kubernetes.io/headless"
+SERVICE_NAME = "kubernetes.io/service-name"
+TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
+ZONE = "topology.kubernetes.io/zone"
+AUTOSCALER_TAINT = "ToBeDeletedByClusterAutoscaler"
+
+_FAMILIES = {"IPv4": Family.IPV4, "IPv6": Family.IPV6}
+_ADDRESS_ORDER = ("InternalIP", "ExternalIP")
+_RFC3339 = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?(?:Z|([+-])(\d\d):(\d\d))")
+_TERMINATING = Conditions.TERMINATING
+"""Bits by (ready, serving, terminating); nil is ready, serving, not terminating (E1). A table: this is the hot path."""
+_CONDITIONS = {
+    (ready, serving, terminating): (
+        (Conditions.READY if ready is not False else 0)
+        | (Conditions.SERVING if serving is not False else 0)
+        | (Conditions.TERMINATING if terminating else 0)
+    )
+    for ready in (None, False, True)
+    for serving in (None, False, True)
+    for terminating in (None, False, True)
+}
+
+ApiObject = objects.Service | objects.EndpointSlice | objects.Node
+T = TypeVar("T")
+
+
+class Translation(NamedTuple):
+    """What the object says, and what in it could not be used (each `field: reason`)."""
+
+    fact: Fact
+    problems: tuple[str, ...]
+
+
+def translate(kind: Kind, thing: ApiObject, event_unix_nano: int = 0) -> Translation:
+    """The fact of one object. Raises `InvalidObject` naming object, field and reason."""
+    key = key_of(kind, thing.metadata)
+    problems: Problems = []
+    try:
+        value = _TRANSLATORS[kind](thing, problems)
+    except Invalid as error:
+        raise InvalidObject(f"{key}: {error}") from error
+    trigger = _trigger(thing.metadata.annotations) if kind is Kind.ENDPOINT_SLICE else 0
+    return Translation(Fact(key, value, thing.metadata.resource_version, event_unix_nano, trigger), tuple(problems))
+
+
+def key_of(kind: Kind, metadata: objects.Metadata) -> ObjectKey:
+    """The object's name. Raises `InvalidObject` when it has none."""
+    namespace = "" if kind in CLUSTER_SCOPED else metadata.namespace
+    key = ObjectKey(kind, namespace, metadata.name)
+    if not metadata.name:
+        raise InvalidObject(f"{key}: metadata.name: missing")
+    if not namespace and kind not in CLUSTER_SCOPED:
+        raise InvalidObject(f"{key}: metadata.namespace: missing")
+    return key
+
+
+def _translate_slice(thing: objects.EndpointSlice, problems: Problems) -> model.EndpointSlice | None:
+    meta = thing.metadata
+    labels = meta.labels or {}
+    if HEADLESS in labels:  # A13
+        return None
+    family = _FAMILIES.get(thing.address_type)
+    if family is None:  # E3: FQDN, and what is not known yet
+        problems.append(f"addressType: {thing.address_type!r} cannot be forwarded to; use IPv4 or IPv6")
+        return None
+    service = labels.get(SERVICE_NAME)
+    if not service:  # E4
+        problems.append(f"metadata.labels[{SERVICE_NAME}]: missing, so it belongs to no Service")
+        return None
+    ports = sorted(set(_slice_ports(thing.ports or (), problems)), key=lambda p: (p.name, p.protocol, p.port))
+    endpoints = _endpoints(thing.endpoints or (), family, problems)
+    return model.EndpointSlice(meta.namespace, meta.name, service, family, tuple(ports), endpoints)
+
+
+def _slice_ports(ports: Iterable[objects.EndpointPort], problems: Problems) -> Iterator[model.EndpointPort]:
+    for index, port in enumerate(ports):
+        at = f"ports[{index}]"
+        if port.name is None:  # E6
+            problems.append(f"{at}.name: missing; port skipped")
+        elif not port.port or not 0 < port.port < 65536:  # E6: "all ports" is not supported
+            problems.append(f"{at}.port: {port.port} is not 1..65535; port skipped")
+        elif (port.protocol or "TCP") not in Protocol.__members__:
+            problems.append(f"{at}.protocol: {port.protocol!r} is not TCP, UDP or SCTP; port skipped")
+        else:
+            yield model.EndpointPort(port.name, Protocol[port.protocol or "TCP"], port.port)
+
+
+def _endpoints(things: Iterable[objects.Endpoint], family: int, problems: Problems) -> tuple[model.Endpoint, ...]:
+    """Sorted by address, once each: the last one wins, but a terminating copy never overwrites (E8)."""
+    found: dict[bytes, model.Endpoint] = {}
+    for index, thing in enumerate(things):
+        try:
+            endpoint = _endpoint(thing, family)
+        except ValueError as error:
+            problems.append(f"endpoints[{index}].addresses: {error}; endpoint skipped")
+            continue
+        if endpoint.address not in found or not endpoint.conditions & _TERMINATING:
+            found[endpoint.address] = endpoint
+    return tuple(found[address] for address in sorted(found))
+
+
+def _endpoint(thing: objects.Endpoint, family: int) -> model.Endpoint:
+    if not thing.addresses:
+        raise ValueError("none")
+    address = parse_address(thing.addresses[0])  # E5
+    if family_of(address) != family:
+        raise ValueError(f"{thing.addresses[0]!r} is not of addressType IPv{int(family)}")
+    state, hints = thing.conditions, thing.hints
+    return model.Endpoint(
+        address,
+        _CONDITIONS[state.ready, state.serving, state.terminating] if state else _CONDITIONS[None, None, None],
+        thing.node_name or "",
+        thing.zone or "",
+        _names(hints.for_zones) if hints else (),
+        _names(hints.for_nodes) if hints else (),
+    )
+
+
+def _names(things: list[objects.Named] | None) -> tuple[str, ...]:
+    return tuple(sorted({thing.name for thing in things or ()}))
+
+
+def _translate_node(thing: objects.Node, problems: Problems) -> model.Node:
+    spec = thing.spec or objects.NodeSpec()
+    meta = thing.metadata
+    cidrs = spec.pod_cidrs or ([spec.pod_cidr] if spec.pod_cidr else [])
+    return model.Node(
+        name=meta.name,
+        uid=meta.uid,
+        addresses=_node_addresses((thing.status and thing.status.addresses) or (), problems),
+        zone=(meta.labels or {}).get(ZONE, ""),
+        pod_cidrs=tuple(choose("spec.podCIDRs", cidrs, parse_cidr, problems)),
+        deleting=meta.deletion_timestamp is not None,
+        to_be_deleted_by_autoscaler=any(taint.key == AUTOSCALER_TAINT for taint in spec.taints or ()),
+    )
+
+
+def _node_addresses(things: Iterable[objects.NodeAddress], problems: Problems) -> tuple[bytes, ...]:
+    """Internal addresses in API order, then external ones (GetNodeHostIPs of k8s.io/component-helpers)."""
+    found: dict[bytes, None] = {}
+    for wanted in _ADDRESS_ORDER:
+        for index, thing in enumerate(things):
+            if thing.type != wanted:
+                continue
+            try:
+                found[parse_address(thing.address)] = None
+            except ValueError as error:
+                problems.append(f"status.addresses[{index}].address: {error}; skipped")
+    return tuple(found)
+
+
+def _trigger(annotations: dict[str, str] | None) -> int:
+    """The annotation's time in nanoseconds since the epoch; 0: absent or unreadable (it only measures latency)."""
+    text = (annotations or {}).get(TRIGGER_TIME, "")
+    match = _RFC3339.fullmatch(text)
+    if not match:
+        return 0
+    seconds, fraction, sign, hours, minutes = match.groups()
+    try:
+        moment = timegm(strptime(seconds, "%Y-%m-%dT%H:%M:%S"))
+    except ValueError:
+        return 0
+    if sign:
+        moment -= int(sign + "1") * (int(hours) * 3600 + int(minutes) * 60)
+    return moment * 1_000_000_000 + int((fraction or "").ljust(9, "0"))
+
+
+CLUSTER_SCOPED = frozenset({Kind.NODE, Kind.SERVICE_CIDR})
+_TRANSLATORS: dict[Kind, Callable[..., model.Object | None]] = {
+    Kind.SERVICE: translate_service,
+    Kind.ENDPOINT_SLICE: _translate_slice,
+    Kind.NODE: _translate_node,
+}
+TYPES: dict[Kind, type[ApiObject]] = {
+    Kind.SERVICE: objects.Service,
+    Kind.ENDPOINT_SLICE: objects.EndpointSlice,
+    Kind.NODE: objects.Node,
+}
