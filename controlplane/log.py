@@ -18,12 +18,15 @@ from deltaplane.codec import encode_op
 from deltaplane.model import EndpointSlice, Kind, ObjectKey, Patch, Remove, Upsert
 from deltaplane.patch import join
 from deltaplane.v1 import delta_pb2 as pb
+from deltaplane.v1 import objects_pb2
+from deltaplane.v1.objects_pb2 import ObjectKey as ObjectKeyMessage
 
 MAX_CAUSES = 8
 RING_BYTES = 64 * 1024 * 1024
 RING_SECONDS = 300.0
 MAX_OPS = 2000  # per batch; a larger change takes several revisions, each well below a message's limit
 _MEMO = 32  # merged ranges kept
+_WIRE_KINDS = {kind: objects_pb2.Kind.ValueType(int(kind)) for kind in Kind}
 
 
 class Batch(Struct, frozen=True):
@@ -31,7 +34,7 @@ class Batch(Struct, frozen=True):
 
     rev: int
     changes: tuple[Change, ...]
-    origins: tuple[Origin, ...]  # at most MAX_CAUSES
+    causes: tuple[pb.Cause, ...]  # at most MAX_CAUSES
     more_causes: int
     digest: int | None  # of the state at `rev`; None inside a change that takes several revisions
     versions: tuple[tuple[Kind, str], ...]
@@ -80,17 +83,17 @@ class Log:
         `digest` and `versions` are the store's after the changes. What came and went within them takes no revision.
         """
         folded = list(in_order(_fold(changes)))
-        origins = _origins(changes)
+        causes = [to_cause(change.origin) for change in changes]
+        kept = choose(causes)
         parts = [folded[start : start + MAX_OPS] for start in range(0, len(folded), MAX_OPS)]
         appended = []
         for index, part in enumerate(parts):
             last = index == len(parts) - 1
-            said = tuple(origins[:MAX_CAUSES]) if last else ()
             batch = Batch(
                 rev=self.head + 1,
                 changes=tuple(part),
-                origins=said,
-                more_causes=len(origins) - len(said) if last else 0,
+                causes=kept if last else (),
+                more_causes=len(causes) - len(kept) if last else 0,
                 digest=digest if last else None,
                 versions=tuple(sorted(versions.items())) if last else (),
                 emitted_unix_nano=unix_nano,
@@ -145,16 +148,10 @@ def merge(batches: Sequence[Batch]) -> Batch:
     """One batch that does what these do one after another, without its message (I9)."""
     last = batches[-1]
     changes = tuple(in_order(_fold(change for batch in batches for change in batch.changes)))
-    origins = [origin for batch in batches for origin in batch.origins]
-    # The newest causes stay, and of those the traced ones first: somebody waits for them.
-    kept = sorted(reversed(origins), key=lambda origin: not origin.traceparent)[:MAX_CAUSES]
-    more = sum(batch.more_causes for batch in batches) + len(origins) - len(kept)
-    return replace(last, changes=changes, origins=tuple(kept), more_causes=more, message=b"")
-
-
-def _origins(changes: Sequence[Change]) -> list[Origin]:
-    """Each change's origin, traced ones first."""
-    return sorted((change.origin for change in changes), key=lambda origin: not origin.traceparent)
+    causes = [cause for batch in batches for cause in batch.causes]
+    kept = choose(causes)
+    more = sum(batch.more_causes for batch in batches) + len(causes) - len(kept)
+    return replace(last, changes=changes, causes=kept, more_causes=more, message=b"")
 
 
 def _fold(changes: Iterable[Change]) -> list[Change]:
@@ -163,7 +160,14 @@ def _fold(changes: Iterable[Change]) -> list[Change]:
     for change in changes:
         before = folded.get(change.key)
         folded[change.key] = change if before is None else _after(before, change)
-    return [change for change in folded.values() if change.existed or change.object is not None]
+    return [change for change in folded.values() if not _void(change)]
+
+
+def _void(change: Change) -> bool:
+    """It came and went, or went and came back as it was."""
+    if isinstance(change.op, Patch):
+        return change.op.base_hash == change.op.new_hash
+    return not change.existed and change.object is None
 
 
 def _after(first: Change, second: Change) -> Change:
@@ -193,26 +197,33 @@ def _delta(epoch: bytes, from_rev: int, batch: Batch) -> bytes:
     delta.to_rev = batch.rev
     for change in batch.changes:
         encode_op(change.op, delta.ops)
-    for origin in batch.origins:
-        _add_cause(delta, origin)
+    delta.causes.extend(batch.causes)
     delta.more_causes = batch.more_causes
     delta.emitted_unix_nano = batch.emitted_unix_nano
     for kind, version in batch.versions:
-        delta.versions.add(kind=int(kind), version=version)  # type: ignore[arg-type]
+        delta.versions.add(kind=_WIRE_KINDS[kind], version=version)
     if batch.digest is not None:
         delta.digest = batch.digest
     return message.SerializeToString()
 
 
-def _add_cause(delta: pb.Delta, origin: Origin) -> None:
-    cause = delta.causes.add(
+def to_cause(origin: Origin) -> pb.Cause:
+    """An origin as it travels."""
+    kind, namespace, name = origin.object
+    return pb.Cause(
+        object=ObjectKeyMessage(kind=_WIRE_KINDS[kind], namespace=namespace, name=name),
         resource_version=origin.resource_version,
         traceparent=origin.traceparent,
         event_unix_nano=origin.event_unix_nano,
         trigger_unix_nano=origin.trigger_unix_nano,
         ingested_unix_nano=origin.ingested_unix_nano,
     )
-    kind, namespace, name = origin.object
-    cause.object.kind = int(kind)  # type: ignore[assignment]
-    cause.object.namespace = namespace
-    cause.object.name = name
+
+
+def choose(causes: Sequence[pb.Cause]) -> tuple[pb.Cause, ...]:
+    """At most MAX_CAUSES of them: traced ones first, since somebody waits for them, then the newest."""
+    if len(causes) <= MAX_CAUSES:
+        return tuple(causes)
+    newest = list(enumerate(causes))
+    newest.sort(key=lambda item: (not item[1].traceparent, -item[0]))
+    return tuple(cause for _, cause in newest[:MAX_CAUSES])

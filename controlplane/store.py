@@ -67,7 +67,7 @@ class Store:
         return len(self._keys[kind])
 
     def update(self, facts: Iterable[Fact], ingested_unix_nano: int = 0) -> list[Change]:
-        """Takes facts in order; returns what really changed, in the order it happened (the log puts batches in order)."""
+        """Takes facts in order; returns what really changed, in the order it happened (the log orders a batch)."""
         return [change for fact in facts if (change := self._take(fact, ingested_unix_nano)) is not None]
 
     def replace(
@@ -113,7 +113,7 @@ class Store:
 
 
 def newer(version: str, than: str) -> bool:
-    """Whether a resourceVersion is higher than another. They compare as numbers (KEP-5504); anything else is not newer."""
+    """Whether a resourceVersion is higher than another. They compare as numbers (KEP-5504); other text is not newer."""
     if not version.isdecimal():
         return False
     return not than.isdecimal() or int(version) > int(than)

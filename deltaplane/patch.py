@@ -1,7 +1,7 @@
 """Changes inside one EndpointSlice: found, applied, and joined.
 
-Called by the control plane's store (difference) and log (join), and by the agent's mirror (apply). Everything here costs
-the endpoints that changed, plus one pass over the slice's list.
+Called by the control plane's store (difference) and log (join), and by the agent's mirror (apply). Everything here
+costs the endpoints that changed, plus one pass over the slice's list.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def _same_header(a: EndpointSlice, b: EndpointSlice) -> bool:
 def apply_patch(base: EndpointSlice, patch: Patch) -> tuple[EndpointSlice, int]:
     """The patched slice and its hash, provided that the base has `patch.base_hash`.
 
-    A remove may name an address the base lacks: joining two patches makes such. Whether all is well is for the caller to
-    see by comparing the hash with `patch.new_hash`.
+    A remove may name an address the base lacks: joining two patches makes such. Whether all is well is for the caller
+    to see by comparing the hash with `patch.new_hash`.
     """
     endpoints: dict[bytes, Endpoint] = {endpoint.address: endpoint for endpoint in base.endpoints}
     hash_ = patch.base_hash

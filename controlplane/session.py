@@ -1,0 +1,367 @@
+"""One agent's stream, as a state machine without a socket: what arrives goes in, what to send next comes out.
+
+Called by the server, one session per stream: its reader hands in every WatchRequest, its writer asks for the next
+message until there is none, and then waits for a new revision, for `wake`, or until `deadline`. Time is given to it.
+
+A stream goes through these phases:
+
+    WAITING --Hello--> [HOLDING] --decision--> STREAMING --> closed
+
+HOLDING is for an agent that has seen newer API versions than this replica (a failover to one that is behind): it is
+answered when the replica has caught up, or after 5 s.
+
+STREAMING sends whatever leads from `sent_rev` to head: one batch's own bytes, or one merged Delta, or, where the log
+does not reach back that far, a snapshot. A slow stream therefore coalesces by itself. `sent_rev` is a promise of nothing:
+a revision is held by the node only when its Ack says so (I11). Beyond the window of unacknowledged deltas nothing is
+sent. `sent_rev` never goes back within a stream, so a snapshot never shows an agent an older state than it had.
+
+Resuming by differing buckets is in the wire contract, but not done yet: an agent that cannot be brought up by a delta
+and holds another state gets a whole snapshot.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from enum import Enum
+
+from msgspec import Struct
+
+from controlplane.log import Log, choose
+from controlplane.nodes import Nodes
+from controlplane.snapshot import Snapshots
+from controlplane.store import Store, newer
+from deltaplane.v1 import delta_pb2 as pb
+from deltaplane.v1 import inspection_pb2
+
+PROTOCOL = 1
+
+
+class Limits(Struct, frozen=True):
+    """Sizes and times of a stream; seconds, bytes."""
+
+    window_deltas: int = 64
+    window_bytes: int = 4 * 1024 * 1024
+    message_bytes: int = 1024 * 1024
+    heartbeat: float = 10.0
+    min_ack_interval: float = 0.5
+    hold: float = 5.0
+    stalled: float = 60.0
+    resync_pause: float = 5.0  # between two snapshots one agent asks for
+
+
+class Closed(Struct, frozen=True):
+    """Why the stream ends: a gRPC status name and a line for the operator."""
+
+    status: str
+    detail: str
+
+
+class Applied(Struct, frozen=True):
+    """One commit an Ack reports, with the reasons of what it committed. Times are Unix nanoseconds of this process."""
+
+    report: pb.CommitReport
+    causes: tuple[pb.Cause, ...]
+    more_causes: int
+    emitted_unix_nano: int
+    sent_unix_nano: int
+
+
+class _Sent(Struct, frozen=True):
+    from_rev: int
+    to_rev: int
+    size: int
+    unix_nano: int
+
+
+class _Phase(Enum):
+    WAITING = 1
+    HOLDING = 2
+    STREAMING = 3
+
+
+class Session:
+    """One stream. `wake` is called when there is something to send that no new revision announces."""
+
+    def __init__(
+        self,
+        store: Store,
+        log: Log,
+        snapshots: Snapshots,
+        nodes: Nodes,
+        *,
+        server_id: str = "",
+        ready: Callable[[], bool] = lambda: True,
+        limits: Limits | None = None,
+        wake: Callable[[], None] = lambda: None,
+        peer: str = "",
+    ) -> None:
+        self.hello = pb.Hello()
+        self.node_name = ""
+        self.peer = peer
+        self.closed: Closed | None = None
+        self.sent_rev = 0
+        self.received_rev = 0
+        self.applied_rev = 0
+        self.acked = False  # whether any Ack confirmed this stream's base
+        self.failed: tuple[pb.ObjectFailure, ...] = ()
+        self.unsupported_ops = 0
+        self._store, self._log, self._snapshots, self._nodes = store, log, snapshots, nodes
+        self._server_id, self._ready, self._wake = server_id, ready, wake
+        self._limits = limits or Limits()
+        self._phase = _Phase.WAITING
+        self._hold_until = 0.0
+        self._outbox: deque[bytes] = deque()
+        self._snapshot: deque[bytes] = deque()
+        self._needs_snapshot = False
+        self._snapshot_at = 0.0  # not before
+        self._in_flight: deque[_Sent] = deque()
+        self._bytes_in_flight = 0
+        self._progress_at = 0.0
+        self._heartbeat_at = 0.0
+        self._resync_at = float("-inf")
+
+    # ------------------------------------------------------------ in
+
+    def on_message(self, request: pb.WatchRequest, now: float) -> list[Applied]:
+        """Takes one request; returns the commits it reports, oldest first. A broken rule closes the session."""
+        kind = request.WhichOneof("message")
+        if self.closed is not None or kind is None:
+            return []  # a message of a later protocol: nothing we rely on
+        if kind == "hello":
+            self._on_hello(request.hello, now)
+        elif self._phase is _Phase.WAITING:
+            self.close("INVALID_ARGUMENT", f"the first message must be Hello, not {kind}")
+        elif kind == "ack":
+            return self._on_ack(request.ack, now)
+        elif kind == "resync_request":
+            self._on_resync(now)
+        elif kind == "drain":
+            self.close("OK", f"the agent left: {request.drain.reason}")
+        return []
+
+    def _on_hello(self, hello: pb.Hello, now: float) -> None:
+        problem = self._problem(hello)
+        if problem is not None:
+            self.close(*problem)
+            return
+        self.hello, self.node_name = hello, hello.node_name
+        self._nodes.claim(self)
+        self._phase = _Phase.HOLDING
+        self._hold_until = now + (self._limits.hold if self._behind(hello.resume) else 0.0)
+
+    def _problem(self, hello: pb.Hello) -> tuple[str, str] | None:
+        if not self._ready():
+            return (
+                "UNAVAILABLE",
+                "this replica has not yet seen the whole cluster state; try again or try another",
+            )  # I1
+        if self._phase is not _Phase.WAITING:
+            return "INVALID_ARGUMENT", "Hello came twice on one stream"
+        if not hello.node_name:
+            return "INVALID_ARGUMENT", "Hello has no node_name"
+        if not hello.protocol_min <= PROTOCOL <= hello.protocol_max:
+            spoken = f"{hello.protocol_min} to {hello.protocol_max}"
+            return (
+                "FAILED_PRECONDITION",
+                f"the agent speaks protocol {spoken}, this replica {PROTOCOL}: upgrade the older",
+            )
+        return None
+
+    def _on_ack(self, ack: pb.Ack, now: float) -> list[Applied]:
+        if max(ack.applied_rev, ack.received_rev) > self.sent_rev:
+            self.close(
+                "INVALID_ARGUMENT", f"Ack for revision {ack.received_rev}, but {self.sent_rev} was the last sent"
+            )
+            return []
+        self.failed = tuple(ack.failed)
+        self.unsupported_ops = ack.unsupported_ops
+        self.received_rev = max(self.received_rev, ack.received_rev)
+        if ack.applied_rev > self.applied_rev or not self.acked:
+            self._progress_at = now
+        self.acked = self.acked or ack.applied_rev > 0 or ack.received_rev > 0
+        self.applied_rev = max(self.applied_rev, ack.applied_rev)
+        done = []
+        while self._in_flight and self._in_flight[0].to_rev <= self.applied_rev:
+            sent = self._in_flight.popleft()
+            self._bytes_in_flight -= sent.size
+            done.append(sent)
+        return [self._applied(report, done) for report in ack.commits]
+
+    def _applied(self, report: pb.CommitReport, done: list[_Sent]) -> Applied:
+        """Takes from `done` what this commit covers: the agent may have committed several deltas at once."""
+        causes: list[pb.Cause] = []
+        more = emitted = sent_at = 0
+        while done and done[0].to_rev <= report.to_rev:
+            sent = done.pop(0)
+            sent_at = sent_at or sent.unix_nano
+            if self._log.holds(sent.from_rev):
+                for batch in self._log.between(sent.from_rev, sent.to_rev):
+                    causes += batch.causes
+                    more += batch.more_causes
+                    emitted = emitted or batch.emitted_unix_nano
+        kept = choose(causes)
+        return Applied(report, kept, more + len(causes) - len(kept), emitted, sent_at)
+
+    def _on_resync(self, now: float) -> None:
+        self._want_snapshot(max(now, self._resync_at + self._limits.resync_pause))
+        self._resync_at = self._snapshot_at
+
+    # ------------------------------------------------------------ out
+
+    def next_message(self, now: float, unix_nano: int = 0) -> bytes | None:
+        """The next WatchResponse to write, None while the stream lacks nothing (or may not be sent more)."""
+        if self.closed is not None:
+            return None
+        if self._phase is _Phase.HOLDING and (now >= self._hold_until or not self._behind(self.hello.resume)):
+            self._decide(now, unix_nano)
+        if self._outbox:
+            return self._outbox.popleft()
+        if self._phase is not _Phase.STREAMING:
+            return None
+        message = self._next_snapshot(now) if self._snapshot or self._lacks_base() else self._next_delta(now, unix_nano)
+        if message is None and now >= self._heartbeat_at:
+            message = pb.WatchResponse(
+                heartbeat=pb.Heartbeat(head_rev=self._log.head, server_time_unix_nano=unix_nano)
+            ).SerializeToString()
+        if message is not None:
+            self._heartbeat_at = now + self._limits.heartbeat
+        return message
+
+    def deadline(self) -> float:
+        """When `next_message` should be asked again even if nothing happens."""
+        if self._phase is _Phase.HOLDING:
+            return self._hold_until
+        if self._needs_snapshot:
+            return min(self._heartbeat_at, self._snapshot_at)
+        return self._heartbeat_at
+
+    def close(self, status: str, detail: str) -> None:
+        """Ends the session with this gRPC status; only the first call counts."""
+        if self.closed is None:
+            self.closed = Closed(status, detail)
+            self._snapshot.clear()
+            self._wake()
+
+    def go_away(
+        self, reason: str, *, retry_after_ms: int = 0, targets: Sequence[str] = (), deadline_ms: int = 0
+    ) -> None:
+        """Asks the agent to leave for another replica; the stream goes on until it does."""
+        message = pb.GoAway(reason=reason, retry_after_ms=retry_after_ms, targets=targets, deadline_ms=deadline_ms)
+        self._outbox.append(pb.WatchResponse(go_away=message).SerializeToString())
+        self._wake()
+
+    def resnapshot(self, now: float) -> None:
+        """Sends the whole state again, as an operator asks."""
+        if self._phase is _Phase.STREAMING:
+            self._want_snapshot(now)
+            self._wake()
+
+    def _behind(self, resume: pb.Resume) -> bool:
+        """Whether the agent has seen API versions this replica has not."""
+        if resume.epoch == self._log.epoch:
+            return False
+        held = {int(kind): version for kind, version in self._store.versions.items()}
+        return any(item.kind in held and newer(item.version, held[item.kind]) for item in resume.versions)
+
+    def _decide(self, now: float, unix_nano: int) -> None:
+        decision, reason = self._resume(self.hello.resume)
+        if self._behind(self.hello.resume):
+            reason += "; this replica is behind what the agent has seen"
+        limits = self._limits
+        welcome = pb.Welcome(
+            protocol=PROTOCOL,
+            server_id=self._server_id,
+            epoch=self._log.epoch,
+            head_rev=self._log.head,
+            decision=decision,
+            reason=reason,
+            ack_window=limits.window_deltas,
+            min_ack_interval_ms=int(limits.min_ack_interval * 1000),
+            heartbeat_interval_ms=int(limits.heartbeat * 1000),
+            server_time_unix_nano=unix_nano,
+        )
+        self._outbox.append(pb.WatchResponse(welcome=welcome).SerializeToString())
+        self._phase = _Phase.STREAMING
+        self._heartbeat_at = now + limits.heartbeat
+        self._progress_at = now
+
+    def _resume(self, resume: pb.Resume) -> tuple[pb.ResumeDecision.ValueType, str]:
+        """Decides where the stream starts and sets `sent_rev` (resume ladder)."""
+        log, rev = self._log, resume.applied_rev
+        known = log.digest_at(rev) if resume.epoch == log.epoch else None
+        if resume.epoch == log.epoch and log.holds(rev) and known in (None, resume.state_digest):
+            self.sent_rev = rev
+            return pb.RESUME_DECISION_DELTA, f"revision {rev} is in the log"
+        if resume.epoch and resume.state_digest == self._store.digest.value:
+            self.sent_rev = log.head
+            return pb.RESUME_DECISION_DELTA, "the states are equal"
+        self._want_snapshot(0.0)
+        self.sent_rev = min(rev, log.head) if resume.epoch == log.epoch else 0
+        if not resume.epoch:
+            return pb.RESUME_DECISION_SNAPSHOT, "first contact"
+        if resume.epoch != log.epoch:
+            return pb.RESUME_DECISION_SNAPSHOT, "another epoch, and the states differ"
+        return pb.RESUME_DECISION_SNAPSHOT, f"revision {rev} cannot be brought up by deltas"
+
+    # ------------------------------------------------------------ streaming
+
+    def _want_snapshot(self, at: float) -> None:
+        self._needs_snapshot = True
+        self._snapshot_at = at
+        self._snapshot.clear()
+
+    def _lacks_base(self) -> bool:
+        if not self._needs_snapshot and not self._log.holds(self.sent_rev):
+            self._want_snapshot(0.0)  # too slow: the log went on without this stream
+        return self._needs_snapshot
+
+    def _next_snapshot(self, now: float) -> bytes | None:
+        if not self._snapshot:
+            if now < self._snapshot_at:
+                return None
+            zlib = pb.ENCODING_ZLIB in self.hello.encodings
+            snapshot = self._snapshots.take(pb.ENCODING_ZLIB if zlib else pb.ENCODING_IDENTITY, self.sent_rev)
+            self._snapshot.extend(snapshot.messages)
+            self._needs_snapshot = False
+            self.sent_rev = snapshot.rev
+            self._in_flight.clear()
+            self._bytes_in_flight = 0
+            self._progress_at = now + self._limits.stalled  # twice the patience for a cold load
+        return self._snapshot.popleft()
+
+    def _next_delta(self, now: float, unix_nano: int) -> bytes | None:
+        low, high = self.sent_rev, self._log.head
+        if low == high or self._window_full():
+            return None
+        message = self._log.merged(low, high)
+        while len(message) > self._limits.message_bytes and high - low > 1:
+            high = low + (high - low) // 2
+            message = self._log.merged(low, high)
+        if not self._in_flight:
+            self._progress_at = max(self._progress_at, now)
+        self._in_flight.append(_Sent(low, high, len(message), unix_nano))
+        self._bytes_in_flight += len(message)
+        self.sent_rev = high
+        return message
+
+    def _window_full(self) -> bool:
+        limits = self._limits
+        return len(self._in_flight) >= limits.window_deltas or self._bytes_in_flight >= limits.window_bytes
+
+    # ------------------------------------------------------------ for inspection
+
+    def state(self, now: float) -> inspection_pb2.NodeState.ValueType:
+        """How the stream is doing."""
+        if self.closed is not None:
+            return inspection_pb2.NODE_STATE_DISCONNECTED
+        if self.applied_rev < self.sent_rev and now - self._progress_at > self._limits.stalled:
+            return inspection_pb2.NODE_STATE_STALLED
+        if not self.acked or self._needs_snapshot or self._snapshot:
+            return inspection_pb2.NODE_STATE_SYNCING
+        return inspection_pb2.NODE_STATE_MERGING if self._window_full() else inspection_pb2.NODE_STATE_LIVE
+
+    def behind_seconds(self, now: float) -> float:
+        """How long the oldest revision that is not in this node's kernel has been in the log."""
+        rev = max(self.applied_rev, self._log.tail) + 1
+        return 0.0 if rev > self._log.head else max(0.0, now - self._log.between(rev - 1, rev)[0].at)
