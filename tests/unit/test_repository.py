@@ -1,4 +1,4 @@
-"""What the repository says of itself is so: commands exist, flags are documented, files are small and explain themselves."""
+"""What the repository says of itself is so: commands exist, flags are documented, files are small and explained."""
 
 from __future__ import annotations
 
