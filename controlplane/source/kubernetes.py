@@ -1,0 +1,74 @@
+"""The Kubernetes API as the source of objects: one reflector per kind, in one task group."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from random import Random
+
+from controlplane.facts import Reporter, Sink
+from controlplane.source.api import Api, Resource, connect
+from controlplane.source.reflector import Limits, Reflector
+from controlplane.source.translate import HEADLESS
+from controlplane.source.translate_service import PROXY_NAME
+from deltaplane.model import Kind
+
+# The server leaves out what kube-proxy leaves out (A12, A13). A label that is added later arrives as a DELETED event.
+RESOURCES = {
+    Kind.SERVICE: Resource("", "v1", "services", f"!{PROXY_NAME}"),
+    Kind.ENDPOINT_SLICE: Resource("discovery.k8s.io", "v1", "endpointslices", f"!{HEADLESS}"),
+    Kind.NODE: Resource("", "v1", "nodes"),
+}
+
+
+class KubernetesSource:
+    """`run` follows Services, EndpointSlices and Nodes until cancelled; `failures` says which cannot be followed now.
+
+    Without a kubeconfig the Pod's ServiceAccount is used. An unusable configuration raises `SourceError` from `run`;
+    a server that is away, or refuses, is logged and tried again for ever: what was learnt stays.
+    """
+
+    def __init__(
+        self,
+        kubeconfig: str | None,
+        sink: Sink,
+        reporter: Reporter,
+        *,
+        limits: Limits | None = None,
+        random: Random | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._kubeconfig = kubeconfig
+        self._sink = sink
+        self._reporter = reporter
+        self._limits = limits
+        self._random = random
+        self._sleep = sleep
+        self._reflectors: dict[Kind, Reflector] = {}
+
+    @property
+    def failures(self) -> dict[Kind, str]:
+        """The last error per kind that cannot be followed; empty when all is well."""
+        return {kind: one.failure for kind, one in self._reflectors.items() if one.failure}
+
+    async def run(self) -> None:
+        api = await connect(self._kubeconfig)
+        try:
+            self._reflectors = {kind: self._reflector(kind, api) for kind in RESOURCES}
+            async with asyncio.TaskGroup() as tasks:
+                for reflector in self._reflectors.values():
+                    tasks.create_task(reflector.run())
+        finally:
+            await api.close()
+
+    def _reflector(self, kind: Kind, api: Api) -> Reflector:
+        return Reflector(
+            kind,
+            RESOURCES[kind],
+            api,
+            self._sink,
+            self._reporter,
+            limits=self._limits,
+            random=self._random,
+            sleep=self._sleep,
+        )

@@ -1,0 +1,253 @@
+"""Follows one collection of the Kubernetes API and tells the sink what changed: list, watch, resume, relist.
+
+One `Reflector` per kind, run by `source.kubernetes`. Holds the last good facts by reference, so that an object which turns
+unusable keeps them over a relist. Follows KEP-3157 (WatchList), KEP-956 (bookmarks) and "Efficient detection of changes" of
+the API concepts: a version that answered 410, in either form, is never asked again; the relist goes through
+`Sink.replace`, which finds the real differences. Knows nothing of the objects' meaning (`translate`) nor of HTTP (`api`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+
+import aiohttp
+
+from controlplane.facts import Fact, Reporter, Sink
+from controlplane.source.api import Api, ApiError, Resource, Stalled
+from controlplane.source.backoff import Backoff
+from controlplane.source.decode import Decoder, Item, Malformed
+from controlplane.source.reports import Reports
+from deltaplane.logs import event
+from deltaplane.model import Kind, ObjectKey
+
+log = logging.getLogger(__name__)
+_EXPIRED_REASONS = {"Expired", "Gone"}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Times in seconds. The server sends a bookmark about once a minute, so `idle` means a dead connection."""
+
+    connect: float = 10.0
+    idle: float = 150.0
+    page: float = 60.0  # one page of a list
+    watch: tuple[float, float] = (300.0, 600.0)  # the server ends a watch after a random time between these
+    page_size: int = 500
+    batch: int = 256  # events handed over before other tasks get a turn
+
+
+class Reflector:
+    """`run` until cancelled. `failure` is the last error's text while the collection cannot be followed, else empty."""
+
+    def __init__(
+        self,
+        kind: Kind,
+        resource: Resource,
+        api: Api,
+        sink: Sink,
+        reporter: Reporter,
+        *,
+        limits: Limits | None = None,
+        random: Random | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.failure = ""
+        self._kind = kind
+        self._resource = resource
+        self._api = api
+        self._sink = sink
+        self._limits = limits or Limits()
+        self._random = random or Random()
+        self._sleep = sleep
+        self._backoff = Backoff(random=self._random, clock=clock)
+        self._decoder = Decoder(kind)
+        self._reports = Reports(reporter)
+        self._good: dict[ObjectKey, Fact] = {}
+        self._version = ""  # where to resume; empty: list first
+        self._paged = False  # the server did not take or not finish a WatchList: list by pages next time
+        self._synced = False
+        self._initial: dict[ObjectKey, Item] | None = None  # the WatchList's first events, until its end bookmark
+
+    async def run(self) -> None:
+        while True:
+            before = self._version
+            try:
+                await self._step()
+                if self._version != before:
+                    continue  # a stream that ended in good order after it brought something: go on at once
+                delay = self._backoff.next()
+            except ApiError as error:
+                delay = await self._fail(error)
+            await self._sleep(delay)
+
+    async def _step(self) -> None:
+        if self._version:
+            await self._watch({"resourceVersion": self._version})
+        elif self._paged:
+            await self._list()
+        else:
+            await self._watch_list()
+
+    async def _fail(self, error: ApiError) -> float:
+        """What to do next, and the seconds to wait before."""
+        if error.expired:
+            self._version = ""
+            event(log, logging.INFO, "version expired, listing again", resource=self._resource)
+        elif isinstance(error, Stalled) and self._version:
+            event(log, logging.INFO, "watch is silent, resuming", resource=self._resource)
+        elif str(error) != self.failure:
+            self.failure = str(error)
+            event(log, logging.WARNING, "cannot follow the API, trying again", resource=self._resource, error=error)
+        if error.status == 401:
+            await self._api.refresh()
+        return max(error.retry_after, self._backoff.next())
+
+    def _recover(self) -> None:
+        if self.failure:
+            self.failure = ""
+            event(log, logging.INFO, "following the API again", resource=self._resource)
+
+    # Lists
+
+    async def _watch_list(self) -> None:
+        """The list as a stream, and then the watch on it."""
+        self._initial = {}
+        try:
+            await self._watch({"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"})
+        except ApiError as error:
+            if not error.refused or self._initial is None:
+                raise
+            self._paged = True
+            event(log, logging.INFO, "no streamed lists, listing by pages", resource=self._resource)
+            await self._list()
+        finally:
+            self._paged = self._paged or self._initial is not None
+            self._initial = None
+
+    async def _list(self) -> None:
+        """All pages; without a size limit when the continue token expires on the way."""
+        try:
+            items, version = await self._pages(self._limits.page_size)
+        except ApiError as error:
+            if not error.expired:
+                raise
+            items, version = await self._pages(0)
+        self._paged = False
+        self._replace(items, version)
+
+    async def _pages(self, size: int) -> tuple[dict[ObjectKey, Item], str]:
+        timeout = aiohttp.ClientTimeout(total=self._limits.page, sock_connect=self._limits.connect)
+        items: dict[ObjectKey, Item] = {}
+        query = self._query({"limit": str(size)} if size else {})
+        while True:
+            async with self._api.get(self._resource, query, timeout) as response:
+                body = await response.read()
+            try:
+                page = self._decoder.page(body, self._stamp())
+            except Malformed as error:
+                raise ApiError(f"list of {self._resource} at API server {self._api.server}: {error}") from error
+            items.update((item.key, item) for item in page.items)
+            if not page.continue_token:
+                return items, page.version
+            query["continue"] = page.continue_token
+
+    def _stamp(self) -> int:
+        """When a difference found by a relist was learnt; the first list is no event."""
+        return time.time_ns() if self._synced else 0
+
+    def _replace(self, items: dict[ObjectKey, Item], version: str) -> None:
+        for item in items.values():
+            self._reports.record(str(item.key), item.problems)
+        self._reports.retain({str(key) for key in items})
+        facts = [self._good.get(key) if item.fact is None else item.fact for key, item in items.items()]
+        self._good = {fact.key: fact for fact in facts if fact is not None and fact.object is not None}
+        self._version = version
+        self._sink.replace(self._kind, list(self._good.values()), version)
+        self._sink.synced(self._kind)
+        self._synced = True
+        self._recover()
+        event(log, logging.INFO, "listed", resource=self._resource, objects=len(self._good), version=version)
+
+    # Watches
+
+    async def _watch(self, query: dict[str, str]) -> None:
+        """Until the server ends it. Raises `ApiError`."""
+        seconds = self._random.uniform(*self._limits.watch)
+        query = self._query(
+            {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(int(seconds)), **query}
+        )
+        timeout = aiohttp.ClientTimeout(
+            total=seconds + self._limits.page, sock_connect=self._limits.connect, sock_read=self._limits.idle
+        )
+        async with self._api.get(self._resource, query, timeout) as response:
+            if self._initial is None:
+                self._recover()
+            async for lines in _lines(response.content):
+                await self._take(lines)
+
+    def _query(self, query: dict[str, str]) -> dict[str, str]:
+        return {**query, "labelSelector": self._resource.selector} if self._resource.selector else query
+
+    async def _take(self, lines: Sequence[bytes]) -> None:
+        """What arrived together goes on together, in bounded portions."""
+        now = time.time_ns()
+        for start in range(0, len(lines), self._limits.batch):
+            if start:
+                await asyncio.sleep(0)
+            facts: list[Fact] = []
+            try:
+                for line in lines[start : start + self._limits.batch]:
+                    self._event(line, now, facts)
+            finally:
+                if facts:
+                    self._sink.update(facts)
+
+    def _event(self, line: bytes, now: int, facts: list[Fact]) -> None:
+        stamp = self._stamp() if self._initial is not None else now
+        try:
+            received = self._decoder.event(line, stamp)
+        except Malformed as error:
+            self._version = ""  # what the line said is lost: only a relist can tell
+            raise ApiError(f"watch of {self._resource} at API server {self._api.server}: {error}") from error
+        if received.status is not None:
+            code, reason = received.status.code, received.status.reason or ""
+            text = f"watch of {self._resource} at API server {self._api.server}: {received.status.message or reason}"
+            raise ApiError(text, 410 if reason in _EXPIRED_REASONS else code)
+        if received.item is not None:
+            self._change(received.item, facts)
+        if self._initial is None:
+            self._version = received.version or self._version
+        elif received.initial_end:
+            items, self._initial = self._initial, None
+            self._replace(items, received.version)
+
+    def _change(self, item: Item, facts: list[Fact]) -> None:
+        if self._initial is not None:
+            if item.deleted:
+                self._initial.pop(item.key, None)
+            else:
+                self._initial[item.key] = item
+            return
+        self._reports.record(str(item.key), item.problems)
+        if item.fact is None:
+            return  # unusable: the last good state stays
+        if item.fact.object is None:
+            self._good.pop(item.key, None)
+        else:
+            self._good[item.key] = item.fact
+        facts.append(item.fact)
+
+
+async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[list[bytes]]:
+    """Whole lines, as many as have arrived; a line cut off by the end of the stream is dropped (it is sent again)."""
+    rest = b""
+    while chunk := await content.readany():
+        *lines, rest = (rest + chunk).split(b"\n")
+        if lines:
+            yield [line for line in lines if line.strip()]
