@@ -1,0 +1,246 @@
+"""The nftables dataplane: Services in, one atomic transaction out, writing exactly what differs.
+
+Wires the pure parts (`tracker`, `changes`) to `delivery` and a kernel. Called by the agent from one thread. The order of
+things over several transactions is decided here: wanted things in the order the Services are given, removals last.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from socket import AF_INET, AF_INET6, inet_ntop
+
+from deltaplane.forwarding import NodeForwarding, ServiceForwarding
+from deltaplane.model import ObjectKey
+from nodeagent.errors import DataplaneUnavailable
+from nodeagent.program.dataplane import Commit, Failed
+from nodeagent.program.nftables import listing
+from nodeagent.program.nftables.changes import Change, Operation, frontend_change, member_change
+from nodeagent.program.nftables.delivery import Delivery, Drifted
+from nodeagent.program.nftables.kernel import Kernel, NetlinkKernel, unavailable
+from nodeagent.program.nftables.program import Program, Settings, program
+from nodeagent.program.nftables.tracker import NODE, Tracker
+
+PER_BATCH = 8_000  # elements in one transaction of a cold load: some 30 ms, so that the first Services work early
+
+log = logging.getLogger(__name__)
+
+
+class NftablesDataplane:
+    """Implements `nodeagent.program.dataplane.Dataplane`; without a kernel it takes that of the calling thread's namespace."""
+
+    mode = "nftables"
+
+    def __init__(self, kernel: Kernel | None = None, settings: Settings | None = None) -> None:
+        self._given = kernel
+        self._settings = settings or Settings()
+        self._strays: dict[bytes, list[Operation]] = {}
+        self._failed: dict[bytes, Failed] = {}  # by frontend or member
+        self._invalid: dict[ObjectKey, Failed] = {}
+        self._completed = False
+
+    def start(self) -> None:
+        """Adopts our tables without changing them. Raises DataplaneUnavailable."""
+        self._kernel = self._given or NetlinkKernel()
+        families = [family for family in (4, 6) if self._kernel.has(family)]
+        if 6 not in families:
+            log.warning("nftables: this kernel has no IPv6, the family is left out")
+        try:
+            self._programs: dict[int, Program] = {f: program(f, self._settings) for f in families}
+        except ValueError as error:
+            raise DataplaneUnavailable(f"nftables: cluster CIDR: {error}: correct --cluster-cidr") from error
+        self._tracker = Tracker(families)
+        self._delivery = Delivery(self._kernel, self._programs, self._settings.table)
+        try:
+            self._read()
+        except OSError as error:
+            raise unavailable(error, self._settings.table) from error
+
+    def apply(
+        self, services: Sequence[ServiceForwarding], node: NodeForwarding | None = None, *, complete: bool = False
+    ) -> Commit:
+        """See `Dataplane.apply`.
+
+        Where another version of the program (or other settings) wrote the table, nothing is written until the first
+        complete apply; that one replaces the table, elements and all, in one transaction.
+        """
+        self._delivery.reset()
+        self._take(services, node)
+        if complete:
+            self._retire(services)
+            self._completed = True
+        if self._completed or not self._delivery.foreign:
+            self._write()
+        sent = self._delivery
+        return Commit(messages=sent.messages, elements=sent.elements, size=sent.size, failed=self._failures())
+
+    def pending(self) -> bool:
+        """True while something wanted is not in the kernel."""
+        return bool(self._tracker.dirty or self._tracker.dirty_members or self._invalid)
+
+    def close(self) -> None:
+        """Closes the socket."""
+        self._kernel.close()
+
+    def dump(self) -> dict[int, listing.Dump]:
+        """Every element of our tables by family as the kernel has them now: a listing, for tests and inspection."""
+        return {family: listing.dump(self._kernel, wanted) for family, wanted in self._programs.items()}
+
+    def _read(self) -> None:
+        """Takes over what the kernel holds. Raises OSError."""
+        tracker, delivery = self._tracker, self._delivery
+        tracker.forget()
+        self._strays.clear()
+        delivery.absent, delivery.foreign = set(), set()
+        for family, wanted in self._programs.items():
+            found = listing.comment(self._kernel, wanted)
+            if found is None:
+                delivery.absent.add(family)
+                continue
+            chains = listing.chains(self._kernel, wanted)
+            if found != wanted.table.comment or not chains.issuperset(chain.name for chain in wanted.chains):
+                delivery.foreign.add(family)
+                continue
+            adopted = listing.adopt(self._kernel, wanted)
+            delivery.chains[family] = chains
+            tracker.frontends.update(adopted.frontends)
+            tracker.members.update(adopted.members)
+            self._strays.update(adopted.strays)
+
+    def _take(self, services: Iterable[ServiceForwarding], node: NodeForwarding | None) -> None:
+        """Puts what is wanted into the tracker; what no table could hold is set aside and its last form stays."""
+        if node is not None:
+            self._tracker.put_node(node.node_port_addresses)
+        for service in services:
+            if self._invalid:
+                self._invalid.pop(service.key, None)
+            try:
+                self._tracker.put(service)
+            except (ValueError, OverflowError, KeyError) as error:
+                self._invalid[service.key] = Failed(service.key, "INVALID_OBJECT", f"{service.key}: {error}")
+
+    def _retire(self, services: Sequence[ServiceForwarding]) -> None:
+        """Everything that is not wanted by these Services is to go."""
+        kept = {service.key for service in services}
+        for owner in self._tracker.owners():
+            if owner not in kept:
+                self._tracker.remove(owner)
+                self._invalid.pop(owner, None)
+        frontends, members = self._tracker.unclaimed()
+        self._tracker.dirty.update(dict.fromkeys([*frontends, *self._strays]))
+        self._tracker.dirty_members.update(dict.fromkeys(members))
+
+    def _write(self) -> None:
+        """Brings the kernel to what is wanted; where it contradicts us, reads the table again and tries once more."""
+        try:
+            self._deliver(frozenset(self._failed))
+        except Drifted:
+            log.warning("nftables: table %s was changed by somebody else, reading it again", self._settings.table)
+            self._read()
+            if self._completed:
+                self._retire_adopted()
+            self._deliver(None)
+
+    def _retire_adopted(self) -> None:
+        frontends, members = self._tracker.unclaimed()
+        self._tracker.dirty.update(dict.fromkeys([*frontends, *self._strays]))
+        self._tracker.dirty_members.update(dict.fromkeys(members))
+
+    def _deliver(self, known: frozenset[bytes] | None) -> None:
+        delivery = self._delivery
+        whole = bool(delivery.foreign)
+        for group in _groups(self._changes(), len(self._tracker.dirty) + PER_BATCH if whole else PER_BATCH):
+            delivery.done, delivery.refused = [], []
+            try:
+                delivery.deliver(group, known)
+            finally:
+                self._settle()
+
+    def _changes(self) -> list[Change]:
+        """Everything that differs: what is wanted, then what is to go."""
+        wanted: list[Change] = []
+        unwanted: list[Change] = []
+        tracker = self._tracker
+        for frontend in list(tracker.dirty):
+            claim, strays = tracker.wanted(frontend), self._strays.get(frontend, [])
+            owner, placement = claim or (NODE, None)
+            change = frontend_change(owner, frontend, tracker.frontends.get(frontend), placement, strays)
+            if change is None:
+                del tracker.dirty[frontend]
+                self._failed.pop(frontend, None)
+            else:
+                (unwanted if placement is None else wanted).append(change)
+        for member in list(tracker.dirty_members):
+            owner = tracker.wants(member)
+            if (owner is not None) is (member in tracker.members):
+                del tracker.dirty_members[member]
+                self._failed.pop(member, None)
+            else:
+                found = member_change(owner or NODE, member, owner is not None)
+                (unwanted if owner is None else wanted).append(found)
+        return wanted + unwanted
+
+    def _settle(self) -> None:
+        """Notes what the last delivery did and did not."""
+        tracker = self._tracker
+        for change in self._delivery.done:
+            if change.member:
+                (tracker.members.add if change.present else tracker.members.discard)(change.identity)
+                tracker.dirty_members.pop(change.identity, None)
+            else:
+                if change.after is None:
+                    tracker.frontends.pop(change.identity, None)
+                else:
+                    tracker.frontends[change.identity] = change.after
+                tracker.dirty.pop(change.identity, None)
+                self._strays.pop(change.identity, None)
+            self._failed.pop(change.identity, None)
+        for change, code in self._delivery.refused:
+            text = f"{change.owner}: the kernel refused {describe(change)}: {os.strerror(code)}; tried again with the next change"
+            self._failed[change.identity] = Failed(change.owner, "KERNEL_REJECTED", text)
+
+    def _failures(self) -> tuple[Failed, ...]:
+        """Every object that is not in the kernel as it should be, each once."""
+        found = {failed.key: failed for failed in (*self._failed.values(), *self._invalid.values())}
+        for frontend, losers in self._tracker.conflicts.items():
+            claim = self._tracker.wanted(frontend)
+            for loser in losers:
+                text = f"{loser}: {name_of(frontend)} belongs to {claim.owner if claim else 'nobody'}: change one of them"
+                found.setdefault(loser, Failed(loser, "CONFLICT", text))
+        return tuple(found.values())
+
+
+def _groups(changes: list[Change], size: int) -> Iterator[list[Change]]:
+    """Groups of whole changes of about `size` elements; at least one group, which may be empty."""
+    group: list[Change] = []
+    count = 0
+    for change in changes:
+        if group and count >= size:
+            yield group
+            group, count = [], 0
+        group.append(change)
+        count += len(change.deletes) + len(change.adds)
+    yield group
+
+
+def describe(change: Change) -> str:
+    """What a change is about, for an operator."""
+    if not change.member:
+        return name_of(change.identity)
+    names = ("cluster IP", "hairpin connection", "node port address")
+    width = 4 if change.identity[0] == 4 else 16
+    return f"{names[change.identity[1]]} {_address(change.identity[2 : 2 + width])}"
+
+
+def name_of(frontend: bytes) -> str:
+    """A frontend's identity in words, such as 10.96.0.1 TCP/443."""
+    address, protocol, port = frontend[1:-8], frontend[-8], int.from_bytes(frontend[-4:-2], "big")
+    name = {6: "TCP", 17: "UDP", 132: "SCTP"}.get(protocol, str(protocol))
+    return f"{_address(address) if address else 'node port'} {name}/{port}"
+
+
+def _address(packed: bytes) -> str:
+    if len(packed) in (4, 16):
+        return inet_ntop(AF_INET if len(packed) == 4 else AF_INET6, packed)
+    return packed.hex() or "no address"

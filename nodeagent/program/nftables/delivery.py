@@ -1,0 +1,143 @@
+"""Getting changes into the kernel: one transaction for each group of changes, and finding the one that spoils it.
+
+A refused transaction changes nothing. The change at fault is known by the refused message's sequence number and, on kernels
+that report it, by the element's offset; it is set aside and the rest goes out again. Where the fault cannot be placed, the
+group is halved. Either way the number of attempts is bounded by the number of changes. `dataplane` calls this.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from nodeagent.errors import KernelUnavailable
+from nodeagent.program.nftables import wire
+from nodeagent.program.nftables.changes import Change
+from nodeagent.program.nftables.kernel import Kernel
+from nodeagent.program.nftables.program import Program
+from nodeagent.program.nftables.transaction import Batch
+
+SINGLE_OUTS = 8  # times that objects at fault are set aside before a group is halved instead
+WHOLE = frozenset((errno.EPERM, errno.EACCES, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN, errno.EINTR))
+DRIFT = frozenset((errno.ENOENT, errno.EEXIST))
+
+
+class Drifted(Exception):
+    """The kernel contradicts what we believe it holds: somebody else changed our table, or took it away."""
+
+
+class Refusal(NamedTuple):
+    """A change the kernel will not take, and its errno."""
+
+    change: Change
+    errno: int
+
+
+class Delivery:
+    """What is installed besides elements, and the way there. Counts what was committed since `reset`."""
+
+    def __init__(self, kernel: Kernel, programs: Mapping[int, Program], table: str) -> None:
+        self.absent: set[int] = set(programs)  # families without our table
+        self.foreign: set[int] = set()  # families whose table another version or other settings wrote
+        self.chains: dict[int, set[str]] = {family: set() for family in programs}
+        self.refused: list[Refusal] = []
+        self.done: list[Change] = []
+        self.messages = self.elements = self.size = 0
+        self._kernel, self._programs, self._table = kernel, programs, table
+        self._sequence = 1
+
+    def reset(self) -> None:
+        """Starts counting anew."""
+        self.messages = self.elements = self.size = 0
+
+    def deliver(self, changes: Sequence[Change], known: frozenset[bytes] | None) -> None:
+        """Commits changes, with whatever they need installed first; appends each to `done` or `refused`.
+
+        `known`: identities refused before. Where the kernel contradicts another one, raises Drifted at once; None: never.
+        Raises KernelUnavailable.
+        """
+        rest = list(changes)
+        for _ in range(SINGLE_OUTS):
+            if not rest and not self.absent and not self.foreign:
+                return
+            batch = self._build(rest)
+            replies = self._kernel.commit(batch.data(), batch.first, batch.last)
+            if not replies:
+                self._committed(batch, rest)
+                return
+            guilty = self._guilty(batch, replies, rest, known)
+            if not guilty:
+                break
+            self.refused += [Refusal(rest[index], code) for index, code in guilty.items()]
+            rest = [change for index, change in enumerate(rest) if index not in guilty]
+        middle = (len(rest) + 1) // 2
+        for half in (rest[:middle], rest[middle:]):
+            if half:
+                self.deliver(half, known)
+
+    def _build(self, changes: Sequence[Change]) -> Batch:
+        batch = Batch(self._table, self._sequence)
+        for family in sorted(self.foreign):
+            batch.remove_table(self._programs[family])
+        for family in sorted(self.foreign | self.absent):
+            batch.install(self._programs[family])
+        for (family, name), users in self._missing(changes).items():
+            batch.chains(family, [c for c in self._programs[family].shared(name) if self._make(family, c.name)], users)
+        batch.change(changes)
+        return batch
+
+    def _missing(self, changes: Sequence[Change]) -> dict[tuple[int, str], list[int]]:
+        """The shared chains these changes go to that are not there yet, and which changes need them."""
+        self._made: set[tuple[int, str]] = set()
+        missing: dict[tuple[int, str], list[int]] = {}
+        fresh = self.foreign | self.absent
+        for index, change in enumerate(changes):
+            wanted = change.chain
+            if wanted is not None and (wanted[0] in fresh or wanted[1] not in self.chains[wanted[0]]):
+                missing.setdefault(wanted, []).append(index)
+        return missing
+
+    def _make(self, family: int, name: str) -> bool:
+        """Whether this transaction is to create the chain; each once."""
+        known = family not in self.foreign | self.absent and name in self.chains[family]
+        if known or (family, name) in self._made:
+            return False
+        self._made.add((family, name))
+        return True
+
+    def _committed(self, batch: Batch, changes: list[Change]) -> None:
+        for family in self.foreign | self.absent:
+            self.chains[family] = {chain.name for chain in self._programs[family].chains}
+        self.foreign.clear()
+        self.absent.clear()
+        for family, name in self._made:
+            self.chains[family].add(name)
+        self._sequence = batch.last + 2 if batch.last < 0x7000_0000 else 1
+        self.messages += batch.messages
+        self.elements += batch.elements
+        self.size += batch.size
+        self.done += changes
+
+    def _guilty(
+        self, batch: Batch, replies: list[wire.Reply], changes: list[Change], known: frozenset[bytes] | None
+    ) -> dict[int, int]:
+        """The changes (index: errno) that are surely at fault; empty where the group must be halved."""
+        self._sequence = batch.last + 2 if batch.last < 0x7000_0000 else 1
+        guilty: dict[int, int] = {}
+        for answer in replies:
+            blamed = batch.blamed(answer)
+            if answer.errno in WHOLE or (not blamed and (answer.sequence != batch.first or len(changes) < 1)):
+                raise _refused(answer.errno)
+            drift = answer.errno in DRIFT and known is not None
+            if drift and not all(known is not None and changes[index].identity in known for index in blamed):
+                raise Drifted
+            if len(blamed) == 1 or len(changes) == 1:
+                guilty[blamed[0] if blamed else 0] = answer.errno
+        return guilty
+
+
+def _refused(code: int) -> KernelUnavailable:
+    advice = "give the agent CAP_NET_ADMIN" if code in (errno.EPERM, errno.EACCES) else "it is retried"
+    return KernelUnavailable(f"nftables: the kernel refused a transaction ({os.strerror(code)}): {advice}")

@@ -1,0 +1,152 @@
+"""Netlink framing for nftables: headers, attributes and sockets' bytes, packed and parsed with `struct` alone.
+
+Everything in this package that speaks to a kernel, real or in memory, goes through these functions. Knows the layout of
+`linux/netlink.h` and `linux/netfilter/nfnetlink.h`; does not know what a table or a set is. All functions are pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from struct import Struct as Layout
+from typing import NamedTuple
+
+HEADER = Layout("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
+GENERIC = Layout(">BBH")  # nfgenmsg: family, version, resource id; the resource id is big-endian
+ATTRIBUTE = Layout("=HH")  # nlattr: length, type
+PREFIX = HEADER.size + GENERIC.size
+
+REQUEST, MULTI, ACK = 0x1, 0x2, 0x4
+DUMP, CREATE, EXCLUSIVE, APPEND = 0x300, 0x400, 0x200, 0x800
+CAPPED, ACK_TLVS = 0x100, 0x200  # flags of an acknowledgement
+ERROR, DONE = 2, 3
+TYPE_MASK = 0x3FFF
+
+SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
+BATCH_BEGIN, BATCH_END = 16, 17
+ERROR_OFFSET = 2  # NLMSGERR_ATTR_OFFS
+
+_u8, _be16, _be32, _be64 = Layout("=B"), Layout(">H"), Layout(">I"), Layout(">Q")
+_PADS = (b"", b"\0\0\0", b"\0\0", b"\0")
+
+
+class Message(NamedTuple):
+    """One netlink message: its type (subsystem included), flags, sequence number, family and attributes."""
+
+    type: int
+    flags: int
+    sequence: int
+    family: int
+    body: bytes
+
+
+class Reply(NamedTuple):
+    """What the kernel says of one request: an errno (0: done) and, where it names one, the offending attribute's offset."""
+
+    sequence: int
+    errno: int
+    offset: int = -1  # from the start of the request's nlmsghdr
+
+
+def attribute(kind: int, payload: bytes) -> bytes:
+    """One attribute, padded to 4 bytes. Raises `struct.error` above 65,531 bytes."""
+    length = len(payload)
+    return ATTRIBUTE.pack(length + 4, kind) + payload + _PADS[length & 3]
+
+
+def nest(kind: int, *parts: bytes) -> bytes:
+    """An attribute that holds other attributes, without the nesting flag: nf_tables neither asks for it nor writes it."""
+    return attribute(kind, b"".join(parts))
+
+
+def text(kind: int, value: str) -> bytes:
+    return attribute(kind, value.encode() + b"\0")
+
+
+def number8(kind: int, value: int) -> bytes:
+    return attribute(kind, _u8.pack(value))
+
+
+def number16(kind: int, value: int) -> bytes:
+    return attribute(kind, _be16.pack(value))
+
+
+def number(kind: int, value: int) -> bytes:
+    """A 32-bit number; nf_tables has them big-endian, negative ones as two's complement."""
+    return attribute(kind, _be32.pack(value & 0xFFFFFFFF))
+
+
+def number64(kind: int, value: int) -> bytes:
+    return attribute(kind, _be64.pack(value))
+
+
+def as_number(payload: bytes | memoryview) -> int:
+    return int.from_bytes(payload, "big")
+
+
+def as_text(payload: bytes | memoryview) -> str:
+    return bytes(payload).rstrip(b"\0").decode()
+
+
+def each_attribute(data: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple[int, int, int]]:
+    """The (type, payload start, payload end) of every attribute in `data[start:end]`."""
+    end = len(data) if end is None else end
+    while start + 4 <= end:
+        length, kind = ATTRIBUTE.unpack_from(data, start)
+        if length < 4 or start + length > end:
+            return
+        yield kind & TYPE_MASK, start + 4, start + length
+        start += (length + 3) & ~3
+
+
+def attributes(data: bytes) -> dict[int, bytes]:
+    """The attributes of `data` by type; of repeated ones the last."""
+    return {kind: data[start:end] for kind, start, end in each_attribute(data)}
+
+
+def payloads(data: bytes, kind: int) -> list[bytes]:
+    """The payloads of every attribute of this type, in order: a netlink list."""
+    return [data[start:end] for found, start, end in each_attribute(data) if found == kind]
+
+
+def message(kind: int, flags: int, sequence: int, family: int, body: bytes, resource: int = 0) -> bytes:
+    """A whole message; bodies are already padded because attributes are."""
+    return (
+        HEADER.pack(PREFIX + len(body), kind, flags, sequence, 0) + GENERIC.pack(family, 0, resource) + body
+    )
+
+
+def request(operation: int, flags: int, sequence: int, family: int, body: bytes) -> bytes:
+    """A message to nf_tables."""
+    return message(SUBSYSTEM << 8 | operation, flags | REQUEST, sequence, family, body)
+
+
+def begin(sequence: int) -> bytes:
+    return message(BATCH_BEGIN, REQUEST, sequence, 0, b"", SUBSYSTEM)
+
+
+def end(sequence: int) -> bytes:
+    return message(BATCH_END, REQUEST, sequence, 0, b"", SUBSYSTEM)
+
+
+def messages(data: bytes) -> Iterator[Message]:
+    """The messages of one datagram, in order."""
+    start = 0
+    while start + HEADER.size <= len(data):
+        length, kind, flags, sequence, _ = HEADER.unpack_from(data, start)
+        if length < HEADER.size or start + length > len(data):
+            return
+        control = kind in (ERROR, DONE)
+        family = 0 if control or length < PREFIX else data[start + HEADER.size]
+        yield Message(kind, flags, sequence, family, data[start + (HEADER.size if control else PREFIX) : start + length])
+        start += (length + 3) & ~3
+
+
+def reply(received: Message) -> Reply:
+    """Reads an acknowledgement (`NLMSG_ERROR`), with the extended one's offset where there is one."""
+    errno = -int.from_bytes(received.body[:4], "little", signed=True)
+    if not received.flags & ACK_TLVS:
+        return Reply(received.sequence, errno)
+    quoted = HEADER.unpack_from(received.body, 4)[0]
+    start = 4 + (HEADER.size if received.flags & CAPPED else (quoted + 3) & ~3)
+    offset = attributes(received.body[start:]).get(ERROR_OFFSET)
+    return Reply(received.sequence, errno, -1 if offset is None else int.from_bytes(offset, "little"))
