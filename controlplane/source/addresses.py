@@ -41,11 +41,10 @@ def _strip_zeros(quad: str) -> str:
 
 def parse_cidr(text: str) -> str:
     """Canonical text of a CIDR: surrounding space and host bits removed. Raises ValueError with the reason."""
-    address, slash, length = text.strip().partition("/")
+    address, _, length = text.strip().partition("/")
     try:
-        if not slash or not length.isdecimal() or not length.isascii():
-            raise ValueError(text)
-        network = ipaddress.ip_network((parse_address(address), int(length)), strict=False)
+        bits = int(length) if length.isdecimal() else -1  # int alone takes "+8" and "1_0" too
+        network = ipaddress.ip_network((parse_address(address), bits), strict=False)
     except ValueError as error:
         raise ValueError(f"{text!r} is not a CIDR (address/length)") from error
     return str(network)

@@ -1,15 +1,15 @@
 """The API server as raw JSON streams: transport and credentials of the `kubernetes` package, without its models.
 
-Used by `reflector`; knows no watch semantics. Requests go through `ApiClient` itself: the generated methods check every
-argument with pydantic, load thousands of models, and take no separate connect and read limits. Foreign exceptions become
-`ApiError` (worth another try) or `SourceError` (the configuration is unusable) here, once.
+Used by `reflector`; knows no watch semantics. Requests go through `ApiClient` itself: the generated methods
+check every argument with pydantic and take no separate connect and read limits. Foreign exceptions become `ApiError`
+(worth another try) or `SourceError` (the configuration is unusable) here, once.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from controlplane.errors import SourceError
 from controlplane.source.objects import Status
 
 UNREACHED = 0
-_ERROR_BODY = 64 * 1024
 
 
 class ApiError(SourceError):
@@ -79,18 +78,44 @@ class Api:
     def server(self) -> str:
         return str(self._client.configuration.host)
 
-    @asynccontextmanager
-    async def get(
-        self, resource: Resource, query: Mapping[str, str], timeout: aiohttp.ClientTimeout
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """An answer with status 200; its body is read within `timeout`. Raises `ApiError`, also from the body."""
-        verb = "watch" if query.get("watch") else "list"
-        try:
+    async def fetch(self, resource: Resource, query: Mapping[str, str], timeout: aiohttp.ClientTimeout) -> bytes:
+        """The whole body of a list. Raises `ApiError`."""
+        with self._said("list", resource):
             response = await self._request(resource, query, timeout)
             async with response:
                 if response.status != 200:
-                    raise await self._refusal(response, verb, resource)
-                yield response
+                    raise await self._refusal(response, "list", resource)
+                return await response.read()
+
+    async def lines(
+        self, resource: Resource, query: Mapping[str, str], timeout: aiohttp.ClientTimeout
+    ) -> AsyncGenerator[list[bytes], None]:
+        """The lines of a watch, as many at once as have arrived; first an empty list: the server took the watch.
+
+        A line cut off by the end of the stream is dropped: it is sent again. Raises `ApiError`.
+        """
+        with self._said("watch", resource):
+            response = await self._request(resource, query, timeout)
+        async with response:
+            if response.status != 200:
+                with self._said("watch", resource):
+                    raise await self._refusal(response, "watch", resource)
+            yield []
+            rest = b""
+            while True:
+                with self._said("watch", resource):
+                    chunk = await response.content.readany()
+                if not chunk:
+                    return
+                *lines, rest = (rest + chunk).split(b"\n")
+                if lines:
+                    yield [line for line in lines if line.strip()]
+
+    @contextmanager
+    def _said(self, verb: str, resource: Resource) -> Iterator[None]:
+        """What the transport raises, in our words."""
+        try:
+            yield
         except TimeoutError as error:
             raise Stalled(f"API server {self.server} said nothing on {verb} of {resource} for too long") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -114,11 +139,10 @@ class Api:
         return response
 
     async def _refusal(self, response: aiohttp.ClientResponse, verb: str, resource: Resource) -> ApiError:
-        status = decode_status(await response.content.read(_ERROR_BODY))
+        status = decode_status(await response.read())
         wait = response.headers.get("Retry-After", "")
-        seconds = (
-            float(wait) if wait.isdecimal() else float((status.details and status.details.retry_after_seconds) or 0)
-        )
+        details = status.details.retry_after_seconds if status.details else None
+        seconds = float(wait) if wait.isdecimal() else float(details or 0)
         text = f"{self._advice(response.status, verb, resource)}{f' ({status.message})' if status.message else ''}"
         return ApiError(text, response.status, seconds)
 

@@ -1,7 +1,7 @@
 """Bytes of lists and watches to facts: typed msgspec decoding, object by object where one is malformed. Pure.
 
-The hot path decodes an event in one pass into the needed fields only; the slow paths behind it exist so that one bad object
-spoils neither its page nor its stream. Called by `reflector`.
+The hot path decodes an event in one pass into the needed fields only; the slow paths behind it exist so that one bad
+object spoils neither its page nor its stream. Called by `reflector`.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ class Item(Struct, frozen=True, gc=False):
 
 
 class DecodedPage(Struct, frozen=True):
+    """`continue_token` is empty on the last page."""
+
     items: list[Item]
     version: str
     continue_token: str

@@ -1,4 +1,4 @@
-"""The fields of the Kubernetes API that a Service proxy needs, as typed structs for msgspec; everything else is skipped.
+"""The fields of the Kubernetes API that a Service proxy needs, as typed structs for msgspec; the rest is skipped.
 
 The wire form of `source.kubernetes` and of `source.manifests`; `translate` turns it into values of `deltaplane.model`.
 Optional API fields may be absent or null. Field meanings: k8s.io/api core/v1, discovery/v1 and networking/v1 types.go.

@@ -1,9 +1,9 @@
 """Follows one collection of the Kubernetes API and tells the sink what changed: list, watch, resume, relist.
 
-One `Reflector` per kind, run by `source.kubernetes`. Holds the last good facts by reference, so that an object which turns
-unusable keeps them over a relist. Follows KEP-3157 (WatchList), KEP-956 (bookmarks) and "Efficient detection of changes" of
-the API concepts: a version that answered 410, in either form, is never asked again; the relist goes through
-`Sink.replace`, which finds the real differences. Knows nothing of the objects' meaning (`translate`) nor of HTTP (`api`).
+One `Reflector` per kind, run by `source.kubernetes`. Holds the last good facts by reference, so that an object which
+turns unusable keeps them over a relist. Follows KEP-3157 (WatchList), KEP-956 (bookmarks) and "Efficient detection of
+changes" of the API concepts: a version that answered 410, in either form, is never asked again; the relist goes through
+`Sink.replace`, which finds the real differences. Knows neither what objects mean (`translate`) nor HTTP (`api`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from random import Random
 
@@ -120,14 +121,15 @@ class Reflector:
         self._initial = {}
         try:
             await self._watch({"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"})
+            self._paged = self._initial is not None
         except ApiError as error:
-            if not error.refused or self._initial is None:
+            if self._initial is not None:
+                self._paged = error.refused or isinstance(error, Stalled)
+            if not self._paged or not error.refused:
                 raise
-            self._paged = True
             event(log, logging.INFO, "no streamed lists, listing by pages", resource=self._resource)
             await self._list()
         finally:
-            self._paged = self._paged or self._initial is not None
             self._initial = None
 
     async def _list(self) -> None:
@@ -146,8 +148,7 @@ class Reflector:
         items: dict[ObjectKey, Item] = {}
         query = self._query({"limit": str(size)} if size else {})
         while True:
-            async with self._api.get(self._resource, query, timeout) as response:
-                body = await response.read()
+            body = await self._api.fetch(self._resource, query, timeout)
             try:
                 page = self._decoder.page(body, self._stamp())
             except Malformed as error:
@@ -179,16 +180,14 @@ class Reflector:
     async def _watch(self, query: dict[str, str]) -> None:
         """Until the server ends it. Raises `ApiError`."""
         seconds = self._random.uniform(*self._limits.watch)
-        query = self._query(
-            {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(int(seconds)), **query}
-        )
+        basis = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(int(seconds))}
         timeout = aiohttp.ClientTimeout(
             total=seconds + self._limits.page, sock_connect=self._limits.connect, sock_read=self._limits.idle
         )
-        async with self._api.get(self._resource, query, timeout) as response:
-            if self._initial is None:
-                self._recover()
-            async for lines in _lines(response.content):
+        async with aclosing(self._api.lines(self._resource, self._query({**basis, **query}), timeout)) as arrivals:
+            async for lines in arrivals:
+                if self._initial is None:
+                    self._recover()
                 await self._take(lines)
 
     def _query(self, query: dict[str, str]) -> dict[str, str]:
@@ -242,12 +241,3 @@ class Reflector:
         else:
             self._good[item.key] = item.fact
         facts.append(item.fact)
-
-
-async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[list[bytes]]:
-    """Whole lines, as many as have arrived; a line cut off by the end of the stream is dropped (it is sent again)."""
-    rest = b""
-    while chunk := await content.readany():
-        *lines, rest = (rest + chunk).split(b"\n")
-        if lines:
-            yield [line for line in lines if line.strip()]

@@ -32,7 +32,7 @@ _FAMILIES = {"IPv4": Family.IPV4, "IPv6": Family.IPV6}
 _ADDRESS_ORDER = ("InternalIP", "ExternalIP")
 _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?(?:Z|([+-])(\d\d):(\d\d))")
 _TERMINATING = Conditions.TERMINATING
-"""Bits by (ready, serving, terminating); nil is ready, serving, not terminating (E1). A table: this is the hot path."""
+# Bits by (ready, serving, terminating); nil is ready, serving, not terminating (E1). A table: this is the hot path.
 _CONDITIONS = {
     (ready, serving, terminating): (
         (Conditions.READY if ready is not False else 0)

@@ -52,7 +52,7 @@ def translate_service(thing: objects.Service, problems: Problems) -> model.Servi
 
 
 def _word(field: str, text: str | None, default: str, words: Mapping[str, T]) -> T:
-    """The meaning of an enumerated field. A word we do not know may change everything, so the Service stays as it was."""
+    """The meaning of an enumerated field. An unknown word may change everything, so the Service stays as it was."""
     try:
         return words[text or default]
     except KeyError as error:
@@ -79,10 +79,11 @@ def _ports(ports: Iterable[objects.ServicePort], kind: int, problems: Problems) 
     for index, thing in enumerate(ports):
         try:
             port = _port(thing, kind, index, problems)
-            if port.name in names or (port.protocol, port.port) in numbers:
-                raise Invalid(f"[{index}]: the same name or the same protocol and port as an earlier one")
         except Invalid as error:
             problems.append(f"spec.ports{error}; port skipped")
+            continue
+        if port.name in names or (port.protocol, port.port) in numbers:
+            problems.append(f"spec.ports[{index}]: has the name, or protocol and port, of an earlier one; skipped")
             continue
         names.add(port.name)
         numbers.add((port.protocol, port.port))
