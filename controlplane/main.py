@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import Protocol
 
 import deltaplane
@@ -33,17 +33,22 @@ def main(arguments: Sequence[str]) -> int:
     """Runs until SIGTERM or SIGINT; 0 then, 1 with one line on standard error when it cannot run."""
     settings = parse(arguments)
     logs.configure(settings.verbosity)
+    failures: list[ControlPlaneError] = []
     try:
         asyncio.run(_run(settings))
     except* ControlPlaneError as group:
-        print(f"deltaplane controlplane: {_first(group)}", file=sys.stderr)
-        return 1
-    return 0
+        failures += _flat(group)
+    for failure in failures[:1]:
+        print(f"deltaplane controlplane: {failure}", file=sys.stderr)
+    return 1 if failures else 0
 
 
-def _first(group: BaseExceptionGroup[ControlPlaneError]) -> BaseException:
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+def _flat(group: BaseExceptionGroup[ControlPlaneError]) -> Iterator[ControlPlaneError]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _flat(error)
+        else:
+            yield error
 
 
 async def _run(settings: Settings) -> None:

@@ -78,7 +78,7 @@ class State:
             unix_nano=time.time_ns(),
         )
         for batch in batches:
-            self._tracing.batched(batch.origins, batch.emitted_unix_nano)
+            self._tracing.batched(batch.causes, batch.emitted_unix_nano)
         self._wake()
 
     def _sample(self, change: Change) -> Change:

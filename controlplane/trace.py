@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import logging
 import random
-import time
 from collections.abc import Sequence
 from typing import Protocol
 from zlib import crc32
 
+from msgspec import Struct
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 import deltaplane
@@ -29,7 +28,8 @@ log = logging.getLogger(__name__)
 
 PANEL = 8  # nodes that report a sampled change; beyond it only the slow and the failing do (protocol.md section 8)
 SLOW_NS = 1_000_000_000
-NS = 1_000_000_000
+
+Attributes = dict[str, str | int | bool]
 
 
 class Tracing(Protocol):
@@ -48,20 +48,17 @@ class Tracing(Protocol):
         """Sends what is left, for a second at most."""
 
 
-class NodeCommit:
+class NodeCommit(Struct, frozen=True):
     """One Delta on one node: wall-clock nanoseconds of this process, and the node's own durations."""
 
-    __slots__ = ("acked_ns", "causes", "failed", "node", "report", "sealed_ns", "sent_ns")
-
-    def __init__(
-        self, node: str, causes: Sequence[pb.Cause], report: pb.CommitReport, *, sent_ns: int, acked_ns: int, failed: bool
-    ) -> None:
-        self.node = node
-        self.causes = causes
-        self.report = report
-        self.sent_ns = sent_ns
-        self.acked_ns = acked_ns
-        self.failed = failed
+    node: str
+    nodes: int  # how many nodes there are
+    causes: tuple[pb.Cause, ...]
+    report: pb.CommitReport
+    emitted_ns: int  # when the Delta was made
+    sent_ns: int  # when it was given to this node's stream
+    acked_ns: int
+    failed: bool
 
     @property
     def on_node_ns(self) -> int:
@@ -135,13 +132,13 @@ class OtlpTracing:
 
     def _reports(self, traceparent: str, commit: NodeCommit) -> bool:
         slow = commit.acked_ns - commit.sent_ns > SLOW_NS
-        return commit.failed or slow or in_panel(traceparent, commit.node)
+        return commit.failed or slow or in_panel(traceparent, commit.node, commit.nodes)
 
     def _node_spans(self, cause: pb.Cause, commit: NodeCommit) -> None:
-        keys = {"deltaplane.node": commit.node, "deltaplane.rev": commit.report.to_rev}
-        parent = self._span(cause.traceparent, "send", cause.ingested_unix_nano, commit.received_ns, keys)
+        keys: Attributes = {"deltaplane.node": commit.node, "deltaplane.rev": commit.report.to_rev}
+        parent = self._span(cause.traceparent, "send", commit.emitted_ns, commit.received_ns, keys)
         at = commit.received_ns
-        kernel = {
+        kernel: Attributes = {
             **keys,
             "deltaplane.kernel.messages": commit.report.kernel_messages,
             "deltaplane.kernel.elements": commit.report.kernel_elements,
@@ -157,7 +154,7 @@ class OtlpTracing:
             at += took
 
     def _span(
-        self, parent: str, name: str, start_ns: int, end_ns: int, attributes: dict[str, str | int | bool] | None = None
+        self, parent: str, name: str, start_ns: int, end_ns: int, attributes: Attributes | None = None
     ) -> str:
         """Emits one finished span; gives its own traceparent. A negative duration (clock step) is clamped to zero."""
         context = TraceContextTextMapPropagator().extract({"traceparent": parent})
@@ -171,9 +168,9 @@ class OtlpTracing:
         self._provider.shutdown()
 
 
-def in_panel(traceparent: str, node: str, population: int = PANEL) -> bool:
+def in_panel(traceparent: str, node: str, nodes: int) -> bool:
     """Whether the node is among those that report this trace: a hash of both, so the panel differs by trace."""
-    return population <= PANEL or crc32(f"{traceparent}{node}".encode()) % population < PANEL
+    return nodes <= PANEL or crc32(f"{traceparent}{node}".encode()) % nodes < PANEL
 
 
 class QuietExporter(SpanExporter):

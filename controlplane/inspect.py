@@ -1,0 +1,77 @@
+"""What an operator asks of this replica (proto/deltaplane/v1/inspection.proto). Reads; changes nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc.aio
+
+from controlplane.nodes import Nodes
+from controlplane.progress import Progress, to_message
+from controlplane.session import Session
+from controlplane.state import State
+from deltaplane.model import Kind
+from deltaplane.v1 import delta_pb2, inspection_pb2, inspection_pb2_grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Inspection(inspection_pb2_grpc.InspectionServiceServicer):
+    """The servicer; its answers are true at the moment of the call."""
+
+    def __init__(self, server_id: str, state: State, nodes: Nodes, progress: Progress) -> None:
+        self._server_id = server_id
+        self._state = state
+        self._nodes = nodes
+        self._progress = progress
+
+    async def GetStatus(  # noqa: N802 - the name is gRPC's
+        self, request: inspection_pb2.GetStatusRequest, context: Context
+    ) -> inspection_pb2.GetStatusResponse:
+        store, log = self._state.store, self._state.log
+        counts = delta_pb2.Counts(
+            services=store.count(Kind.SERVICE),
+            endpoint_slices=store.count(Kind.ENDPOINT_SLICE),
+            nodes=store.count(Kind.NODE),
+            service_cidrs=store.count(Kind.SERVICE_CIDR),
+        )
+        return inspection_pb2.GetStatusResponse(
+            server_id=self._server_id,
+            epoch=log.epoch.hex(),
+            head_rev=log.head,
+            counts=counts,
+            digest=store.digest.value,
+            connected_nodes=sum(session.closed is None for session in self._nodes),
+        )
+
+    async def ListNodes(  # noqa: N802
+        self, request: inspection_pb2.ListNodesRequest, context: Context
+    ) -> inspection_pb2.ListNodesResponse:
+        now = time.monotonic()
+        nodes = sorted((_status(session, now) for session in self._nodes), key=lambda node: node.node_name)
+        return inspection_pb2.ListNodesResponse(head_rev=self._state.log.head, nodes=nodes)
+
+    async def TailCommits(  # noqa: N802
+        self, request: inspection_pb2.TailCommitsRequest, context: Context
+    ) -> AsyncIterator[inspection_pb2.TailCommitsResponse]:
+        await context.send_initial_metadata(())  # the caller knows that nothing after this is missed
+        async for commit in self._progress.tail():
+            if request.node_name in ("", commit.node):
+                yield to_message(commit)
+
+
+def _status(session: Session, now: float) -> inspection_pb2.NodeStatus:
+    return inspection_pb2.NodeStatus(
+        node_name=session.node_name,
+        state=session.state(now),
+        proxy_mode=session.hello.proxy_mode,
+        agent_version=session.hello.agent_version,
+        sent_rev=session.sent_rev,
+        received_rev=session.received_rev,
+        applied_rev=session.applied_rev,
+        behind_seconds=session.behind_seconds(now),
+        failed=session.failed,
+        peer=session.peer,
+    )

@@ -1,0 +1,188 @@
+"""The gRPC edge: agents' streams, inspection, health and reflection on one port. Decides nothing about the protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health
+from grpc_reflection.v1alpha import reflection
+
+from controlplane.errors import ControlPlaneError
+from controlplane.inspect import Inspection
+from controlplane.nodes import Nodes
+from controlplane.progress import Progress
+from controlplane.session import Session
+from controlplane.snapshot import Snapshots
+from controlplane.state import State
+from controlplane.trace import Tracing
+from deltaplane.flags import host_port
+from deltaplane.logs import event
+from deltaplane.v1 import delta_pb2 as pb
+from deltaplane.v1 import delta_pb2_grpc, inspection_pb2, inspection_pb2_grpc
+
+log = logging.getLogger(__name__)
+
+STREAM = pb.DESCRIPTOR.services_by_name["DeltaService"].full_name
+INSPECTION = inspection_pb2.DESCRIPTOR.services_by_name["InspectionService"].full_name
+GRACE_SECONDS = 2.0
+WAIT_SECONDS = 30.0  # no wait is without a limit, though every deadline is sooner
+OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.so_reuseport", 0),  # a second server on the port is a mistake to be told, not load balancing
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.max_receive_message_length", 128 * 1024),
+)
+
+
+class Server:
+    """`start` binds the port, `run` follows the state for health, `stop` tells the agents to go and ends the streams."""
+
+    def __init__(self, listen: str, state: State, tracing: Tracing) -> None:
+        self._listen = listen
+        self._state = state
+        self._server_id = secrets.token_hex(4)
+        self._nodes = Nodes()
+        self._snapshots = Snapshots(state.store, state.log)
+        self._progress = Progress(tracing)
+        self._health = health.HealthServicer()
+        self._stopping = False
+        self._server = grpc.aio.server(options=OPTIONS)
+        self._register()
+
+    def _register(self) -> None:
+        # Deltas are serialised once for all streams, so responses pass as bytes.
+        watch: Any = grpc.stream_stream_rpc_method_handler(
+            self._watch, request_deserializer=pb.WatchRequest.FromString, response_serializer=None
+        )
+        handlers = (grpc.method_handlers_generic_handler(STREAM, {"Watch": watch}),)
+        self._server.add_generic_rpc_handlers(handlers)
+        inspection = Inspection(self._server_id, self._state, self._nodes, self._progress)
+        inspection_pb2_grpc.add_InspectionServiceServicer_to_server(inspection, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (STREAM, INSPECTION, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+
+    async def start(self) -> None:
+        """Binds the port. Raises `ControlPlaneError` when it cannot."""
+        host, port = host_port(self._listen)
+        target = f"[{host}]:{port}" if ":" in host else f"{host or '0.0.0.0'}:{port}"  # noqa: S104 - the flag says so
+        try:
+            bound = self._server.add_insecure_port(target)
+        except RuntimeError as error:
+            raise ControlPlaneError(self._cannot_bind()) from error
+        if not bound:
+            raise ControlPlaneError(self._cannot_bind())
+        await self._set_health(serving=False)
+        await self._server.start()
+
+    def _cannot_bind(self) -> str:
+        return f"--listen={self._listen}: cannot bind; is the port taken, or the address not this machine's?"
+
+    async def run(self) -> None:
+        """Says SERVING once the whole state is known; agents are taken from then on (I1)."""
+        while not self._state.ready:
+            await asyncio.sleep(0.05)
+        await self._set_health(serving=True)
+        event(log, logging.INFO, "serving", objects=len(self._state.store), rev=self._state.log.head)
+        while True:
+            self._state.log.expire(time.monotonic())
+            await asyncio.sleep(1.0)
+
+    async def _set_health(self, *, serving: bool) -> None:
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in ("", STREAM, INSPECTION):
+            await self._health.set(name, status)
+
+    async def stop(self) -> None:
+        """Tells probes and agents, lets the streams end, and frees the port."""
+        self._stopping = True
+        await self._set_health(serving=False)
+        for session in self._nodes:
+            if session.closed is None:
+                session.go_away("this replica stops", retry_after_ms=250)
+                session.close("UNAVAILABLE", "this replica stops")
+        await self._server.stop(GRACE_SECONDS)
+
+    # ------------------------------------------------------------ one stream
+
+    async def _watch(
+        self, requests: AsyncIterator[pb.WatchRequest], context: grpc.aio.ServicerContext[Any, Any]
+    ) -> None:
+        woken = asyncio.Event()
+        session = Session(
+            self._state.store,
+            self._state.log,
+            self._snapshots,
+            self._nodes,
+            server_id=self._server_id,
+            ready=lambda: self._state.ready and not self._stopping,
+            wake=woken.set,
+            peer=context.peer(),
+        )
+        reader = asyncio.create_task(self._read(session, requests, woken))
+        try:
+            await self._write(session, context, woken)
+        except (grpc.aio.BaseError, grpc.RpcError) as error:
+            session.close("UNAVAILABLE", f"the stream broke: {error}")
+        finally:
+            session.close("CANCELLED", "the agent went away")
+            reader.cancel()
+            self._said_goodbye(session)
+        closed = session.closed
+        if closed is not None and closed.status != "OK":
+            await context.abort(grpc.StatusCode[closed.status], closed.detail)
+
+    async def _read(self, session: Session, requests: AsyncIterator[pb.WatchRequest], woken: asyncio.Event) -> None:
+        try:
+            async for request in requests:
+                known = session.node_name
+                applied = session.on_message(request, time.monotonic())
+                if session.node_name != known:
+                    event(
+                        log, logging.INFO, "agent connected", node=session.node_name, peer=session.peer,
+                        mode=session.hello.proxy_mode, version=session.hello.agent_version,
+                    )  # fmt: skip
+                for commit in applied:
+                    self._progress.applied(session, commit, time.time_ns(), nodes=len(self._nodes))
+                woken.set()
+        finally:
+            session.close("CANCELLED", "the agent closed the stream")
+
+    async def _write(
+        self, session: Session, context: grpc.aio.ServicerContext[Any, Any], woken: asyncio.Event
+    ) -> None:
+        """Sends what the stream lacks, then waits for a new revision, a wake-up, or the session's deadline."""
+        while True:
+            moved = self._state.moved()
+            woken.clear()
+            while (message := session.next_message(time.monotonic(), time.time_ns())) is not None:
+                await context.write(message)
+            if session.closed is not None:
+                return
+            timeout = min(WAIT_SECONDS, max(0.001, session.deadline() - time.monotonic()))
+            await _first_of(moved, woken, timeout)
+
+    def _said_goodbye(self, session: Session) -> None:
+        if session.node_name and session.closed is not None:
+            event(log, logging.INFO, "agent left", node=session.node_name, reason=session.closed.detail)
+
+
+async def _first_of(moved: asyncio.Event, woken: asyncio.Event, timeout: float) -> None:
+    """Waits until either event is set or the time is over."""
+    waits = [asyncio.ensure_future(moved.wait()), asyncio.ensure_future(woken.wait())]
+    try:
+        await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
