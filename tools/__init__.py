@@ -1,1 +1,1 @@
-"""What builders and tests of Deltaplane use and its users do not: the laboratory and the scripts that build real parts."""
+"""What builders and tests use and users do not: the laboratory, and scripts that build real parts."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -16,13 +17,13 @@ from tools.lab.rules import delete_tables
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.is_relative_to(os.path.dirname(__file__)):
+        if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.kernel)
 
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Fabric]:
-    """Three nodes in three zones, two server pods and a client pod each, two clients outside. See tools/lab/fabric.py."""
+    """Three nodes in three zones, two server pods and a client pod each, two clients outside: tools/lab/fabric.py."""
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("network namespaces need root on Linux")
     with fabrics.running() as fabric:

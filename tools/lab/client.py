@@ -1,7 +1,7 @@
 """Probes from a namespace: what becomes of a connection, how connections spread, whether any fails while things change.
 
-Called by tests, demo and benchmark; speaks to the servers of `echo`. A refusal, a reset, an unreachable network and a time-out are
-different outcomes, because a proxy that drops where it should refuse is wrong.
+Called by tests, demo and benchmark; speaks to the servers of `echo`. A refusal, a reset, an unreachable network and a
+time-out are different outcomes, because a proxy that drops where it should refuse is wrong.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Self
 
 from tools.lab.echo import LINGER_RESET, family_of, kind_of
 from tools.lab.netns import Namespace
@@ -81,7 +82,7 @@ class Connection:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
         self._socket.close()
 
-    def __enter__(self) -> Connection:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -180,15 +181,15 @@ def knocking(
     """
     seen, over, first = Knocking(), threading.Event(), threading.Event()
 
+    def fresh() -> Outcome:
+        return connect(space, address, port, protocol)
+
     def body() -> None:
         began = time.monotonic()
         with Connection(space, address, port, protocol) as kept:
             for attempt in itertools.count():
-                if keep:
-                    outcome = kept.ask() if attempt else kept.open()
-                else:
-                    outcome = connect(space, address, port, protocol)
-                seen.note(began, outcome)
+                again = (kept.ask if attempt else kept.open) if keep else fresh
+                seen.note(began, again())
                 first.set()
                 if over.wait(pause):
                     return

@@ -1,8 +1,8 @@
 """Echo servers in any namespace, all driven by one thread of this process.
 
-A TCP server says `<its name> <the client's address>` and a newline when a connection opens, and again for every piece of data
-that arrives on it; it never closes first. A UDP server answers every datagram so. One reply thus shows which endpoint was
-chosen and whether the source was translated. Called by tests, demo and benchmark; knows no Services.
+A TCP server says `<its name> <the client's address>` and a newline when a connection opens, and again for every piece
+of data that arrives on it; it never closes first. A UDP server answers every datagram so. One reply thus shows which
+endpoint was chosen and whether the source was translated. Called by tests, demo and benchmark; knows no Services.
 """
 
 from __future__ import annotations

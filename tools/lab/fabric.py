@@ -2,14 +2,15 @@
 
 Called by tests, demo and benchmark through `build`; the addresses follow from the numbers alone:
 
-    node i (from 1)    192.168.0.(1+i), 192.168.1.(1+i)   2001:db8::(1+i), 2001:db8:1::(1+i)    zone-a, zone-b, ...
+    node i, from 1     192.168.0.(1+i), 192.168.1.(1+i)   2001:db8::(1+i), 2001:db8:1::(1+i)   zone-a, zone-b, ...
     its pods           10.180.i.0/24, gateway .1          fd00:10:180:i::/64, gateway ::1
     outside client j   203.0.113.2, .130, ...             2001:db8:f::2, ::82, ...
     the API server     198.51.100.2                       2001:db8:c::2
     the control plane  198.51.100.3                       2001:db8:c::3
 
-Nobody has a route to Service addresses (172.30.0.0/16, fd00:10:96::/112) but the default one: a pod's leads to its node, a
-node's to the router, and the router drops without a word. So an address nobody serves times out, and a refusal is somebody's.
+Nobody has a route to Service addresses (172.30.0.0/16, fd00:10:96::/112) but the default one: a pod's leads to its node,
+a node's to the router, and the router drops without a word. So an address nobody serves times out, and a refusal is
+somebody's.
 Knows nothing of Services.
 """
 
@@ -19,7 +20,7 @@ import ipaddress
 import itertools
 import signal
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import NoReturn
@@ -30,6 +31,7 @@ from tools.lab.netns import Namespace
 
 CLUSTER_CIDRS = ("10.180.0.0/16", "fd00:10:180::/48")
 SERVICE_CIDRS = ("172.30.0.0/16", "fd00:10:96::/112")
+_serial = itertools.count()  # several fabrics of one process differ in name
 
 
 @dataclass(frozen=True)
@@ -84,26 +86,29 @@ class Node:
 class Fabric:
     """Made by `build`. Pods may come and go while it runs."""
 
-    def __init__(self, topology: Topology, router: Namespace) -> None:
+    def __init__(self, topology: Topology) -> None:
         self.topology = topology
-        self.router = router
+        self._tag = f"{serial}-" if (serial := next(_serial)) else ""
+        self.spaces: list[Namespace] = []
+        self.router = self.machine("router")
         self.nodes: list[Node] = []
         self.outside: list[Host] = []
         self.apiserver: Host
         self.controlplane: Host
         self._pod_numbers: dict[str, Iterator[int]] = {}
-        self._wiring = Wiring()
+        self.wiring = Wiring()
 
     @property
     def pods(self) -> list[Pod]:
         """The server pods of all nodes."""
         return [pod for node in self.nodes for pod in node.servers]
 
-    @property
-    def spaces(self) -> list[Namespace]:
-        hosts = [*self.pods, *(pod for node in self.nodes for pod in node.clients), *self.outside]
-        near = [host.space for host in (self.apiserver, self.controlplane, *hosts)]
-        return [self.router, *(node.space for node in self.nodes), *near]
+    def machine(self, name: str) -> Namespace:
+        """A namespace of this fabric without links; deleted with it."""
+        space = netns.create(self._tag + name)
+        self.spaces.append(space)
+        quiet(space)
+        return space
 
     def node(self, name: str) -> Node:
         return next(node for node in self.nodes if node.name == name)
@@ -112,18 +117,17 @@ class Fabric:
         """A new pod with the next free address of the node; addresses are not used twice."""
         number = next(self._pod_numbers.setdefault(node.name, itertools.count(10)))
         name = name or f"{node.name}-pod-{number - 9}"
-        space = netns.create(name)
-        quiet(space)
+        space = self.machine(name)
         space.sysctl({"ipv4/ip_local_port_range": "10240 65000"})
         v4, v6 = (str(ipaddress.ip_network(cidr)[number]) for cidr in node.pod_cidrs)
         port = f"pod{number}"
-        self._wiring.pair(node.space, port, space, "eth0")
-        self._wiring.join_bridge(node.space, port, "pods", hairpin=True)
-        # A host address with the gateway on the link: replies to a neighbour pass the node too, where they are translated
-        # back, also on kernels whose bridge does not call netfilter.
-        self._wiring.configure(space, "eth0", [f"{v4}/32", f"{v6}/128"])
+        self.wiring.pair(node.space, port, space, "eth0")
+        self.wiring.join_bridge(node.space, port, "pods", hairpin=True)
+        # A host address with the gateway on the link: replies to a neighbour pass the node too, where they are
+        # translated back, also on kernels whose bridge does not call netfilter.
+        self.wiring.configure(space, "eth0", [f"{v4}/32", f"{v6}/128"])
         for gateway in (node.gateway(4), node.gateway(6)):
-            self._wiring.route(space, "default", gateway, "eth0")
+            self.wiring.route(space, "default", gateway, "eth0")
         pod = Pod(name, space, v4, v6, node.name)
         (node.clients if client else node.servers).append(pod)
         return pod
@@ -134,18 +138,19 @@ class Fabric:
         for pods in (node.servers, node.clients):
             if pod in pods:
                 pods.remove(pod)
-        self._wiring.forget(pod.space)
+        self.wiring.forget(pod.space)
+        self.spaces.remove(pod.space)
         netns.delete(pod.space)
 
     def route(self, prefix: str, node: Node) -> None:
         """The router sends `prefix` (a load balancer's or an external address) to this node."""
-        self._wiring.route(self.router, prefix, node.address(6 if ":" in prefix else 4), "nodes")
+        self.wiring.route(self.router, prefix, node.address(6 if ":" in prefix else 4), "nodes")
 
     def close(self) -> None:
-        self._wiring.close()
+        self.wiring.close()
         for space in self.spaces:
             netns.delete(space)
-        netns.delete_own()
+        self.spaces.clear()
 
 
 def quiet(space: Namespace) -> None:
@@ -174,18 +179,18 @@ def forwarding(space: Namespace) -> None:
 def build(topology: Topology = Topology()) -> Fabric:
     """The whole network, in about a second. Needs root; what is half made when it fails is deleted again."""
     netns.sweep()
-    with ExitStack() as undo:
-        undo.callback(netns.delete_own)
-        fabric = netns.in_thread(lambda: _build(topology))
-        undo.pop_all()
+    fabric = Fabric(topology)
+    try:
+        _build(fabric)
+    except BaseException:
+        fabric.close()
+        raise
     return fabric
 
 
-def _build(topology: Topology) -> Fabric:
-    router = _machine("router")
+def _build(fabric: Fabric) -> None:
+    topology, router, wiring = fabric.topology, fabric.router, fabric.wiring
     forwarding(router)
-    fabric = Fabric(topology, router)
-    wiring = fabric._wiring
     wiring.bridge(router, "nodes", ["192.168.0.254/24", "192.168.1.254/24", "2001:db8::fffe/64", "2001:db8:1::fffe/64"])
     wiring.bridge(router, "outside", ["203.0.113.1/24", "2001:db8:f::1/64"])
     wiring.bridge(router, "control", ["198.51.100.1/24", "2001:db8:c::1/64"])
@@ -202,18 +207,11 @@ def _build(topology: Topology) -> Fabric:
         fabric.outside.append(_host(fabric, f"outside-{number + 1}", "outside", addresses))
     fabric.apiserver = _host(fabric, "apiserver", "control", ("198.51.100.2", "2001:db8:c::2"))
     fabric.controlplane = _host(fabric, "controlplane", "control", ("198.51.100.3", "2001:db8:c::3"))
-    return fabric
-
-
-def _machine(name: str) -> Namespace:
-    space = netns.create(name)
-    quiet(space)
-    return space
 
 
 def _add_node(fabric: Fabric, number: int) -> Node:
-    name, wiring, topology = f"node-{number}", fabric._wiring, fabric.topology
-    space = _machine(name)
+    name, wiring, topology = f"node-{number}", fabric.wiring, fabric.topology
+    space = fabric.machine(name)
     forwarding(space)
     space.sysctl(
         {f"bridge/bridge-nf-call-{tool}": int(topology.bridge_netfilter) for tool in ("iptables", "ip6tables")}
@@ -239,7 +237,7 @@ def _add_node(fabric: Fabric, number: int) -> Node:
 
 
 def _host(fabric: Fabric, name: str, bridge: str, addresses: Sequence[str]) -> Host:
-    space, wiring = _machine(name), fabric._wiring
+    space, wiring = fabric.machine(name), fabric.wiring
     space.sysctl({"ipv4/ip_local_port_range": "10240 65000"})
     wiring.pair(fabric.router, name, space, "eth0")
     wiring.join_bridge(fabric.router, name, bridge)
@@ -265,7 +263,7 @@ def running(topology: Topology = Topology()) -> Iterator[Fabric]:
 def terminated_as_exit(signals: Iterable[signal.Signals] = (signal.SIGTERM, signal.SIGHUP)) -> Iterator[None]:
     """A polite end is an exception, so that finalisers run. Main thread only."""
 
-    def leave(number: int, frame: FrameType | None) -> NoReturn:
+    def leave(number: int, _: FrameType | None) -> NoReturn:
         raise SystemExit(128 + number)
 
     before = [(number, signal.signal(number, leave)) for number in signals]

@@ -1,8 +1,8 @@
 """Network namespaces: made, entered, listed and deleted. Everything else in the laboratory stands on this.
 
-A namespace belongs to a *thread*: `Namespace.entered` moves the calling thread in and back out, and a socket made meanwhile
-stays in that namespace for good. Names are `dp<pid of the owner>-<name>`, so that what a dead owner left behind is known.
-Knows nothing of links or addresses (see `fabric`).
+A namespace belongs to a *thread*: `Namespace.entered` moves the calling thread in and back out, and a socket made
+meanwhile stays in that namespace for good. Names are `dp<pid of the owner>-<name>`, so that what a dead owner left
+behind is known. Knows nothing of links or addresses (see `fabric`).
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Namespace:
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
-        """The calling thread is inside meanwhile. Do not await within: other tasks of the thread would be inside too."""
-        with open("/proc/thread-self/ns/net", "rb") as home, open(self.path, "rb") as there:
+        """The calling thread is inside meanwhile. Do not await within: other tasks of the thread would be inside."""
+        with Path("/proc/thread-self/ns/net").open("rb") as home, self.path.open("rb") as there:
             _call("setns", there.fileno(), _CLONE_NEWNET)
             try:
                 yield
@@ -81,12 +81,12 @@ class Namespace:
 
 
 def _all_pids() -> Iterator[int]:
-    return (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
+    return (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
 
 
 def _same(path: str, here: os.stat_result) -> bool:
     try:
-        there = os.stat(path)
+        there = Path(path).stat()
     except OSError:
         return False
     return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
@@ -100,7 +100,7 @@ def in_thread(act: Callable[[], _T]) -> _T:
     def body() -> None:
         try:
             results.append(act())
-        except BaseException as failure:  # carried over to the caller's thread, whatever it is
+        except BaseException as failure:  # noqa: BLE001 - carried over to the caller's thread, whatever it is
             failures.append(failure)
 
     thread = threading.Thread(target=body)
@@ -117,7 +117,7 @@ def owned(name: str, prefix: str = PREFIX) -> str:
 
 
 def create(name: str, prefix: str = PREFIX) -> Namespace:
-    """A new namespace of this process. A thread unshares and is bound to the name: no fork, so safe beside other threads."""
+    """A new namespace of this process. A thread unshares and is bound to the name: no fork, so safe beside others."""
     _prepare_folder()
     space = Namespace(owned(name, prefix))
     space.path.touch(exist_ok=False)

@@ -1,0 +1,113 @@
+"""Fixtures of the end-to-end tests: one network with a real API server per run, and the product on it.
+
+`cluster` is the API server with the nodes registered and the roles of deploy/kustomize/base granted; `objects` a
+cluster without Services, cleaned after the test; `line` the control plane and three agents under exactly that
+ServiceAccount.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tools.lab import fabric as fabrics
+from tools.lab.apiserver import ApiServer
+from tools.lab.deltaplane import Deployment
+from tools.lab.echo import EchoServers
+from tools.lab.fabric import Fabric
+from tools.lab.manifests import node_object
+from tools.lab.parts import PartMissing
+from tools.lab.rest import Rest, path_to
+from tools.lab.rules import delete_tables
+
+HERE = Path(__file__).parent
+BASE = HERE.parents[1] / "deploy" / "kustomize" / "base"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.e2e)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The network, the API server on it and the kubeconfig of the control plane's ServiceAccount."""
+
+    fabric: Fabric
+    api: ApiServer
+    folder: Path
+    kubeconfig: Path
+
+    def delete_services(self) -> None:
+        """Deletes every Service and slice but those of the API server itself."""
+        for version, kind in (("v1", "Service"), ("discovery.k8s.io/v1", "EndpointSlice")):
+            for item in self.api.admin.call("GET", path_to(version, kind))["items"]:
+                if item["metadata"]["name"] != "kubernetes":
+                    self.api.admin.delete({"apiVersion": version, "kind": kind, "metadata": item["metadata"]})
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """etcd and kube-apiserver in a namespace of their own, beside the network of tools/lab/fabric.py."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("network namespaces need root on Linux")
+    folder = tmp_path_factory.mktemp("cluster")
+    with fabrics.running() as fabric:
+        try:
+            api = ApiServer(fabric.apiserver, folder)
+        except PartMissing as missing:
+            pytest.skip(str(missing))
+        try:
+            api.start()
+            for node in fabric.nodes:
+                api.admin.apply_node(node_object(node))
+            objects = api.kustomize(BASE)
+            api.grant(objects)
+            yield Cluster(fabric, api, folder, _kubeconfig(api, objects))
+        finally:
+            api.close()
+
+
+def _kubeconfig(api: ApiServer, objects: list[dict[str, object]]) -> Path:
+    """The identity the Deployment of the control plane runs under, whatever it is called there."""
+    deployment = next(thing for thing in objects if thing["kind"] == "Deployment")
+    assert isinstance(deployment["spec"], dict)
+    assert isinstance(deployment["metadata"], dict)
+    account = deployment["spec"]["template"]["spec"]["serviceAccountName"]
+    return api.kubeconfig(account, deployment["metadata"]["namespace"])
+
+
+@pytest.fixture
+def objects(cluster: Cluster) -> Iterator[Rest]:
+    """Writes as administrator into a cluster without Services; what the test made is deleted after it."""
+    cluster.delete_services()
+    yield cluster.api.admin
+    cluster.delete_services()
+
+
+@pytest.fixture(scope="session")
+def servers(cluster: Cluster) -> Iterator[EchoServers]:
+    """Every server pod answers on TCP and UDP port 8080 in both families."""
+    echo = EchoServers()
+    for pod in cluster.fabric.pods:
+        echo.start_pod(pod)
+    yield echo
+    echo.close()
+
+
+@pytest.fixture(scope="module")
+def line(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """The product: a control plane on the real API, an agent per node. Kernels are clean before and after."""
+    spaces = [node.space for node in cluster.fabric.nodes]
+    delete_tables(spaces)
+    source = ("--source=kubernetes", f"--kubeconfig={cluster.kubeconfig}")
+    with Deployment(cluster.fabric, tmp_path_factory.mktemp("line"), *source) as deployment:
+        deployment.start()
+        yield deployment
+    delete_tables(spaces)
