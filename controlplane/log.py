@@ -69,6 +69,14 @@ class Log:
         """Whether what follows `rev` is still here."""
         return self.tail <= rev <= self.head
 
+    def begin(self) -> None:
+        """Counts the first complete state as revision 1 without a batch: no agent can be at 0, so none needs the way.
+
+        Every agent that comes is given a snapshot or found equal by digest.
+        """
+        if self.head == 0:
+            self.head = 1
+
     def append(
         self,
         changes: Sequence[Change],

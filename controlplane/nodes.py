@@ -21,6 +21,9 @@ class Nodes:
     def __iter__(self) -> Iterator[Session]:
         return iter(list(self._sessions.values()))
 
+    def __len__(self) -> int:
+        return len(self._sessions)
+
     def get(self, node_name: str) -> Session | None:
         """The node's newest session, open or closed; None if it never came."""
         return self._sessions.get(node_name)

@@ -11,8 +11,8 @@ HOLDING is for an agent that has seen newer API versions than this replica (a fa
 answered when the replica has caught up, or after 5 s.
 
 STREAMING sends whatever leads from `sent_rev` to head: one batch's own bytes, or one merged Delta, or, where the log
-does not reach back that far, a snapshot. A slow stream therefore coalesces by itself. `sent_rev` is a promise of nothing:
-a revision is held by the node only when its Ack says so (I11). Beyond the window of unacknowledged deltas nothing is
+does not reach back that far, a snapshot. A slow stream therefore coalesces by itself. `sent_rev` promises nothing: a
+revision is held by the node only when its Ack says so (I11). Beyond the window of unacknowledged deltas nothing is
 sent. `sent_rev` never goes back within a stream, so a snapshot never shows an agent an older state than it had.
 
 Resuming by differing buckets is in the wire contract, but not done yet: an agent that cannot be brought up by a delta

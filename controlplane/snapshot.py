@@ -1,116 +1,19 @@
-"""The whole state as messages, for an agent that has nothing to build on.
+"""The snapshots this replica has ready for agents that have nothing to build on.
 
-Called by the control plane's sessions through `Snapshots`, which keeps the last one for as long as what followed it is
-still in the log. Building costs the whole state; `build` takes immutable objects, so a server may call it in a thread.
+Called by the control plane's sessions. The last snapshot is kept for as long as what followed it is still in the log.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from zlib import compress, crc32
-
-from msgspec import Struct
-
 from controlplane.log import Log
 from controlplane.store import Store
-from deltaplane.codec import encode_op
-from deltaplane.model import EndpointSlice, Kind, Node, Object, Service, Upsert
+from deltaplane.snapshot import Snapshot, State, build
 from deltaplane.v1 import delta_pb2 as pb
-from deltaplane.v1 import objects_pb2
-
-CHUNK_BYTES = 256 * 1024  # of ops before compression
-_FIRST = (("default", "kubernetes"), ("kube-system", "kube-dns"))  # what a node needs before anything else
-
-
-class State(Struct, frozen=True):
-    """What a snapshot says: the objects and what was true of them at `rev`."""
-
-    epoch: bytes
-    rev: int
-    objects: tuple[Object, ...]
-    digest: int
-    versions: Mapping[Kind, str]
-
-
-class Snapshot(Struct, frozen=True):
-    """WatchResponses in the order they are sent: begin, chunks, end."""
-
-    rev: int
-    messages: tuple[bytes, ...]
 
 
 def capture(store: Store, log: Log) -> State:
     """The state at head, cheap and immutable. Everything in the store must be in the log already."""
     return State(log.epoch, log.head, tuple(store.objects()), store.digest.value, dict(store.versions))
-
-
-def build(state: State, encoding: pb.Encoding.ValueType = pb.ENCODING_ZLIB) -> Snapshot:
-    """The state as messages; chunks of about CHUNK_BYTES, compressed once for everybody."""
-    counts = count(state.objects)
-    chunks = [_chunk(index, packed, encoding) for index, packed in enumerate(_pack(in_priority(state.objects)))]
-    size = sum(map(len, chunks))
-    begin = pb.SnapshotBegin(epoch=state.epoch, rev=state.rev, counts=counts, bytes=size, chunks=len(chunks))
-    end = pb.SnapshotEnd(rev=state.rev, counts=counts, digest=state.digest)
-    for kind, version in sorted(state.versions.items()):
-        end.versions.add(kind=int(kind), version=version)
-    first = pb.WatchResponse(snapshot_begin=begin).SerializeToString()
-    last = pb.WatchResponse(snapshot_end=end).SerializeToString()
-    return Snapshot(state.rev, (first, *chunks, last))
-
-
-def count(objects: Iterable[Object]) -> pb.Counts:
-    """How many there are of each kind."""
-    numbers = dict.fromkeys(Kind, 0)
-    for object_ in objects:
-        numbers[object_.key.kind] += 1
-    return pb.Counts(
-        services=numbers[Kind.SERVICE],
-        endpoint_slices=numbers[Kind.ENDPOINT_SLICE],
-        nodes=numbers[Kind.NODE],
-        service_cidrs=numbers[Kind.SERVICE_CIDR],
-    )
-
-
-def in_priority(objects: Iterable[Object]) -> list[Object]:
-    """Nodes, address ranges, the API's and DNS's Service, then the others by name, each before its slices (I8)."""
-    return sorted(objects, key=_priority)
-
-
-def _priority(object_: Object) -> tuple[int, str, str, int, str]:
-    if isinstance(object_, Service | EndpointSlice):
-        is_slice = isinstance(object_, EndpointSlice)
-        owner = object_.service if isinstance(object_, EndpointSlice) else object_.name
-        name = (object_.namespace, owner)
-        rank = 2 + _FIRST.index(name) if name in _FIRST else 2 + len(_FIRST)
-        return rank, *name, int(is_slice), object_.name
-    return 0 if isinstance(object_, Node) else 1, "", object_.name, 0, ""
-
-
-def _pack(objects: Iterable[Object]) -> Iterator[bytes]:
-    """Serialised OpLists of about CHUNK_BYTES. Serialised lists joined are the joined list (protobuf encoding)."""
-    parts: list[bytes] = []
-    size = 0
-    for object_ in objects:
-        one = objects_pb2.OpList()
-        encode_op(Upsert(object_), one.ops)
-        part = one.SerializeToString()
-        if parts and size + len(part) > CHUNK_BYTES:
-            yield b"".join(parts)
-            parts, size = [], 0
-        parts.append(part)
-        size += len(part)
-    if parts:
-        yield b"".join(parts)
-
-
-def _chunk(index: int, packed: bytes, encoding: pb.Encoding.ValueType) -> bytes:
-    if encoding == pb.ENCODING_ZLIB:
-        packed = compress(packed, 1)
-        chunk = pb.SnapshotChunk(index=index, packed=packed, encoding=encoding, crc32=crc32(packed))
-    else:
-        ops = objects_pb2.OpList.FromString(packed).ops
-        chunk = pb.SnapshotChunk(index=index, ops=ops, encoding=pb.ENCODING_IDENTITY)
-    return pb.WatchResponse(snapshot_chunk=chunk).SerializeToString()
 
 
 class Snapshots:

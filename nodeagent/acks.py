@@ -1,0 +1,92 @@
+"""When to acknowledge, and what the acknowledgement says.
+
+Called by the agent's session. An Ack is cumulative and costs the replica as much as a Delta, so it waits for its
+interval, unless a trace, a failure or the window makes it urgent. Time is given to it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from deltaplane.v1 import delta_pb2 as pb
+
+MAX_COMMITS = 16
+
+
+class Acks:
+    """What has been committed and what of it the replica has been told. Revisions are of the current epoch."""
+
+    def __init__(self) -> None:
+        self.min_interval = 0.5  # seconds
+        self.window = 64  # deltas
+        self.applied_rev = 0
+        self.unsupported_ops = 0
+        self._failed: tuple[pb.ObjectFailure, ...] = ()
+        self._kernel_generation = 0
+        self._committed_unix_nano = 0
+        self._view_digest = 0
+        self._commits: deque[tuple[pb.CommitReport, float]] = deque(maxlen=MAX_COMMITS)
+        self._unacked = 0  # deltas received since the last Ack
+        self._urgent = False
+        self._due = False
+        self._last = float("-inf")
+
+    def received(self, *, traced: bool) -> None:
+        """A delta came in."""
+        self._unacked += 1
+        self._urgent = self._urgent or traced or self._unacked * 2 >= self.window
+
+    def committed(
+        self,
+        rev: int,
+        now: float,
+        *,
+        report: pb.CommitReport | None,
+        failed: Sequence[pb.ObjectFailure],
+        kernel_generation: int,
+        unix_nano: int,
+        view_digest: int,
+    ) -> None:
+        """Everything up to `rev` is in the kernel, apart from `failed`, which are all that fail at present (I10)."""
+        failures = tuple(failed)
+        self._urgent = self._urgent or failures != self._failed
+        self._failed = failures
+        self.applied_rev = max(self.applied_rev, rev)
+        self._kernel_generation = kernel_generation
+        self._committed_unix_nano = unix_nano
+        self._view_digest = view_digest
+        if report is not None:
+            self._commits.append((report, now))
+        self._due = True
+
+    def rebase(self, rev: int) -> None:
+        """Revisions are of another epoch (or another beginning) now; `rev` of them is in the kernel."""
+        self.applied_rev = rev
+        self._commits.clear()
+        self._due = True
+        self._urgent = True
+
+    def due(self, now: float) -> bool:
+        """Whether an Ack should go out now."""
+        return self._due and (self._urgent or now - self._last >= self.min_interval)
+
+    def make(self, received_rev: int, now: float) -> bytes:
+        """The Ack to send now, serialised."""
+        ack = pb.Ack(
+            received_rev=received_rev,
+            applied_rev=self.applied_rev,
+            committed_unix_nano=self._committed_unix_nano,
+            kernel_generation=self._kernel_generation,
+            failed=self._failed,
+            unsupported_ops=self.unsupported_ops,
+            view_digest=self._view_digest,
+        )
+        for report, committed_at in self._commits:
+            report.ack_delay_ns = max(0, int((now - committed_at) * 1e9))
+            ack.commits.append(report)
+        self._commits.clear()
+        self._unacked = 0
+        self._urgent = self._due = False
+        self._last = now
+        return pb.WatchRequest(ack=ack).SerializeToString()

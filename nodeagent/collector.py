@@ -1,0 +1,75 @@
+"""A snapshot while it arrives: begin, chunks in order, end. Nothing of it is used before the end matches (I6, I13).
+
+Called by the agent's session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from zlib import crc32, decompressobj
+from zlib import error as ZlibError  # noqa: N812 - an exception, whatever its module calls it
+
+from deltaplane.codec import MalformedError, decode_ops
+from deltaplane.model import Object, ObjectKey, Unsupported, Upsert
+from deltaplane.snapshot import count
+from deltaplane.v1 import delta_pb2 as pb
+from deltaplane.v1 import objects_pb2
+
+MAX_CHUNK_BYTES = 64 * 1024 * 1024  # after decompression: nothing a replica sends comes near it
+
+
+class Collector:
+    """Raises `deltaplane.codec.MalformedError` on whatever does not fit; it is of no use afterwards."""
+
+    def __init__(self, begin: pb.SnapshotBegin, raw: bytes) -> None:
+        if begin.buckets:
+            raise MalformedError("a partial snapshot, which this agent did not ask for")
+        self.begin = begin
+        self.objects: dict[ObjectKey, Object] = {}
+        self.messages = [raw]
+        self.unsupported = 0
+        self._chunks = 0
+
+    def add(self, chunk: pb.SnapshotChunk, raw: bytes) -> None:
+        """The next chunk."""
+        if chunk.index != self._chunks:
+            raise MalformedError(f"snapshot chunk {chunk.index} where {self._chunks} was due")
+        for op in decode_ops(_unpack(chunk)):
+            if isinstance(op, Unsupported):
+                self.unsupported += 1
+            elif not isinstance(op, Upsert):
+                raise MalformedError(f"{op.key}: a snapshot only adds")
+            elif op.key in self.objects:
+                raise MalformedError(f"{op.key} stands twice in one snapshot")
+            else:
+                self.objects[op.key] = op.object
+        self._chunks += 1
+        self.messages.append(raw)
+
+    def end(self, end: pb.SnapshotEnd, raw: bytes) -> None:
+        """The end: revision, chunks and counts must be what was announced and what arrived."""
+        begin = self.begin
+        if end.rev != begin.rev or self._chunks != begin.chunks:
+            raise MalformedError(
+                f"snapshot of revision {begin.rev} with {begin.chunks} chunks ended as {end.rev} with {self._chunks}"
+            )
+        if not begin.counts == end.counts == count(self.objects.values()):
+            raise MalformedError(f"snapshot of revision {begin.rev}: its counts are not what arrived")
+        self.messages.append(raw)
+
+
+def _unpack(chunk: pb.SnapshotChunk) -> Iterable[objects_pb2.Op]:
+    if chunk.encoding != pb.ENCODING_ZLIB:
+        if chunk.packed:
+            raise MalformedError(f"snapshot chunk {chunk.index}: unknown encoding {chunk.encoding}")
+        return chunk.ops
+    if crc32(chunk.packed) != chunk.crc32:
+        raise MalformedError(f"snapshot chunk {chunk.index}: checksum differs")
+    inflate = decompressobj()
+    try:
+        packed = inflate.decompress(chunk.packed, MAX_CHUNK_BYTES)
+    except ZlibError as error:
+        raise MalformedError(f"snapshot chunk {chunk.index}: {error}") from error
+    if not inflate.eof:
+        raise MalformedError(f"snapshot chunk {chunk.index}: cut short or above {MAX_CHUNK_BYTES} bytes")
+    return objects_pb2.OpList.FromString(packed).ops

@@ -1,0 +1,413 @@
+"""The agent's side of a stream, as a state machine without a socket: messages in; events and answers out.
+
+Called by the agent, which owns it together with the mirror; it decides what enters the mirror. Time is given to it.
+
+    DISCONNECTED --connected--> GREETING --Welcome--> FOLLOWING (DELTA) or AWAITING (SNAPSHOT)
+    FOLLOWING --Delta that fits--> FOLLOWING
+    any of the last three --SnapshotBegin--> COLLECTING --SnapshotEnd that matches--> FOLLOWING
+    any of the last three --anything that does not fit--> AWAITING, and a ResyncRequest goes out
+
+A change is checked whole before any of it is taken in: decoding, keys, patch bases, and the digest of the state it
+leads to. What fails a check leaves the mirror, and so the kernel, at the last good state (I12). Absence removes an
+object only at a SnapshotEnd whose counts and digest match (I6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from enum import Enum
+
+from google.protobuf.message import DecodeError
+from msgspec import Struct
+
+from deltaplane.codec import MalformedError, decode_ops
+from deltaplane.model import Kind
+from deltaplane.snapshot import State
+from deltaplane.v1 import delta_pb2 as pb
+from deltaplane.v1 import objects_pb2
+from nodeagent.acks import Acks
+from nodeagent.collector import Collector
+from nodeagent.mirror import Mirror, Plan, RejectedError, Touched
+
+PROTOCOL = 1
+SILENCE_SECONDS = 30.0
+AWAIT_SECONDS = 30.0  # a resync that is not answered is asked for again
+BRAKE_SERVICES = 10  # a delta removing at least so many Services, and more than half of them, needs an announcement
+
+
+class Changed(Struct, frozen=True):
+    """The mirror is at `rev` now; `touched` may look different. `complete`: it came from a whole state."""
+
+    rev: int
+    touched: Touched
+    complete: bool
+    causes: tuple[pb.Cause, ...] = ()
+
+
+class Send(Struct, frozen=True):
+    """A serialised WatchRequest for the stream."""
+
+    message: bytes
+
+
+class Record(Struct, frozen=True):
+    """Messages for the journal; `whole`: they are a new beginning."""
+
+    messages: tuple[bytes, ...]
+    whole: bool
+
+
+class Report(Struct, frozen=True):
+    """Something the operator should know; `code` is a name of deltaplane.v1.ErrorCode without its prefix."""
+
+    code: str
+    text: str
+
+
+Event = Changed | Send | Record | Report
+
+
+class _Phase(Enum):
+    DISCONNECTED = 0
+    GREETING = 1
+    FOLLOWING = 2
+    AWAITING = 3
+    COLLECTING = 4
+
+
+class _MisfitError(Exception):
+    """Something that does not fit what is held; answered by a ResyncRequest."""
+
+    def __init__(self, reason: pb.ResyncReason.ValueType, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class Session:
+    """The stream's state. `hello` says who the agent is; protocol, encodings and resume are filled in here."""
+
+    def __init__(self, hello: pb.Hello, mirror: Mirror) -> None:
+        self.mirror = mirror
+        self.epoch = b""  # empty: no state yet
+        self.rev = 0  # the mirror's, in `epoch`
+        self.versions: dict[int, str] = {}
+        self.server_id = ""
+        self._hello = hello
+        self._acks = Acks()
+        self._phase = _Phase.DISCONNECTED
+        self._collector: Collector | None = None
+        self._alias: tuple[int, int] | None = None  # (rev before a rebase, the same state's rev after)
+        self._comparable = True  # False while the state lacks what this agent could not understand
+        self._heard_at = 0.0
+        self._awaiting_since = 0.0
+        self._acked_rev = -1  # received_rev of the last Ack of this stream
+        self._missed = 0  # heartbeats in a row that speak of revisions that should have come
+        self._violation = ""
+        self._go_away: pb.GoAway | None = None
+
+    @property
+    def synced(self) -> bool:
+        """Whether there is a state, however old."""
+        return bool(self.epoch)
+
+    @property
+    def applied_rev(self) -> int:
+        """What the kernel has, in `epoch`."""
+        return self._acks.applied_rev
+
+    # ------------------------------------------------------------ the stream comes and goes
+
+    def connected(self, now: float) -> bytes:
+        """A stream is open: the Hello to send first."""
+        hello = pb.Hello()
+        hello.CopyFrom(self._hello)
+        hello.protocol_min = hello.protocol_max = PROTOCOL
+        del hello.encodings[:]
+        hello.encodings.extend((pb.ENCODING_IDENTITY, pb.ENCODING_ZLIB))
+        if self.synced:
+            resume = hello.resume
+            resume.epoch, resume.applied_rev = self.epoch, self.rev
+            resume.state_digest = self.mirror.digest.value
+            resume.bucket_digests.extend(self.mirror.digest.buckets)
+            for kind, version in sorted(self.versions.items()):
+                resume.versions.add(kind=objects_pb2.Kind.ValueType(kind), version=version)
+        self._reset(_Phase.GREETING)
+        self._heard_at = now
+        return pb.WatchRequest(hello=hello).SerializeToString()
+
+    def disconnected(self) -> None:
+        """The stream is gone; what is held stays."""
+        self._reset(_Phase.DISCONNECTED)
+
+    def _reset(self, phase: _Phase) -> None:
+        self._phase = phase
+        self._collector = None
+        self._acked_rev = -1
+        self._missed = 0
+        self._violation = ""
+        if phase is _Phase.GREETING:
+            self._go_away = None
+
+    def lost(self, now: float) -> str | None:
+        """Why this stream should be given up, None if it should not."""
+        if self._phase is _Phase.DISCONNECTED:
+            return None
+        if self._violation:
+            return self._violation
+        if self._go_away is not None:
+            return f"the replica asked to go: {self._go_away.reason}"
+        silent = now - self._heard_at
+        return f"nothing heard for {silent:.0f} s" if silent > SILENCE_SECONDS else None
+
+    def redirect(self) -> tuple[float, tuple[str, ...]] | None:
+        """After a GoAway: seconds to wait, and where to go (empty: the agent's own list). Told once."""
+        asked, self._go_away = self._go_away, None
+        return None if asked is None else (asked.retry_after_ms / 1000, tuple(asked.targets))
+
+    # ------------------------------------------------------------ messages
+
+    def received(self, data: bytes, now: float) -> list[Event]:
+        """Takes one message; `Changed` means that the mirror has moved. Never raises for what a replica says."""
+        if self._phase is _Phase.DISCONNECTED:
+            return []
+        self._heard_at = now
+        try:
+            return self._take(data, now)
+        except _MisfitError as misfit:
+            return self._resync(misfit, now)
+        except (MalformedError, RejectedError, DecodeError) as error:
+            return self._resync(_MisfitError(pb.RESYNC_REASON_MALFORMED, str(error)), now)
+
+    def _take(self, data: bytes, now: float) -> list[Event]:
+        response = pb.WatchResponse.FromString(data)
+        kind = response.WhichOneof("message")
+        if kind == "delta":
+            return self._on_delta(response.delta, data)
+        if kind == "go_away":
+            self._go_away = response.go_away
+            return []
+        if kind == "error":
+            return [Report("PROTOCOL", f"the replica reports: {response.error.detail}")]
+        if kind == "welcome":
+            return self._on_welcome(response.welcome, data, now)
+        if self._phase is _Phase.GREETING:
+            return self._violated(f"the first message must be Welcome, not {kind}")
+        if kind == "heartbeat":
+            return self._on_heartbeat(response.heartbeat, now)
+        return self._on_snapshot(response, kind, data)
+
+    def _violated(self, text: str) -> list[Event]:
+        self._violation = text
+        return [Report("PROTOCOL", text)]
+
+    def _on_welcome(self, welcome: pb.Welcome, data: bytes, now: float) -> list[Event]:
+        if self._phase is not _Phase.GREETING:
+            return self._violated("Welcome came twice")
+        if welcome.protocol != PROTOCOL:
+            return self._violated(f"the replica speaks protocol {welcome.protocol}, this agent {PROTOCOL}")
+        self.server_id = welcome.server_id
+        self._acks.min_interval = welcome.min_ack_interval_ms / 1000
+        self._acks.window = welcome.ack_window or self._acks.window
+        if welcome.decision != pb.RESUME_DECISION_DELTA or not self.synced:
+            self._await(now)
+            return []
+        self._phase = _Phase.FOLLOWING
+        events: list[Event] = []
+        if welcome.epoch != self.epoch:
+            self._rebase(welcome)
+            events.append(Record((data,), whole=False))
+        return [*events, Send(self._ack(now))]
+
+    def _rebase(self, welcome: pb.Welcome) -> None:
+        """Another replica holds the same state: its epoch and revision are ours from now on."""
+        before, self.epoch, self.rev = self.rev, welcome.epoch, welcome.head_rev
+        held = self._acks.applied_rev == before and before > 0
+        self._alias = None if held else (before, self.rev)
+        self._acks.rebase(self.rev if held else 0)
+
+    def _on_delta(self, delta: pb.Delta, data: bytes) -> list[Event]:
+        if self._phase is _Phase.AWAITING:
+            return []  # sent before the replica read our request
+        if self._phase is _Phase.GREETING:
+            return self._violated("the first message must be Welcome, not delta")
+        if self._phase is _Phase.COLLECTING:
+            raise _MisfitError(pb.RESYNC_REASON_GAP, "a delta came before the snapshot's end")
+        if delta.epoch != self.epoch or delta.from_rev != self.rev or delta.to_rev <= delta.from_rev:
+            came = f"{delta.from_rev} to {delta.to_rev} of epoch {delta.epoch.hex()}"
+            raise _MisfitError(pb.RESYNC_REASON_GAP, f"delta {came} at revision {self.rev} of {self.epoch.hex()}")
+        plan = self.mirror.prepare(decode_ops(delta.ops))
+        self._comparable = self._comparable and not plan.unsupported
+        if delta.HasField("digest"):
+            self._check_digest(plan, delta.digest)
+        self._brake(plan)
+        return self._follow(delta, plan, data)
+
+    def _follow(self, delta: pb.Delta, plan: Plan, data: bytes) -> list[Event]:
+        touched = self.mirror.commit(plan)
+        self.rev = delta.to_rev
+        self._alias = None
+        self._missed = 0
+        for item in delta.versions:
+            self.versions[item.kind] = item.version
+        causes = tuple(delta.causes)
+        self._acks.received(traced=any(cause.traceparent for cause in causes))
+        events: list[Event] = [Changed(self.rev, touched, complete=False, causes=causes), Record((data,), whole=False)]
+        return [*events, *self._unsupported(plan.unsupported)]
+
+    def _unsupported(self, number: int) -> list[Event]:
+        self._acks.unsupported_ops += number
+        return [Report("UNSUPPORTED", f"{number} changes of a kind this agent does not know")] if number else []
+
+    def _check_digest(self, plan: Plan, digest: int) -> None:
+        if self._comparable and plan.digest != digest:
+            detail = f"the state would have digest {plan.digest:016x}, the replica's has {digest:016x}"
+            raise _MisfitError(pb.RESYNC_REASON_DIGEST_MISMATCH, detail)
+
+    def _brake(self, plan: Plan) -> None:
+        """Most of a cluster's Services do not go away in a delta unannounced; a snapshot's counts announce it (I7)."""
+        held, gone = len(self.mirror.services), plan.services_removed
+        if gone >= BRAKE_SERVICES and gone * 2 > held:
+            raise _MisfitError(pb.RESYNC_REASON_MALFORMED, f"safety brake: a delta removes {gone} of {held} Services")
+
+    def _on_snapshot(self, response: pb.WatchResponse, kind: str | None, data: bytes) -> list[Event]:
+        if kind == "snapshot_begin":
+            self._collector = Collector(response.snapshot_begin, data)
+            self._phase = _Phase.COLLECTING
+        elif self._collector is None:
+            return []  # the rest of a snapshot that was given up, or a message of a later protocol
+        elif kind == "snapshot_chunk":
+            self._collector.add(response.snapshot_chunk, data)
+        elif kind == "snapshot_end":
+            self._collector.end(response.snapshot_end, data)
+            return self._sweep(self._collector, response.snapshot_end)
+        return []
+
+    def _sweep(self, collector: Collector, end: pb.SnapshotEnd) -> list[Event]:
+        plan = self.mirror.prepare_replace(collector.objects)
+        self._comparable = not collector.unsupported
+        self._check_digest(plan, end.digest)
+        touched = self.mirror.commit(plan)
+        self.epoch, self.rev = collector.begin.epoch, end.rev
+        self.versions = {item.kind: item.version for item in end.versions}
+        self._alias, self._collector, self._missed = None, None, 0
+        self._phase = _Phase.FOLLOWING
+        self._acks.rebase(0)
+        self._acks.unsupported_ops = 0
+        events: list[Event] = [Changed(self.rev, touched, complete=True), Record(tuple(collector.messages), whole=True)]
+        return [*events, *self._unsupported(collector.unsupported)]
+
+    def _on_heartbeat(self, heartbeat: pb.Heartbeat, now: float) -> list[Event]:
+        if self._phase is _Phase.COLLECTING:
+            raise _MisfitError(pb.RESYNC_REASON_GAP, "the snapshot's end did not come")
+        if self._phase is not _Phase.FOLLOWING:
+            return []
+        told = self._acked_rev == self.rev == self._acks.applied_rev
+        self._missed = self._missed + 1 if told and heartbeat.head_rev > self.rev else 0
+        if self._missed > 1:
+            detail = f"revision {heartbeat.head_rev} was announced twice, but nothing came after {self.rev}"
+            raise _MisfitError(pb.RESYNC_REASON_GAP, detail)
+        return [Send(self._ack(now))]
+
+    def _resync(self, misfit: _MisfitError, now: float) -> list[Event]:
+        if self._phase is _Phase.GREETING:
+            return self._violated(misfit.detail)
+        self._await(now)
+        request = pb.ResyncRequest(reason=misfit.reason, detail=misfit.detail)
+        message = pb.WatchRequest(resync_request=request).SerializeToString()
+        return [Report("PROTOCOL", f"asked for a snapshot: {misfit.detail}"), Send(message)]
+
+    def _await(self, now: float) -> None:
+        self._phase = _Phase.AWAITING
+        self._collector = None
+        self._awaiting_since = now
+
+    def resync(self, detail: str, now: float) -> list[Event]:
+        """Asks for a whole snapshot, because the kernel or an operator says so; nothing while not connected."""
+        if self._phase is not _Phase.FOLLOWING:
+            return []
+        return self._resync(_MisfitError(pb.RESYNC_REASON_OPERATOR, detail), now)
+
+    # ------------------------------------------------------------ acknowledging
+
+    def committed(
+        self,
+        rev: int,
+        now: float,
+        *,
+        report: pb.CommitReport | None = None,
+        failed: Sequence[pb.ObjectFailure] = (),
+        kernel_generation: int = 0,
+        unix_nano: int = 0,
+        view_digest: int = 0,
+    ) -> bytes | None:
+        """The kernel has everything up to `rev` of a `Changed`, apart from `failed` (all that fail at present).
+
+        Returns an Ack if one should go out at once; otherwise `tick` returns it when it is due. `report` is filled in
+        by the caller except for `ack_delay_ns`.
+        """
+        if self._alias is not None and rev == self._alias[0]:
+            rev = self._alias[1]
+        if report is not None:
+            report.to_rev = rev
+        self._acks.committed(
+            min(rev, self.rev),
+            now,
+            report=report,
+            failed=failed,
+            kernel_generation=kernel_generation,
+            unix_nano=unix_nano,
+            view_digest=view_digest,
+        )
+        return self._due(now)
+
+    def tick(self, now: float) -> list[bytes]:
+        """What is due by now: an Ack that waited, or a request that was not answered."""
+        if self._phase is _Phase.AWAITING and now - self._awaiting_since > AWAIT_SECONDS:
+            detail = "the snapshot did not come"
+            events = self._resync(_MisfitError(pb.RESYNC_REASON_GAP, detail), now)
+            return [event.message for event in events if isinstance(event, Send)]
+        ack = self._due(now)
+        return [] if ack is None else [ack]
+
+    def _due(self, now: float) -> bytes | None:
+        """Only while following: until then the replica and this agent do not mean the same revisions."""
+        return self._ack(now) if self._phase is _Phase.FOLLOWING and self._acks.due(now) else None
+
+    def _ack(self, now: float) -> bytes:
+        self._acked_rev = self.rev
+        return self._acks.make(self.rev, now)
+
+    # ------------------------------------------------------------ the journal
+
+    def restore(self, messages: Iterable[bytes], now: float) -> Changed | None:
+        """Takes in what the journal kept, before the first stream; None if there was nothing usable.
+
+        Stops where the messages stop fitting, at the last good state.
+        """
+        self._phase = _Phase.AWAITING
+        for data in messages:
+            if not self._restore_one(data, now):
+                break
+        self._reset(_Phase.DISCONNECTED)
+        if not self.synced:
+            return None
+        everything = Touched(frozenset(self.mirror.services), frozenset(self.mirror.nodes))
+        return Changed(self.rev, everything, complete=True)
+
+    def _restore_one(self, data: bytes, now: float) -> bool:
+        try:
+            response = pb.WatchResponse.FromString(data)
+            if response.HasField("welcome"):
+                self._rebase(response.welcome)
+            else:
+                self._take(data, now)
+        except (_MisfitError, MalformedError, RejectedError, DecodeError):
+            return False
+        return self._phase is not _Phase.AWAITING
+
+    def capture(self) -> State:
+        """The present state, for a journal that has grown too long (`deltaplane.snapshot.build` encodes it)."""
+        versions = {Kind(kind): version for kind, version in self.versions.items() if kind in set(Kind)}
+        objects = tuple(self.mirror.objects())
+        return State(self.epoch, self.rev, objects, self.mirror.digest.value, versions)
