@@ -31,7 +31,7 @@ _KINDS = {
 
 
 class Entry(Struct, frozen=True):
-    """What one object of a document says. Without a key it cannot be told which object it is; without a fact it cannot be used."""
+    """What one object of a document says. Without a key nobody can tell which object it is; without a fact, what it is."""
 
     name: str  # for reports: "Service default/web", or empty
     key: ObjectKey | None = None
@@ -52,7 +52,8 @@ class _Loader(yaml.CSafeLoader):
 def split(text: str) -> list[str]:
     """The documents of a file, in order; the first is number 1 to the user, also when it is empty."""
     documents = _SEPARATOR.split(text)
-    return documents[1:] if len(documents) > 1 and not _has_content(documents[0]) else documents
+    documents = documents[1:] if len(documents) > 1 and not _has_content(documents[0]) else documents
+    return [document.removeprefix("\n") for document in documents]
 
 
 def _has_content(text: str) -> bool:
@@ -66,8 +67,15 @@ def read(text: str) -> tuple[Entry, ...]:
     try:
         content = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        return (Entry("", problems=(f"not YAML: {' '.join(str(error).split())}",)),)
+        return (Entry("", problems=(f"not YAML: {_position(error)}",)),)
     return () if content is None else tuple(_entries(content))
+
+
+def _position(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return " ".join(str(error).split())
+    return f"line {mark.line + 1} of the document, column {mark.column + 1}: {getattr(error, 'problem', '')}"
 
 
 def _entries(content: Any, of_kind: str = "", of_version: str = "") -> Iterator[Entry]:

@@ -1,7 +1,7 @@
 """A directory of Kubernetes YAML or JSON as the source of objects, followed live by inotify: no cluster needed.
 
-Only the file that changed is read again; only the objects that changed reach the sink. Editors that write in place and those
-that write aside and rename are both followed, and so is the `..data` link of a mounted ConfigMap. Decisions are in
+Only the file that changed is read again; only the objects that changed reach the sink. Editors that write in place and
+those that write aside and rename are both followed, and so is the `..data` link of a mounted ConfigMap. Decisions are in
 `documents` (what a document says) and `claims` (which file's word counts); here is the file system.
 """
 
@@ -104,7 +104,7 @@ class ManifestSource:
                 continue
             with inotify:
                 self._reports.record(where, ())
-                await self._read(self._listed() | self._claims.names, time.time_ns())
+                await self._read(self._every_name(), time.time_ns())
                 await self._follow(inotify)
 
     def _watch(self) -> Inotify:
@@ -125,10 +125,19 @@ class ManifestSource:
         except OSError as error:
             raise SourceError(f"cannot list manifests directory {self._directory}: {error.strerror}") from error
 
+    def _every_name(self) -> set[str]:
+        """What is there and what was there; none when that cannot be told, so that nothing is taken for deleted."""
+        try:
+            return self._listed() | self._claims.names
+        except SourceError:
+            return set()
+
     async def _load(self) -> None:
         """The initial state, one list per kind."""
         touched = await self._put(self._listed())
-        facts = [fact for fact in map(self._claims.fact, touched) if fact is not None and fact.object is not None]
+        facts = [
+            fact for fact in map(self._claims.fact, sorted(touched)) if fact is not None and fact.object is not None
+        ]
         self._told = {fact.key: fact.object for fact in facts if fact.object is not None}
         for kind in TYPES:
             self._sink.replace(kind, [fact for fact in facts if fact.key.kind is kind], "")
@@ -147,7 +156,7 @@ class ManifestSource:
                 moment, touched.first_ns = touched.first_ns, 0
                 if touched.all and not touched.gone:
                     touched.all = False
-                    names = self._listed() | self._claims.names
+                    names = self._every_name()
                 await self._read(names, moment)
             reader.cancel()
 
