@@ -31,7 +31,7 @@ _KINDS = {
 
 
 class Entry(Struct, frozen=True):
-    """What one object of a document says. Without a key nobody can tell which object it is; without a fact, what it is."""
+    """What one object of a document says; no key: nobody can tell which object it is; no fact: it cannot be used."""
 
     name: str  # for reports: "Service default/web", or empty
     key: ObjectKey | None = None

@@ -1,8 +1,8 @@
 """A directory of Kubernetes YAML or JSON as the source of objects, followed live by inotify: no cluster needed.
 
 Only the file that changed is read again; only the objects that changed reach the sink. Editors that write in place and
-those that write aside and rename are both followed, and so is the `..data` link of a mounted ConfigMap. Decisions are in
-`documents` (what a document says) and `claims` (which file's word counts); here is the file system.
+those that write aside and rename are both followed, and so is the `..data` link of a mounted ConfigMap. What a document
+says is decided in `documents`, which file's word counts in `claims`; here is the file system.
 """
 
 from __future__ import annotations

@@ -1,0 +1,111 @@
+"""A small API server on loopback: scripted answers per request, and every query remembered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import web
+
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class ApiServer:
+    """Answers requests for a path in the order of its script; when that is used up, holds a silent watch open."""
+
+    def __init__(self) -> None:
+        self.queries: list[dict[str, str]] = []
+        self.headers: list[dict[str, str]] = []
+        self.url = ""
+        self._script: list[Answer] = []
+        self._stop = asyncio.Event()
+
+    def then(self, *answers: Answer) -> None:
+        self._script.extend(answers)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        self.queries.append(dict(request.query))
+        self.headers.append(dict(request.headers))
+        answer = self._script.pop(0) if self._script else watch(hold=True)
+        request["stop"] = self._stop
+        return await answer(request)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[ApiServer]:
+        app = web.Application()
+        app.router.add_get("/{path:.*}", self.handle)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        try:
+            yield self
+        finally:
+            self._stop.set()
+            await runner.cleanup()
+
+
+def watch(*events: dict[str, Any] | bytes, hold: bool = False) -> Answer:
+    """A watch with these events, closed in good order after them unless held open."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        lines = [one if isinstance(one, bytes) else json.dumps(one).encode() + b"\n" for one in events]
+        await response.write(b"".join(lines) or b"\n")
+        if hold:
+            await request["stop"].wait()
+        return response
+
+    return answer
+
+
+def page(*items: dict[str, Any], version: str = "1", token: str = "") -> Answer:
+    body = {"metadata": {"resourceVersion": version, "continue": token}, "items": list(items)}
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.json_response(body)
+
+    return answer
+
+
+def status(code: int, message: str = "", headers: dict[str, str] | None = None) -> Answer:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        body = {"kind": "Status", "code": code, "message": message}
+        return web.json_response(body, status=code, headers=headers)
+
+    return answer
+
+
+def service(name: str, address: str = "10.96.0.1", version: str = "1", **spec: Any) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": "shop", "resourceVersion": version, "managedFields": [{"a": {"b": {}}}]}
+    return {"kind": "Service", "metadata": metadata, "spec": {"clusterIP": address, "ports": [{"port": 80}], **spec}}
+
+
+def added(thing: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "ADDED", "object": thing}
+
+
+def modified(thing: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "MODIFIED", "object": thing}
+
+
+def deleted(thing: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "DELETED", "object": thing}
+
+
+def bookmark(version: str, end: bool = False) -> dict[str, Any]:
+    annotations = {"k8s.io/initial-events-end": "true"} if end else {}
+    return {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": version, "annotations": annotations}}}
+
+
+def gone() -> dict[str, Any]:
+    """410 as the server sends it inside a watch."""
+    return {
+        "type": "ERROR",
+        "object": {"kind": "Status", "metadata": {}, "status": "Failure", "code": 410, "reason": "Expired"},
+    }
