@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.e2e.conftest import Cluster
 from tests.unit.deploy.manifests import REPOSITORY
 from tools.lab.apiserver import ApiServer
 from tools.lab.deltaplane import ControlPlane
-from tools.lab.fabric import Fabric
 
 NAMESPACE, ACCOUNT = "deltaplane-system", "deltaplane-controlplane"
 KUSTOMIZE = REPOSITORY / "deploy" / "kustomize"
@@ -23,14 +23,7 @@ VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletec
 Permission = tuple[str, str, str]  # API group, resource, verb
 
 
-@pytest.fixture
-def granted(cluster: ApiServer) -> ApiServer:
-    """The cluster with the base's namespace, accounts, role and binding; the workloads are not made."""
-    cluster.grant(cluster.kustomize(KUSTOMIZE / "base"))
-    return cluster
-
-
-def allows(cluster: ApiServer, account: str, permission: Permission) -> bool:
+def allows(api: ApiServer, account: str, permission: Permission) -> bool:
     """What the API server's own authoriser answers for this ServiceAccount, over all namespaces."""
     group, resource, verb = permission
     attributes = {"group": group, "resource": resource, "verb": verb}
@@ -41,7 +34,7 @@ def allows(cluster: ApiServer, account: str, permission: Permission) -> bool:
         "kind": "SubjectAccessReview",
         "spec": {"user": user, "groups": groups, "resourceAttributes": attributes},
     }
-    answer = cluster.admin.call("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
+    answer = api.admin.call("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
     return bool(answer["status"]["allowed"])
 
 
@@ -53,38 +46,38 @@ def eventually(holds: Callable[[], bool], limit: float = 20.0) -> bool:
     return holds()
 
 
-def every_permission(cluster: ApiServer) -> Iterator[Permission]:
+def every_permission(api: ApiServer) -> Iterator[Permission]:
     """Each verb on each resource the server has."""
-    for name in cluster.kubectl("api-resources", "-o", "name").split():
+    for name in api.kubectl("api-resources", "-o", "name").split():
         resource, _, group = name.partition(".")
         yield from ((group, resource, verb) for verb in VERBS)
 
 
 @pytest.mark.parametrize("layer", ["base", "example"])
-def test_the_api_server_accepts_every_object(granted: ApiServer, layer: str) -> None:
-    rendered = granted.kubectl("kustomize", str(KUSTOMIZE / layer))
-    applied = granted.kubectl("apply", "--server-side", "--dry-run=server", "-f", "-", stdin=rendered).splitlines()
+def test_the_api_server_accepts_every_object(cluster: Cluster, layer: str) -> None:
+    rendered = cluster.api.kubectl("kustomize", str(KUSTOMIZE / layer))
+    applied = cluster.api.kubectl("apply", "--server-side", "--dry-run=server", "-f", "-", stdin=rendered).splitlines()
 
     objects = [each for each in yaml.safe_load_all(rendered) if each]
     assert len(applied) == len(objects)
     assert all(line.endswith("serverside-applied (server dry run)") for line in applied)
 
 
-def test_the_role_gives_get_list_and_watch_of_what_is_watched_and_nothing_else(granted: ApiServer) -> None:
+def test_the_role_gives_get_list_and_watch_of_what_is_watched_and_nothing_else(cluster: Cluster) -> None:
     wanted = {(*kind, verb) for kind in WATCHED for verb in ("get", "list", "watch")}
-    assert eventually(lambda: all(allows(granted, ACCOUNT, each) for each in wanted))
+    assert eventually(lambda: all(allows(cluster.api, ACCOUNT, each) for each in wanted))
 
-    has = {each for each in every_permission(granted) if allows(granted, ACCOUNT, each)}
-    everybody = {each for each in every_permission(granted) if allows(granted, "nobody-in-particular", each)}
+    has = {each for each in every_permission(cluster.api) if allows(cluster.api, ACCOUNT, each)}
+    everybody = {each for each in every_permission(cluster.api) if allows(cluster.api, "nobody-in-particular", each)}
 
     assert has - everybody == wanted
 
 
-def test_the_agents_account_may_do_nothing_more_than_everybody(granted: ApiServer) -> None:
+def test_the_agents_account_may_do_nothing_more_than_everybody(cluster: Cluster) -> None:
     extra = [
         each
-        for each in every_permission(granted)
-        if allows(granted, "deltaplane-agent", each) and not allows(granted, "nobody-in-particular", each)
+        for each in every_permission(cluster.api)
+        if allows(cluster.api, "deltaplane-agent", each) and not allows(cluster.api, "nobody-in-particular", each)
     ]
 
     assert extra == []
@@ -106,14 +99,18 @@ def without(objects: list[dict[str, Any]], resource: str, verb: str, name: str) 
 
 @pytest.mark.parametrize("group,resource", sorted(WATCHED))
 def test_a_control_plane_that_may_not_watch_a_kind_says_which(
-    granted: ApiServer, lab: Fabric, tmp_path: Path, group: str, resource: str
+    cluster: Cluster, tmp_path: Path, group: str, resource: str
 ) -> None:
     account = f"without-{resource}"
-    granted.grant(without(granted.kustomize(KUSTOMIZE / "base"), resource, "watch", account))
-    assert eventually(lambda: allows(granted, account, (group, resource, "list")))
-    assert not allows(granted, account, (group, resource, "watch"))
+    cluster.api.grant(without(cluster.api.kustomize(KUSTOMIZE / "base"), resource, "watch", account))
+    assert eventually(lambda: allows(cluster.api, account, (group, resource, "list")))
+    assert not allows(cluster.api, account, (group, resource, "watch"))
+    kubeconfig = cluster.api.kubeconfig(account, NAMESPACE)
     plane = ControlPlane(
-        lab.controlplane, tmp_path, f"--kubeconfig={granted.kubeconfig(account, NAMESPACE)}", name=account
+        cluster.fabric.controlplane,
+        tmp_path,
+        f"--kubeconfig={kubeconfig}",
+        name=account,
     )
 
     try:

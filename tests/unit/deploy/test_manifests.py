@@ -91,12 +91,12 @@ def test_the_control_plane_asks_the_api_server_of_its_host() -> None:
 
 
 @pytest.mark.parametrize("kind,name,flag", [(*CONTROL_PLANE, "--listen"), (*AGENT, "--health-listen")])
-def test_readiness_asks_the_grpc_health_service_where_the_program_listens(kind: str, name: str, flag: str) -> None:
+def test_every_probe_asks_the_grpc_health_service_where_the_program_listens(kind: str, name: str, flag: str) -> None:
     only = container(kind, name)
     (listen,) = [each for each in only["args"] if each.startswith(f"{flag}=")]
     port = int(listen.rsplit(":", 1)[1])
 
-    assert only["readinessProbe"]["grpc"]["port"] == port
+    assert [only[f"{probe}Probe"]["grpc"]["port"] for probe in ("startup", "readiness", "liveness")] == [port] * 3
     assert port in [each["containerPort"] for each in only["ports"]]
 
 
