@@ -72,11 +72,13 @@ class ControlPlane:
         answer: inspection.ListNodesResponse = self.inspect.ListNodes(inspection.ListNodesRequest(), timeout=2)
         return {node.node_name: node for node in answer.nodes}
 
-    def wait_applied(self, names: Sequence[str], *, after: int = -1, timeout: float = 20.0) -> int:
+    def wait_applied(
+        self, names: Sequence[str], *, after: int = -1, timeout: float = 20.0, alive: Callable[[], object] = bool
+    ) -> int:
         """Until the head is newer than `after` and all these nodes have it in their kernel; returns the head.
 
         A change on its way from the source is not yet in the head: pass the head from before the change as `after`,
-        or use `change`.
+        or use `change`. `alive` is called between two looks, to raise when waiting has no more sense.
         """
         deadline = time.monotonic() + timeout
         said = "nothing"
@@ -87,6 +89,7 @@ class ControlPlane:
                 if head > after and not behind:
                     return head
                 said = f"head {head} (want > {after}), behind: {behind or 'none'}\n{nodes}"
+            alive()
             time.sleep(0.01)
         tail = self.process.tail() if self.process else ""
         raise ProcessFailed(f"not applied within {timeout:g} s: {said}\n{self.name}:\n{tail}")
@@ -206,9 +209,9 @@ class Deployment:
         self.wait_applied(timeout=timeout)
 
     def wait_applied(self, *, after: int = -1, timeout: float = 20.0) -> int:
-        """See `ControlPlane.wait_applied`; names every agent that is not running."""
+        """See `ControlPlane.wait_applied`; an agent that ended by itself is an early failure."""
         try:
-            return self.controlplane.wait_applied(self.names, after=after, timeout=timeout)
+            return self.controlplane.wait_applied(self.names, after=after, timeout=timeout, alive=self._all_alive)
         except ProcessFailed as failure:
             raise ProcessFailed(f"{failure}\n{self.complaints()}") from failure
 
@@ -218,6 +221,11 @@ class Deployment:
         before = self.controlplane.head()
         yield
         self.wait_applied(after=before, timeout=timeout)
+
+    def _all_alive(self) -> None:
+        ended = [agent.name for agent in self.agents.values() if agent.process and agent.process.exit_code is not None]
+        if ended:
+            raise ProcessFailed(f"ended: {', '.join(ended)}")
 
     def complaints(self) -> str:
         """The tails of the agents' logs."""

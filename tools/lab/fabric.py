@@ -8,7 +8,7 @@ Called by tests, demo and benchmark through `build`; the addresses follow from t
     the API server     198.51.100.2                       2001:db8:c::2
     the control plane  198.51.100.3                       2001:db8:c::3
 
-Nobody has a route to Service addresses (172.30.0.0/16, fd00:10:96::/112) but the default one: a pod's leads to its node,
+Nobody has a route to Services (172.30.0.0/16, fd00:10:96::/112) but the default one: a pod's leads to its node,
 a node's to the router, and the router drops without a word. So an address nobody serves times out, and a refusal is
 somebody's.
 Knows nothing of Services.
