@@ -11,8 +11,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from controlplane.errors import ControlPlaneError
@@ -55,7 +54,7 @@ class Server:
         self._nodes = Nodes()
         self._snapshots = Snapshots(state.store, state.log)
         self._progress = Progress(tracing)
-        self._health = health.HealthServicer()
+        self._health = health.aio.HealthServicer()
         self._stopping = False
         self._server = grpc.aio.server(options=OPTIONS)
         self._register()

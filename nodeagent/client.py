@@ -29,6 +29,7 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.enable_retries", 0),
 )
+Call = grpc.aio.StreamStreamCall[bytes, bytes]
 REFUSALS = {
     grpc.StatusCode.UNAUTHENTICATED,
     grpc.StatusCode.PERMISSION_DENIED,
@@ -106,7 +107,7 @@ class Client:
         reason = ""
         try:
             async with grpc.aio.insecure_channel(server, options=OPTIONS) as channel:
-                call = channel.stream_stream(METHOD)()
+                call: Call = channel.stream_stream(METHOD)()
                 try:
                     await call.write(self._conversation.connected(time.monotonic()))
                     self._connected = True
@@ -134,7 +135,7 @@ class Client:
         self._say(server, reason or "stream ended")
         return heard, refused
 
-    async def _tick(self, call: grpc.aio.StreamStreamCall[bytes, bytes]) -> None:
+    async def _tick(self, call: Call) -> None:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             now = time.monotonic()

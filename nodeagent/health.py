@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import grpc.aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from deltaplane.flags import host_port
 from nodeagent.errors import AgentError
@@ -18,7 +17,7 @@ class Health:
     def __init__(self, listen: str) -> None:
         self._listen = listen
         self._server = grpc.aio.server()
-        self._servicer = health.HealthServicer()
+        self._servicer = health.aio.HealthServicer()
         self._serving: bool | None = None
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, self._server)
 

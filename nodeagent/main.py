@@ -8,6 +8,7 @@ import logging
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import deltaplane
 from deltaplane import logs
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
 async def _run(settings: Settings) -> None:
     dataplane = _dataplane(settings)
     dataplane.start()
-    agent = Agent(settings.node_name, dataplane, Journal(settings.state_dir) if settings.state_dir else None)
+    agent = Agent(settings.node_name, dataplane, _journal(settings), boot_id=_boot_id())
     agent.recover()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -81,7 +82,24 @@ async def _follow(agent: Agent, health: Health | None) -> None:
         await asyncio.sleep(0.2)
 
 
-def _dataplane(settings: Settings) -> Dataplane:
-    from nodeagent.program.nftables import open_dataplane
+def _journal(settings: Settings) -> Journal | None:
+    def report(text: str) -> None:
+        logs.event(log, logging.WARNING, "journal", text=text)
 
-    return open_dataplane(settings.cluster_cidrs)
+    return Journal(settings.state_dir, report=report) if settings.state_dir else None
+
+
+def _boot_id() -> str:
+    """The kernel's id of this boot; empty where it does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _dataplane(settings: Settings) -> Dataplane:
+    """Imports only the mode that is asked for."""
+    from nodeagent.program.nftables.dataplane import NftablesDataplane
+    from nodeagent.program.nftables.program import Settings as Nftables
+
+    return NftablesDataplane(settings=Nftables(cluster_cidrs=settings.cluster_cidrs))

@@ -112,6 +112,11 @@ class Session:
         return bool(self.epoch)
 
     @property
+    def following(self) -> bool:
+        """Whether the mirror is what a replica says is true now, and deltas follow."""
+        return self._phase is _Phase.FOLLOWING
+
+    @property
     def applied_rev(self) -> int:
         """What the kernel has, in `epoch`."""
         return self._acks.applied_rev

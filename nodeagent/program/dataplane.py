@@ -38,6 +38,10 @@ class Dataplane(Protocol):
 
     mode: str  # nftables, iptables, ipvs or userspace
 
+    @property
+    def adopted(self) -> bool:
+        """Whether `start` found anything of ours in the kernel."""
+
     def start(self) -> None:
         """Adopts what the kernel already holds, without changing it. Raises `nodeagent.errors.DataplaneUnavailable`."""
 

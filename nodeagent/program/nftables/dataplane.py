@@ -40,6 +40,11 @@ class NftablesDataplane:
         self._invalid: dict[ObjectKey, Failed] = {}
         self._completed = False
 
+    @property
+    def adopted(self) -> bool:
+        """Whether `start` found elements of ours in the kernel."""
+        return bool(self._tracker.frontends or self._delivery.foreign)
+
     def start(self) -> None:
         """Adopts our tables without changing them. Raises DataplaneUnavailable."""
         self._kernel = self._given or NetlinkKernel()

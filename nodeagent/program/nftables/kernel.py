@@ -54,6 +54,7 @@ class NetlinkKernel:
                 f"nftables: this kernel has no netfilter netlink ({os.strerror(error.errno or 0)}): "
                 "load the module nf_tables or choose another proxy mode"
             ) from error
+        self._ipv6 = Path("/proc/thread-self/net/if_inet6").exists()
         _enlarge(self._socket)
 
     def commit(self, batch: bytes, first: int, last: int) -> list[wire.Reply]:
@@ -105,7 +106,7 @@ class NetlinkKernel:
                     return
 
     def has(self, family: int) -> bool:
-        return family == 4 or Path("/proc/thread-self/net/if_inet6").exists()
+        return family == 4 or self._ipv6
 
     def close(self) -> None:
         self._socket.close()

@@ -1,0 +1,289 @@
+"""The agent without its sockets: messages in, kernel commits and answers out. Called by the client, from one event loop.
+
+Owns the mirror, the session, the journal and the dataplane, and is the one place that joins them: what a message
+touched is resolved for this node and committed before the message counts as applied.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import secrets
+import time
+from collections.abc import Iterable, Sequence
+
+import deltaplane
+from deltaplane.forwarding import NodeForwarding, ServiceForwarding
+from deltaplane.logs import event
+from deltaplane.model import Kind, Node, ObjectKey
+from deltaplane.resolve import NodeView, resolve
+from deltaplane.snapshot import build
+from deltaplane.v1 import delta_pb2 as pb
+from deltaplane.v1 import objects_pb2
+from nodeagent.errors import KernelUnavailable
+from nodeagent.journal import Journal
+from nodeagent.mirror import Mirror, ServiceName
+from nodeagent.program.dataplane import Commit, Dataplane, Failed
+from nodeagent.session import Changed, Event, Record, Report, Send, Session
+
+log = logging.getLogger(__name__)
+
+RETRY_FIRST = 0.5  # seconds between tries at what the kernel refused; doubles up to RETRY_LAST
+RETRY_LAST = 30.0
+
+Times = tuple[int, int]  # perf_counter nanoseconds: the message's arrival, and the start of resolve
+
+
+class Agent:
+    """Implements `nodeagent.client.Conversation`. `complete`: this kernel has had a whole state since the start."""
+
+    def __init__(self, node_name: str, dataplane: Dataplane, journal: Journal | None = None, boot_id: str = "") -> None:
+        self.node_name = node_name
+        self.mirror = Mirror()
+        self.complete = False
+        self._dataplane = dataplane
+        self._journal = journal
+        self._session = Session(_hello(node_name, dataplane.mode, boot_id), self.mirror)
+        self._view = NodeView(node_name)
+        self._whole = True  # the kernel is to be compared with the whole state, not with a change
+        self._retry_at = 0.0
+        self._retry_pause = RETRY_FIRST
+        self._stuck = ""  # why the kernel took nothing; empty while it does
+        self._failed: tuple[Failed, ...] = ()
+
+    # ------------------------------------------------------------ life
+
+    def recover(self) -> None:
+        """Takes in what the journal kept, to resume by revision.
+
+        It reaches the kernel now only if that holds nothing of ours (after a reboot); otherwise the kernel may be newer,
+        and is compared once a replica has said what is true.
+        """
+        if self._journal is None:
+            return
+        changed = self._session.restore(self._journal.replay(), time.monotonic())
+        if changed is None:
+            return
+        event(log, logging.INFO, "state recovered", rev=changed.rev, services=len(self.mirror.services))
+        if not self._dataplane.adopted:
+            self._commit_whole(changed.rev, _now())
+
+    def close(self) -> None:
+        """Lets go of files and sockets; the rules stay."""
+        if self._journal is not None:
+            self._journal.close()
+        self._dataplane.close()
+
+    # ------------------------------------------------------------ the stream (client.Conversation)
+
+    def connected(self, now: float) -> bytes:
+        """The Hello."""
+        return self._session.connected(now)
+
+    def disconnected(self, now: float) -> None:
+        """The kernel keeps what it has (I12)."""
+        self._session.disconnected()
+
+    def lost(self, now: float) -> str | None:
+        """Why the stream should be given up, if it should."""
+        return self._session.lost(now)
+
+    def redirect(self) -> tuple[float, tuple[str, ...]] | None:
+        """After a GoAway: seconds to wait and where to go."""
+        return self._session.redirect()
+
+    def received(self, data: bytes, now: float) -> Sequence[bytes]:
+        """Takes one message and gives the answers; what it says is in the kernel then, or will be tried again."""
+        arrived = time.perf_counter_ns()
+        answers: list[bytes] = []
+        events = self._session.received(data, now)
+        times = (arrived, time.perf_counter_ns())
+        # A delta is written ahead, so that the journal never lacks what the kernel has; a snapshot costs a sync, so after.
+        for item in sorted(events, key=lambda item: not (isinstance(item, Record) and not item.whole)):
+            answers += self._handle(item, times)
+        if self._whole and self._session.following:
+            answers += self._commit_whole(self._session.rev, times)
+        return answers
+
+    def _handle(self, item: Event, times: Times) -> list[bytes]:
+        if isinstance(item, Changed):
+            return self._changed(item, times)
+        if isinstance(item, Send):
+            return [item.message]
+        if isinstance(item, Report):
+            event(log, logging.WARNING, "protocol", code=item.code, text=item.text)
+        elif self._journal is not None:
+            self._keep(self._journal, item)
+        return []
+
+    def _keep(self, journal: Journal, record: Record) -> None:
+        journal.keep(record)
+        if journal.full():
+            journal.keep(Record(build(self._session.capture()).messages, whole=True))
+
+    def tick(self, now: float) -> Sequence[bytes]:
+        """Acks that are due, and another try at what the kernel refused."""
+        answers = self._session.tick(now)
+        if now >= self._retry_at and (self._stuck or self._dataplane.pending()):
+            answers += self._retry(now)
+        return answers
+
+    # ------------------------------------------------------------ to the kernel
+
+    def _changed(self, changed: Changed, times: Times) -> list[bytes]:
+        if changed.complete or self._whole:
+            self._whole = True
+            return []  # `received` compares the whole state once, after the last event
+        node = None
+        if self.node_name in changed.touched.nodes:
+            view = self._view_now()
+            if view != self._view:
+                self._view = view
+                return self._commit(self._resolve(self.mirror.services), changed.rev, times, self._node())
+            node = self._node()
+        return self._commit(self._resolve(changed.touched.services), changed.rev, times, node)
+
+    def _commit_whole(self, rev: int, times: Times) -> list[bytes]:
+        """Compares the kernel with the whole state; only differences are written."""
+        self._view = self._view_now()
+        gc.disable()
+        try:
+            answers = self._commit(self._resolve(self.mirror.services), rev, times, self._node(), complete=True)
+        finally:
+            gc.enable()
+        gc.collect()
+        gc.freeze()  # the state is long-lived: later collections need not walk it
+        return answers
+
+    def _resolve(self, services: Iterable[ServiceName]) -> list[ServiceForwarding]:
+        mirror, view = self.mirror, self._view
+        return [
+            resolve(ObjectKey(Kind.SERVICE, *name), mirror.services.get(name), mirror.slices_of(*name), view)
+            for name in services
+        ]
+
+    def _commit(
+        self,
+        services: Sequence[ServiceForwarding],
+        rev: int,
+        times: Times,
+        node: NodeForwarding | None,
+        *,
+        complete: bool = False,
+    ) -> list[bytes]:
+        resolved = time.perf_counter_ns()
+        try:
+            done = self._dataplane.apply(services, node, complete=complete)
+        except KernelUnavailable as error:
+            self._refused(str(error))
+            return []
+        return self._committed(done, rev, _report(times, resolved, done), complete=complete)
+
+    def _committed(self, done: Commit, rev: int, report: pb.CommitReport, *, complete: bool) -> list[bytes]:
+        if complete:
+            self.complete = True
+            self._whole = False
+            event(
+                log, logging.INFO, "kernel has the whole state", rev=rev, services=len(self.mirror.services),
+                elements=report.kernel_elements, milliseconds=(report.resolve_ns + report.commit_ns) // 1_000_000,
+            )  # fmt: skip
+        self._accepted()
+        self._note(done.failed)
+        now = time.monotonic()
+        retry_at = time.time_ns() + int(max(0.0, self._retry_at - now) * 1e9)
+        failed = [self._failure(item, retry_at) for item in done.failed]
+        ack = self._session.committed(
+            rev, now, report=report, failed=failed, kernel_generation=done.generation, unix_nano=time.time_ns()
+        )
+        return [] if ack is None else [ack]
+
+    def _failure(self, failed: Failed, retry_at: int) -> pb.ObjectFailure:
+        kind, namespace, name = failed.key
+        key = objects_pb2.ObjectKey(kind=objects_pb2.Kind.ValueType(kind), namespace=namespace, name=name)
+        code = pb.ErrorCode.Value(f"ERROR_CODE_{failed.code}")
+        object_hash = self.mirror.hash_of(failed.key)
+        return pb.ObjectFailure(key=key, object_hash=object_hash, code=code, text=failed.text, retry_unix_nano=retry_at)
+
+    # ------------------------------------------------------------ trouble
+
+    def _retry(self, now: float) -> list[bytes]:
+        times = _now()
+        self._retry_pause = min(RETRY_LAST, self._retry_pause * 2)
+        self._retry_at = now + self._retry_pause
+        if self._whole:
+            return self._commit_whole(self._session.rev, times) if self._session.synced and self._stuck else []
+        return self._commit((), self._session.rev, times, None)
+
+    def _refused(self, reason: str) -> None:
+        if reason != self._stuck:
+            event(log, logging.ERROR, "kernel refuses; retrying", reason=reason)
+        self._stuck = reason
+        self._retry_at = time.monotonic() + self._retry_pause
+
+    def _accepted(self) -> None:
+        if self._stuck:
+            event(log, logging.INFO, "kernel accepts again")
+        self._stuck = ""
+
+    def _note(self, failed: tuple[Failed, ...]) -> None:
+        """Says each new failure once, and resets the pace of retries when all is well."""
+        for item in failed:
+            if item not in self._failed:
+                event(log, logging.ERROR, "object not in the kernel", object=item.key, code=item.code, text=item.text)
+        for item in self._failed:
+            if item.key not in {other.key for other in failed}:
+                event(log, logging.INFO, "object in the kernel again", object=item.key)
+        self._failed = failed
+        if not failed:
+            self._retry_pause = RETRY_FIRST
+        elif self._retry_at <= time.monotonic():
+            self._retry_at = time.monotonic() + self._retry_pause
+
+    # ------------------------------------------------------------ this node
+
+    def _own(self) -> Node:
+        return self.mirror.nodes.get(self.node_name) or Node(self.node_name)
+
+    def _view_now(self) -> NodeView:
+        return NodeView(self.node_name, self._own().zone)
+
+    def _node(self) -> NodeForwarding:
+        """Node ports answer on the node's primary address of each family (B1, B2); none while the Node is unknown."""
+        primary: dict[int, bytes] = {}
+        for address in self._own().addresses:
+            primary.setdefault(len(address), address)
+        if not primary:
+            event(log, logging.WARNING, "no addresses known for this node: node ports are closed", node=self.node_name)
+        return NodeForwarding(tuple(sorted(primary.values())))
+
+
+def _hello(node_name: str, mode: str, boot_id: str) -> pb.Hello:
+    hello = pb.Hello(
+        node_name=node_name,
+        boot_id=boot_id,
+        agent_instance=secrets.token_hex(8),
+        agent_version=deltaplane.__version__,
+        capabilities=["endpoint-slice-patch"],
+        proxy_mode=mode,
+        max_message_bytes=4 * 1024 * 1024,
+    )
+    hello.families.extend((objects_pb2.ADDRESS_FAMILY_IPV4, objects_pb2.ADDRESS_FAMILY_IPV6))
+    return hello
+
+
+def _now() -> Times:
+    now = time.perf_counter_ns()
+    return now, now
+
+
+def _report(times: Times, resolved: int, done: Commit) -> pb.CommitReport:
+    """`resolved` is when resolve ended; the session adds the revision and the Ack's delay."""
+    arrived, started = times
+    return pb.CommitReport(
+        queued_ns=started - arrived,
+        resolve_ns=resolved - started,
+        commit_ns=time.perf_counter_ns() - resolved,
+        kernel_messages=done.messages,
+        kernel_elements=done.elements,
+        kernel_bytes=done.size,
+    )

@@ -1,0 +1,226 @@
+"""A kernel in memory: takes the same message bytes as the real one and refuses what it would refuse.
+
+For tests and experiments, beside the real kernel behind the same seam (`kernel.Kernel`); the same cases run against both.
+Validates what our transactions can get wrong: missing tables, sets and chains, another value under an existing key, deleting
+what is not there, keys and values of the wrong size. Evaluating packets is `trace`'s.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from nodeagent.errors import KernelUnavailable
+from nodeagent.program.nftables import elements, objects, wire
+from nodeagent.program.nftables.objects import VERDICT_TYPE
+
+_ELEMENTS = 3  # NFTA_SET_ELEM_LIST_ELEMENTS
+_PER_MESSAGE = 300
+
+
+class Refused(Exception):
+    """A message the kernel does not take."""
+
+    def __init__(self, code: int, offset: int = -1) -> None:
+        super().__init__(os.strerror(code))
+        self.code, self.offset = code, offset
+
+
+@dataclass
+class MemorySet:
+    key_size: int
+    data_size: int  # 0: a set
+    verdicts: bool
+    elements: dict[bytes, bytes] = field(default_factory=dict)
+
+
+@dataclass
+class MemoryChain:
+    hook: tuple[str, int, int] | None  # type, hook number, priority
+    rules: list[bytes] = field(default_factory=list)  # the expressions of each, as sent
+
+
+@dataclass
+class MemoryTable:
+    note: bytes
+    sets: dict[str, MemorySet] = field(default_factory=dict)
+    chains: dict[str, MemoryChain] = field(default_factory=dict)
+
+
+class MemoryKernel:
+    """Implements `kernel.Kernel`. `refusing`: an errno with which every transaction is refused as a whole."""
+
+    def __init__(self, families: Iterable[int] = (4, 6)) -> None:
+        self.tables: dict[tuple[int, str], MemoryTable] = {}  # by protocol family and name
+        self.refusing = 0
+        self.batches: list[bytes] = []  # every transaction sent
+        self.listings = 0
+        self._families = frozenset(families)
+        self._undo: list[Callable[[], object]] = []
+
+    def has(self, family: int) -> bool:
+        return family in self._families
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def commit(self, batch: bytes, first: int, last: int) -> list[wire.Reply]:
+        self.batches.append(batch)
+        received = list(wire.messages(batch))
+        if received[0].type != wire.BATCH_BEGIN or received[-1].type != wire.BATCH_END:
+            raise KernelUnavailable("nftables: a transaction without its brackets")
+        if self.refusing:
+            return [wire.Reply(first, self.refusing)]
+        self._undo = []
+        refused = []
+        for message in received[1:-1]:
+            try:
+                self._run(message)
+            except Refused as error:
+                refused.append(wire.Reply(message.sequence, error.code, error.offset))
+        if refused:
+            for step in reversed(self._undo):
+                step()
+        return refused
+
+    def ask(self, request: bytes) -> Iterator[wire.Message]:
+        self.listings += 1
+        asked = next(wire.messages(request))
+        attributes = wire.attributes(asked.body)
+        table = self.tables.get((asked.family, wire.as_text(attributes[1])))
+        operation = asked.type & 0xFF
+        if table is None:
+            if operation == objects.GET_CHAIN:
+                return
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        for body in self._answers(operation, attributes, table):
+            yield wire.Message(asked.type, wire.MULTI, asked.sequence, asked.family, body)
+
+    @staticmethod
+    def _answers(operation: int, attributes: dict[int, bytes], table: MemoryTable) -> Iterator[bytes]:
+        head = wire.attribute(1, attributes[1])
+        if operation == objects.GET_TABLE:
+            yield head + wire.attribute(6, table.note)
+        elif operation == objects.GET_CHAIN:
+            yield from (head + wire.text(3, name) for name in table.chains)
+        else:
+            held = table.sets[wire.as_text(attributes[2])]
+            packed = [_packed(held, key, data) for key, data in held.elements.items()]
+            for start in range(0, len(packed), _PER_MESSAGE):
+                yield head + wire.nest(_ELEMENTS, *packed[start : start + _PER_MESSAGE])
+
+    def _run(self, message: wire.Message) -> None:
+        attributes, operation = wire.attributes(message.body), message.type & 0xFF
+        identity = (message.family, wire.as_text(attributes[1]))
+        if operation == objects.NEW_TABLE:
+            if identity not in self.tables:
+                self._put(self.tables, identity, MemoryTable(attributes.get(6, b"")))
+            return
+        table = self.tables.get(identity)
+        if table is None:
+            raise Refused(errno.ENOENT)
+        if operation == objects.DELETE_TABLE:
+            self._drop(self.tables, identity)
+        elif operation in (objects.NEW_ELEMENT, objects.DELETE_ELEMENT):
+            self._run_elements(table, message, operation == objects.NEW_ELEMENT)
+        else:
+            {
+                objects.NEW_SET: self._new_set,
+                objects.NEW_CHAIN: self._new_chain,
+                objects.NEW_RULE: self._new_rule,
+            }[operation](table, attributes)
+
+    def _new_set(self, table: MemoryTable, attributes: dict[int, bytes]) -> None:
+        number = wire.as_number
+        verdicts = 6 in attributes and number(attributes[6]) == VERDICT_TYPE
+        made = MemorySet(number(attributes[5]), number(attributes.get(7, b"")), verdicts)
+        if wire.as_text(attributes[2]) not in table.sets:
+            self._put(table.sets, wire.as_text(attributes[2]), made)
+
+    def _new_chain(self, table: MemoryTable, attributes: dict[int, bytes]) -> None:
+        name, hook = wire.as_text(attributes[3]), None
+        if 4 in attributes:
+            place = wire.attributes(attributes[4])
+            hook = (wire.as_text(attributes[7]), wire.as_number(place[1]), int.from_bytes(place[2], "big", signed=True))
+        if name not in table.chains:
+            self._put(table.chains, name, MemoryChain(hook))
+
+    def _new_rule(self, table: MemoryTable, attributes: dict[int, bytes]) -> None:
+        chain = table.chains.get(wire.as_text(attributes[2]))
+        if chain is None or not all(_refers(table, expression) for expression in wire.payloads(attributes[4], 1)):
+            raise Refused(errno.ENOENT)
+        chain.rules.append(attributes[4])
+        self._undo.append(chain.rules.pop)
+
+    def _run_elements(self, table: MemoryTable, message: wire.Message, adding: bool) -> None:
+        name = wire.as_text(wire.attributes(message.body)[2])
+        held = table.sets.get(name)
+        if held is None:
+            raise Refused(errno.ENOENT)
+        start, end = next((s, e) for kind, s, e in wire.each_attribute(message.body) if kind == _ELEMENTS)
+        for _, first, last in wire.each_attribute(message.body, start, end):
+            element = wire.attributes(message.body[first:last])
+            code = self._element(table, held, element, adding)
+            if code:
+                raise Refused(code, wire.PREFIX + first - wire.ATTRIBUTE.size)
+
+    def _element(self, table: MemoryTable, held: MemorySet, element: dict[int, bytes], adding: bool) -> int:
+        """Puts an element in or takes it out; the errno where that cannot be."""
+        key = wire.attributes(element[1]).get(1, b"")
+        if len(key) != held.key_size:
+            return errno.EINVAL
+        if not adding:
+            if key not in held.elements:
+                return errno.ENOENT
+            self._drop(held.elements, key)
+            return 0
+        data = element.get(2, b"")
+        code = _unfit(table, held, data)
+        if code:
+            return code
+        if not held.verdicts:
+            data = wire.attributes(data).get(1, b"")
+        if held.elements.get(key, data) != data:
+            return errno.EEXIST
+        if key not in held.elements:
+            self._put(held.elements, key, data)
+        return 0
+
+    def _put(self, place: dict, key: object, made: object) -> None:  # type: ignore[type-arg]  # any of the tables above
+        place[key] = made
+        self._undo.append(lambda: place.pop(key))
+
+    def _drop(self, place: dict, key: object) -> None:  # type: ignore[type-arg]
+        gone = place.pop(key)
+        self._undo.append(lambda: place.__setitem__(key, gone))
+
+
+def _packed(held: MemorySet, key: bytes, data: bytes) -> bytes:
+    parts = wire.nest(1, wire.attribute(1, key))
+    if held.data_size:
+        parts += wire.nest(2, data if held.verdicts else wire.attribute(1, data))
+    return wire.nest(1, parts)
+
+
+def _unfit(table: MemoryTable, held: MemorySet, data: bytes) -> int:
+    """The errno for a value that a set or map cannot hold."""
+    if not held.data_size:
+        return errno.EINVAL if data else 0
+    if held.verdicts:
+        name = elements.verdict_name(data)
+        chain = "reject-chain" if name == "reject" else name
+        return 0 if name == "drop" or chain in table.chains else errno.ENOENT
+    return 0 if len(wire.attributes(data).get(1, b"")) == held.data_size else errno.EINVAL
+
+
+def _refers(table: MemoryTable, expression: bytes) -> bool:
+    """Whether the set or chain that an expression names is there."""
+    parts = wire.attributes(expression)
+    data, name = wire.attributes(parts[2]), wire.as_text(parts[1])
+    if name == "lookup":
+        return wire.as_text(data[1]) in table.sets
+    if name == "immediate":
+        return elements.verdict_name(data[2]) in table.chains
+    return True
