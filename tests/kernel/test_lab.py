@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,8 @@ from tools.lab import netns
 from tools.lab.client import ANSWER, REFUSED, TIMEOUT, Connection, Outcome, connect, knocking, many
 from tools.lab.echo import EchoServers
 from tools.lab.fabric import Fabric
+from tools.lab.process import Process, ProcessFailed
+from tools.lab.relay import Relay
 from tools.lab.rules import nft
 
 BOTH = pytest.mark.parametrize("family", [4, 6])
@@ -95,3 +99,25 @@ def test_what_a_dead_owner_left_is_swept_and_the_living_are_spared(lab: Fabric) 
     left = subprocess.run([sys.executable, "-c", leave], capture_output=True, text=True, check=False).stdout.strip()
     assert left in netns.sweep()
     assert all(space.path.exists() for space in lab.spaces)
+
+
+def test_a_program_lives_in_its_namespace_and_its_end_is_told_with_its_log(lab: Fabric, tmp_path: Path) -> None:
+    space = lab.apiserver.space
+    with Process("lister", ["sh", "-c", "ip -br addr; exec sleep 60"], tmp_path / "l", space) as one:
+        one.wait_log(rf"eth0\S*\s.*{lab.apiserver.v4}")
+        assert one.pid in space.pids()
+    assert one.exit_code == -15
+    failing = Process("failing", ["sh", "-c", "echo no luck; exit 3"], tmp_path / "f", space)
+    with pytest.raises(ProcessFailed, match=r"(?s)failing ended with 3 before ready:.*no luck"):
+        failing.wait_until(lambda: False)
+
+
+def test_a_relay_leads_into_the_namespace(lab: Fabric, echo: EchoServers) -> None:
+    pod = lab.pods[0]
+    echo.start_pod(pod)
+    relay = Relay(pod.space, pod.v4, 8080)
+    with socket.create_connection(("127.0.0.1", relay.port), timeout=5) as connection:
+        assert connection.recv(100).startswith(pod.name.encode())
+    relay.close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", relay.port), timeout=5)
