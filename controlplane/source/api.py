@@ -207,7 +207,8 @@ async def _load(configuration: Any, kubeconfig: str | None) -> None:
         advice = f"kubeconfig {kubeconfig} is not usable" if kubeconfig else "not in a Pod; give --kubeconfig=FILE"
         raise SourceError(f"{advice}: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
-        raise SourceError(f"kubeconfig {kubeconfig} is not usable: {error!r}") from error
+        needs = "its current context must name a cluster and a user"
+        raise SourceError(f"kubeconfig {kubeconfig} is not usable, {needs}: {error!r}") from error
     token = configuration.api_key.get("BearerToken")
     if token:
         configuration.api_key["BearerToken"] = token.strip()  # a token file's last newline is no part of the header

@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Answer = Callable[[web.Request, asyncio.Event], Awaitable[web.StreamResponse]]
 
 
 class ApiServer:
@@ -30,8 +30,7 @@ class ApiServer:
         self.queries.append(dict(request.query))
         self.headers.append(dict(request.headers))
         answer = self._script.pop(0) if self._script else watch(hold=True)
-        request["stop"] = self._stop
-        return await answer(request)
+        return await answer(request, self._stop)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[ApiServer]:
@@ -52,13 +51,13 @@ class ApiServer:
 def watch(*events: dict[str, Any] | bytes, hold: bool = False) -> Answer:
     """A watch with these events, closed in good order after them unless held open."""
 
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def answer(request: web.Request, stop: asyncio.Event) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
         lines = [one if isinstance(one, bytes) else json.dumps(one).encode() + b"\n" for one in events]
         await response.write(b"".join(lines) or b"\n")
         if hold:
-            await request["stop"].wait()
+            await stop.wait()
         return response
 
     return answer
@@ -67,14 +66,14 @@ def watch(*events: dict[str, Any] | bytes, hold: bool = False) -> Answer:
 def page(*items: dict[str, Any], version: str = "1", token: str = "") -> Answer:
     body = {"metadata": {"resourceVersion": version, "continue": token}, "items": list(items)}
 
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def answer(request: web.Request, stop: asyncio.Event) -> web.StreamResponse:
         return web.json_response(body)
 
     return answer
 
 
 def status(code: int, message: str = "", headers: dict[str, str] | None = None) -> Answer:
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def answer(request: web.Request, stop: asyncio.Event) -> web.StreamResponse:
         body = {"kind": "Status", "code": code, "message": message}
         return web.json_response(body, status=code, headers=headers)
 
