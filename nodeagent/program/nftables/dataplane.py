@@ -48,6 +48,13 @@ class NftablesDataplane:
     def start(self) -> None:
         """Adopts our tables without changing them. Raises DataplaneUnavailable."""
         self._kernel = self._given or NetlinkKernel()
+        try:
+            self._adopt()
+        except DataplaneUnavailable:
+            self._kernel.close()
+            raise
+
+    def _adopt(self) -> None:
         families = [family for family in (4, 6) if self._kernel.has(family)]
         if 6 not in families:
             log.warning("nftables: this kernel has no IPv6, the family is left out")
@@ -211,7 +218,9 @@ class NftablesDataplane:
         for frontend, losers in self._tracker.conflicts.items():
             claim = self._tracker.wanted(frontend)
             for loser in losers:
-                text = f"{loser}: {name_of(frontend)} belongs to {claim.owner if claim else 'nobody'}: change one of them"
+                text = (
+                    f"{loser}: {name_of(frontend)} belongs to {claim.owner if claim else 'nobody'}: change one of them"
+                )
                 found.setdefault(loser, Failed(loser, "CONFLICT", text))
         return tuple(found.values())
 

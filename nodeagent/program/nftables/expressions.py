@@ -234,7 +234,9 @@ def from_this_node() -> Statement:
 
 def branch(code: int, chain: str) -> Statement:
     data = wire.nest(2, verdict(code, chain))
-    return Statement(f"{'jump' if code == JUMP else 'goto'} {chain}", (Expression("immediate", wire.number(1, 0) + data),))
+    return Statement(
+        f"{'jump' if code == JUMP else 'goto'} {chain}", (Expression("immediate", wire.number(1, 0) + data),)
+    )
 
 
 def jump(chain: str) -> Statement:

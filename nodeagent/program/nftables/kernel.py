@@ -74,10 +74,14 @@ class NetlinkKernel:
             except BlockingIOError:
                 if refused:
                     return refused
-                raise KernelUnavailable("nftables: the kernel did not acknowledge a transaction; it is retried") from None
+                raise KernelUnavailable(
+                    "nftables: the kernel did not acknowledge a transaction; it is retried"
+                ) from None
             except OSError as error:
                 reason = os.strerror(error.errno or 0)
-                raise KernelUnavailable(f"nftables: reading the kernel's answer failed ({reason}); it is retried") from error
+                raise KernelUnavailable(
+                    f"nftables: reading the kernel's answer failed ({reason}); it is retried"
+                ) from error
             for message in wire.messages(data):
                 if message.type != wire.ERROR or not first <= message.sequence <= last:
                     continue
@@ -131,4 +135,6 @@ def unavailable(error: OSError, table: str) -> DataplaneUnavailable:
         advice = "this kernel has no nf_tables: load the module or choose another proxy mode"
     else:
         advice = "look at the kernel log"
-    return DataplaneUnavailable(f"nftables: asking for table {table} failed ({os.strerror(error.errno or 0)}): {advice}")
+    return DataplaneUnavailable(
+        f"nftables: asking for table {table} failed ({os.strerror(error.errno or 0)}): {advice}"
+    )

@@ -103,7 +103,14 @@ class Set(NamedTuple):
         names = wire.text(1, table) + wire.text(2, self.name)
         flags = wire.number(3, MAP if self.data else 0)
         key = wire.number(4, _type(self.key, family)) + wire.number(5, self.key_size)
-        return names + flags + key + self._data(family) + wire.number(10, identity) + wire.attribute(13, self._note(family))
+        return (
+            names
+            + flags
+            + key
+            + self._data(family)
+            + wire.number(10, identity)
+            + wire.attribute(13, self._note(family))
+        )
 
     def _data(self, family: int) -> bytes:
         if isinstance(self.data, str):

@@ -50,7 +50,9 @@ def place(entry: Entry) -> Placement:
     node = entry.frontend.kind == FrontendKind.NODE_PORT
     slots, count = pack(entry.targets), len(entry.targets)
     if count > LOCAL_OFFSET:
-        raise ValueError(f"{count} endpoints of one frontend, the tables hold {LOCAL_OFFSET}: spread them over two Services")
+        raise ValueError(
+            f"{count} endpoints of one frontend, the tables hold {LOCAL_OFFSET}: spread them over two Services"
+        )
     if entry.local_targets is None:
         return Placement(_shared(node, entry.masquerade == Masquerade.ALWAYS, count), slots)
     chain = _by_source(node, count, len(entry.local_targets))

@@ -10,8 +10,17 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from nodeagent.program.nftables import elements, wire
-from nodeagent.program.nftables.expressions import CT_STATE, LAYOUTS, LOCAL_TYPE, META_L4PROTO, NFPROTO, STATE_NEW
-from nodeagent.program.nftables.expressions import STATUS_DNAT, TRANSPORT_HEADER, host32
+from nodeagent.program.nftables.expressions import (
+    CT_STATE,
+    LAYOUTS,
+    LOCAL_TYPE,
+    META_L4PROTO,
+    NFPROTO,
+    STATE_NEW,
+    STATUS_DNAT,
+    TRANSPORT_HEADER,
+    host32,
+)
 from nodeagent.program.nftables.memory import MemoryKernel, MemoryTable
 
 PREROUTING, INPUT, FORWARD, OUTPUT, POSTROUTING = range(5)
@@ -65,7 +74,11 @@ class _Run:
     def hooks(self, numbers: Iterable[int], outcomes: set[Outcome]) -> set[Outcome]:
         """Through every base chain of these hooks, by priority."""
         for number in numbers:
-            found = [(chain.hook[2], name) for name, chain in self.table.chains.items() if chain.hook and chain.hook[1] == number]
+            found = [
+                (chain.hook[2], name)
+                for name, chain in self.table.chains.items()
+                if chain.hook and chain.hook[1] == number
+            ]
             for _, name in sorted(found):
                 going = [packet for verdict, packet in outcomes if verdict == ACCEPT]
                 outcomes = {outcome for outcome in outcomes if outcome[0] != ACCEPT}

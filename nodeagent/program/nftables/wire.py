@@ -110,9 +110,7 @@ def payloads(data: bytes, kind: int) -> list[bytes]:
 
 def message(kind: int, flags: int, sequence: int, family: int, body: bytes, resource: int = 0) -> bytes:
     """A whole message; bodies are already padded because attributes are."""
-    return (
-        HEADER.pack(PREFIX + len(body), kind, flags, sequence, 0) + GENERIC.pack(family, 0, resource) + body
-    )
+    return HEADER.pack(PREFIX + len(body), kind, flags, sequence, 0) + GENERIC.pack(family, 0, resource) + body
 
 
 def request(operation: int, flags: int, sequence: int, family: int, body: bytes) -> bytes:
@@ -137,7 +135,9 @@ def messages(data: bytes) -> Iterator[Message]:
             return
         control = kind in (ERROR, DONE)
         family = 0 if control or length < PREFIX else data[start + HEADER.size]
-        yield Message(kind, flags, sequence, family, data[start + (HEADER.size if control else PREFIX) : start + length])
+        yield Message(
+            kind, flags, sequence, family, data[start + (HEADER.size if control else PREFIX) : start + length]
+        )
         start += (length + 3) & ~3
 
 

@@ -1,0 +1,75 @@
+"""What the kernel tests of the nftables backend share: a dataplane in a namespace, and Services over the laboratory's pods."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address
+
+from deltaplane.forwarding import Entry, Frontend, FrontendKind, Hairpin, Masquerade, NodeForwarding, Target, Verdict
+from nodeagent.program.nftables.dataplane import NftablesDataplane
+from nodeagent.program.nftables.kernel import NetlinkKernel
+from nodeagent.program.nftables.program import Settings
+from tools.lab.fabric import CLUSTER_CIDRS, Node, Pod
+from tools.lab.netns import Namespace
+
+SETTINGS = Settings(CLUSTER_CIDRS)
+
+
+class CountingKernel(NetlinkKernel):
+    """The real kernel, counting what it is asked."""
+
+    listings = 0
+    transactions = 0
+
+    def commit(self, batch, first, last):  # type: ignore[no-untyped-def]
+        self.transactions += 1
+        return super().commit(batch, first, last)
+
+    def ask(self, request):  # type: ignore[no-untyped-def]
+        self.listings += 1
+        return super().ask(request)
+
+
+@contextmanager
+def dataplane(space: Namespace, settings: Settings = SETTINGS) -> Iterator[tuple[NftablesDataplane, CountingKernel]]:
+    """A started dataplane whose socket is in this namespace."""
+    with space.entered():
+        kernel = CountingKernel()
+    made = NftablesDataplane(kernel, settings)
+    made.start()
+    try:
+        yield made, kernel
+    finally:
+        made.close()
+
+
+def nft(space: Namespace, *arguments: str, stdin: str | None = None) -> str:
+    """The stock tool inside a namespace; its output. Raises CalledProcessError."""
+    command = ["ip", "netns", "exec", space.name, "nft", *arguments]
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, check=True).stdout
+
+
+def packed(text: str) -> bytes:
+    return ip_address(text).packed
+
+
+def targets(pods: list[Pod], family: int, port: int = 8080) -> tuple[Target, ...]:
+    return tuple(sorted(Target(packed(pod.address(family)), port) for pod in pods))
+
+
+def entry(
+    kind: FrontendKind, address: str, family: int, port: int, backends: tuple[Target, ...], protocol: int
+) -> Entry:
+    frontend = Frontend(kind, family, packed(address) if address else b"", protocol, port)
+    masquerade = Masquerade.OFF_CLUSTER if kind is FrontendKind.CLUSTER_IP else Masquerade.ALWAYS
+    return Entry(frontend, "p", backends, Verdict.FORWARD if backends else Verdict.REJECT, masquerade)
+
+
+def hairpins(node: Node, family: int, protocol: int, port: int = 8080) -> tuple[Hairpin, ...]:
+    return tuple(sorted(Hairpin(packed(pod.address(family)), protocol, port) for pod in node.servers))
+
+
+def node_addresses(node: Node) -> NodeForwarding:
+    return NodeForwarding((packed(node.address(4)), packed(node.address(6))))
