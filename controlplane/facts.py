@@ -27,7 +27,7 @@ class Sink(Protocol):
         """Takes changes as they happen, in order."""
 
     def replace(self, kind: Kind, facts: Iterable[Fact], resource_version: str) -> None:
-        """Takes a complete list of one kind. What the list lacks is gone; what is equal is no change (relist and diff)."""
+        """Takes a complete list of one kind: what it lacks is gone, what is equal is no change (relist and diff)."""
 
     def synced(self, kind: Kind) -> None:
         """The kind is complete for the first time (called again after a relist, without effect)."""

@@ -25,7 +25,7 @@ from controlplane.trace import Tracing
 from deltaplane.flags import host_port
 from deltaplane.logs import event
 from deltaplane.v1 import delta_pb2 as pb
-from deltaplane.v1 import delta_pb2_grpc, inspection_pb2, inspection_pb2_grpc
+from deltaplane.v1 import inspection_pb2, inspection_pb2_grpc
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ OPTIONS: tuple[tuple[str, int], ...] = (
 
 
 class Server:
-    """`start` binds the port, `run` follows the state for health, `stop` tells the agents to go and ends the streams."""
+    """`start` binds the port, `run` follows the state for health, `stop` tells the agents to go and ends streams."""
 
     def __init__(self, listen: str, state: State, tracing: Tracing) -> None:
         self._listen = listen
@@ -90,8 +90,7 @@ class Server:
 
     async def run(self) -> None:
         """Says SERVING once the whole state is known; agents are taken from then on (I1)."""
-        while not self._state.ready:
-            await asyncio.sleep(0.05)
+        await self._state.whole.wait()
         await self._set_health(serving=True)
         event(log, logging.INFO, "serving", objects=len(self._state.store), rev=self._state.log.head)
         while True:
@@ -158,9 +157,7 @@ class Server:
         finally:
             session.close("CANCELLED", "the agent closed the stream")
 
-    async def _write(
-        self, session: Session, context: grpc.aio.ServicerContext[Any, Any], woken: asyncio.Event
-    ) -> None:
+    async def _write(self, session: Session, context: grpc.aio.ServicerContext[Any, Any], woken: asyncio.Event) -> None:
         """Sends what the stream lacks, then waits for a new revision, a wake-up, or the session's deadline."""
         while True:
             moved = self._state.moved()

@@ -30,6 +30,7 @@ class State:
         self._missing = set(WATCHED)
         self._early: list[Change] = []
         self._moved = asyncio.Event()
+        self.whole = asyncio.Event()  # set once every watched kind is complete
 
     @property
     def ready(self) -> bool:
@@ -61,7 +62,7 @@ class State:
         if self.ready:
             early, self._early = self._early, []
             self._append(early)
-            self._wake()
+            self.whole.set()
 
     def _append(self, changes: list[Change]) -> None:
         if not changes:

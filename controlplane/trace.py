@@ -1,8 +1,8 @@
 """One trace per sampled change: API event -> ingest -> batch -> send -> per node receive, resolve, kernel commit, ack.
 
-The control plane emits every span, the nodes' ones from the durations in their Acks, so agents need no exporter and clock
-skew cannot enter: a node's spans are placed on this clock, between the send and the Ack, with half the round trip on
-each side. Knows OpenTelemetry; knows nothing of streams. A collector that is absent or slow costs nothing but spans.
+The control plane emits every span, the nodes' ones from the durations in their Acks, so agents need no exporter and
+clock skew cannot enter: a node's spans are placed on this clock, between the send and the Ack, with half the round trip
+on each side. Knows OpenTelemetry; knows nothing of streams. A collector that is absent or slow costs nothing but spans.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class OtlpTracing:
             logging.getLogger(noisy).setLevel(logging.CRITICAL)
 
     def sample(self, name: str, event_ns: int, ingested_ns: int) -> str:
-        if not event_ns or random.random() >= self._ratio:  # noqa: S311 - sampling, not a secret
+        if not event_ns or random.random() >= self._ratio:
             return ""
         root = self._tracer.start_span("api event", start_time=event_ns, attributes={"deltaplane.object": name})
         context = root.get_span_context()
@@ -153,9 +153,7 @@ class OtlpTracing:
             self._span(parent, stage, at, at + took, attributes)
             at += took
 
-    def _span(
-        self, parent: str, name: str, start_ns: int, end_ns: int, attributes: Attributes | None = None
-    ) -> str:
+    def _span(self, parent: str, name: str, start_ns: int, end_ns: int, attributes: Attributes | None = None) -> str:
         """Emits one finished span; gives its own traceparent. A negative duration (clock step) is clamped to zero."""
         context = TraceContextTextMapPropagator().extract({"traceparent": parent})
         span = self._tracer.start_span(name, context=context, start_time=start_ns, attributes=attributes)
@@ -184,7 +182,7 @@ class QuietExporter(SpanExporter):
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         try:
             result = self._exporter.export(spans)
-        except Exception:  # the data path must not feel a collector, whatever it raises
+        except Exception:  # noqa: BLE001 - the data path must not feel a collector, whatever it raises
             result = SpanExportResult.FAILURE
         failing = result is not SpanExportResult.SUCCESS
         if failing != self._failing:

@@ -1,3 +1,3 @@
-"""What both programs share: the model, its wire form, and Service resolution. Imports neither controlplane nor nodeagent."""
+"""What both programs share: the model, its wire form, Service resolution. Imports neither of the two programs."""
 
 __version__ = "0.1.0"

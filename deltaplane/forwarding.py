@@ -29,7 +29,7 @@ class FrontendKind(IntEnum):
 
 
 class Frontend(NamedTuple):
-    """What a client connects to. A node port has no address of its own (`address` is empty), but still a family (4, 6)."""
+    """What a client connects to. A node port has no address of its own (`address` is empty), but a family (4, 6)."""
 
     kind: FrontendKind
     family: int
@@ -57,8 +57,8 @@ class Masquerade(IntEnum):
 class Entry(Struct, frozen=True, gc=False):
     """One frontend of one service port on this node.
 
-    `targets` is the list for every source, except that where `local_targets` is not None (external frontends under Local
-    policy) sources outside the cluster get that list instead, and `external_verdict` where it is empty.
+    `targets` is the list for every source, except that where `local_targets` is not None (external frontends under
+    Local policy) sources outside the cluster get that list instead, and `external_verdict` where it is empty.
     `verdict` is FORWARD exactly where `targets` is not empty.
     """
 

@@ -1,8 +1,8 @@
 """The objects a Service proxy needs, as frozen values compared by content.
 
 Both programs speak in these from the source to the mirror; the wire form is in `codec`, hashes are in `digest`.
-Canonical form: addresses are packed network-order bytes (4 or 16); sequences are sorted where the field says so, so that
-two replicas that saw the same API objects hold equal values. Field names follow the Kubernetes API.
+Canonical form: addresses are packed network-order bytes (4 or 16); sequences are sorted where the field says so, so
+that two replicas that saw the same API objects hold equal values. Field names follow the Kubernetes API.
 """
 
 from __future__ import annotations

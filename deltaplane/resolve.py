@@ -1,6 +1,6 @@
 """What one Service means on one node: the only place Service semantics are decided, shared by agents and control plane.
 
-Pure: a function of the Service, its EndpointSlices and the node's facts. Follows kube-proxy 1.36 (pkg/proxy/topology.go,
+Pure: a function of the Service, its EndpointSlices and the node's facts. Follows kube-proxy 1.36 (topology.go,
 KEP-1669 terminating endpoints, KEP-2433/4444/3015 topology hints, KEP-2086 internalTrafficPolicy); row ids in comments
 are those of docs/behaviour.md. Load-balancer addresses and external IPs are not resolved yet, so nothing is opened that
 their source ranges should close.
@@ -130,7 +130,7 @@ def _is_external(service: Service, port: ServicePort) -> bool:
 
 
 def _by_topology(found: Candidates, ready: list[Target], view: NodeView) -> list[Target]:
-    """Ready endpoints hinted for this node, else for its zone, else all: one without a hint disables that kind (D1-D3)."""
+    """Ready endpoints hinted for this node, else its zone, else all: one without a hint disables that kind (D1-D3)."""
     endpoints = [found[t] for t in ready]
     if endpoints and all(e.node_hints for e in endpoints):
         same_node = [t for t in ready if view.name in found[t].node_hints]

@@ -1,4 +1,4 @@
-"""The agent without its sockets: messages in, kernel commits and answers out. Called by the client, from one event loop.
+"""The agent without its sockets: messages in, kernel commits and answers out. Called by the client, in one loop.
 
 Owns the mirror, the session, the journal and the dataplane, and is the one place that joins them: what a message
 touched is resolved for this node and committed before the message counts as applied.
@@ -56,8 +56,8 @@ class Agent:
     def recover(self) -> None:
         """Takes in what the journal kept, to resume by revision.
 
-        It reaches the kernel now only if that holds nothing of ours (after a reboot); otherwise the kernel may be newer,
-        and is compared once a replica has said what is true.
+        It reaches the kernel now only if that holds nothing of ours (after a reboot); otherwise the kernel may be
+        newer, and is compared once a replica has said what is true.
         """
         if self._journal is None:
             return
@@ -98,7 +98,8 @@ class Agent:
         answers: list[bytes] = []
         events = self._session.received(data, now)
         times = (arrived, time.perf_counter_ns())
-        # A delta is written ahead, so that the journal never lacks what the kernel has; a snapshot costs a sync, so after.
+        # A delta is written ahead, so that the journal never lacks what the kernel has; a snapshot, which costs a
+        # sync, after.
         for item in sorted(events, key=lambda item: not (isinstance(item, Record) and not item.whole)):
             answers += self._handle(item, times)
         if self._whole and self._session.following:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ def endpoint(address: str, conditions: int = READY, node: str = "", **hints: tup
     return Endpoint(packed(address), conditions, node, "", **hints)
 
 
-def make_service(*ports: ServicePort, ips: tuple[str, ...] = (V4,), **fields: object) -> Service:
+def make_service(*ports: ServicePort, ips: tuple[str, ...] = (V4,), **fields: Any) -> Service:
     return Service(
         "ns", "svc", ServiceType.CLUSTER_IP, tuple(map(packed, ips)), ports or (ServicePort("", 6, 80),), **fields
     )
