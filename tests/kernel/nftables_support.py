@@ -1,4 +1,4 @@
-"""What the kernel tests of the nftables backend share: a dataplane in a namespace, and Services over the laboratory's pods."""
+"""What the nftables kernel tests share: a dataplane in a namespace, and entries over the laboratory's pods."""
 
 from __future__ import annotations
 
@@ -59,11 +59,8 @@ def targets(pods: list[Pod], family: int, port: int = 8080) -> tuple[Target, ...
     return tuple(sorted(Target(packed(pod.address(family)), port) for pod in pods))
 
 
-def entry(
-    kind: FrontendKind, address: str, family: int, port: int, backends: tuple[Target, ...], protocol: int
-) -> Entry:
-    frontend = Frontend(kind, family, packed(address) if address else b"", protocol, port)
-    masquerade = Masquerade.OFF_CLUSTER if kind is FrontendKind.CLUSTER_IP else Masquerade.ALWAYS
+def entry(frontend: Frontend, backends: tuple[Target, ...]) -> Entry:
+    masquerade = Masquerade.OFF_CLUSTER if frontend.kind is FrontendKind.CLUSTER_IP else Masquerade.ALWAYS
     return Entry(frontend, "p", backends, Verdict.FORWARD if backends else Verdict.REJECT, masquerade)
 
 

@@ -1,4 +1,4 @@
-"""The nftables backend on the real kernel: the walks of the in-memory one, the stock tool's view, isolation, adoption."""
+"""The nftables backend on the real kernel: walks, the stock tool's view, isolation, adoption."""
 
 from __future__ import annotations
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from deltaplane.forwarding import FrontendKind, ServiceForwarding
+from deltaplane.forwarding import Frontend, FrontendKind, ServiceForwarding
 from deltaplane.model import Kind, ObjectKey
-from tests.kernel.nftables_support import dataplane, entry, hairpins, node_addresses, targets
+from tests.kernel.nftables_support import dataplane, entry, hairpins, node_addresses, packed, targets
 from tools.lab.client import ANSWER, REFUSED, TIMEOUT, UNREACHABLE, Connection, Outcome, connect, many
 from tools.lab.echo import EchoServers
 from tools.lab.fabric import Fabric, Node, Pod
@@ -25,8 +25,8 @@ def web(node: Node, pods: list[Pod], family: int, number: int = 6) -> ServiceFor
     """A Service with a cluster IP on port 80 and a node port 30080."""
     backends = targets(pods, family)
     entries = (
-        entry(FrontendKind.CLUSTER_IP, vip(family), family, 80, backends, number),
-        entry(FrontendKind.NODE_PORT, "", family, 30080, backends, number),
+        entry(Frontend(FrontendKind.CLUSTER_IP, family, packed(vip(family)), number, 80), backends),
+        entry(Frontend(FrontendKind.NODE_PORT, family, b"", number, 30080), backends),
     )
     local = hairpins(node, family, number) if backends else ()
     return ServiceForwarding(ObjectKey(Kind.SERVICE, "default", "web"), entries, local)

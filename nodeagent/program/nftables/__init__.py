@@ -1,5 +1,5 @@
 """The nftables backend: a constant program over tables that change.
 
-`dataplane` is the way in; `program` holds the rules, `render` what an entry becomes, `delivery` the transactions, `kernel` the
-socket and `memory` the kernel without one.
+`dataplane` is the way in; `program` holds the rules, `render` what an entry becomes, `delivery` the transactions,
+`kernel` the socket and `memory` the kernel without one.
 """

@@ -1,7 +1,7 @@
 """The difference between what the tables say of a frontend and what they should, as elements to delete and to add.
 
-`dataplane` asks for it, `transaction` sends it. A changed value is a deletion and an addition of the same key, because the
-kernel refuses another value under an existing key. Pure.
+`dataplane` asks for it, `transaction` sends it. A changed value is a deletion and an addition of the same key, because
+the kernel refuses another value under an existing key. Pure.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from deltaplane.model import ObjectKey
 from nodeagent.program.nftables import elements, program
 from nodeagent.program.nftables.render import Placement, is_node_port
-from nodeagent.program.nftables.slots import arrange, changed
+from nodeagent.program.nftables.slots import SlotChange, arrange, changed
 from nodeagent.program.nftables.tracker import WIDTHS
 
 Operation = tuple[int, str, bytes]  # family, set, element
@@ -47,29 +47,41 @@ def frontend_change(
     owner: ObjectKey, frontend: bytes, before: Placement | None, wanted: Placement | None, strays: list[Operation]
 ) -> Change | None:
     """What takes a frontend from one placement to another; None where they agree. `strays` are deleted with it."""
-    family, key = frontend[0], frontend[1:]
+    family = frontend[0]
     width = WIDTHS[family]
     old = before or EMPTY
     new = arranged(old, wanted, width) if wanted is not None else EMPTY
     deletes: list[Operation] = list(strays)
     adds: list[Operation] = []
-    verdicts, endpoints, refusals = maps_of(frontend)
     for offset, was, now in ((0, old.slots, new.slots), (program.LOCAL_OFFSET, old.local, new.local)):
-        for slot, gone, come in changed(was, now, width):
-            if gone is not None:
-                deletes.append((family, endpoints, elements.member(elements.slot_key(key, slot + offset))))
-            if come is not None:
-                adds.append((family, endpoints, elements.endpoint(key, slot + offset, come)))
-    for name, was_verdict, verdict in ((verdicts, old.chain, new.chain), (refusals, old.refusal, new.refusal)):
-        if was_verdict != verdict:
-            if was_verdict:
-                deletes.append((family, name, elements.member(key)))
-            if verdict:
-                adds.append((family, name, elements.dispatch(key, verdict)))
+        if was != now:
+            _slots(frontend, offset, changed(was, now, width), (deletes, adds))
+    if old.chain != new.chain or old.refusal != new.refusal:
+        _verdicts(frontend, old, new, (deletes, adds))
     if not deletes and not adds:
         return None
     chain = (family, new.chain) if new.chain and new.chain != old.chain else None
     return Change(owner, frontend, deletes, adds, None if wanted is None else new, chain)
+
+
+def _slots(
+    frontend: bytes, offset: int, found: list[SlotChange], into: tuple[list[Operation], list[Operation]]
+) -> None:
+    family, key, name = frontend[0], frontend[1:], maps_of(frontend)[1]
+    for slot, gone, come in found:
+        if gone is not None:
+            into[0].append((family, name, elements.member(elements.slot_key(key, slot + offset))))
+        if come is not None:
+            into[1].append((family, name, elements.endpoint(key, slot + offset, come)))
+
+
+def _verdicts(frontend: bytes, old: Placement, new: Placement, into: tuple[list[Operation], list[Operation]]) -> None:
+    family, key, (verdicts, _, refusals) = frontend[0], frontend[1:], maps_of(frontend)
+    for name, was, now in ((verdicts, old.chain, new.chain), (refusals, old.refusal, new.refusal)):
+        if was != now and was:
+            into[0].append((family, name, elements.member(key)))
+        if was != now and now:
+            into[1].append((family, name, elements.dispatch(key, now)))
 
 
 def arranged(before: Placement, wanted: Placement, width: int) -> Placement:

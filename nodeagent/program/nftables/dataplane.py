@@ -1,7 +1,7 @@
 """The nftables dataplane: Services in, one atomic transaction out, writing exactly what differs.
 
-Wires the pure parts (`tracker`, `changes`) to `delivery` and a kernel. Called by the agent from one thread. The order of
-things over several transactions is decided here: wanted things in the order the Services are given, removals last.
+Wires the pure parts (`tracker`, `changes`) to `delivery` and a kernel. Called by the agent from one thread. The order
+of things over several transactions is decided here: wanted things in the order the Services are given, removals last.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class NftablesDataplane:
-    """Implements `nodeagent.program.dataplane.Dataplane`; without a kernel it takes that of the calling thread's namespace."""
+    """Implements `nodeagent.program.dataplane.Dataplane`; without a kernel, on the calling thread's."""
 
     mode = "nftables"
 
@@ -139,9 +139,7 @@ class NftablesDataplane:
             if owner not in kept:
                 self._tracker.remove(owner)
                 self._invalid.pop(owner, None)
-        frontends, members = self._tracker.unclaimed()
-        self._tracker.dirty.update(dict.fromkeys([*frontends, *self._strays]))
-        self._tracker.dirty_members.update(dict.fromkeys(members))
+        self._retire_adopted()
 
     def _write(self) -> None:
         """Brings the kernel to what is wanted; where it contradicts us, reads the table again and tries once more."""
@@ -155,6 +153,7 @@ class NftablesDataplane:
             self._deliver(None)
 
     def _retire_adopted(self) -> None:
+        """What the kernel has and nobody wants is to go."""
         frontends, members = self._tracker.unclaimed()
         self._tracker.dirty.update(dict.fromkeys([*frontends, *self._strays]))
         self._tracker.dirty_members.update(dict.fromkeys(members))
@@ -176,7 +175,7 @@ class NftablesDataplane:
         tracker = self._tracker
         for frontend in list(tracker.dirty):
             claim, strays = tracker.wanted(frontend), self._strays.get(frontend, [])
-            owner, placement = claim or (NODE, None)
+            owner, placement = (claim.owner, claim.placement) if claim else (NODE, None)
             change = frontend_change(owner, frontend, tracker.frontends.get(frontend), placement, strays)
             if change is None:
                 del tracker.dirty[frontend]
@@ -184,13 +183,13 @@ class NftablesDataplane:
             else:
                 (unwanted if placement is None else wanted).append(change)
         for member in list(tracker.dirty_members):
-            owner = tracker.wants(member)
-            if (owner is not None) is (member in tracker.members):
+            wisher = tracker.wants(member)
+            if (wisher is not None) is (member in tracker.members):
                 del tracker.dirty_members[member]
                 self._failed.pop(member, None)
             else:
-                found = member_change(owner or NODE, member, owner is not None)
-                (unwanted if owner is None else wanted).append(found)
+                found = member_change(wisher or NODE, member, wisher is not None)
+                (unwanted if wisher is None else wanted).append(found)
         return wanted + unwanted
 
     def _settle(self) -> None:
@@ -209,7 +208,8 @@ class NftablesDataplane:
                 self._strays.pop(change.identity, None)
             self._failed.pop(change.identity, None)
         for change, code in self._delivery.refused:
-            text = f"{change.owner}: the kernel refused {describe(change)}: {os.strerror(code)}; tried again with the next change"
+            reason = f"the kernel refused {describe(change)}: {os.strerror(code)}"
+            text = f"{change.owner}: {reason}; tried again with the next change"
             self._failed[change.identity] = Failed(change.owner, "KERNEL_REJECTED", text)
 
     def _failures(self) -> tuple[Failed, ...]:

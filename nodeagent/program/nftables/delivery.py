@@ -1,8 +1,9 @@
 """Getting changes into the kernel: one transaction for each group of changes, and finding the one that spoils it.
 
-A refused transaction changes nothing. The change at fault is known by the refused message's sequence number and, on kernels
-that report it, by the element's offset; it is set aside and the rest goes out again. Where the fault cannot be placed, the
-group is halved. Either way the number of attempts is bounded by the number of changes. `dataplane` calls this.
+A refused transaction changes nothing. The change at fault is known by the refused message's sequence number and, on
+kernels that report it, by the element's offset; it is set aside and the rest goes out again. Where the fault cannot be
+placed, the group is halved. Either way the number of attempts is bounded by the number of changes. `dataplane` calls
+this.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ class Delivery:
     def deliver(self, changes: Sequence[Change], known: frozenset[bytes] | None) -> None:
         """Commits changes, with whatever they need installed first; appends each to `done` or `refused`.
 
-        `known`: identities refused before. Where the kernel contradicts another one, raises Drifted at once; None: never.
-        Raises KernelUnavailable.
+        `known`: identities refused before. Where the kernel contradicts another one, raises Drifted at once; None:
+        never. Raises KernelUnavailable.
         """
         rest = list(changes)
         for _ in range(SINGLE_OUTS):

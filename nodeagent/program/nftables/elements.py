@@ -1,7 +1,8 @@
 """Set and map elements as the bytes of `NFTA_LIST_ELEM`: the hot path of every change.
 
-`changes` asks for them, `transaction` puts them into messages, `listing` reads them back. Values are already packed: keys are
-concatenations padded to 4 bytes, slots are host-order numbers, endpoint values are address, port, two zero bytes.
+`changes` asks for them, `transaction` puts them into messages, `listing` reads them back. Values are already packed:
+keys are concatenations padded to 4 bytes, slots are host-order numbers, endpoint values are address, port, two zero
+bytes.
 """
 
 from __future__ import annotations
@@ -83,11 +84,11 @@ def parse(listed: bytes) -> Iterator[tuple[bytes, bytes]]:
             return
         key = listed[start + 12 : start + 4 + size]
         behind, stop = start + 4 + (size + 3 & ~3), start + length
-        yield key, _parse_data(listed, behind, stop) if behind + 8 <= stop else b""
+        yield key, _parse_data(listed, behind) if behind + 8 <= stop else b""
         start += length + 3 & ~3
 
 
-def _parse_data(listed: bytes, start: int, stop: int) -> bytes:
+def _parse_data(listed: bytes, start: int) -> bytes:
     size, kind = wire.ATTRIBUTE.unpack_from(listed, start)
     if kind != _DATA:
         return b""

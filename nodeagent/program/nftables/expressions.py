@@ -1,9 +1,9 @@
-"""The rule expressions of the constant program: what `nft` would write for a statement, as text and as bytes side by side.
+"""The rule expressions of the constant program: a statement's nft text and bytes side by side.
 
-A `Statement` is a piece of a rule in nft syntax together with the kernel expressions it compiles to, so that the program
-is readable, can be compared with what the stock tool compiles, and can be evaluated by the in-memory kernel. `program`
-composes them. Register numbers follow nft: 16-byte registers are 1 to 4, 4-byte ones start at 8 and overlap them
-(`linux/netfilter/nf_tables.h`). Expressions are constant, so clarity counts here, not speed.
+A `Statement` is a piece of a rule in nft syntax together with the kernel expressions it compiles to, so that the
+program is readable, can be compared with what the stock tool compiles, and can be evaluated by the in-memory kernel.
+`program` composes them. Register numbers follow nft: 16-byte registers are 1 to 4, 4-byte ones start at 8 and overlap
+them (`linux/netfilter/nf_tables.h`). Expressions are constant, so clarity counts here, not speed.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def dispatch(fields: tuple[Field, ...], family: int, name: str) -> Statement:
 
 
 def translate(fields: tuple[Field, ...], family: int, name: str) -> Statement:
-    """Sends the connection to the address and port that the map holds for the selectors; goes on where it holds none."""
+    """Sends the connection to the address and port that the map holds; goes on where it holds none."""
     layout = LAYOUTS[family]
     address, service = register(0), register(layout.width // 4)
     parts = (

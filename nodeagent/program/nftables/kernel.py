@@ -1,7 +1,7 @@
-"""The kernel's side of the netlink socket: the only module here that does I/O, and the protocol its in-memory twin shares.
+"""The netlink socket: the only module here that does I/O, and the seam that its in-memory twin shares.
 
-Netlink handles a request while `send` runs, so every answer is waiting when it returns and reading never blocks. A socket
-belongs to the network namespace of the thread that made it.
+Netlink handles a request while `send` runs, so every answer is waiting when it returns and reading never blocks. A
+socket belongs to the network namespace of the thread that made it.
 """
 
 from __future__ import annotations
@@ -61,35 +61,37 @@ class NetlinkKernel:
         try:
             self._socket.send(batch)
         except OSError as error:
-            raise KernelUnavailable(
-                f"nftables: sending a transaction of {len(batch)} bytes failed ({os.strerror(error.errno or 0)}); it is retried"
-            ) from error
+            reason = f"sending a transaction of {len(batch)} bytes failed ({os.strerror(error.errno or 0)})"
+            raise KernelUnavailable(f"nftables: {reason}; it is retried") from error
         return self._replies(first, last)
 
     def _replies(self, first: int, last: int) -> list[wire.Reply]:
+        """What was refused. The last message's own answer, good or bad, comes last of all."""
         refused: list[wire.Reply] = []
-        while True:
-            try:
-                data = self._socket.recv(1 << 16, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                if refused:
-                    return refused
-                raise KernelUnavailable(
-                    "nftables: the kernel did not acknowledge a transaction; it is retried"
-                ) from None
-            except OSError as error:
-                reason = os.strerror(error.errno or 0)
-                raise KernelUnavailable(
-                    f"nftables: reading the kernel's answer failed ({reason}); it is retried"
-                ) from error
+        while (data := self._waiting()) is not None:
             for message in wire.messages(data):
                 if message.type != wire.ERROR or not first <= message.sequence <= last:
-                    continue
+                    continue  # what a call that raised left behind
                 answer = wire.reply(message)
                 if answer.errno:
                     refused.append(answer)
                 if answer.sequence == last:
                     return refused
+        if not refused:
+            raise KernelUnavailable("nftables: the kernel did not acknowledge a transaction; it is retried")
+        return refused
+
+    def _waiting(self) -> bytes | None:
+        """The next datagram that is already there."""
+        try:
+            return self._socket.recv(1 << 16, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            reason = os.strerror(error.errno or 0)
+            raise KernelUnavailable(
+                f"nftables: reading the kernel's answer failed ({reason}); it is retried"
+            ) from error
 
     def ask(self, request: bytes) -> Iterator[wire.Message]:
         self._socket.send(request)
@@ -117,7 +119,7 @@ class NetlinkKernel:
 
 
 def _enlarge(connection: socket.socket) -> None:
-    """Room for big transactions; without CAP_NET_ADMIN the limits of the system stay, and the first request says why."""
+    """Room for big transactions; without CAP_NET_ADMIN the system's limits stay, and the first request says why."""
     for option, size in ((_SO_SNDBUFFORCE, SEND_BUFFER), (_SO_RCVBUFFORCE, RECEIVE_BUFFER)):
         try:
             connection.setsockopt(socket.SOL_SOCKET, option, size)

@@ -1,7 +1,7 @@
 """Reading our own table back: once at the start, and after the kernel has contradicted us; never in the steady state.
 
-Lists chains and elements of our own table only. `dataplane` adopts the result; tests compare it between kernels. Rules are
-not read: the table's comment carries the digest of the program that wrote them.
+Lists chains and elements of our own table only. `dataplane` adopts the result; tests compare it between kernels. Rules
+are not read: the table's comment carries the digest of the program that wrote them.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def chains(kernel: Kernel, wanted: Program) -> set[str]:
 
 
 def dump(kernel: Kernel, wanted: Program) -> Dump:
-    """Every element of our table, comparable between kernels: what tests hold against what was wanted. Raises OSError."""
+    """Every element of our table, comparable between kernels. Raises OSError."""
     return {
         declared.name: {
             key: elements.verdict_name(data) if declared.name in VERDICT_MAPS else data
@@ -119,7 +119,7 @@ def _lists(
 
 def _dense(by_slot: dict[int, bytes], start: int) -> list[bytes]:
     """The values from `start` up to the first gap."""
-    values = []
+    values: list[bytes] = []
     while start + len(values) in by_slot:
         values.append(by_slot[start + len(values)])
     return values

@@ -1,8 +1,8 @@
 """A kernel in memory: takes the same message bytes as the real one and refuses what it would refuse.
 
-For tests and experiments, beside the real kernel behind the same seam (`kernel.Kernel`); the same cases run against both.
-Validates what our transactions can get wrong: missing tables, sets and chains, another value under an existing key, deleting
-what is not there, keys and values of the wrong size. Evaluating packets is `trace`'s.
+For tests and experiments, beside the real kernel behind the same seam (`kernel.Kernel`); the same cases run against
+both. Validates what our transactions can get wrong: missing tables, sets and chains, another value under an existing
+key, deleting what is not there, keys and values of the wrong size. Evaluating packets is `trace`'s.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Tables, chains, rules, sets and maps as values, each with its nft text and its netlink attributes.
 
-`program` declares them, `transaction` sends them. Attribute numbers are those of `linux/netfilter/nf_tables.h`. The user
-data of sets is what nft itself stores (libnftnl `NFTNL_UDATA_SET_*`): without it a stock `nft list` cannot show keys by
-`typeof`. Nothing here is hot.
+`program` declares them, `transaction` sends them. Attribute numbers are those of `linux/netfilter/nf_tables.h`. The
+user data of sets is what nft itself stores (libnftnl `NFTNL_UDATA_SET_*`): without it a stock `nft list` cannot show
+keys by `typeof`. Nothing here is hot.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The constant program: the rules that never change while Services come and go.
 
 One table per family. Frontends are elements of verdict maps, endpoints elements of data maps; shared chains, one per
-power of two, serve every Service. `dataplane` installs the program once and asks for shared chains as elements need them;
-`render` names them. The shape follows kube-proxy's nftables mode where that mode has fixed chains (behaviour I1 to I4,
-F1 to F5); nothing accepts packets, because an accept cannot override another table's drop (I6).
+power of two, serve every Service. `dataplane` installs the program once and asks for shared chains as elements need
+them; `render` names them. The shape follows kube-proxy's nftables mode where that mode has fixed chains (behaviour I1
+to I4, F1 to F5); nothing accepts packets, because an accept cannot override another table's drop (I6).
 
 Choosing among N endpoints without a rule per Service is rejection sampling: the chain for K, the smallest power of two
 not below N, tries a random slot below K eight times and then one below K/2, where every slot is filled. A miss falls
@@ -35,9 +35,9 @@ CLUSTER_IPS, NODEPORT_IPS, HAIRPINS = "cluster-ips", "nodeport-ips", "hairpin-co
 class Settings(Struct, frozen=True):
     """What the program depends on besides the Services.
 
-    `cluster_cidrs`: the pods' networks, at most one used per family; sources outside are masqueraded towards ClusterIPs.
-    A family without one has no local detector: nothing is masqueraded towards ClusterIPs, and only the node itself counts
-    as inside the cluster. `table` is the table's name in every family.
+    `cluster_cidrs`: the pods' networks, at most one used per family; sources outside are masqueraded towards
+    ClusterIPs. A family without one has no local detector: nothing is masqueraded towards ClusterIPs, and only the
+    node itself counts as inside the cluster. `table` is the table's name in every family.
     """
 
     cluster_cidrs: tuple[str, ...] = ()
@@ -69,7 +69,8 @@ class Program(NamedTuple):
     def text(self, *shared: str) -> str:
         """The program in nft syntax, with these shared chains; `nft -f` takes it."""
         extra = {chain.name: chain for name in shared for chain in self.shared(name)}
-        body = [line for part in (*self.sets, *extra.values(), *self.chains) for line in part.lines()]
+        body = [line for declared in self.sets for line in declared.lines()]
+        body += [line for chain in (*extra.values(), *self.chains) for line in chain.lines()]
         head = f"table {x.LAYOUTS[self.family].name} {self.settings.table} {{"
         return "\n".join([head, f'\tcomment "{self.table.comment}"', *("\t" + line for line in body), "}", ""])
 
@@ -131,7 +132,7 @@ def _chains(family: int, settings: Settings) -> tuple[Chain, ...]:
 def _services(family: int, settings: Settings) -> tuple[Rule, ...]:
     """Addresses before node ports, so that a node address used as an external IP is that Service's (A7)."""
     network, address = settings.network(family), (x.destination(family),)
-    detect = ()
+    detect: tuple[Rule, ...] = ()
     if network is not None and network.prefixlen:
         off_cluster = x.inside(x.source(family), family, network, negate=True)
         detect = (rule(off_cluster, x.member(address, family, CLUSTER_IPS), x.mark(MARK)),)
@@ -156,10 +157,10 @@ def _masquerading(family: int) -> tuple[Rule, ...]:
 def _shared(name: str, family: int, settings: Settings) -> tuple[Chain, ...]:
     """Builds a shared chain from its name.
 
-    `cluster-K`, `node-K`: choose among all endpoints of an address or a node port. `external-K`, `nodeport-K`: the same,
-    masqueraded. `local-L`, `node-local-L`: choose among the node's own. `external-local-K-L`, `nodeport-local-K-L`: the
-    node's own connections go anywhere masqueraded, pods' go anywhere, all others to local endpoints (C1); with L = 0
-    those fall through to the no-endpoints check.
+    `cluster-K`, `node-K`: choose among all endpoints of an address or a node port. `external-K`, `nodeport-K`: the
+    same, masqueraded. `local-L`, `node-local-L`: choose among the node's own. `external-local-K-L`,
+    `nodeport-local-K-L`: the node's own connections go anywhere masqueraded, pods' go anywhere, all others to local
+    endpoints (C1); with L = 0 those fall through to the no-endpoints check.
     """
     kind, *counts = _split(name)
     if kind in ("cluster", "node", "local", "node-local"):
@@ -169,7 +170,8 @@ def _shared(name: str, family: int, settings: Settings) -> tuple[Chain, ...]:
         below = f"{plain}-{counts[0]}"
         return (*_shared(below, family, settings), Chain(name, (rule(x.mark(MARK)), rule(x.goto(below)))))
     everywhere, count = f"{kind.removesuffix('-local')}-{counts[0]}", counts[0]
-    rules, local = [rule(x.from_this_node(), x.goto(everywhere))], ()
+    rules = [rule(x.from_this_node(), x.goto(everywhere))]
+    local: tuple[Chain, ...] = ()
     network = settings.network(family)
     if network is not None:
         pods = (x.inside(x.source(family), family, network),) if network.prefixlen else ()

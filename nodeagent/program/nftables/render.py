@@ -1,8 +1,8 @@
-"""From forwarding entries to what stands in the tables: pure, and the only place that knows which shared chain an entry needs.
+"""From forwarding entries to what stands in the tables, shared chains included. Pure.
 
-`tracker` keeps the results. Boundary of this version: `affinity_seconds` and `source_ranges` of an entry are not programmed
-yet; such an entry gets its plain balancing. Both fit beside the constant program (a chain and dynamic sets for each service
-port with affinity; a map `firewall-ips` hooked before translation) without changing it.
+`tracker` keeps the results. Boundary of this version: `affinity_seconds` and `source_ranges` of an entry are not
+programmed yet; such an entry gets its plain balancing. Both fit beside the constant program (a chain and dynamic sets
+for each service port with affinity; a map `firewall-ips` hooked before translation) without changing it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ _IDENTITIES = {4: b"\x04", 6: b"\x06"}
 class Placement(Struct, frozen=True, gc=False):
     """All that the tables say about one frontend.
 
-    `chain`: the shared chain it goes to, or none. `slots`, `local`: its endpoints for everybody and for sources outside the
-    cluster, as lists of packed values (`slots`). `refusal`: "drop", "reject" or nothing, in the no-endpoint maps.
+    `chain`: the shared chain it goes to, or none. `slots`, `local`: its endpoints for everybody and for sources
+    outside the cluster, as lists of packed values (`slots`). `refusal`: "drop", "reject" or nothing, in the
+    no-endpoint maps.
     """
 
     chain: str

@@ -25,8 +25,8 @@ def split(values: bytes, width: int) -> list[bytes]:
 def arrange(current: bytes, wanted: bytes, width: int) -> bytes:
     """The list that holds exactly the wanted values with as few slots changed as possible.
 
-    Values that stay keep their slot; new ones take the slots of those that leave, then are appended; slots still free are
-    filled by moving the last value down, so that the list stays dense.
+    Values that stay keep their slot; new ones take the slots of those that leave, then are appended; slots still free
+    are filled by moving the last value down, so that the list stays dense.
     """
     if current == wanted or not current:
         return wanted

@@ -1,7 +1,7 @@
 """Packet traces on the in-memory kernel: every way a new connection can go through the rules that were sent to it.
 
-Evaluates the expressions' bytes, not our idea of them. Random numbers are followed in all their values, so a trace names
-every endpoint a connection may reach. Called by tests and experiments only.
+Evaluates the expressions' bytes, not our idea of them. Random numbers are followed in all their values, so a trace
+names every endpoint a connection may reach. Called by tests and experiments only.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Trace(NamedTuple):
 
 
 def trace(kernel: MemoryKernel, packet: Packet, *, node: Iterable[bytes] = (), table: str = "deltaplane") -> Trace:
-    """Follows a packet; `node` are the node's own addresses: from one of them it is sent locally, to one it is delivered."""
+    """Follows a packet. `node` are the node's own addresses: from one of them it is sent, to one of them delivered."""
     family = 4 if len(packet.source) == 4 else 6
     held = kernel.tables.get((NFPROTO[family], table)) or MemoryTable(b"")
     run = _Run(held, family, frozenset(node))

@@ -1,9 +1,9 @@
 """What is wanted of the tables, what they hold, and which of it differs.
 
-`dataplane` puts Services in and takes differences out; setting a value back cancels the difference by itself. Two Services
-may claim one frontend (two node ports, two external IPs): the one whose namespace and name sort first has it, the other is
-in conflict until it goes. Set members (`render.members`) may be wanted by several at once and stand while one wants them.
-Does not know messages or kernels.
+`dataplane` puts Services in and takes differences out; setting a value back cancels the difference by itself. Two
+Services may claim one frontend (two node ports, two external IPs): the one whose namespace and name sort first has it,
+the other is in conflict until it goes. Set members (`render.members`) may be wanted by several at once and stand while
+one wants them. Does not know messages or kernels.
 """
 
 from __future__ import annotations
@@ -51,9 +51,10 @@ class Tracker:
         self._claims: dict[bytes, tuple[Claim, ...]] = {}  # the holder first
         self._wishes: dict[bytes, tuple[ObjectKey, ...]] = {}
         self._holdings: dict[ObjectKey, Holding] = {}
+        self._node_known = False
 
     def put(self, service: ServiceForwarding) -> None:
-        """Takes what a Service means now. Raises ValueError for an entry the tables cannot hold; nothing is changed then."""
+        """Takes what a Service means now. Raises ValueError, changing nothing, for an entry the tables cannot hold."""
         placements: dict[bytes, Placement] = {}
         for entry in service.entries:
             if entry.frontend.family in self.families:
@@ -63,6 +64,9 @@ class Tracker:
 
     def put_node(self, addresses: tuple[bytes, ...]) -> None:
         """Takes the addresses on which node ports answer."""
+        if not self._node_known:
+            self._node_known = True
+            self.dirty_members.update((m, None) for m in self.members if m[1] == render.NODE_PORT_MEMBER)
         self._hold(NODE, {}, tuple(m for m in render.node_members(addresses) if m[0] in self.families))
 
     def remove(self, owner: ObjectKey) -> None:
@@ -83,9 +87,12 @@ class Tracker:
         return wishes[0] if wishes else None
 
     def unclaimed(self) -> tuple[list[bytes], list[bytes]]:
-        """Frontends and members the kernel has and nobody wants."""
+        """Frontends and members the kernel has and nobody wants; node port addresses only once the node is known."""
         frontends = [frontend for frontend in self.frontends if frontend not in self._claims]
-        return frontends, [member for member in self.members if member not in self._wishes]
+        members = [member for member in self.members if member not in self._wishes]
+        if not self._node_known:
+            members = [member for member in members if member[1] != render.NODE_PORT_MEMBER]
+        return frontends, members
 
     def forget(self) -> None:
         """The kernel's state is unknown or void: everything wanted may differ."""

@@ -1,9 +1,9 @@
-"""Batches: changes and program parts as one atomic netlink transaction, and whose fault it was when the kernel refuses one.
+"""Batches: changes and program parts as one atomic transaction, and whose fault it was when one is refused.
 
 The order inside a batch is the one place where order is decided: the table to be replaced, then what is referred to
 (sets, chains, rules), then deletions, then additions, because a changed value is deleted and added under the same key.
-Elements of one set go together, at most 500 in a message. Only the last message asks to be acknowledged; the kernel reports
-every refused one by its sequence number anyway.
+Elements of one set go together, at most 500 in a message. Only the last message asks to be acknowledged; the kernel
+reports every refused one by its sequence number anyway.
 """
 
 from __future__ import annotations

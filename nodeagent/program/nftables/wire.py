@@ -40,7 +40,7 @@ class Message(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What the kernel says of one request: an errno (0: done) and, where it names one, the offending attribute's offset."""
+    """What the kernel says of one request: an errno (0: done) and, if it names one, the bad attribute's offset."""
 
     sequence: int
     errno: int
@@ -54,7 +54,7 @@ def attribute(kind: int, payload: bytes) -> bytes:
 
 
 def nest(kind: int, *parts: bytes) -> bytes:
-    """An attribute that holds other attributes, without the nesting flag: nf_tables neither asks for it nor writes it."""
+    """An attribute that holds others, without the nesting flag: nf_tables neither asks for it nor writes it."""
     return attribute(kind, b"".join(parts))
 
 
@@ -108,22 +108,22 @@ def payloads(data: bytes, kind: int) -> list[bytes]:
     return [data[start:end] for found, start, end in each_attribute(data) if found == kind]
 
 
-def message(kind: int, flags: int, sequence: int, family: int, body: bytes, resource: int = 0) -> bytes:
-    """A whole message; bodies are already padded because attributes are."""
-    return HEADER.pack(PREFIX + len(body), kind, flags, sequence, 0) + GENERIC.pack(family, 0, resource) + body
+def message(head: tuple[int, int, int], family: int, body: bytes, resource: int = 0) -> bytes:
+    """A whole message of type, flags and sequence `head`; bodies are already padded because attributes are."""
+    return HEADER.pack(PREFIX + len(body), *head, 0) + GENERIC.pack(family, 0, resource) + body
 
 
 def request(operation: int, flags: int, sequence: int, family: int, body: bytes) -> bytes:
     """A message to nf_tables."""
-    return message(SUBSYSTEM << 8 | operation, flags | REQUEST, sequence, family, body)
+    return message((SUBSYSTEM << 8 | operation, flags | REQUEST, sequence), family, body)
 
 
 def begin(sequence: int) -> bytes:
-    return message(BATCH_BEGIN, REQUEST, sequence, 0, b"", SUBSYSTEM)
+    return message((BATCH_BEGIN, REQUEST, sequence), 0, b"", SUBSYSTEM)
 
 
 def end(sequence: int) -> bytes:
-    return message(BATCH_END, REQUEST, sequence, 0, b"", SUBSYSTEM)
+    return message((BATCH_END, REQUEST, sequence), 0, b"", SUBSYSTEM)
 
 
 def messages(data: bytes) -> Iterator[Message]:

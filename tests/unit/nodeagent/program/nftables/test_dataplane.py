@@ -6,7 +6,16 @@ import errno
 
 import pytest
 
-from deltaplane.forwarding import Entry, Frontend, FrontendKind, Masquerade, ServiceForwarding, Target, Verdict
+from deltaplane.forwarding import (
+    Entry,
+    Frontend,
+    FrontendKind,
+    Masquerade,
+    NodeForwarding,
+    ServiceForwarding,
+    Target,
+    Verdict,
+)
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
 from nodeagent.program.nftables import wire
 from nodeagent.program.nftables.dataplane import NftablesDataplane
@@ -68,6 +77,14 @@ def test_nothing_adopted_is_removed_before_the_first_complete_apply(kernel: Memo
     assert packed("172.30.0.5") in dataplane.dump()[4]["cluster-ips"]
     dataplane.apply([service("new", cluster_ip("172.30.0.9", targets(1)))], complete=True)
     assert set(dataplane.dump()[4]["cluster-ips"]) == {packed("172.30.0.9")}
+
+
+def test_node_port_addresses_stay_until_the_node_is_known(kernel: MemoryKernel) -> None:
+    started(kernel).apply(STATES["one endpoint"], NODE, complete=True)
+    dataplane = started(kernel)
+    assert dataplane.apply(STATES["one endpoint"], complete=True).messages == 0
+    dataplane.apply([], NodeForwarding())
+    assert dataplane.dump()[4]["nodeport-ips"] == {}
 
 
 @pytest.mark.parametrize("size", [10, 1000])
@@ -195,5 +212,5 @@ def test_a_family_the_kernel_lacks_is_left_out() -> None:
 
 
 def test_a_cluster_cidr_that_is_none_is_said_at_the_start(kernel: MemoryKernel) -> None:
-    with pytest.raises(DataplaneUnavailable, match="cluster CIDR: .*10.0.0.0/99.*correct"):
+    with pytest.raises(DataplaneUnavailable, match=r"cluster CIDR: .*10.0.0.0/99.*correct"):
         started(kernel, Settings(("10.0.0.0/99",)))

@@ -1,4 +1,4 @@
-"""Packet traces: what becomes of new connections under the constant program, evaluated from the bytes that were sent."""
+"""Packet traces: what becomes of new connections, evaluated from the bytes that were sent."""
 
 from __future__ import annotations
 

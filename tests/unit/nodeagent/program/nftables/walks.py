@@ -1,8 +1,8 @@
-"""Services as named states, and what the tables must say of them: shared by the in-memory and the real kernel's tests."""
+"""Services as named states, and what the tables must say of them, for the in-memory and the real kernel."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 
 from deltaplane.forwarding import (
@@ -97,24 +97,27 @@ def expected(state: State, node: NodeForwarding) -> dict[int, dict[str, set[obje
     """What the tables must hold: endpoints without their slots, everything else exactly."""
     result: dict[int, dict[str, set[object]]] = {family: {} for family in (4, 6)}
     for entry in (entry for one in state for entry in one.entries):
-        sets, front = result[entry.frontend.family], entry.frontend
-        name = (front.address, front.protocol, front.port)
-        if front.kind is FrontendKind.CLUSTER_IP:
-            sets.setdefault("cluster-ips", set()).add(front.address)
-        for target in entry.targets:
-            sets.setdefault("endpoints", set()).add((*name, False, target))
-        for target in entry.local_targets or ():
-            sets.setdefault("endpoints", set()).add((*name, True, target))
-        if entry.targets:
-            sets.setdefault("served", set()).add(name)
-        refusal = entry.verdict or entry.external_verdict
-        if refusal:
-            sets.setdefault("refused", set()).add((*name, refusal.name.lower()))
+        for name, value in _expected(entry):
+            result[entry.frontend.family].setdefault(name, set()).add(value)
     for pin in (pin for one in state for pin in one.hairpins):
         result[4 if len(pin.address) == 4 else 6].setdefault("hairpins", set()).add(tuple(pin))
     for address in node.node_port_addresses:
         result[4 if len(address) == 4 else 6].setdefault("node", set()).add(address)
     return result
+
+
+def _expected(entry: Entry) -> Iterator[tuple[str, object]]:
+    front = entry.frontend
+    name = (front.address, front.protocol, front.port)
+    if front.kind is FrontendKind.CLUSTER_IP:
+        yield "cluster-ips", front.address
+    yield from (("endpoints", (*name, False, target)) for target in entry.targets)
+    yield from (("endpoints", (*name, True, target)) for target in entry.local_targets or ())
+    if entry.targets:
+        yield "served", name
+    refusal = entry.verdict or entry.external_verdict
+    if refusal:
+        yield "refused", (*name, refusal.name.lower())
 
 
 def seen(dump: dict[int, dict[str, dict[bytes, bytes | str]]]) -> dict[int, dict[str, set[object]]]:
@@ -142,7 +145,7 @@ def seen(dump: dict[int, dict[str, dict[bytes, bytes | str]]]) -> dict[int, dict
                 sets.setdefault("endpoints", set()).add((*_name(front), local, target))
             for element, chain in tables[dispatch].items():
                 assert isinstance(chain, str)
-                size = int([word for word in chain.split("-") if word.isdigit()][0])
+                size = next(int(word) for word in chain.split("-") if word.isdigit())
                 assert size // 2 < counts[element, False] <= size
                 sets.setdefault("served", set()).add(_name(element))
             sets.setdefault("refused", set()).update((*_name(k), v) for k, v in tables[refusals].items())
