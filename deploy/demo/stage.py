@@ -79,7 +79,7 @@ class Stage:
         return [work_of(name, [c for c in mine if c.node_name == name]) for name in sorted(names)]
 
     def _rest(self) -> None:
-        """An agent that just acknowledged gathers acknowledgements for half a second: what is timed is a lone change."""
+        """An agent that just acknowledged gathers acknowledgements for half a second: time a lone change."""
         time.sleep(max(0.0, self._changed + 0.7 - time.monotonic()))
 
     def requests(self, client: Host | Node, address: str, port: int, count: int) -> Counter[str]:

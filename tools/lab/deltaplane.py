@@ -78,7 +78,7 @@ class ControlPlane:
         """Until the head is newer than `after` and all these nodes have it in their kernel; returns the head.
 
         A change on its way from the source is not yet in the head: pass the head from before the change as `after`,
-        or use `change`. `alive` is called between two looks, to raise when waiting has no more sense.
+        or use `Deployment.change`. `alive` is called between two looks, to raise when waiting has no more sense.
         """
         deadline = time.monotonic() + timeout
         said = "nothing"
@@ -97,13 +97,6 @@ class ControlPlane:
     @staticmethod
     def _has(node: inspection.NodeStatus, head: int) -> bool:
         return node.applied_rev >= head and node.state == inspection.NODE_STATE_LIVE
-
-    @contextmanager
-    def change(self, names: Sequence[str], timeout: float = 20.0) -> Iterator[None]:
-        """Whatever is written inside has reached these nodes' kernels at the end (it must change something)."""
-        before = self.head()
-        yield
-        self.wait_applied(names, after=before, timeout=timeout)
 
     def tail(self) -> Tail:
         """Starts collecting commits as they are acknowledged."""
@@ -216,11 +209,26 @@ class Deployment:
             raise ProcessFailed(f"{failure}\n{self.complaints()}") from failure
 
     @contextmanager
-    def change(self, timeout: float = 20.0) -> Iterator[None]:
-        """Whatever is written inside has reached every node's kernel at the end (it must change something)."""
+    def change(self, timeout: float = 20.0, quiet: float = 0.15) -> Iterator[None]:
+        """Whatever is written inside has reached every node's kernel at the end. It must change something.
+
+        Several objects come as several events: it is the end when the head has not moved for `quiet` seconds.
+        """
         before = self.controlplane.head()
         yield
-        self.wait_applied(after=before, timeout=timeout)
+        self.settle(after=before, timeout=timeout, quiet=quiet)
+
+    def settle(self, *, after: int = -1, timeout: float = 20.0, quiet: float = 0.15) -> int:
+        """Until every node has the head and no newer one came for `quiet` seconds; returns it."""
+        head = self.wait_applied(after=after, timeout=timeout)
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            time.sleep(quiet)
+            now = self.wait_applied(timeout=timeout)
+            if now == head:
+                break
+            head = now
+        return head
 
     def _all_alive(self) -> None:
         ended = [agent.name for agent in self.agents.values() if agent.process and agent.process.exit_code is not None]
