@@ -39,9 +39,9 @@ class ApiError(SourceError):
         return self.status == 410
 
     @property
-    def refused(self) -> bool:
-        """The server does not take the request's parameters (before WatchList, or with it switched off)."""
-        return self.status in {400, 422}
+    def unsupported(self) -> bool:
+        """The server answered, and not about us or about the moment: it may not know this form of the request."""
+        return self.status not in {UNREACHED, 401, 403, 404, 410, 429}
 
 
 class Stalled(ApiError):

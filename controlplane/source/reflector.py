@@ -117,17 +117,21 @@ class Reflector:
     # Lists
 
     async def _watch_list(self) -> None:
-        """The list as a stream, and then the watch on it."""
+        """The list as a stream, and then the watch on it.
+
+        A server that cannot says so by status (before 1.27, or switched off) or inside the stream (its etcd reports no
+        progress); one that neither ends its list nor goes on is asked for pages the next time.
+        """
         self._initial = {}
         try:
             await self._watch({"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"})
             self._paged = self._initial is not None
         except ApiError as error:
             if self._initial is not None:
-                self._paged = error.refused or isinstance(error, Stalled)
-            if not self._paged or not error.refused:
+                self._paged = error.unsupported or isinstance(error, Stalled)
+            if not self._paged or not error.unsupported:
                 raise
-            event(log, logging.INFO, "no streamed lists, listing by pages", resource=self._resource)
+            event(log, logging.INFO, "no streamed list, listing by pages", resource=self._resource, reason=error)
             await self._list()
         finally:
             self._initial = None
@@ -217,7 +221,7 @@ class Reflector:
         if received.status is not None:
             code, reason = received.status.code, received.status.reason or ""
             text = f"watch of {self._resource} at API server {self._api.server}: {received.status.message or reason}"
-            raise ApiError(text, 410 if reason in _EXPIRED_REASONS else code)
+            raise ApiError(text, 410 if reason in _EXPIRED_REASONS else code or 500)
         if received.item is not None:
             self._change(received.item, facts)
         if self._initial is None:

@@ -102,9 +102,11 @@ def bookmark(version: str, end: bool = False) -> dict[str, Any]:
     return {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": version, "annotations": annotations}}}
 
 
+def error(code: int, reason: str, message: str = "") -> dict[str, Any]:
+    """A refusal as the server sends it inside a watch."""
+    content = {"kind": "Status", "metadata": {}, "status": "Failure"}
+    return {"type": "ERROR", "object": {**content, "code": code, "reason": reason, "message": message}}
+
+
 def gone() -> dict[str, Any]:
-    """410 as the server sends it inside a watch."""
-    return {
-        "type": "ERROR",
-        "object": {"kind": "Status", "metadata": {}, "status": "Failure", "code": 410, "reason": "Expired"},
-    }
+    return error(410, "Expired", "too old resource version: 1 (2)")
