@@ -175,7 +175,7 @@ def _void(change: Change) -> bool:
     """It came and went, or went and came back as it was."""
     if isinstance(change.op, Patch):
         return change.op.base_hash == change.op.new_hash
-    return change.object is None
+    return not change.existed and change.object is None
 
 
 def _after(first: Change, second: Change) -> Change:
