@@ -358,3 +358,15 @@ def test_a_heartbeat_does_not_change_a_node() -> None:
     before = {"metadata": {"name": "n", "resourceVersion": "1"}, "status": {"conditions": [{"t": 1}]}}
     after = {"metadata": {"name": "n", "resourceVersion": "2"}, "status": {"conditions": [{"t": 2}]}}
     assert _translate(Kind.NODE, before).fact.object == _translate(Kind.NODE, after).fact.object
+
+
+def test_a_bad_ingress_and_health_check_port_are_left_out() -> None:
+    ingress = [{"hostname": "lb"}, {"ip": "x"}, {"ip": "192.0.2.1", "ipMode": "Odd"}, {"ip": "192.0.2.2"}]
+    translation = _service(healthCheckNodePort=70000, status={"loadBalancer": {"ingress": ingress}})
+    assert _as_service(translation).load_balancer_ingress == (model.LoadBalancerIngress(bytes([192, 0, 2, 2])),)
+    assert _as_service(translation).health_check_node_port == 0
+    assert [problem.partition(": ")[0] for problem in translation.problems] == [
+        "status.loadBalancer.ingress[1].ip",
+        "status.loadBalancer.ingress[2].ipMode",
+        "spec.healthCheckNodePort",
+    ]
