@@ -212,7 +212,7 @@ class Session:
     def next_message(self, now: float, unix_nano: int = 0) -> bytes | None:
         """The next WatchResponse to write, None while the stream lacks nothing (or may not be sent more)."""
         if self.closed is not None:
-            return None
+            return self._outbox.popleft() if self._outbox else None  # a GoAway is still worth sending
         if self._phase is _Phase.HOLDING and (now >= self._hold_until or not self._behind(self.hello.resume)):
             self._decide(now, unix_nano)
         if self._outbox:

@@ -1,4 +1,4 @@
-"""Both sessions joined without a network: a link that can drop, repeat, swap, hold back and cut, on a clock of its own."""
+"""Both sessions joined without a network: a link that can drop, repeat, swap, hold back and cut, on its own clock."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ class Link:
         self.up += self.node.take(self.down.popleft(), self.now)
         known = self.replica.digests.get((self.node.agent.epoch, self.node.agent.rev))
         if known is not None:
-            assert known == self.node.agent.mirror.digest.value, "the mirror is not what the replica had at this revision"
+            assert known == self.node.agent.mirror.digest.value, "not what the replica had at this revision"
 
     def step(self, seconds: float = 0.0) -> None:
         """Everything under way arrives; nothing is lost."""
