@@ -62,16 +62,16 @@ def test_no_endpoint_and_no_such_port_refuse_at_once_and_come_back(
     echo.start_pod(pod)
     spaces = (node.clients[0].space, node.space)
     # A UDP sender on the node itself hears of it before any ICMP does: the output hook fails its send (EPERM).
-    refused = {node.clients[0].space: REFUSED, node.space: REFUSED if protocol == "tcp" else UNREACHABLE}
+    refused = {node.clients[0].space: {REFUSED}, node.space: {REFUSED} if protocol == "tcp" else {REFUSED, UNREACHABLE}}
     with dataplane(node.space) as (made, _):
         made.apply([web(node, [], family, number)], node_addresses(node), complete=True)
         for space in spaces:
-            assert connect(space, vip(family), 80, protocol).kind == refused[space]
+            assert connect(space, vip(family), 80, protocol).kind in refused[space]
         assert connect(clean.outside[0].space, node.address(family), 30080, protocol).kind == REFUSED
         made.apply([web(node, [pod], family, number)])
         for space in spaces:
             assert connect(space, vip(family), 80, protocol).name == pod.name
-            assert connect(space, vip(family), 81, protocol).kind == refused[space]
+            assert connect(space, vip(family), 81, protocol).kind in refused[space]
         made.apply([], complete=True)
         assert connect(spaces[0], vip(family), 80, protocol, timeout=0.3).kind == TIMEOUT
 

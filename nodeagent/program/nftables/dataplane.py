@@ -9,18 +9,19 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from socket import AF_INET, AF_INET6, inet_ntop
+from sys import maxsize
 
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.model import ObjectKey
-from nodeagent.errors import DataplaneUnavailable
+from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
 from nodeagent.program.dataplane import Commit, Failed
 from nodeagent.program.nftables import listing
 from nodeagent.program.nftables.changes import Change, Operation, frontend_change, member_change
 from nodeagent.program.nftables.delivery import Delivery, Drifted
 from nodeagent.program.nftables.kernel import Kernel, NetlinkKernel, unavailable
+from nodeagent.program.nftables.naming import describe, name_of
 from nodeagent.program.nftables.program import Program, Settings, program
-from nodeagent.program.nftables.tracker import NODE, Tracker
+from nodeagent.program.nftables.tracker import NODE, Claim, Tracker
 
 PER_BATCH = 8_000  # elements in one transaction of a cold load: some 30 ms, so that the first Services work early
 
@@ -147,10 +148,17 @@ class NftablesDataplane:
             self._deliver(frozenset(self._failed))
         except Drifted:
             log.warning("nftables: table %s was changed by somebody else, reading it again", self._settings.table)
-            self._read()
+            self._read_again()
             if self._completed:
                 self._retire_adopted()
             self._deliver(None)
+
+    def _read_again(self) -> None:
+        try:
+            self._read()
+        except OSError as error:
+            reason = f"reading table {self._settings.table} again failed ({error.strerror})"
+            raise KernelUnavailable(f"nftables: {reason}; it is retried") from error
 
     def _retire_adopted(self) -> None:
         """What the kernel has and nobody wants is to go."""
@@ -160,37 +168,55 @@ class NftablesDataplane:
 
     def _deliver(self, known: frozenset[bytes] | None) -> None:
         delivery = self._delivery
-        whole = bool(delivery.foreign)
-        for group in _groups(self._changes(), len(self._tracker.dirty) + PER_BATCH if whole else PER_BATCH):
+        for group in _groups(self._changes(), maxsize if delivery.foreign else PER_BATCH):
             delivery.done, delivery.refused = [], []
             try:
                 delivery.deliver(group, known)
             finally:
                 self._settle()
 
-    def _changes(self) -> list[Change]:
-        """Everything that differs: what is wanted, then what is to go."""
-        wanted: list[Change] = []
-        unwanted: list[Change] = []
+    def _changes(self) -> Iterator[Change]:
+        """Everything that differs, made as needed: a Service's set members with its first frontend, removals last."""
         tracker = self._tracker
+        offered: set[bytes] = set()
+        gone: list[bytes] = []
         for frontend in list(tracker.dirty):
-            claim, strays = tracker.wanted(frontend), self._strays.get(frontend, [])
-            owner, placement = (claim.owner, claim.placement) if claim else (NODE, None)
-            change = frontend_change(owner, frontend, tracker.frontends.get(frontend), placement, strays)
-            if change is None:
-                del tracker.dirty[frontend]
-                self._failed.pop(frontend, None)
-            else:
-                (unwanted if placement is None else wanted).append(change)
-        for member in list(tracker.dirty_members):
+            claim = tracker.wanted(frontend)
+            if claim is None:
+                gone.append(frontend)
+                continue
+            if tracker.dirty_members:
+                yield from self._members(tracker.members_of(claim.owner), offered)
+            yield from self._frontend(frontend, claim)
+        yield from self._members([m for m in tracker.dirty_members if tracker.wants(m) is not None], offered)
+        for frontend in gone:
+            yield from self._frontend(frontend, None)
+        yield from self._members(list(tracker.dirty_members), offered)
+
+    def _frontend(self, frontend: bytes, claim: Claim | None) -> Iterator[Change]:
+        """The change of a frontend, if there is one."""
+        tracker, strays = self._tracker, self._strays.get(frontend, [])
+        owner, placement = (claim.owner, claim.placement) if claim else (NODE, None)
+        change = frontend_change(owner, frontend, tracker.frontends.get(frontend), placement, strays)
+        if change is not None:
+            yield change
+        else:
+            tracker.dirty.pop(frontend, None)
+            self._failed.pop(frontend, None)
+
+    def _members(self, members: Iterable[bytes], offered: set[bytes]) -> Iterator[Change]:
+        """The changes of those members that differ and were not offered before."""
+        tracker = self._tracker
+        for member in members:
+            if member in offered or member not in tracker.dirty_members:
+                continue
+            offered.add(member)
             wisher = tracker.wants(member)
-            if (wisher is not None) is (member in tracker.members):
-                del tracker.dirty_members[member]
-                self._failed.pop(member, None)
+            if (wisher is not None) is not (member in tracker.members):
+                yield member_change(wisher or NODE, member, wisher is not None)
             else:
-                found = member_change(wisher or NODE, member, wisher is not None)
-                (unwanted if wisher is None else wanted).append(found)
-        return wanted + unwanted
+                tracker.dirty_members.pop(member, None)
+                self._failed.pop(member, None)
 
     def _settle(self) -> None:
         """Notes what the last delivery did and did not."""
@@ -225,7 +251,7 @@ class NftablesDataplane:
         return tuple(found.values())
 
 
-def _groups(changes: list[Change], size: int) -> Iterator[list[Change]]:
+def _groups(changes: Iterable[Change], size: int) -> Iterator[list[Change]]:
     """Groups of whole changes of about `size` elements; at least one group, which may be empty."""
     group: list[Change] = []
     count = 0
@@ -236,25 +262,3 @@ def _groups(changes: list[Change], size: int) -> Iterator[list[Change]]:
         group.append(change)
         count += len(change.deletes) + len(change.adds)
     yield group
-
-
-def describe(change: Change) -> str:
-    """What a change is about, for an operator."""
-    if not change.member:
-        return name_of(change.identity)
-    names = ("cluster IP", "hairpin connection", "node port address")
-    width = 4 if change.identity[0] == 4 else 16
-    return f"{names[change.identity[1]]} {_address(change.identity[2 : 2 + width])}"
-
-
-def name_of(frontend: bytes) -> str:
-    """A frontend's identity in words, such as 10.96.0.1 TCP/443."""
-    address, protocol, port = frontend[1:-8], frontend[-8], int.from_bytes(frontend[-4:-2], "big")
-    name = {6: "TCP", 17: "UDP", 132: "SCTP"}.get(protocol, str(protocol))
-    return f"{_address(address) if address else 'node port'} {name}/{port}"
-
-
-def _address(packed: bytes) -> str:
-    if len(packed) in (4, 16):
-        return inet_ntop(AF_INET if len(packed) == 4 else AF_INET6, packed)
-    return packed.hex() or "no address"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -95,15 +96,20 @@ class NetlinkKernel:
 
     def ask(self, request: bytes) -> Iterator[wire.Message]:
         self._socket.send(request)
+        _, _, flags, sequence, _ = wire.HEADER.unpack_from(request)
         self._socket.settimeout(_LISTING_TIMEOUT)
-        sequence = wire.HEADER.unpack_from(request)[3]
-        listing = wire.HEADER.unpack_from(request)[2] & wire.DUMP
+        try:
+            yield from self._answers(sequence, listing=bool(flags & wire.DUMP))
+        finally:
+            self._socket.settimeout(None)  # with a timeout, Python would wait where `_waiting` must not
+
+    def _answers(self, sequence: int, *, listing: bool) -> Iterator[wire.Message]:
         while True:
             for message in wire.messages(self._socket.recv(1 << 20)):
                 if message.sequence != sequence:
                     continue
                 if message.type in (wire.ERROR, wire.DONE):
-                    code = -int.from_bytes(message.body[:4], "little", signed=True)
+                    code = -int.from_bytes(message.body[:4], sys.byteorder, signed=True)
                     if code:
                         raise OSError(code, os.strerror(code))
                     return

@@ -86,6 +86,10 @@ class Tracker:
         wishes = self._wishes.get(member)
         return wishes[0] if wishes else None
 
+    def members_of(self, owner: ObjectKey) -> tuple[bytes, ...]:
+        """The set members an owner wants."""
+        return self._holdings.get(owner, _NOTHING).members
+
     def unclaimed(self) -> tuple[list[bytes], list[bytes]]:
         """Frontends and members the kernel has and nobody wants; node port addresses only once the node is known."""
         frontends = [frontend for frontend in self.frontends if frontend not in self._claims]

@@ -6,6 +6,7 @@ Everything in this package that speaks to a kernel, real or in memory, goes thro
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from struct import Struct as Layout
 from typing import NamedTuple
@@ -143,10 +144,10 @@ def messages(data: bytes) -> Iterator[Message]:
 
 def reply(received: Message) -> Reply:
     """Reads an acknowledgement (`NLMSG_ERROR`), with the extended one's offset where there is one."""
-    errno = -int.from_bytes(received.body[:4], "little", signed=True)
+    errno = -int.from_bytes(received.body[:4], sys.byteorder, signed=True)
     if not received.flags & ACK_TLVS:
         return Reply(received.sequence, errno)
     quoted = HEADER.unpack_from(received.body, 4)[0]
     start = 4 + (HEADER.size if received.flags & CAPPED else (quoted + 3) & ~3)
     offset = attributes(received.body[start:]).get(ERROR_OFFSET)
-    return Reply(received.sequence, errno, -1 if offset is None else int.from_bytes(offset, "little"))
+    return Reply(received.sequence, errno, -1 if offset is None else int.from_bytes(offset, sys.byteorder))

@@ -1,0 +1,29 @@
+"""Frontends and set members in words, for messages to an operator. `dataplane` asks; nothing here is hot."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+from nodeagent.program.nftables.changes import Change
+
+
+def describe(change: Change) -> str:
+    """What a change is about, for an operator."""
+    if not change.member:
+        return name_of(change.identity)
+    names = ("cluster IP", "hairpin connection", "node port address")
+    width = 4 if change.identity[0] == 4 else 16
+    return f"{names[change.identity[1]]} {_address(change.identity[2 : 2 + width])}"
+
+
+def name_of(frontend: bytes) -> str:
+    """A frontend's identity in words, such as 10.96.0.1 TCP/443."""
+    address, protocol, port = frontend[1:-8], frontend[-8], int.from_bytes(frontend[-4:-2], "big")
+    name = {6: "TCP", 17: "UDP", 132: "SCTP"}.get(protocol, str(protocol))
+    return f"{_address(address) if address else 'node port'} {name}/{port}"
+
+
+def _address(packed: bytes) -> str:
+    if len(packed) in (4, 16):
+        return str(ip_address(packed))
+    return packed.hex() or "no address"
