@@ -20,6 +20,7 @@ from tools.lab.apiserver import ApiServer
 from tools.lab.deltaplane import Deployment
 from tools.lab.echo import EchoServers
 from tools.lab.fabric import Fabric
+from tools.lab.jaeger import Jaeger
 from tools.lab.manifests import node_object
 from tools.lab.parts import PartMissing
 from tools.lab.rest import Rest, path_to
@@ -99,6 +100,17 @@ def servers(cluster: Cluster) -> Iterator[EchoServers]:
         echo.start_pod(pod)
     yield echo
     echo.close()
+
+
+@pytest.fixture(scope="session")
+def jaeger(cluster: Cluster) -> Iterator[Jaeger]:
+    """Takes OTLP at `jaeger.otlp` on the API server's host; `jaeger.traces(service)` asks its query API."""
+    try:
+        running = Jaeger(cluster.fabric.apiserver, cluster.folder)
+    except PartMissing as missing:
+        pytest.skip(str(missing))
+    yield running
+    running.close()
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from tests.e2e.conftest import Cluster
 from tools.lab import kubeproxy, manifests
 from tools.lab.client import connect, many, until
 from tools.lab.echo import EchoServers
+from tools.lab.jaeger import Jaeger
 from tools.lab.rest import Refused, Rest
 from tools.lab.rules import delete_tables
 
@@ -48,6 +49,10 @@ def test_objects_survive_a_restart_and_a_compaction_forgets_the_past(cluster: Cl
     with pytest.raises(Refused) as gone:
         objects.call("GET", "/api/v1/services", resourceVersion=old, resourceVersionMatch="Exact", limit=1)
     assert gone.value.status == 410
+
+
+def test_jaeger_answers_queries(jaeger: Jaeger) -> None:
+    assert jaeger.services_known()
 
 
 @pytest.mark.slow

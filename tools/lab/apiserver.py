@@ -103,11 +103,14 @@ class ApiServer:
         except Refused:
             return False
 
-    def stop(self) -> None:
-        """Stops kube-apiserver and leaves etcd: every watch breaks, and resumes with 410 after `start`."""
+    def stop(self, grace: float = 2.0) -> None:
+        """Stops kube-apiserver and leaves etcd: every watch breaks, and resumes with 410 after `start`.
+
+        It waits long for its watchers to go, so it is killed after `grace` seconds.
+        """
         self.admin.close()
         if self.process:
-            self.process.stop(20)
+            self.process.stop(grace)
 
     def restart(self) -> None:
         """What a new version or a crash does to its clients."""

@@ -15,6 +15,7 @@ from pyroute2 import IPRoute
 from tools.lab.netns import Namespace
 
 _NODAD = 0x02  # linux/if_addr.h IFA_F_NODAD
+_BRIDGE_MAC = "02:00:00:00:00:01"  # every bridge is alone on its segment
 _T = TypeVar("_T")
 
 
@@ -57,8 +58,11 @@ class Wiring:
         self._do(act)
 
     def bridge(self, space: Namespace, name: str, addresses: Iterable[str]) -> None:
+        """With a link address of its own: otherwise it takes its lowest port's, and neighbours lose it with that port."""
+
         def act() -> None:
-            self._ip(space).link("add", ifname=name, kind="bridge", br_stp_state=0, br_forward_delay=0)
+            options = {"kind": "bridge", "address": _BRIDGE_MAC, "br_stp_state": 0, "br_forward_delay": 0}
+            self._ip(space).link("add", ifname=name, **options)
 
         self._do(act)
         self.configure(space, name, addresses)
