@@ -111,8 +111,8 @@ def connection_to(pod: Pod, stage: Stage, client_name: str) -> Connection:
 
 
 def refused(stage: Stage, screen: Screen) -> None:
-    """Without endpoints: refused at once, by any node, in both families."""
-    screen.step("A Service without endpoints: refused at once, not timed out")
+    """Without endpoints: refused, by any node, in both families."""
+    screen.step("A Service without endpoints: refused, not timed out")
     report(screen, stage.change("void.yaml", service("void", VOID)))
     for address in VOID:
         for client in (stage.fabric.nodes[0].clients[0], stage.fabric.nodes[2]):
