@@ -58,7 +58,7 @@ class Wiring:
         self._do(act)
 
     def bridge(self, space: Namespace, name: str, addresses: Iterable[str]) -> None:
-        """With a link address of its own: otherwise it takes its lowest port's, and neighbours lose it with that port."""
+        """With a link address of its own: else it takes its lowest port's, and neighbours lose it with that port."""
 
         def act() -> None:
             options = {"kind": "bridge", "address": _BRIDGE_MAC, "br_stp_state": 0, "br_forward_delay": 0}
