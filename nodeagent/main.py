@@ -27,13 +27,18 @@ def main(arguments: Sequence[str]) -> int:
     """Runs until SIGTERM or SIGINT; 0 then, 1 with one line on standard error when it cannot run. The rules stay."""
     settings = parse(arguments)
     logs.configure(settings.verbosity)
-    gc.set_threshold(50_000, 20, 1000)  # values are gc=False structs: little is left to find, so look rarely
+    tune()
     try:
         asyncio.run(_run(settings))
     except AgentError as error:
         print(f"deltaplane agent: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def tune() -> None:
+    """The interpreter's settings for this program: values are `gc=False` structs, little is left to find, so look rarely."""
+    gc.set_threshold(50_000, 20, 1000)
 
 
 async def _run(settings: Settings) -> None:
