@@ -70,7 +70,8 @@ class Entry(Struct, frozen=True, gc=False):
     local_targets: tuple[Target, ...] | None = None
     external_verdict: Verdict = Verdict.FORWARD
     affinity_seconds: int = 0
-    source_ranges: tuple[str, ...] = ()
+    source_ranges: tuple[str, ...] = ()  # CIDRs of the family; other sources are dropped before anything else (G1, F7)
+    serving: tuple[Target, ...] = ()  # UDP only, sorted: endpoints whose tracked flows stay (J2)
 
 
 class Hairpin(NamedTuple):
@@ -81,12 +82,20 @@ class Hairpin(NamedTuple):
     port: int
 
 
+class HealthCheck(Struct, frozen=True, gc=False):
+    """A health check node port and how many local ready endpoints (distinct addresses) it speaks for (K1)."""
+
+    port: int
+    local_ready: tuple[tuple[int, int], ...]  # family, number
+
+
 class ServiceForwarding(Struct, frozen=True, gc=False):
     """All that one Service means on one node. An absent Service has no entries and no hairpins."""
 
     key: ObjectKey
     entries: tuple[Entry, ...] = ()
     hairpins: tuple[Hairpin, ...] = ()  # sorted, each once
+    health_check: HealthCheck | None = None
 
 
 class NodeForwarding(Struct, frozen=True, gc=False):

@@ -1,22 +1,25 @@
 """What one Service means on one node: the only place Service semantics are decided, shared by agents and control plane.
 
-Pure: a function of the Service, its EndpointSlices and the node's facts. Follows kube-proxy 1.36 (topology.go,
-KEP-1669 terminating endpoints, KEP-2433/4444/3015 topology hints, KEP-2086 internalTrafficPolicy); row ids in comments
-are those of docs/behaviour.md. Load-balancer addresses and external IPs are not resolved yet, so nothing is opened that
-their source ranges should close.
+Pure: a function of the Service, its EndpointSlices and the node's facts. Follows kube-proxy 1.36 (serviceport.go,
+KEP-2086 internalTrafficPolicy, KEP-1860 ipMode); row ids in comments are those of docs/behaviour.md. Which endpoints a
+port has is decided in `categorise`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from msgspec import Struct
 
+from deltaplane.categorise import EndpointLists, candidates, categorise
 from deltaplane.forwarding import (
     Entry,
     Frontend,
     FrontendKind,
     Hairpin,
+    HealthCheck,
     Masquerade,
     ServiceForwarding,
     Target,
@@ -24,22 +27,17 @@ from deltaplane.forwarding import (
 )
 from deltaplane.model import (
     Conditions,
-    Endpoint,
     EndpointSlice,
+    IpMode,
     ObjectKey,
     Service,
     ServicePort,
+    ServiceType,
     TrafficPolicy,
     family_of,
 )
 
-_READY = int(Conditions.READY)
-_FALLBACK = int(Conditions.SERVING | Conditions.TERMINATING)
-_TERMINATING = int(Conditions.TERMINATING)
 _LOCAL = TrafficPolicy.LOCAL
-
-Candidates = dict[Target, Endpoint]
-Targets = tuple[Target, ...]
 
 
 class NodeView(Struct, frozen=True):
@@ -47,15 +45,7 @@ class NodeView(Struct, frozen=True):
 
     name: str
     zone: str = ""
-
-
-class _Lists(Struct, frozen=True):
-    """The endpoint lists of one service port in one family (behaviour 2.0)."""
-
-    cluster: Targets
-    local: Targets
-    usable_anywhere: bool
-    hairpins: Targets
+    addresses: tuple[bytes, ...] = ()  # the node's own; only source ranges ask for them (G2)
 
 
 def resolve(
@@ -69,81 +59,16 @@ def resolve(
     for cluster_ip in service.cluster_ips:
         family = family_of(cluster_ip)
         for port in service.ports:
-            lists = _categorise(_candidates(port, family, slices), service, port, view)
-            entries.extend(_entries(service, port, cluster_ip, lists))
+            found = candidates(port, family, slices)
+            lists = categorise(found, service, port, view.name, view.zone)
+            entries.extend(_entries(service, port, cluster_ip, lists, view))
             hairpins.update(Hairpin(t.address, port.protocol, t.port) for t in lists.hairpins)
-    return ServiceForwarding(key, tuple(entries), tuple(sorted(hairpins)))
+    return ServiceForwarding(key, tuple(entries), tuple(sorted(hairpins)), _health_check(service, slices, view))
 
 
-def _candidates(port: ServicePort, family: int, slices: Iterable[EndpointSlice]) -> Candidates:
-    """All endpoints of the port, once each: a terminating copy never replaces another (E7, E8)."""
-    found: Candidates = {}
-    name, protocol = port.name, port.protocol
-    for piece in slices:
-        if piece.family != family:
-            continue
-        for slice_port in piece.ports:
-            if slice_port.name != name or slice_port.protocol != protocol or not slice_port.port:
-                continue
-            number = slice_port.port
-            for endpoint in piece.endpoints:
-                target = Target(endpoint.address, number)
-                if target in found and endpoint.conditions & _TERMINATING:
-                    continue
-                found[target] = endpoint
-    return found
-
-
-def _categorise(found: Candidates, service: Service, port: ServicePort, view: NodeView) -> _Lists:
-    ready = [target for target, endpoint in found.items() if endpoint.conditions & _READY]
-    fallback = [] if len(ready) == len(found) else [t for t, e in found.items() if _serves_while_terminating(e)]
-    mine = view.name
-    cluster: list[Target] = []
-    local: list[Target] = []
-    if _uses_cluster(service, port):
-        cluster = _by_topology(found, ready, view) or fallback
-    if _uses_local(service, port):
-        local = [t for t in ready if found[t].node == mine] or [t for t in fallback if found[t].node == mine]
-    return _Lists(
-        cluster=tuple(sorted(cluster)),
-        local=tuple(sorted(local)),
-        usable_anywhere=bool(ready or fallback),
-        hairpins=tuple({t for t in (*cluster, *local) if found[t].node == mine}),
-    )
-
-
-def _serves_while_terminating(endpoint: Endpoint) -> bool:
-    return endpoint.conditions & _FALLBACK == _FALLBACK and not endpoint.conditions & _READY
-
-
-def _uses_cluster(service: Service, port: ServicePort) -> bool:
-    return service.internal_traffic_policy != _LOCAL or _is_external(service, port)
-
-
-def _uses_local(service: Service, port: ServicePort) -> bool:
-    external_local = service.external_traffic_policy == _LOCAL and _is_external(service, port)
-    return service.internal_traffic_policy == _LOCAL or external_local
-
-
-def _is_external(service: Service, port: ServicePort) -> bool:
-    return bool(port.node_port or service.external_ips or service.load_balancer_ingress)
-
-
-def _by_topology(found: Candidates, ready: list[Target], view: NodeView) -> list[Target]:
-    """Ready endpoints hinted for this node, else its zone, else all: one without a hint disables that kind (D1-D3)."""
-    endpoints = [found[t] for t in ready]
-    if endpoints and all(e.node_hints for e in endpoints):
-        same_node = [t for t in ready if view.name in found[t].node_hints]
-        if same_node:
-            return same_node
-    if view.zone and endpoints and all(e.zone_hints for e in endpoints):
-        same_zone = [t for t in ready if view.zone in found[t].zone_hints]
-        if same_zone:
-            return same_zone
-    return ready
-
-
-def _entries(service: Service, port: ServicePort, cluster_ip: bytes, lists: _Lists) -> Iterator[Entry]:
+def _entries(
+    service: Service, port: ServicePort, cluster_ip: bytes, lists: EndpointLists, view: NodeView
+) -> Iterator[Entry]:
     family = family_of(cluster_ip)
     internal = lists.local if service.internal_traffic_policy == _LOCAL else lists.cluster
     yield Entry(
@@ -153,15 +78,35 @@ def _entries(service: Service, port: ServicePort, cluster_ip: bytes, lists: _Lis
         verdict=_verdict(internal, lists),
         masquerade=Masquerade.OFF_CLUSTER,
         affinity_seconds=service.session_affinity_seconds,
+        serving=lists.serving,
     )
+    if port.node_port or service.external_ips or service.load_balancer_ingress:
+        yield from _external_entries(service, port, family, lists, view)
+
+
+def _external_entries(
+    service: Service, port: ServicePort, family: int, lists: EndpointLists, view: NodeView
+) -> Iterator[Entry]:
     if port.node_port:
-        yield _node_port_entry(service, port, family, lists)
+        frontend = Frontend(FrontendKind.NODE_PORT, family, b"", port.protocol, port.node_port)
+        yield _external_entry(service, port, frontend, lists)
+    for address in service.external_ips:
+        if family_of(address) == family:
+            frontend = Frontend(FrontendKind.EXTERNAL_IP, family, address, port.protocol, port.port)
+            yield _external_entry(service, port, frontend, lists)
+    vips = _vips(service, family)
+    ranges = _source_ranges(service, family, vips, view) if vips else ()
+    for address in vips:
+        frontend = Frontend(FrontendKind.LOAD_BALANCER, family, address, port.protocol, port.port)
+        yield _external_entry(service, port, frontend, lists, ranges)
 
 
-def _node_port_entry(service: Service, port: ServicePort, family: int, lists: _Lists) -> Entry:
+def _external_entry(
+    service: Service, port: ServicePort, frontend: Frontend, lists: EndpointLists, ranges: tuple[str, ...] = ()
+) -> Entry:
     local = service.external_traffic_policy == _LOCAL
     return Entry(
-        frontend=Frontend(FrontendKind.NODE_PORT, family, b"", port.protocol, port.node_port),
+        frontend=frontend,
         port_name=port.name,
         targets=lists.cluster,
         verdict=_verdict(lists.cluster, lists),
@@ -169,11 +114,56 @@ def _node_port_entry(service: Service, port: ServicePort, family: int, lists: _L
         local_targets=lists.local if local else None,
         external_verdict=_verdict(lists.local, lists) if local else Verdict.FORWARD,
         affinity_seconds=service.session_affinity_seconds,
+        source_ranges=ranges,
+        serving=lists.serving,
     )
 
 
-def _verdict(targets: Targets, lists: _Lists) -> Verdict:
+def _verdict(targets: tuple[Target, ...], lists: EndpointLists) -> Verdict:
     """Nowhere at all: refused; somewhere, but not for this node under its policy: dropped (2.0, F1-F3, C2, C3)."""
     if targets:
         return Verdict.FORWARD
     return Verdict.DROP if lists.usable_anywhere else Verdict.REJECT
+
+
+# ---------------------------------------------------------------- load balancers
+
+
+def _vips(service: Service, family: int) -> tuple[bytes, ...]:
+    """Addresses handled here instead of by the load balancer: not those whose ipMode is Proxy (A8, A9)."""
+    ingress = service.load_balancer_ingress
+    return tuple(i.ip for i in ingress if i.ip_mode != IpMode.PROXY and family_of(i.ip) == family)
+
+
+def _source_ranges(service: Service, family: int, vips: tuple[bytes, ...], view: NodeView) -> tuple[str, ...]:
+    """Who may use the VIPs; empty: everybody, also where a range of this family is a /0 (G3).
+
+    Where a range has an address of this node, its own packets must pass: they may loop back from the VIP (G2).
+    """
+    networks = [n for n in map(_network, service.load_balancer_source_ranges) if n.version == family]
+    if any(network.prefixlen == 0 for network in networks):
+        return ()
+    own = [ip_address(address) for address in view.addresses if family_of(address) == family]
+    ranges = [str(network) for network in networks]
+    if any(address in network for address in own for network in networks):
+        ranges += [str(ip_network(vip)) for vip in vips]
+    return tuple(sorted(set(ranges)))
+
+
+@lru_cache(maxsize=1024)
+def _network(text: str) -> IPv4Network | IPv6Network:
+    return ip_network(text, strict=False)
+
+
+def _health_check(service: Service, slices: Sequence[EndpointSlice], view: NodeView) -> HealthCheck | None:
+    """Only for load balancers under Local policy; terminating endpoints do not count, so it fails first (K1, E14)."""
+    wanted = service.type == ServiceType.LOAD_BALANCER and service.external_traffic_policy == _LOCAL
+    if not wanted or not service.health_check_node_port:
+        return None
+    local: dict[int, set[bytes]] = {int(family_of(address)): set() for address in service.cluster_ips}
+    for piece in slices:
+        if piece.family in local:
+            ready = (e.address for e in piece.endpoints if e.node == view.name and e.conditions & Conditions.READY)
+            local[piece.family].update(ready)
+    counts = tuple((family, len(addresses)) for family, addresses in sorted(local.items()))
+    return HealthCheck(service.health_check_node_port, counts)

@@ -246,16 +246,21 @@ class Agent:
         return self.mirror.nodes.get(self.node_name) or Node(self.node_name)
 
     def _view_now(self) -> NodeView:
-        return NodeView(self.node_name, self._own().zone)
+        return NodeView(self.node_name, self._own().zone, self._primary())
 
-    def _node(self) -> NodeForwarding:
-        """Node ports answer on the node's primary address of each family (B1, B2); none while the Node is unknown."""
+    def _primary(self) -> tuple[bytes, ...]:
+        """The node's first address of each family; none while the Node is unknown."""
         primary: dict[int, bytes] = {}
         for address in self._own().addresses:
             primary.setdefault(len(address), address)
+        return tuple(sorted(primary.values()))
+
+    def _node(self) -> NodeForwarding:
+        """Node ports answer on the primary addresses (B1, B2)."""
+        primary = self._primary()
         if not primary:
             event(log, logging.WARNING, "no addresses known for this node: node ports are closed", node=self.node_name)
-        return NodeForwarding(tuple(sorted(primary.values())))
+        return NodeForwarding(primary)
 
 
 def _hello(node_name: str, mode: str, boot_id: str) -> pb.Hello:

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
-from deltaplane.forwarding import FrontendKind, Hairpin, Masquerade, ServiceForwarding, Target, Verdict
+from deltaplane.forwarding import FrontendKind, Hairpin, HealthCheck, Masquerade, ServiceForwarding, Target, Verdict
 from deltaplane.model import (
     Conditions,
     Endpoint,
     EndpointPort,
     EndpointSlice,
+    IpMode,
+    LoadBalancerIngress,
     Protocol,
     Service,
     ServicePort,
@@ -188,3 +190,58 @@ def test_i4_only_local_targets_can_hairpin() -> None:
 
 def test_e10_an_endpoint_without_a_node_is_never_local() -> None:
     assert forwarding(make_service(), make_slice(endpoint("10.0.0.1"))).hairpins == ()
+
+
+LB = LoadBalancerIngress(packed("203.0.113.9"))
+
+
+def load_balancer(*ingress: LoadBalancerIngress, **fields: Any) -> Service:
+    ports = (ServicePort("", 6, 80, 30000),)
+    return Service(
+        "ns", "svc", ServiceType.LOAD_BALANCER, (packed(V4),), ports, (), ingress or (LB,), **fields
+    )  # fmt: skip
+
+
+def test_a8_a10_vips_and_external_ips_are_frontends_at_the_service_port() -> None:
+    service = make_service(external_ips=(packed("192.0.2.1"), packed("2001:db8::9")), load_balancer_ingress=(LB,))
+    entries = forwarding(service, make_slice(endpoint("10.0.0.1"))).entries[1:]
+    assert [(e.frontend.kind, str(ip_address(e.frontend.address)), e.frontend.port) for e in entries] == [
+        (FrontendKind.EXTERNAL_IP, "192.0.2.1", 80),
+        (FrontendKind.LOAD_BALANCER, "203.0.113.9", 80),
+    ]
+
+
+def test_a9_ip_mode_proxy_has_no_rules_for_its_address() -> None:
+    service = load_balancer(LoadBalancerIngress(packed("203.0.113.9"), IpMode.PROXY))
+    kinds = [e.frontend.kind for e in forwarding(service, make_slice(endpoint("10.0.0.1"))).entries]
+    assert kinds == [FrontendKind.CLUSTER_IP, FrontendKind.NODE_PORT]
+
+
+@pytest.mark.parametrize(
+    ("ranges", "expected"),
+    [
+        (("10.0.0.0/8", "fd00::/8"), ("10.0.0.0/8",)),
+        (("10.0.0.0/8", "0.0.0.0/0"), ()),  # G3
+        (("10.0.0.0/8", "192.168.0.0/16"), ("10.0.0.0/8", "192.168.0.0/16", "203.0.113.9/32")),  # G2
+    ],
+)
+def test_g1_g2_g3_source_ranges_stand_on_the_vip_only(ranges: tuple[str, ...], expected: tuple[str, ...]) -> None:
+    view = NodeView("here", "", (packed("192.168.0.2"),))
+    service = load_balancer(load_balancer_source_ranges=ranges)
+    entries = forwarding(service, make_slice(endpoint("10.0.0.1")), view=view).entries
+    assert [e.source_ranges for e in entries] == [(), (), expected]
+
+
+def test_k1_e14_the_health_check_counts_local_ready_addresses() -> None:
+    service = load_balancer(external_traffic_policy=TrafficPolicy.LOCAL, health_check_node_port=31000)
+    here, dying, there = endpoint("10.0.0.1", node="here"), endpoint("10.0.0.2", DYING, "here"), endpoint("10.0.0.3")
+    assert forwarding(service, make_slice(here, dying, there)).health_check == HealthCheck(31000, ((4, 1),))
+    cluster = load_balancer(health_check_node_port=31000)
+    assert forwarding(cluster, make_slice(here)).health_check is None
+
+
+def test_j2_udp_entries_know_every_serving_endpoint() -> None:
+    service = make_service(ServicePort("", Protocol.UDP, 53), internal_traffic_policy=TrafficPolicy.LOCAL)
+    piece = make_slice(endpoint("10.0.0.1", DYING), endpoint("10.0.0.2", GONE), endpoint("10.0.0.3"), protocol=17)
+    [entry] = forwarding(service, piece).entries
+    assert (entry.verdict, addresses(entry.serving)) == (Verdict.DROP, ["10.0.0.1", "10.0.0.3"])
