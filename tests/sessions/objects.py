@@ -41,3 +41,7 @@ def service_key(number: int) -> ObjectKey:
 
 def node(number: int, zone: str = "") -> Node:
     return Node(f"node-{number}", f"uid-{number}", (bytes((192, 168, 0, number)),), zone)
+
+
+def named_node(name: str) -> Node:
+    return Node(name)

@@ -1,0 +1,255 @@
+"""One agent's stream, seen from the replica: what it is sent, and what it is believed to hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from controlplane.facts import Fact
+from controlplane.session import Limits, Session
+from deltaplane.v1 import delta_pb2 as pb
+from deltaplane.v1 import inspection_pb2, objects_pb2
+from tests.sessions import objects
+from tests.sessions.link import Replica
+
+
+@pytest.fixture
+def replica() -> Replica:
+    return Replica([objects.service(1), objects.slice_of(1, {1: 3, 2: 3, 3: 3})])
+
+
+def hello(session: Session, now: float = 0.0, **fields: Any) -> None:
+    filled: dict[str, Any] = {"node_name": "n1", "protocol_min": 1, "protocol_max": 1} | fields
+    message = pb.Hello(**filled)
+    session.on_message(pb.WatchRequest(hello=message), now)
+
+
+def ack(session: Session, applied: int, now: float = 0.0, **fields: Any) -> list[Any]:
+    message = pb.Ack(received_rev=applied, applied_rev=applied, **fields)
+    return session.on_message(pb.WatchRequest(ack=message), now)
+
+
+def messages(session: Session, now: float = 0.0) -> list[pb.WatchResponse]:
+    out = []
+    while (data := session.next_message(now, 5)) is not None:
+        out.append(pb.WatchResponse.FromString(data))
+    return out
+
+
+def kinds(session: Session, now: float = 0.0) -> list[str | None]:
+    return [message.WhichOneof("message") for message in messages(session, now)]
+
+
+def following(replica: Replica) -> Session:
+    session = replica.stream()
+    hello(session)
+    messages(session)
+    ack(session, replica.log.head)
+    return session
+
+
+def change(replica: Replica, version: int, now: float = 0.0) -> None:
+    replica.put(Fact(objects.service_key(1), objects.service(1, version)), now=now)
+
+
+def resume(replica: Replica, rev: int, **fields: Any) -> dict[str, Any]:
+    epoch, digest = replica.log.epoch, replica.store.digest.value
+    filled: dict[str, Any] = {"epoch": epoch, "applied_rev": rev, "state_digest": digest} | fields
+    return {"resume": pb.Resume(**filled)}
+
+
+def test_first_contact_is_a_snapshot(replica: Replica) -> None:
+    session = replica.stream()
+    hello(session)
+    assert kinds(session) == ["welcome", "snapshot_begin", "snapshot_chunk", "snapshot_end"]
+
+
+def test_no_agent_is_taken_before_the_state_is_complete_i1(replica: Replica) -> None:
+    session = Session(replica.store, replica.log, replica.snapshots, replica.nodes, ready=lambda: False)
+    hello(session)
+    assert session.closed is not None
+    assert session.closed.status == "UNAVAILABLE"
+    assert messages(session) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [({"node_name": ""}, "INVALID_ARGUMENT"), ({"protocol_min": 2, "protocol_max": 3}, "FAILED_PRECONDITION")],
+)
+def test_a_hello_that_cannot_be_served_is_refused(replica: Replica, fields: dict[str, Any], status: str) -> None:
+    session = replica.stream()
+    hello(session, **fields)
+    assert session.closed is not None
+    assert session.closed.status == status
+
+
+def test_anything_before_hello_is_refused(replica: Replica) -> None:
+    session = replica.stream()
+    ack(session, 0)
+    assert session.closed is not None
+    assert session.closed.status == "INVALID_ARGUMENT"
+
+
+def test_same_epoch_and_revision_in_the_ring_is_one_merged_delta(replica: Replica) -> None:
+    for version in range(1, 4):
+        change(replica, version)
+    session = replica.stream()
+    hello(session, **resume(replica, 1, state_digest=replica.digests[replica.log.epoch, 1]))
+    welcome, delta = messages(session)
+    assert welcome.welcome.decision == pb.RESUME_DECISION_DELTA
+    assert (delta.delta.from_rev, delta.delta.to_rev, len(delta.delta.ops)) == (1, 4, 1)
+
+
+def test_another_epoch_with_an_equal_state_needs_nothing_i3(replica: Replica) -> None:
+    session = replica.stream()
+    hello(session, **resume(replica, 900, epoch=b"another"))
+    assert kinds(session) == ["welcome"]
+    assert session.sent_rev == replica.log.head
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"epoch": b"another", "state_digest": 1}, {"applied_rev": 99, "state_digest": 1}, {"state_digest": 1}],
+    ids=["another epoch", "a revision of the future", "a state that is not what it was"],
+)
+def test_what_cannot_be_resumed_is_a_snapshot(replica: Replica, fields: dict[str, Any]) -> None:
+    change(replica, 1)
+    session = replica.stream()
+    hello(session, **resume(replica, 2, **fields))
+    assert kinds(session)[:2] == ["welcome", "snapshot_begin"]
+
+
+def test_sent_is_not_held_until_acknowledged_i11(replica: Replica) -> None:
+    session = following(replica)
+    change(replica, 1)
+    messages(session)
+    assert (session.sent_rev, session.applied_rev) == (2, 1)
+    ack(session, 2)
+    assert session.applied_rev == 2
+
+
+def test_an_ack_of_what_was_never_sent_ends_the_stream(replica: Replica) -> None:
+    session = following(replica)
+    ack(session, 50)
+    assert session.closed is not None
+
+
+def test_beyond_the_window_changes_are_merged(replica: Replica) -> None:
+    replica.limits = Limits(window_deltas=2)
+    session = following(replica)
+    for version in range(1, 9):
+        change(replica, version)
+        messages(session)
+    assert session.sent_rev == 3
+    assert session.state(0.0) == inspection_pb2.NODE_STATE_MERGING
+    ack(session, 3)
+    (delta,) = messages(session)
+    assert (delta.delta.from_rev, delta.delta.to_rev, len(delta.delta.ops)) == (3, 9, 1)
+
+
+def test_an_ack_tells_why_each_commit_was(replica: Replica) -> None:
+    session = following(replica)
+    change(replica, 1, now=3.0)
+    messages(session)
+    change(replica, 2)
+    messages(session)
+    (applied,) = ack(session, 3, commits=[pb.CommitReport(to_rev=3)])
+    assert [cause.object.name for cause in applied.causes] == ["svc-1", "svc-1"]
+    assert (applied.emitted_unix_nano, applied.sent_unix_nano) == (3_000_000_000, 5)
+
+
+def test_a_stream_the_ring_has_left_behind_gets_a_snapshot(replica: Replica) -> None:
+    session = following(replica)
+    for version in range(1, 4):
+        change(replica, version)
+    replica.log.expire(1e9)
+    assert kinds(session) == ["snapshot_begin", "snapshot_chunk", "snapshot_end"]
+
+
+def test_a_resync_never_shows_an_older_state(replica: Replica) -> None:
+    session = following(replica)  # the snapshot of revision 1 is kept
+    change(replica, 1)
+    messages(session)
+    session.on_message(pb.WatchRequest(resync_request=pb.ResyncRequest()), 0.0)
+    assert messages(session)[0].snapshot_begin.rev == 2
+
+
+def test_resyncs_are_paced(replica: Replica) -> None:
+    session = following(replica)
+    request = pb.WatchRequest(resync_request=pb.ResyncRequest())
+    session.on_message(request, 100.0)
+    assert "snapshot_end" in kinds(session, 100.0)
+    session.on_message(request, 101.0)
+    assert "snapshot_begin" not in kinds(session, 101.0)
+    assert session.deadline() <= 105.0
+    assert "snapshot_end" in kinds(session, 105.0)
+
+
+def test_the_newest_stream_of_a_node_wins_i15(replica: Replica) -> None:
+    older, newer = replica.stream(), replica.stream()
+    hello(older)
+    hello(newer)
+    assert older.closed is not None
+    assert older.closed.status == "ABORTED"
+    assert newer.closed is None
+    assert replica.nodes.get("n1") is newer
+
+
+def test_a_replica_that_is_behind_waits_until_it_has_caught_up() -> None:
+    replica = Replica()
+    replica.put(Fact(objects.service_key(1), objects.service(1), "10"))
+    session = replica.stream()
+    seen = [objects_pb2.KIND_SERVICE]
+    versions = [pb.ResourceVersion(kind=kind, version="12") for kind in seen]
+    hello(session, **resume(replica, 1, epoch=b"another", state_digest=1, versions=versions))
+    assert messages(session, 1.0) == []
+    assert session.deadline() == 5.0
+    replica.put(Fact(objects.service_key(1), objects.service(1, 1), "12"))
+    assert kinds(session, 2.0)[0] == "welcome"
+
+
+def test_a_replica_that_stays_behind_goes_on_after_a_while_and_says_so() -> None:
+    replica = Replica()
+    replica.put(Fact(objects.service_key(1), objects.service(1), "10"))
+    session = replica.stream()
+    versions = [pb.ResourceVersion(kind=objects_pb2.KIND_SERVICE, version="12")]
+    hello(session, **resume(replica, 1, epoch=b"another", state_digest=1, versions=versions))
+    assert "behind" in messages(session, 5.0)[0].welcome.reason
+
+
+def test_an_idle_stream_has_a_heartbeat(replica: Replica) -> None:
+    session = following(replica)
+    assert kinds(session, 9.0) == []
+    assert kinds(session, 10.0) == ["heartbeat"]
+    assert kinds(session, 10.1) == []
+
+
+def test_no_progress_is_stalled_but_idle_is_not(replica: Replica) -> None:
+    session = following(replica)
+    assert session.state(1000.0) == inspection_pb2.NODE_STATE_LIVE
+    change(replica, 1, now=1000.0)
+    messages(session, 1000.0)
+    assert session.state(1001.0) == inspection_pb2.NODE_STATE_LIVE
+    assert session.state(1200.0) == inspection_pb2.NODE_STATE_STALLED
+    assert session.behind_seconds(1200.0) == 200.0
+    assert session.closed is None
+
+
+def test_go_away_is_sent_even_as_the_stream_closes(replica: Replica) -> None:
+    session = following(replica)
+    session.go_away("stopping", targets=["other:1"])
+    session.close("UNAVAILABLE", "stopping")
+    assert kinds(session) == ["go_away"]
+
+
+def test_a_merged_delta_above_the_size_limit_is_sent_in_parts(replica: Replica) -> None:
+    replica.limits = Limits(message_bytes=300)
+    session = following(replica)
+    for n in range(2, 12):
+        replica.put(Fact(objects.service_key(n), objects.service(n)))
+    spans = [(m.delta.from_rev, m.delta.to_rev) for m in messages(session)]
+    assert len(spans) > 1
+    assert spans[0][0] == 1
+    assert spans[-1][1] == replica.log.head
+    assert [low for low, _ in spans[1:]] == [high for _, high in spans[:-1]]
