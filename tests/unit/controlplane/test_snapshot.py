@@ -42,7 +42,7 @@ def test_nodes_come_first_then_the_api_and_dns_each_with_its_slices_i8() -> None
 
 @pytest.mark.parametrize("encoding", [pb.ENCODING_ZLIB, pb.ENCODING_IDENTITY])
 def test_it_arrives_in_chunks_and_whole(encoding: pb.Encoding.ValueType) -> None:
-    replica = Replica(objects.slice_of(n, {last: 3 for last in range(1, 200)}) for n in range(120))
+    replica = Replica(objects.slice_of(n, dict.fromkeys(range(1, 200), 3)) for n in range(120))
     state = State(b"e", 7, tuple(replica.store.objects()), replica.store.digest.value, {Kind.SERVICE: "5"})
     messages = build(state, encoding).messages
     begin = pb.WatchResponse.FromString(messages[0]).snapshot_begin
