@@ -23,10 +23,8 @@ from deltaplane.model import (
     EndpointPort,
     EndpointSlice,
     Family,
-    Kind,
     Node,
     Object,
-    ObjectKey,
     Protocol,
     Service,
     ServicePort,
@@ -78,21 +76,45 @@ def objects(services: int, endpoints: int) -> Iterator[Object]:
         yield endpoint_slice(number, tuple(endpoint(number * endpoints + n) for n in range(endpoints)))
 
 
-class Replica:
-    """A control plane without sockets: says the cluster, then one endpoint's change after another."""
+class Changes:
+    """One endpoint of one Service goes, comes or is replaced. Three changes in a row leave the size as it was."""
 
     def __init__(self, services: int, endpoints: int) -> None:
-        self.services, self.store, self.log = services, Store(), Log()
-        self.store.update([Fact(thing.key, thing) for thing in objects(services, endpoints)])
-        self.log.begin()
-        self._next = services * endpoints
+        self._slices = [thing for thing in objects(services, endpoints) if isinstance(thing, EndpointSlice)]
+        self._serial = services * endpoints
         self._random = random.Random(1)
-        self._chosen = 0
         self._made = 0
+        self._number = 0
+
+    def next(self) -> Fact:
+        """The slice as it is after one more change."""
+        what = CHANGES[self._made % len(CHANGES)]
+        self._made += 1
+        if what != "added":
+            self._number = self._random.randrange(len(self._slices))
+        kept = list(self._slices[self._number].endpoints)
+        if what != "added":
+            kept.pop(self._random.randrange(len(kept)))
+        if what != "removed":
+            kept.append(endpoint(self._serial))
+            self._serial += 1
+        new = endpoint_slice(self._number, tuple(sorted(kept, key=lambda one: one.address)))
+        self._slices[self._number] = new
+        return Fact(new.key, new, str(self._made), time.time_ns())
+
+
+class Replica:
+    """A control plane without sockets: says the cluster, then one change after another."""
+
+    def __init__(self, services: int, endpoints: int) -> None:
+        self._store, self._log = Store(), Log()
+        self._changes = Changes(services, endpoints)
+        self._store.update([Fact(thing.key, thing) for thing in objects(services, endpoints)])
+        self._log.begin()
 
     def beginning(self) -> list[bytes]:
         """Welcome and snapshot, as an agent without any state is sent them."""
-        stream = Session(self.store, self.log, Snapshots(self.store, self.log), Nodes())
+        stream = Session(self._store, self._log, Snapshots(self._store, self._log), Nodes())
         hello = pb.Hello(node_name=NODE, protocol_min=1, protocol_max=1, encodings=[pb.ENCODING_ZLIB])
         stream.on_message(pb.WatchRequest(hello=hello), 0.0)
         messages = []
@@ -101,32 +123,11 @@ class Replica:
         return messages
 
     def change(self) -> bytes:
-        """One endpoint of one Service goes, comes or is replaced: the Delta. Three in a row leave the size as it was."""
-        what = CHANGES[self._made % len(CHANGES)]
-        self._made += 1
-        if what == "removed" or what == "replaced":
-            self._chosen = self._random.randrange(self.services)
-        key = ObjectKey(Kind.ENDPOINT_SLICE, "default", f"service-{self._chosen}-abcde")
-        held = self.store.get(key)
-        assert isinstance(held, EndpointSlice)
-        kept = list(held.endpoints)
-        if what != "added":
-            kept.pop(self._random.randrange(len(kept)))
-        if what != "removed":
-            kept.append(endpoint(self._next))
-            self._next += 1
-        return self._append(endpoint_slice(self._chosen, tuple(sorted(kept, key=lambda one: one.address))))
-
-    def _append(self, new: EndpointSlice) -> bytes:
-        version = str(self.log.head + 1)
-        changes = self.store.update([Fact(new.key, new, version, time.time_ns())], time.time_ns())
-        (batch,) = self.log.append(
-            changes,
-            digest=self.store.digest.value,
-            versions=self.store.versions,
-            now=time.monotonic(),
-            unix_nano=time.time_ns(),
-        )
+        """The Delta of one change."""
+        changes = self._store.update([self._changes.next()], time.time_ns())
+        digest, versions = self._store.digest.value, self._store.versions
+        now, clock = time.monotonic(), time.time_ns()
+        (batch,) = self._log.append(changes, digest=digest, versions=versions, now=now, unix_nano=clock)
         return batch.message
 
 
