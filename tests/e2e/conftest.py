@@ -2,7 +2,7 @@
 
 `cluster` is the API server with the nodes registered and the roles of deploy/kustomize/base granted; `objects` a
 cluster without Services, cleaned after the test; `line` the control plane and three agents under exactly that
-ServiceAccount.
+ServiceAccount; `shop` all of these in the hands of an operator.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.shop import Shop
 from tools.lab import fabric as fabrics
 from tools.lab.apiserver import ApiServer
 from tools.lab.deltaplane import Deployment
@@ -123,3 +124,13 @@ def line(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         deployment.start()
         yield deployment
     delete_tables(spaces)
+
+
+@pytest.fixture
+def shop(cluster: Cluster, objects: Rest, line: Deployment, servers: EchoServers) -> Iterator[Shop]:
+    """A cluster without Services but the API server's own; at the end every kernel is back to that too."""
+    shop = Shop(objects, line, cluster.fabric)
+    shop.settle()
+    yield shop
+    cluster.delete_services()
+    shop.settle()

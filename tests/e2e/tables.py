@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import socket
+import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -102,6 +104,17 @@ def _frontend(family: int, parts: Iterable[Any]) -> Frontend:
 
 def _power_of_two(count: int) -> int:
     return 1 << (count - 1).bit_length()
+
+
+def generation(space: Namespace) -> int:
+    """The number of the last nftables transaction in this namespace, whoever made it (NFT_MSG_GETGEN)."""
+    get, request = 10 << 8 | 16, 1  # linux/netfilter/nfnetlink.h, nf_tables.h
+    with space.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as netlink:
+        netlink.settimeout(5)
+        netlink.send(struct.pack("=IHHIIBBH", 20, get, request, 1, 0, 0, 0, 0))
+        answer = netlink.recv(4096)
+    assert struct.unpack_from("=HH", answer, 20) == (8, 1)  # NFTA_GEN_ID
+    return int.from_bytes(answer[24:28], "big")
 
 
 # ---------------------------------------------------------------- as the API has it

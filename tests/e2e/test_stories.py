@@ -3,89 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
 
 from tests.e2e import tables
 from tests.e2e.conftest import Cluster
+from tests.e2e.shop import LIMIT, PORTS, SLICE_PORTS, Shop, names, reached, until_reached
 from tools.lab import manifests
-from tools.lab.client import REFUSED, Outcome, connect, knocking, many, until
-from tools.lab.deltaplane import Deployment
+from tools.lab.client import REFUSED, Outcome, connect, knocking, until
 from tools.lab.echo import EchoServers
-from tools.lab.fabric import Fabric, Node, Pod
-from tools.lab.manifests import Object, port, slice_port
-from tools.lab.netns import Namespace
+from tools.lab.fabric import Pod
+from tools.lab.manifests import Object, port
 from tools.lab.rest import Rest
 
 FAMILIES = pytest.mark.parametrize("family", [4, 6])
 PROTOCOLS = pytest.mark.parametrize("protocol", ["tcp", "udp"])
-PORTS = [port(80, 8080, "web"), port(80, 8080, "dns", "UDP")]
-SLICE_PORTS = [slice_port(8080, "web"), slice_port(8080, "dns", "UDP")]
-LIMIT = 20.0  # seconds: generous, for a machine that does other things too
-ENOUGH = 120  # of six endpoints, one is missed by chance once in 500 million runs
-
-
-@dataclass(frozen=True)
-class Shop:
-    """The operator's hands (`rest`) and the network they look at."""
-
-    rest: Rest
-    line: Deployment
-    fabric: Fabric
-
-    def open(self, name: str = "my-service", **spec: Any) -> list[str]:
-        """Makes a Service for both families; returns its two addresses."""
-        spec = {"ipFamilyPolicy": "RequireDualStack", "ports": PORTS, **spec}
-        return list(self.rest.apply(manifests.service(name, **spec))["spec"]["clusterIPs"])
-
-    def endpoints(self, pods: Sequence[Pod], name: str = "my-service", **more: Any) -> None:
-        """The slices of the Service say these pods."""
-        for part in manifests.slices(name, pods, SLICE_PORTS, **more):
-            self.rest.apply(part)
-
-    def settle(self) -> None:
-        """Until what nft reads on every node is what the API says."""
-        for node in self.fabric.nodes:
-            until(lambda: self.wanted(node) == tables.read(node.space), LIMIT, what=lambda: self._differs(node))  # noqa: B023
-
-    def wanted(self, node: Node) -> tables.Tables:
-        return tables.wanted(*tables.objects_of(self.rest), node)
-
-    def _differs(self, node: Node) -> str:
-        return f"{node.name} has\n{tables.read(node.space)}\nwanted\n{self.wanted(node)}\n{self.line.complaints()}"
-
-    @property
-    def clients(self) -> dict[str, Namespace]:
-        """A pod and the host of a node, and a client outside (for node ports)."""
-        node = self.fabric.nodes[0]
-        return {"pod": node.clients[0].space, "node": node.space, "outside": self.fabric.outside[0].space}
-
-
-@pytest.fixture
-def shop(cluster: Cluster, objects: Rest, line: Deployment, servers: EchoServers) -> Iterator[Shop]:
-    """A cluster without Services but the API server's own; at the end every kernel is back to that too."""
-    shop = Shop(objects, line, cluster.fabric)
-    shop.settle()
-    yield shop
-    cluster.delete_services()
-    shop.settle()
-
-
-def names(pods: Sequence[Pod]) -> set[str]:
-    return {pod.name for pod in pods}
-
-
-def reached(space: Namespace, address: str, number: int, protocol: str, count: int = ENOUGH) -> set[str]:
-    """Who answered, or how it failed."""
-    return set(many(space, address, number, count, protocol))
-
-
-def until_reached(space: Namespace, address: str, number: int, protocol: str, pods: Sequence[Pod]) -> None:
-    """Until exactly these pods answer (their change is still on its way)."""
-    until(lambda: reached(space, address, number, protocol) == names(pods), LIMIT, what=f"{address} at {names(pods)}")
 
 
 @FAMILIES

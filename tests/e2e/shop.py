@@ -1,0 +1,71 @@
+"""The operator's hands and eyes in the stories: Services, slices, and who answers. For end-to-end tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tests.e2e import tables
+from tools.lab import manifests
+from tools.lab.client import many, until
+from tools.lab.deltaplane import Deployment
+from tools.lab.fabric import Fabric, Node, Pod
+from tools.lab.manifests import port, slice_port
+from tools.lab.netns import Namespace
+from tools.lab.rest import Rest
+
+PORTS = [port(80, 8080, "web"), port(80, 8080, "dns", "UDP")]
+SLICE_PORTS = [slice_port(8080, "web"), slice_port(8080, "dns", "UDP")]
+LIMIT = 20.0  # seconds: generous, for a machine that does other things too
+ENOUGH = 120  # of six endpoints, one is missed by chance once in 500 million runs
+
+
+@dataclass(frozen=True)
+class Shop:
+    """The operator's hands (`rest`) and the network they look at."""
+
+    rest: Rest
+    line: Deployment
+    fabric: Fabric
+
+    def open(self, name: str = "my-service", **spec: Any) -> list[str]:
+        """Makes a Service for both families; returns its two addresses."""
+        spec = {"ipFamilyPolicy": "RequireDualStack", "ports": PORTS, **spec}
+        return list(self.rest.apply(manifests.service(name, **spec))["spec"]["clusterIPs"])
+
+    def endpoints(self, pods: Sequence[Pod], name: str = "my-service", **more: Any) -> None:
+        """The slices of the Service say these pods."""
+        for part in manifests.slices(name, pods, SLICE_PORTS, **more):
+            self.rest.apply(part)
+
+    def settle(self) -> None:
+        """Until what nft reads on every node is what the API says."""
+        for node in self.fabric.nodes:
+            until(lambda: self.wanted(node) == tables.read(node.space), LIMIT, what=lambda: self._differs(node))  # noqa: B023
+
+    def wanted(self, node: Node) -> tables.Tables:
+        return tables.wanted(*tables.objects_of(self.rest), node)
+
+    def _differs(self, node: Node) -> str:
+        return f"{node.name} has\n{tables.read(node.space)}\nwanted\n{self.wanted(node)}\n{self.line.complaints()}"
+
+    @property
+    def clients(self) -> dict[str, Namespace]:
+        """A pod and the host of a node, and a client outside (for node ports)."""
+        node = self.fabric.nodes[0]
+        return {"pod": node.clients[0].space, "node": node.space, "outside": self.fabric.outside[0].space}
+
+
+def names(pods: Sequence[Pod]) -> set[str]:
+    return {pod.name for pod in pods}
+
+
+def reached(space: Namespace, address: str, number: int, protocol: str, count: int = ENOUGH) -> set[str]:
+    """Who answered, or how it failed."""
+    return set(many(space, address, number, count, protocol))
+
+
+def until_reached(space: Namespace, address: str, number: int, protocol: str, pods: Sequence[Pod]) -> None:
+    """Until exactly these pods answer (their change is still on its way)."""
+    until(lambda: reached(space, address, number, protocol) == names(pods), LIMIT, what=f"{address} at {names(pods)}")
