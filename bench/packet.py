@@ -1,0 +1,213 @@
+"""(c): from an API write to the first connection through the new endpoint, beside kube-proxy on the same API server.
+
+Called by `__main__`. Node 1 has the agent, node 2 kube-proxy; both follow one real API server and serve the same
+Services; a client pod on each connects. One write changes one endpoint of one Service, the next write another's.
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench import machine
+from bench.probe import Prober, Watch
+from tools.lab import fabric as fabrics
+from tools.lab import kubeproxy, parts
+from tools.lab.apiserver import ApiServer
+from tools.lab.deltaplane import Agent, ControlPlane
+from tools.lab.echo import EchoServers
+from tools.lab.fabric import Fabric, Pod, Topology
+from tools.lab.manifests import endpoint_slice, node_object, pod_endpoint, port, service, slice_port
+from tools.lab.process import Process
+
+SERVICES, ENDPOINTS = 1_000, 3
+BASE = Path(__file__).parents[1] / "deploy" / "kustomize" / "base"
+PATIENCE = 30.0  # seconds until a change counts as lost
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How the writes follow each other: `apart` seconds on average, times from `jitter` to 1 + (1 - jitter)."""
+
+    title: str
+    apart: float
+    jitter: float
+    changes: int
+
+
+def paces(quick: bool) -> tuple[Pace, ...]:
+    """Alone: kube-proxy's limit of one sync per second never delays it. Steady: it does, as in any rollout."""
+    return (
+        Pace("one change every 2 to 3 s", 2.5, 0.8, 8 if quick else 40),
+        Pace("5 changes per second", 0.2, 0.5, 40 if quick else 300),
+    )
+
+
+@dataclass
+class Side:
+    """One node's proxy and what it took, in seconds."""
+
+    name: str
+    process: Process
+    prober: Prober
+    took: list[float] = field(default_factory=list)
+    cpu: float = 0.0  # during all the changes of a pace
+    idle: float = 0.0  # CPU seconds per second without any change
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The outcome of one pace."""
+
+    pace: Pace
+    agent: Side
+    reference: Side
+    controlplane_cpu: float
+    seconds: float
+    lost: int
+
+
+class Scene:
+    """The Services and which pods stand behind each."""
+
+    def __init__(self, api: ApiServer, pods: Sequence[Pod]) -> None:
+        self._api, self._pods, self._random = api, list(pods), random.Random(1)
+        self._addresses: list[str] = []
+        self._behind: list[list[Pod]] = []
+
+    def load(self) -> None:
+        """Writes every Service and slice."""
+        for number in range(SERVICES):
+            behind = [self._pods[(number + n) % len(self._pods)] for n in range(ENDPOINTS)]
+            made = self._api.admin.create(service(f"service-{number}", [port(80, 8080, "http")]))
+            self._addresses.append(made["spec"]["clusterIP"])
+            self._behind.append(behind)
+            self._api.admin.create(
+                endpoint_slice(f"service-{number}", map(pod_endpoint, behind), [slice_port(8080, "http")])
+            )
+
+    def answers(self, prober: Prober, number: int) -> bool:
+        """Whether the Service works from there."""
+        return prober.watch(self._addresses[number], 80, self._behind[number][0].name).over.wait(PATIENCE)
+
+    def change(self, number: int, probers: Sequence[Prober]) -> list[Watch]:
+        """Writes one endpoint's replacement; the watches began just before the write."""
+        behind = self._behind[number]
+        new = next(pod for pod in self._pods if pod not in behind)
+        behind[self._random.randrange(ENDPOINTS)] = new
+        body = {"endpoints": [pod_endpoint(pod) for pod in behind]}
+        watches = [prober.watch(self._addresses[number], 80, new.name) for prober in probers]
+        self._api.admin.patch("EndpointSlice", f"service-{number}-v4", body, api="discovery.k8s.io/v1")
+        return watches
+
+
+def measure(*, quick: bool = False) -> list[Measured]:
+    """Builds everything, measures each pace, and takes it down."""
+    with _stage() as (scene, controlplane, agent, reference):
+        _idle((agent, reference), 3.0 if quick else 10.0)
+        return [_pace(pace, scene, controlplane, agent, reference) for pace in paces(quick)]
+
+
+def reference_version() -> str:
+    """What kube-proxy calls itself."""
+    return subprocess.run([parts.find("kube-proxy"), "--version"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+@contextmanager
+def _stage() -> Iterator[tuple[Scene, Process, Side, Side]]:
+    with ExitStack() as stack:
+        fabric = stack.enter_context(fabrics.running(Topology(nodes=2, servers=2, clients=1, outside=0)))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="deltaplane-bench-")))
+        servers = EchoServers()
+        stack.callback(servers.close)
+        for pod in fabric.pods:
+            servers.start_pod(pod, protocols=("tcp",))
+        api = ApiServer(fabric.apiserver, folder)
+        stack.callback(api.close)
+        api.start()
+        scene = Scene(api, fabric.pods)
+        kubeconfig = _admit(api, fabric)
+        scene.load()
+        controlplane = ControlPlane(fabric.controlplane, folder, "--source=kubernetes", f"--kubeconfig={kubeconfig}")
+        stack.callback(controlplane.close)
+        controlplane.start()
+        agent = Agent(fabric.nodes[0], controlplane.address, folder)
+        stack.callback(agent.stop)
+        theirs = kubeproxy.start(fabric.nodes[1], api.admin_kubeconfig, folder)
+        stack.callback(theirs.stop)
+        sides = _sides(fabric, agent.start(), theirs, stack)
+        for side in sides:
+            assert scene.answers(side.prober, SERVICES - 1), f"{side.name} does not serve:\n{side.process.tail()}"
+        assert controlplane.process
+        yield scene, controlplane.process, *sides
+
+
+def _admit(api: ApiServer, fabric: Fabric) -> Path:
+    """Nodes and roles; returns the kubeconfig of the control plane's own account."""
+    for node in fabric.nodes:
+        api.admin.apply_node(node_object(node))
+    objects = api.kustomize(BASE)
+    api.grant(objects)
+    deployment = next(thing for thing in objects if thing["kind"] == "Deployment")
+    account = deployment["spec"]["template"]["spec"]["serviceAccountName"]
+    return api.kubeconfig(account, deployment["metadata"]["namespace"])
+
+
+def _sides(fabric: Fabric, ours: Process, theirs: Process, stack: ExitStack) -> tuple[Side, Side]:
+    probers = [Prober(node.clients[0].space) for node in fabric.nodes]
+    for prober in probers:
+        stack.callback(prober.close)
+    return Side("deltaplane agent", ours, probers[0]), Side("kube-proxy", theirs, probers[1])
+
+
+def _idle(sides: Sequence[Side], seconds: float) -> None:
+    time.sleep(3.0)
+    before = [machine.cpu(side.process.pid) for side in sides]
+    time.sleep(seconds)
+    for side, was in zip(sides, before, strict=True):
+        side.idle = (machine.cpu(side.process.pid) - was) / seconds
+
+
+def _pace(pace: Pace, scene: Scene, controlplane: Process, *sides: Side) -> Measured:
+    fresh = [Side(side.name, side.process, side.prober, idle=side.idle) for side in sides]
+    processes = [controlplane, *(side.process for side in sides)]
+    time.sleep(2.5)
+    before, started = [machine.cpu(process.pid) for process in processes], time.perf_counter()
+    watches = _write(pace, scene, [side.prober for side in sides])
+    lost = _collect(fresh, watches)
+    time.sleep(1.5)  # what the last change still costs
+    spent = [machine.cpu(process.pid) - was for process, was in zip(processes, before, strict=True)]
+    for side, cost in zip(fresh, spent[1:], strict=True):
+        side.cpu = cost
+    return Measured(pace, fresh[0], fresh[1], spent[0], time.perf_counter() - started, lost)
+
+
+def _write(pace: Pace, scene: Scene, probers: Sequence[Prober]) -> list[list[Watch]]:
+    watches = []
+    numbers = random.Random(2).sample(range(SERVICES), pace.changes)
+    wait = threading.Event()
+    due = time.perf_counter()
+    for number in numbers:
+        wait.wait(max(0.0, due - time.perf_counter()))
+        watches.append(scene.change(number, probers))
+        due += pace.apart * random.uniform(pace.jitter, 2 - pace.jitter)
+    return watches
+
+
+def _collect(sides: Sequence[Side], watches: list[list[Watch]]) -> int:
+    """Fills in the times; returns how many never came."""
+    lost = 0
+    for pair in watches:
+        for side, watch in zip(sides, pair, strict=True):
+            if watch.over.wait(PATIENCE):
+                side.took.append(watch.seen - watch.since)
+            else:
+                lost += 1
+    return lost
