@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from controlplane.session import Applied, Session
+from controlplane.flight import Applied
+from controlplane.session import Session
 from controlplane.trace import NodeCommit, Tracing
 from deltaplane.v1 import inspection_pb2
 

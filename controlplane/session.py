@@ -27,14 +27,14 @@ from enum import Enum
 
 from msgspec import Struct
 
-from controlplane.log import Log, choose
+from controlplane.flight import Applied, Flight
+from controlplane.log import Log
 from controlplane.nodes import Nodes
+from controlplane.resume import PROTOCOL, behind, decide, problem
 from controlplane.snapshot import Snapshots
-from controlplane.store import Store, newer
+from controlplane.store import Store
 from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import inspection_pb2
-
-PROTOCOL = 1
 
 
 class Limits(Struct, frozen=True):
@@ -55,23 +55,6 @@ class Closed(Struct, frozen=True):
 
     status: str
     detail: str
-
-
-class Applied(Struct, frozen=True):
-    """One commit an Ack reports, with the reasons of what it committed. Times are Unix nanoseconds of this process."""
-
-    report: pb.CommitReport
-    causes: tuple[pb.Cause, ...]
-    more_causes: int
-    emitted_unix_nano: int
-    sent_unix_nano: int
-
-
-class _Sent(Struct, frozen=True):
-    from_rev: int
-    to_rev: int
-    size: int
-    unix_nano: int
 
 
 class _Phase(Enum):
@@ -115,8 +98,7 @@ class Session:
         self._snapshot: deque[bytes] = deque()
         self._needs_snapshot = False
         self._snapshot_at = 0.0  # not before
-        self._in_flight: deque[_Sent] = deque()
-        self._bytes_in_flight = 0
+        self._flight = Flight(log)
         self._progress_at = 0.0
         self._heartbeat_at = 0.0
         self._resync_at = float("-inf")
@@ -141,32 +123,21 @@ class Session:
         return []
 
     def _on_hello(self, hello: pb.Hello, now: float) -> None:
-        problem = self._problem(hello)
-        if problem is not None:
-            self.close(*problem)
+        wrong = self._wrong(hello)
+        if wrong is not None:
+            self.close(*wrong)
             return
         self.hello, self.node_name = hello, hello.node_name
         self._nodes.claim(self)
         self._phase = _Phase.HOLDING
         self._hold_until = now + (self._limits.hold if self._behind(hello.resume) else 0.0)
 
-    def _problem(self, hello: pb.Hello) -> tuple[str, str] | None:
-        if not self._ready():
-            return (
-                "UNAVAILABLE",
-                "this replica has not yet seen the whole cluster state; try again or try another",
-            )  # I1
+    def _wrong(self, hello: pb.Hello) -> tuple[str, str] | None:
+        if not self._ready():  # I1
+            return "UNAVAILABLE", "this replica has not yet seen the whole cluster state; try again or try another"
         if self._phase is not _Phase.WAITING:
             return "INVALID_ARGUMENT", "Hello came twice on one stream"
-        if not hello.node_name:
-            return "INVALID_ARGUMENT", "Hello has no node_name"
-        if not hello.protocol_min <= PROTOCOL <= hello.protocol_max:
-            spoken = f"{hello.protocol_min} to {hello.protocol_max}"
-            return (
-                "FAILED_PRECONDITION",
-                f"the agent speaks protocol {spoken}, this replica {PROTOCOL}: upgrade the older",
-            )
-        return None
+        return problem(hello)
 
     def _on_ack(self, ack: pb.Ack, now: float) -> list[Applied]:
         if max(ack.applied_rev, ack.received_rev) > self.sent_rev:
@@ -181,27 +152,7 @@ class Session:
             self._progress_at = now
         self.acked = self.acked or ack.applied_rev > 0 or ack.received_rev > 0
         self.applied_rev = max(self.applied_rev, ack.applied_rev)
-        done = []
-        while self._in_flight and self._in_flight[0].to_rev <= self.applied_rev:
-            sent = self._in_flight.popleft()
-            self._bytes_in_flight -= sent.size
-            done.append(sent)
-        return [self._applied(report, done) for report in ack.commits]
-
-    def _applied(self, report: pb.CommitReport, done: list[_Sent]) -> Applied:
-        """Takes from `done` what this commit covers: the agent may have committed several deltas at once."""
-        causes: list[pb.Cause] = []
-        more = emitted = sent_at = 0
-        while done and done[0].to_rev <= report.to_rev:
-            sent = done.pop(0)
-            sent_at = sent_at or sent.unix_nano
-            if self._log.holds(sent.from_rev):
-                for batch in self._log.between(sent.from_rev, sent.to_rev):
-                    causes += batch.causes
-                    more += batch.more_causes
-                    emitted = emitted or batch.emitted_unix_nano
-        kept = choose(causes)
-        return Applied(report, kept, more + len(causes) - len(kept), emitted, sent_at)
+        return self._flight.land(self.applied_rev, ack.commits)
 
     def _on_resync(self, now: float) -> None:
         self._want_snapshot(max(now, self._resync_at + self._limits.resync_pause))
@@ -258,14 +209,14 @@ class Session:
             self._wake()
 
     def _behind(self, resume: pb.Resume) -> bool:
-        """Whether the agent has seen API versions this replica has not."""
-        if resume.epoch == self._log.epoch:
-            return False
-        held = {int(kind): version for kind, version in self._store.versions.items()}
-        return any(item.kind in held and newer(item.version, held[item.kind]) for item in resume.versions)
+        return behind(resume, self._store, self._log)
 
     def _decide(self, now: float, unix_nano: int) -> None:
-        decision, reason = self._resume(self.hello.resume)
+        start = decide(self.hello.resume, self._store, self._log)
+        self.sent_rev = start.rev
+        if start.decision == pb.RESUME_DECISION_SNAPSHOT:
+            self._want_snapshot(0.0)
+        reason = start.reason
         if self._behind(self.hello.resume):
             reason += "; this replica is behind what the agent has seen"
         limits = self._limits
@@ -274,7 +225,7 @@ class Session:
             server_id=self._server_id,
             epoch=self._log.epoch,
             head_rev=self._log.head,
-            decision=decision,
+            decision=start.decision,
             reason=reason,
             ack_window=limits.window_deltas,
             min_ack_interval_ms=int(limits.min_ack_interval * 1000),
@@ -285,24 +236,6 @@ class Session:
         self._phase = _Phase.STREAMING
         self._heartbeat_at = now + limits.heartbeat
         self._progress_at = now
-
-    def _resume(self, resume: pb.Resume) -> tuple[pb.ResumeDecision.ValueType, str]:
-        """Decides where the stream starts and sets `sent_rev` (resume ladder)."""
-        log, rev = self._log, resume.applied_rev
-        known = log.digest_at(rev) if resume.epoch == log.epoch else None
-        if resume.epoch == log.epoch and log.holds(rev) and known in (None, resume.state_digest):
-            self.sent_rev = rev
-            return pb.RESUME_DECISION_DELTA, f"revision {rev} is in the log"
-        if resume.epoch and resume.state_digest == self._store.digest.value:
-            self.sent_rev = log.head
-            return pb.RESUME_DECISION_DELTA, "the states are equal"
-        self._want_snapshot(0.0)
-        self.sent_rev = min(rev, log.head) if resume.epoch == log.epoch else 0
-        if not resume.epoch:
-            return pb.RESUME_DECISION_SNAPSHOT, "first contact"
-        if resume.epoch != log.epoch:
-            return pb.RESUME_DECISION_SNAPSHOT, "another epoch, and the states differ"
-        return pb.RESUME_DECISION_SNAPSHOT, f"revision {rev} cannot be brought up by deltas"
 
     # ------------------------------------------------------------ streaming
 
@@ -325,8 +258,7 @@ class Session:
             self._snapshot.extend(snapshot.messages)
             self._needs_snapshot = False
             self.sent_rev = snapshot.rev
-            self._in_flight.clear()
-            self._bytes_in_flight = 0
+            self._flight.clear()
             self._progress_at = now + self._limits.stalled  # twice the patience for a cold load
         return self._snapshot.popleft()
 
@@ -338,16 +270,15 @@ class Session:
         while len(message) > self._limits.message_bytes and high - low > 1:
             high = low + (high - low) // 2
             message = self._log.merged(low, high)
-        if not self._in_flight:
+        if not self._flight:
             self._progress_at = max(self._progress_at, now)
-        self._in_flight.append(_Sent(low, high, len(message), unix_nano))
-        self._bytes_in_flight += len(message)
+        self._flight.launch(low, high, len(message), unix_nano)
         self.sent_rev = high
         return message
 
     def _window_full(self) -> bool:
         limits = self._limits
-        return len(self._in_flight) >= limits.window_deltas or self._bytes_in_flight >= limits.window_bytes
+        return len(self._flight) >= limits.window_deltas or self._flight.size >= limits.window_bytes
 
     # ------------------------------------------------------------ for inspection
 

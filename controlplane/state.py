@@ -28,7 +28,6 @@ class State:
         self.log = log
         self._tracing = tracing
         self._missing = set(WATCHED)
-        self._early: list[Change] = []
         self._moved = asyncio.Event()
         self.whole = asyncio.Event()  # set once every watched kind is complete
 
@@ -55,21 +54,17 @@ class State:
         self._append(self.store.replace(kind, facts, resource_version, time.time_ns()))
 
     def synced(self, kind: Kind) -> None:
-        """The kind is complete (facts.Sink). With the last one the first revision is made."""
+        """The kind is complete (facts.Sink). With the last one the first revision begins."""
         if kind not in self._missing:
             return
         self._missing.discard(kind)
         if self.ready:
-            early, self._early = self._early, []
-            self._append(early)
+            self.log.begin()
             self.whole.set()
 
     def _append(self, changes: list[Change]) -> None:
-        if not changes:
-            return
-        if not self.ready:
-            self._early += changes
-            return
+        if not changes or not self.ready:
+            return  # the first complete state is given as a snapshot, not as a change
         sampled = [self._sample(change) for change in changes]
         batches = self.log.append(
             sampled,

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import gc
 import logging
-import secrets
 import time
 from collections.abc import Iterable, Sequence
 
-import deltaplane
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.logs import event
 from deltaplane.model import Kind, Node, ObjectKey
@@ -21,10 +19,12 @@ from deltaplane.snapshot import build
 from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import objects_pb2
 from nodeagent.errors import KernelUnavailable
+from nodeagent.events import Changed, Event, Record, Report, Send
+from nodeagent.hello import identity
 from nodeagent.journal import Journal
 from nodeagent.mirror import Mirror, ServiceName
 from nodeagent.program.dataplane import Commit, Dataplane, Failed
-from nodeagent.session import Changed, Event, Record, Report, Send, Session
+from nodeagent.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Agent:
         self.complete = False
         self._dataplane = dataplane
         self._journal = journal
-        self._session = Session(_hello(node_name, dataplane.mode, boot_id), self.mirror)
+        self._session = Session(identity(node_name, dataplane.mode, boot_id), self.mirror)
         self._view = NodeView(node_name)
         self._whole = True  # the kernel is to be compared with the whole state, not with a change
         self._retry_at = 0.0
@@ -102,7 +102,7 @@ class Agent:
         # sync, after.
         for item in sorted(events, key=lambda item: not (isinstance(item, Record) and not item.whole)):
             answers += self._handle(item, times)
-        if self._whole and self._session.following:
+        if self._whole and self._session.current:
             answers += self._commit_whole(self._session.rev, times)
         return answers
 
@@ -261,20 +261,6 @@ class Agent:
         if not primary:
             event(log, logging.WARNING, "no addresses known for this node: node ports are closed", node=self.node_name)
         return NodeForwarding(primary)
-
-
-def _hello(node_name: str, mode: str, boot_id: str) -> pb.Hello:
-    hello = pb.Hello(
-        node_name=node_name,
-        boot_id=boot_id,
-        agent_instance=secrets.token_hex(8),
-        agent_version=deltaplane.__version__,
-        capabilities=["endpoint-slice-patch"],
-        proxy_mode=mode,
-        max_message_bytes=4 * 1024 * 1024,
-    )
-    hello.families.extend((objects_pb2.ADDRESS_FAMILY_IPV4, objects_pb2.ADDRESS_FAMILY_IPV6))
-    return hello
 
 
 def _now() -> Times:

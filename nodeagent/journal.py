@@ -3,8 +3,8 @@
 Called by the agent: it appends what its session says (`Record`), and hands the replay to `Session.restore` at start, so
 that a restarted agent resumes by revision. It knows no message's meaning. A delta is one write and no fsync: what a
 crash of the machine loses is only the way from an older revision. A new beginning is written beside the old file,
-synced and renamed over it. Nothing here ever fails the agent: a disk that is full or read-only is reported once, and the agent
-goes on without.
+synced and renamed over it. Nothing here ever fails the agent: a disk that is full or read-only is reported once, and
+the agent goes on without.
 
 The file is frames of length (u32), CRC-32 of the message (u32), both little-endian, and the message.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 from struct import Struct
 from zlib import crc32
 
-from nodeagent.session import Record
+from nodeagent.events import Record
 
 NAME = "state.journal"
 MAX_BYTES = 64 * 1024 * 1024

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def tune() -> None:
-    """The interpreter's settings for this program: values are `gc=False` structs, little is left to find, so look rarely."""
+    """The interpreter's settings for this program: values are `gc=False` structs, so there is little to find."""
     gc.set_threshold(50_000, 20, 1000)
 
 

@@ -18,53 +18,20 @@ from collections.abc import Iterable, Sequence
 from enum import Enum
 
 from google.protobuf.message import DecodeError
-from msgspec import Struct
 
 from deltaplane.codec import MalformedError, decode_ops
-from deltaplane.model import Kind
 from deltaplane.snapshot import State
 from deltaplane.v1 import delta_pb2 as pb
-from deltaplane.v1 import objects_pb2
 from nodeagent.acks import Acks
+from nodeagent.checks import MisfitError, check_digest, check_removals
 from nodeagent.collector import Collector
+from nodeagent.events import Changed, Event, Record, Report, Send
+from nodeagent.hello import PROTOCOL, introduce
+from nodeagent.liveness import Liveness
 from nodeagent.mirror import Mirror, Plan, RejectedError, Touched
+from nodeagent.position import Position
 
-PROTOCOL = 1
-SILENCE_SECONDS = 30.0
 AWAIT_SECONDS = 30.0  # a resync that is not answered is asked for again
-BRAKE_SERVICES = 10  # a delta removing at least so many Services, and more than half of them, needs an announcement
-
-
-class Changed(Struct, frozen=True):
-    """The mirror is at `rev` now; `touched` may look different. `complete`: it came from a whole state."""
-
-    rev: int
-    touched: Touched
-    complete: bool
-    causes: tuple[pb.Cause, ...] = ()
-
-
-class Send(Struct, frozen=True):
-    """A serialised WatchRequest for the stream."""
-
-    message: bytes
-
-
-class Record(Struct, frozen=True):
-    """Messages for the journal; `whole`: they are a new beginning."""
-
-    messages: tuple[bytes, ...]
-    whole: bool
-
-
-class Report(Struct, frozen=True):
-    """Something the operator should know; `code` is a name of deltaplane.v1.ErrorCode without its prefix."""
-
-    code: str
-    text: str
-
-
-Event = Changed | Send | Record | Report
 
 
 class _Phase(Enum):
@@ -75,46 +42,46 @@ class _Phase(Enum):
     COLLECTING = 4
 
 
-class _MisfitError(Exception):
-    """Something that does not fit what is held; answered by a ResyncRequest."""
-
-    def __init__(self, reason: pb.ResyncReason.ValueType, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
-        self.detail = detail
-
-
 class Session:
     """The stream's state. `hello` says who the agent is; protocol, encodings and resume are filled in here."""
 
     def __init__(self, hello: pb.Hello, mirror: Mirror) -> None:
         self.mirror = mirror
-        self.epoch = b""  # empty: no state yet
-        self.rev = 0  # the mirror's, in `epoch`
-        self.versions: dict[int, str] = {}
         self.server_id = ""
         self._hello = hello
         self._acks = Acks()
         self._phase = _Phase.DISCONNECTED
         self._collector: Collector | None = None
-        self._alias: tuple[int, int] | None = None  # (rev before a rebase, the same state's rev after)
+        self.position = Position()
         self._comparable = True  # False while the state lacks what this agent could not understand
-        self._heard_at = 0.0
         self._awaiting_since = 0.0
         self._acked_rev = -1  # received_rev of the last Ack of this stream
         self._missed = 0  # heartbeats in a row that speak of revisions that should have come
-        self._violation = ""
-        self._go_away: pb.GoAway | None = None
+        self._liveness = Liveness()
+        self._target = 0  # the replica's head at its Welcome, in its epoch
 
     @property
     def synced(self) -> bool:
         """Whether there is a state, however old."""
-        return bool(self.epoch)
+        return bool(self.position.epoch)
+
+    @property
+    def rev(self) -> int:
+        """The mirror's revision, in `epoch`."""
+        return self.position.rev
 
     @property
     def following(self) -> bool:
-        """Whether the mirror is what a replica says is true now, and deltas follow."""
+        """Whether deltas follow on what the mirror has."""
         return self._phase is _Phase.FOLLOWING
+
+    @property
+    def current(self) -> bool:
+        """Whether the mirror is at least what the replica had when it said Welcome.
+
+        A snapshot that agents share may be older than head, and older than what this node's kernel holds.
+        """
+        return self.following and self.rev >= self._target
 
     @property
     def applied_rev(self) -> int:
@@ -125,21 +92,10 @@ class Session:
 
     def connected(self, now: float) -> bytes:
         """A stream is open: the Hello to send first."""
-        hello = pb.Hello()
-        hello.CopyFrom(self._hello)
-        hello.protocol_min = hello.protocol_max = PROTOCOL
-        del hello.encodings[:]
-        hello.encodings.extend((pb.ENCODING_IDENTITY, pb.ENCODING_ZLIB))
-        if self.synced:
-            resume = hello.resume
-            resume.epoch, resume.applied_rev = self.epoch, self.rev
-            resume.state_digest = self.mirror.digest.value
-            resume.bucket_digests.extend(self.mirror.digest.buckets)
-            for kind, version in sorted(self.versions.items()):
-                resume.versions.add(kind=objects_pb2.Kind.ValueType(kind), version=version)
+        message = introduce(self._hello, self.position, self.mirror.digest)
         self._reset(_Phase.GREETING)
-        self._heard_at = now
-        return pb.WatchRequest(hello=hello).SerializeToString()
+        self._liveness.begin(now)
+        return message
 
     def disconnected(self) -> None:
         """The stream is gone; what is held stays."""
@@ -150,25 +106,14 @@ class Session:
         self._collector = None
         self._acked_rev = -1
         self._missed = 0
-        self._violation = ""
-        if phase is _Phase.GREETING:
-            self._go_away = None
 
     def lost(self, now: float) -> str | None:
         """Why this stream should be given up, None if it should not."""
-        if self._phase is _Phase.DISCONNECTED:
-            return None
-        if self._violation:
-            return self._violation
-        if self._go_away is not None:
-            return f"the replica asked to go: {self._go_away.reason}"
-        silent = now - self._heard_at
-        return f"nothing heard for {silent:.0f} s" if silent > SILENCE_SECONDS else None
+        return None if self._phase is _Phase.DISCONNECTED else self._liveness.lost(now)
 
     def redirect(self) -> tuple[float, tuple[str, ...]] | None:
         """After a GoAway: seconds to wait, and where to go (empty: the agent's own list). Told once."""
-        asked, self._go_away = self._go_away, None
-        return None if asked is None else (asked.retry_after_ms / 1000, tuple(asked.targets))
+        return self._liveness.redirect()
 
     # ------------------------------------------------------------ messages
 
@@ -176,13 +121,13 @@ class Session:
         """Takes one message; `Changed` means that the mirror has moved. Never raises for what a replica says."""
         if self._phase is _Phase.DISCONNECTED:
             return []
-        self._heard_at = now
+        self._liveness.heard(now)
         try:
             return self._take(data, now)
-        except _MisfitError as misfit:
+        except MisfitError as misfit:
             return self._resync(misfit, now)
         except (MalformedError, RejectedError, DecodeError) as error:
-            return self._resync(_MisfitError(pb.RESYNC_REASON_MALFORMED, str(error)), now)
+            return self._resync(MisfitError(pb.RESYNC_REASON_MALFORMED, str(error)), now)
 
     def _take(self, data: bytes, now: float) -> list[Event]:
         response = pb.WatchResponse.FromString(data)
@@ -190,7 +135,7 @@ class Session:
         if kind == "delta":
             return self._on_delta(response.delta, data)
         if kind == "go_away":
-            self._go_away = response.go_away
+            self._liveness.asked_to_go(response.go_away)
             return []
         if kind == "error":
             return [Report("PROTOCOL", f"the replica reports: {response.error.detail}")]
@@ -203,7 +148,7 @@ class Session:
         return self._on_snapshot(response, kind, data)
 
     def _violated(self, text: str) -> list[Event]:
-        self._violation = text
+        self._liveness.violation = text
         return [Report("PROTOCOL", text)]
 
     def _on_welcome(self, welcome: pb.Welcome, data: bytes, now: float) -> list[Event]:
@@ -212,6 +157,7 @@ class Session:
         if welcome.protocol != PROTOCOL:
             return self._violated(f"the replica speaks protocol {welcome.protocol}, this agent {PROTOCOL}")
         self.server_id = welcome.server_id
+        self._target = welcome.head_rev
         self._acks.min_interval = welcome.min_ack_interval_ms / 1000
         self._acks.window = welcome.ack_window or self._acks.window
         if welcome.decision != pb.RESUME_DECISION_DELTA or not self.synced:
@@ -219,17 +165,10 @@ class Session:
             return []
         self._phase = _Phase.FOLLOWING
         events: list[Event] = []
-        if welcome.epoch != self.epoch:
-            self._rebase(welcome)
+        if welcome.epoch != self.position.epoch:
+            self._acks.rebase(self.position.rebase(welcome, self._acks.applied_rev))
             events.append(Record((data,), whole=False))
         return [*events, Send(self._ack(now))]
-
-    def _rebase(self, welcome: pb.Welcome) -> None:
-        """Another replica holds the same state: its epoch and revision are ours from now on."""
-        before, self.epoch, self.rev = self.rev, welcome.epoch, welcome.head_rev
-        held = self._acks.applied_rev == before and before > 0
-        self._alias = None if held else (before, self.rev)
-        self._acks.rebase(self.rev if held else 0)
 
     def _on_delta(self, delta: pb.Delta, data: bytes) -> list[Event]:
         if self._phase is _Phase.AWAITING:
@@ -237,24 +176,19 @@ class Session:
         if self._phase is _Phase.GREETING:
             return self._violated("the first message must be Welcome, not delta")
         if self._phase is _Phase.COLLECTING:
-            raise _MisfitError(pb.RESYNC_REASON_GAP, "a delta came before the snapshot's end")
-        if delta.epoch != self.epoch or delta.from_rev != self.rev or delta.to_rev <= delta.from_rev:
-            came = f"{delta.from_rev} to {delta.to_rev} of epoch {delta.epoch.hex()}"
-            raise _MisfitError(pb.RESYNC_REASON_GAP, f"delta {came} at revision {self.rev} of {self.epoch.hex()}")
+            raise MisfitError(pb.RESYNC_REASON_GAP, "a delta came before the snapshot's end")
+        self.position.expect(delta)
         plan = self.mirror.prepare(decode_ops(delta.ops))
         self._comparable = self._comparable and not plan.unsupported
-        if delta.HasField("digest"):
-            self._check_digest(plan, delta.digest)
-        self._brake(plan)
+        if delta.HasField("digest") and self._comparable:
+            check_digest(plan, delta.digest)
+        check_removals(plan, len(self.mirror.services))
         return self._follow(delta, plan, data)
 
     def _follow(self, delta: pb.Delta, plan: Plan, data: bytes) -> list[Event]:
         touched = self.mirror.commit(plan)
-        self.rev = delta.to_rev
-        self._alias = None
+        self.position.follow(delta)
         self._missed = 0
-        for item in delta.versions:
-            self.versions[item.kind] = item.version
         causes = tuple(delta.causes)
         self._acks.received(traced=any(cause.traceparent for cause in causes))
         events: list[Event] = [Changed(self.rev, touched, complete=False, causes=causes), Record((data,), whole=False)]
@@ -263,17 +197,6 @@ class Session:
     def _unsupported(self, number: int) -> list[Event]:
         self._acks.unsupported_ops += number
         return [Report("UNSUPPORTED", f"{number} changes of a kind this agent does not know")] if number else []
-
-    def _check_digest(self, plan: Plan, digest: int) -> None:
-        if self._comparable and plan.digest != digest:
-            detail = f"the state would have digest {plan.digest:016x}, the replica's has {digest:016x}"
-            raise _MisfitError(pb.RESYNC_REASON_DIGEST_MISMATCH, detail)
-
-    def _brake(self, plan: Plan) -> None:
-        """Most of a cluster's Services do not go away in a delta unannounced; a snapshot's counts announce it (I7)."""
-        held, gone = len(self.mirror.services), plan.services_removed
-        if gone >= BRAKE_SERVICES and gone * 2 > held:
-            raise _MisfitError(pb.RESYNC_REASON_MALFORMED, f"safety brake: a delta removes {gone} of {held} Services")
 
     def _on_snapshot(self, response: pb.WatchResponse, kind: str | None, data: bytes) -> list[Event]:
         if kind == "snapshot_begin":
@@ -291,11 +214,11 @@ class Session:
     def _sweep(self, collector: Collector, end: pb.SnapshotEnd) -> list[Event]:
         plan = self.mirror.prepare_replace(collector.objects)
         self._comparable = not collector.unsupported
-        self._check_digest(plan, end.digest)
+        if self._comparable:
+            check_digest(plan, end.digest)
         touched = self.mirror.commit(plan)
-        self.epoch, self.rev = collector.begin.epoch, end.rev
-        self.versions = {item.kind: item.version for item in end.versions}
-        self._alias, self._collector, self._missed = None, None, 0
+        self.position.adopt(collector.begin.epoch, end)
+        self._collector, self._missed = None, 0
         self._phase = _Phase.FOLLOWING
         self._acks.rebase(0)
         self._acks.unsupported_ops = 0
@@ -304,17 +227,18 @@ class Session:
 
     def _on_heartbeat(self, heartbeat: pb.Heartbeat, now: float) -> list[Event]:
         if self._phase is _Phase.COLLECTING:
-            raise _MisfitError(pb.RESYNC_REASON_GAP, "the snapshot's end did not come")
+            raise MisfitError(pb.RESYNC_REASON_GAP, "the snapshot's end did not come")
         if self._phase is not _Phase.FOLLOWING:
             return []
+        self._target = min(self._target, self.rev)  # it has nothing more to send, or waits for an Ack
         told = self._acked_rev == self.rev == self._acks.applied_rev
         self._missed = self._missed + 1 if told and heartbeat.head_rev > self.rev else 0
         if self._missed > 1:
             detail = f"revision {heartbeat.head_rev} was announced twice, but nothing came after {self.rev}"
-            raise _MisfitError(pb.RESYNC_REASON_GAP, detail)
+            raise MisfitError(pb.RESYNC_REASON_GAP, detail)
         return [Send(self._ack(now))]
 
-    def _resync(self, misfit: _MisfitError, now: float) -> list[Event]:
+    def _resync(self, misfit: MisfitError, now: float) -> list[Event]:
         if self._phase is _Phase.GREETING:
             return self._violated(misfit.detail)
         self._await(now)
@@ -331,7 +255,7 @@ class Session:
         """Asks for a whole snapshot, because the kernel or an operator says so; nothing while not connected."""
         if self._phase is not _Phase.FOLLOWING:
             return []
-        return self._resync(_MisfitError(pb.RESYNC_REASON_OPERATOR, detail), now)
+        return self._resync(MisfitError(pb.RESYNC_REASON_OPERATOR, detail), now)
 
     # ------------------------------------------------------------ acknowledging
 
@@ -351,12 +275,11 @@ class Session:
         Returns an Ack if one should go out at once; otherwise `tick` returns it when it is due. `report` is filled in
         by the caller except for `ack_delay_ns`.
         """
-        if self._alias is not None and rev == self._alias[0]:
-            rev = self._alias[1]
+        rev = self.position.translate(rev)
         if report is not None:
             report.to_rev = rev
         self._acks.committed(
-            min(rev, self.rev),
+            rev,
             now,
             report=report,
             failed=failed,
@@ -370,7 +293,7 @@ class Session:
         """What is due by now: an Ack that waited, or a request that was not answered."""
         if self._phase is _Phase.AWAITING and now - self._awaiting_since > AWAIT_SECONDS:
             detail = "the snapshot did not come"
-            events = self._resync(_MisfitError(pb.RESYNC_REASON_GAP, detail), now)
+            events = self._resync(MisfitError(pb.RESYNC_REASON_GAP, detail), now)
             return [event.message for event in events if isinstance(event, Send)]
         ack = self._due(now)
         return [] if ack is None else [ack]
@@ -404,15 +327,14 @@ class Session:
         try:
             response = pb.WatchResponse.FromString(data)
             if response.HasField("welcome"):
-                self._rebase(response.welcome)
+                self.position.rebase(response.welcome, 0)
             else:
                 self._take(data, now)
-        except (_MisfitError, MalformedError, RejectedError, DecodeError):
+        except (MisfitError, MalformedError, RejectedError, DecodeError):
             return False
         return self._phase is not _Phase.AWAITING
 
     def capture(self) -> State:
         """The present state, for a journal that has grown too long (`deltaplane.snapshot.build` encodes it)."""
-        versions = {Kind(kind): version for kind, version in self.versions.items() if kind in set(Kind)}
         objects = tuple(self.mirror.objects())
-        return State(self.epoch, self.rev, objects, self.mirror.digest.value, versions)
+        return State(self.position.epoch, self.rev, objects, self.mirror.digest.value, self.position.by_kind())

@@ -6,16 +6,17 @@ from collections import deque
 from collections.abc import Iterable
 
 from controlplane.facts import Fact
+from controlplane.flight import Applied
 from controlplane.log import Log
 from controlplane.nodes import Nodes
-from controlplane.session import Applied, Limits
+from controlplane.session import Limits
 from controlplane.session import Session as Stream
 from controlplane.snapshot import Snapshots
 from controlplane.store import Change, Store
 from deltaplane.model import EndpointSlice, Object, ObjectKey, Service
 from deltaplane.v1 import delta_pb2 as pb
+from nodeagent.events import Changed, Record, Report, Send
 from nodeagent.mirror import Mirror
-from nodeagent.session import Changed, Record, Report, Send
 from nodeagent.session import Session as Agent
 
 View = dict[tuple[str, str], tuple[Service | None, tuple[EndpointSlice, ...]]]
@@ -154,7 +155,7 @@ class Link:
         if not self.down:
             return
         self.up += self.node.take(self.down.popleft(), self.now)
-        known = self.replica.digests.get((self.node.agent.epoch, self.node.agent.rev))
+        known = self.replica.digests.get((self.node.agent.position.epoch, self.node.agent.rev))
         if known is not None:
             assert known == self.node.agent.mirror.digest.value, "not what the replica had at this revision"
 

@@ -14,7 +14,8 @@ import nodeagent.settings
 
 REPOSITORY = Path(__file__).parents[2]
 FOLDERS = ("deltaplane", "controlplane", "nodeagent", "tools", "deploy", "bench", "tests")
-LONGEST_FILE = 300
+LONGEST_FILE = 350  # about 250 is the aim
+LONGEST_TABLE = 450  # a test module is read case by case
 UNFINISHED = re.compile(r"\b(?:T[O]DO|F[I]XME)\b")  # the brackets keep this line from finding itself
 
 
@@ -82,7 +83,8 @@ def test_every_module_opens_with_a_docstring() -> None:
 def test_no_module_is_longer_than_a_reader_bears() -> None:
     lengths = {name_of(path): len(path.read_text().splitlines()) for path in modules()}
 
-    assert {name: length for name, length in lengths.items() if length > LONGEST_FILE} == {}
+    longest = {name: LONGEST_TABLE if name.startswith("tests/") else LONGEST_FILE for name in lengths}
+    assert {name: length for name, length in lengths.items() if length > longest[name]} == {}
 
 
 def test_nothing_is_left_to_be_done_in_a_comment() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from nodeagent.events import Record
 from nodeagent.journal import Journal
-from nodeagent.session import Record
 
 SNAPSHOT = Record((b"begin", b"chunk" * 100, b"end"), whole=True)
 DELTA = Record((b"delta",), whole=False)

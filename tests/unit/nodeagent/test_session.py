@@ -11,8 +11,9 @@ from controlplane.facts import Fact
 from deltaplane.model import Object
 from deltaplane.snapshot import build
 from deltaplane.v1 import delta_pb2 as pb
+from nodeagent.events import Changed, Event, Record, Report, Send
 from nodeagent.mirror import Mirror
-from nodeagent.session import Changed, Event, Record, Report, Send, Session
+from nodeagent.session import Session
 from tests.sessions import objects
 from tests.sessions.link import Link, Node, Replica
 
@@ -266,7 +267,7 @@ def test_another_replica_with_the_same_state_sends_nothing_i3(link: Link) -> Non
     other.step()
     other.step()
     assert len(link.node.changes) == changes
-    assert agent_of(link).epoch == other.replica.log.epoch
+    assert agent_of(link).position.epoch == other.replica.log.epoch
     other.assert_same()
 
 
@@ -297,4 +298,4 @@ def test_a_captured_state_is_a_snapshot_that_restores(link: Link) -> None:
     session = Session(pb.Hello(), Mirror())
     assert session.restore(snapshot_of(link), 0.0) is not None
     assert session.mirror.digest.value == link.replica.store.digest.value
-    assert session.versions == agent_of(link).versions
+    assert session.position.versions == agent_of(link).position.versions

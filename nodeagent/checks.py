@@ -1,0 +1,35 @@
+"""What a change must pass before it enters the mirror, apart from being well formed. Pure; called by the session."""
+
+from __future__ import annotations
+
+from deltaplane.v1 import delta_pb2 as pb
+from nodeagent.mirror import Plan
+
+BRAKE_SERVICES = 10  # a delta removing at least so many Services, and more than half of them, needs an announcement
+
+
+class MisfitError(Exception):
+    """Something that does not fit what is held; answered by a ResyncRequest."""
+
+    def __init__(self, reason: pb.ResyncReason.ValueType, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+def check_digest(plan: Plan, digest: int) -> None:
+    """The change must lead to the state the replica has (I5, I6). Raises `MisfitError`."""
+    if plan.digest != digest:
+        detail = f"the state would have digest {plan.digest:016x}, the replica's has {digest:016x}"
+        raise MisfitError(pb.RESYNC_REASON_DIGEST_MISMATCH, detail)
+
+
+def check_removals(plan: Plan, held: int) -> None:
+    """Most of a cluster's Services do not go away in a delta unannounced; a snapshot's counts announce it (I7).
+
+    `held` is the number of Services before the change. Raises `MisfitError`.
+    """
+    gone = plan.services_removed
+    if gone >= BRAKE_SERVICES and gone * 2 > held:
+        detail = f"safety brake: a delta removes {gone} of {held} Services"
+        raise MisfitError(pb.RESYNC_REASON_MALFORMED, detail)

@@ -1,0 +1,46 @@
+"""How an agent introduces itself, and says what it already has. Pure; called by the session for each stream."""
+
+from __future__ import annotations
+
+import secrets
+
+import deltaplane
+from deltaplane.digest import StateDigest
+from deltaplane.v1 import delta_pb2 as pb
+from deltaplane.v1 import objects_pb2
+from nodeagent.position import Position
+
+PROTOCOL = 1
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+
+
+def identity(node_name: str, proxy_mode: str, boot_id: str = "") -> pb.Hello:
+    """Who this agent is, for as long as it runs."""
+    hello = pb.Hello(
+        node_name=node_name,
+        boot_id=boot_id,
+        agent_instance=secrets.token_hex(8),
+        agent_version=deltaplane.__version__,
+        capabilities=["endpoint-slice-patch"],
+        proxy_mode=proxy_mode,
+        max_message_bytes=MAX_MESSAGE_BYTES,
+    )
+    hello.families.extend((objects_pb2.ADDRESS_FAMILY_IPV4, objects_pb2.ADDRESS_FAMILY_IPV6))
+    return hello
+
+
+def introduce(identity: pb.Hello, position: Position, digest: StateDigest) -> bytes:
+    """The serialised WatchRequest that opens a stream, with what is already held, if anything."""
+    hello = pb.Hello()
+    hello.CopyFrom(identity)
+    hello.protocol_min = hello.protocol_max = PROTOCOL
+    del hello.encodings[:]
+    hello.encodings.extend((pb.ENCODING_IDENTITY, pb.ENCODING_ZLIB))
+    if position.epoch:
+        resume = hello.resume
+        resume.epoch, resume.applied_rev = position.epoch, position.rev
+        resume.state_digest = digest.value
+        resume.bucket_digests.extend(digest.buckets)
+        for kind, version in sorted(position.versions.items()):
+            resume.versions.add(kind=objects_pb2.Kind.ValueType(kind), version=version)
+    return pb.WatchRequest(hello=hello).SerializeToString()
