@@ -57,9 +57,10 @@ class Inspection(inspection_pb2_grpc.InspectionServiceServicer):
         self, request: inspection_pb2.TailCommitsRequest, context: Context
     ) -> AsyncIterator[inspection_pb2.TailCommitsResponse]:
         await context.send_initial_metadata(())  # the caller knows that nothing after this is missed
-        async for commit in self._progress.tail():
-            if request.node_name in ("", commit.node):
-                yield to_message(commit)
+        with self._state.awaited():
+            async for commit in self._progress.tail():
+                if request.node_name in {"", commit.node}:
+                    yield to_message(commit)
 
 
 def _status(session: Session, now: float) -> inspection_pb2.NodeStatus:

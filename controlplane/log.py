@@ -39,6 +39,7 @@ class Batch(Struct, frozen=True):
     digest: int | None  # of the state at `rev`; None inside a change that takes several revisions
     versions: tuple[tuple[Kind, str], ...]
     emitted_unix_nano: int
+    awaited: bool  # somebody waits for its Acks
     at: float  # monotonic seconds
     message: bytes
 
@@ -85,6 +86,7 @@ class Log:
         versions: Mapping[Kind, str],
         now: float,
         unix_nano: int,
+        awaited: bool = False,
     ) -> list[Batch]:
         """Gives the changes the next revision (several, when there are very many) and lets old batches go.
 
@@ -105,6 +107,7 @@ class Log:
                 digest=digest if last else None,
                 versions=tuple(sorted(versions.items())) if last else (),
                 emitted_unix_nano=unix_nano,
+                awaited=awaited,
                 at=now,
                 message=b"",
             )
@@ -159,7 +162,8 @@ def merge(batches: Sequence[Batch]) -> Batch:
     causes = [cause for batch in batches for cause in batch.causes]
     kept = choose(causes)
     more = sum(batch.more_causes for batch in batches) + len(causes) - len(kept)
-    return replace(last, changes=changes, causes=kept, more_causes=more, message=b"")
+    awaited = any(batch.awaited for batch in batches)
+    return replace(last, changes=changes, causes=kept, more_causes=more, awaited=awaited, message=b"")
 
 
 def _fold(changes: Iterable[Change]) -> list[Change]:
@@ -208,6 +212,7 @@ def _delta(epoch: bytes, from_rev: int, batch: Batch) -> bytes:
     delta.causes.extend(batch.causes)
     delta.more_causes = batch.more_causes
     delta.emitted_unix_nano = batch.emitted_unix_nano
+    delta.ack_now = batch.awaited
     for kind, version in batch.versions:
         delta.versions.add(kind=_WIRE_KINDS[kind], version=version)
     if batch.digest is not None:

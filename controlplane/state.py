@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from msgspec.structs import replace
 
@@ -28,6 +29,7 @@ class State:
         self.log = log
         self._tracing = tracing
         self._missing = set(WATCHED)
+        self._waiters = 0
         self._moved = asyncio.Event()
         self.whole = asyncio.Event()  # set once every watched kind is complete
 
@@ -44,6 +46,15 @@ class State:
     def moved(self) -> asyncio.Event:
         """An event that is set when the log moves on; take a new one after each wait."""
         return self._moved
+
+    @contextmanager
+    def awaited(self) -> Iterator[None]:
+        """While somebody waits for Acks, changes ask for theirs at once instead of at the Acks' own pace."""
+        self._waiters += 1
+        try:
+            yield
+        finally:
+            self._waiters -= 1
 
     def update(self, facts: Iterable[Fact]) -> None:
         """Takes changes as they happen (facts.Sink)."""
@@ -72,6 +83,7 @@ class State:
             versions=self.store.versions,
             now=time.monotonic(),
             unix_nano=time.time_ns(),
+            awaited=self._waiters > 0,
         )
         for batch in batches:
             self._tracing.batched(batch.causes, batch.emitted_unix_nano)

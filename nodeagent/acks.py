@@ -32,10 +32,10 @@ class Acks:
         self._due = False
         self._last = float("-inf")
 
-    def received(self, *, traced: bool) -> None:
-        """A delta came in."""
+    def received(self, *, awaited: bool) -> None:
+        """A delta came in; `awaited`: a trace or somebody waits for its Ack."""
         self._unacked += 1
-        self._urgent = self._urgent or traced or self._unacked * 2 >= self.window
+        self._urgent = self._urgent or awaited or self._unacked * 2 >= self.window
 
     def committed(
         self,

@@ -190,7 +190,7 @@ class Session:
         self.position.follow(delta)
         self._missed = 0
         causes = tuple(delta.causes)
-        self._acks.received(traced=any(cause.traceparent for cause in causes))
+        self._acks.received(awaited=delta.ack_now or any(cause.traceparent for cause in causes))
         events: list[Event] = [Changed(self.rev, touched, complete=False, causes=causes), Record((data,), whole=False)]
         return [*events, *self._unsupported(plan.unsupported)]
 

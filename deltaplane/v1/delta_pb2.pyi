@@ -560,6 +560,7 @@ class Delta(_message.Message):
     EMITTED_UNIX_NANO_FIELD_NUMBER: _builtins.int
     VERSIONS_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
+    ACK_NOW_FIELD_NUMBER: _builtins.int
     epoch: _builtins.bytes
     from_rev: _builtins.int
     to_rev: _builtins.int
@@ -567,6 +568,8 @@ class Delta(_message.Message):
     emitted_unix_nano: _builtins.int
     digest: _builtins.int
     """State digest at to_rev; present at least once per second of changes."""
+    ack_now: _builtins.bool
+    """Somebody waits for this change: acknowledge it as soon as it is in the kernel."""
     @_builtins.property
     def ops(self) -> _containers.RepeatedCompositeFieldContainer[_objects_pb2.Op]: ...
     @_builtins.property
@@ -587,10 +590,11 @@ class Delta(_message.Message):
         emitted_unix_nano: _builtins.int = ...,
         versions: _abc.Iterable[Global___ResourceVersion] | None = ...,
         digest: _builtins.int | None = ...,
+        ack_now: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_digest", b"_digest", "digest", b"digest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_digest", b"_digest", "causes", b"causes", "digest", b"digest", "emitted_unix_nano", b"emitted_unix_nano", "epoch", b"epoch", "from_rev", b"from_rev", "more_causes", b"more_causes", "ops", b"ops", "to_rev", b"to_rev", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_digest", b"_digest", "ack_now", b"ack_now", "causes", b"causes", "digest", b"digest", "emitted_unix_nano", b"emitted_unix_nano", "epoch", b"epoch", "from_rev", b"from_rev", "more_causes", b"more_causes", "ops", b"ops", "to_rev", b"to_rev", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__digest: _TypeAlias = _typing.Literal["digest"]  # noqa: Y015
     _WhichOneofArgType__digest: _TypeAlias = _typing.Literal["_digest", b"_digest"]  # noqa: Y015
