@@ -32,7 +32,7 @@ def agent_of(link: Link) -> Session:
     return link.node.agent
 
 
-def change(link: Link, *items: Object, traceparent: str = "") -> bytes:
+def change(link: Link, *items: Object, traceparent: str = "", ack_now: bool = False) -> bytes:
     """The message that says the change, not delivered."""
     link.replica.put(*(Fact(item.key, item) for item in items), now=link.now)
     assert link.stream is not None
@@ -42,6 +42,7 @@ def change(link: Link, *items: Object, traceparent: str = "") -> bytes:
     def edit(delta: pb.Delta) -> None:
         for cause in delta.causes:
             cause.traceparent = traceparent
+        delta.ack_now = ack_now
 
     return edited(message, edit)
 
@@ -211,13 +212,15 @@ def test_an_ack_waits_for_its_interval_and_is_cumulative(link: Link) -> None:
     assert agent.tick(101.6) == []
 
 
-@pytest.mark.parametrize("urgent", ["trace", "failure"])
+@pytest.mark.parametrize("urgent", ["trace", "failure", "waiter"])
 def test_somebody_waiting_is_answered_at_once(link: Link, urgent: str) -> None:
     agent = agent_of(link)
     link.now = 100.0
     link.step()
     failed = [pb.ObjectFailure(text="no")] if urgent == "failure" else []
-    agent.received(change(link, objects.service(1, 1), traceparent="00-1" if urgent == "trace" else ""), 100.0)
+    traceparent = "00-1" if urgent == "trace" else ""
+    message = change(link, objects.service(1, 1), traceparent=traceparent, ack_now=urgent == "waiter")
+    agent.received(message, 100.0)
     assert agent.committed(agent.rev, 100.0, failed=failed) is not None
 
 
