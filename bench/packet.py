@@ -45,7 +45,8 @@ class Pace:
 def paces(quick: bool) -> tuple[Pace, ...]:
     """Alone: kube-proxy's limit of one sync per second never delays it. Steady: it does, as in any rollout."""
     return (
-        Pace("one change every 2 to 3 s", 2.5, 0.8, 8 if quick else 40),
+        Pace("a change every 2 to 3 s", 2.5, 0.8, 8 if quick else 40),
+        Pace("a change per second", 1.0, 0.5, 15 if quick else 100),
         Pace("5 changes per second", 0.2, 0.5, 40 if quick else 300),
     )
 
@@ -75,35 +76,37 @@ class Measured:
 
 
 class Scene:
-    """The Services and which pods stand behind each."""
+    """The Services: every endpoint is a pod that refuses, until a change puts one that listens in its place.
 
-    def __init__(self, api: ApiServer, pods: Sequence[Pod]) -> None:
-        self._api, self._pods, self._random = api, list(pods), random.Random(1)
+    A Service is changed once at most, so that the whole run changes different ones.
+    """
+
+    def __init__(self, api: ApiServer, fabric: Fabric) -> None:
+        self._api, self._random = api, random.Random(1)
+        self._silent = [pod for node in fabric.nodes for pod in node.servers[:-1]]
+        self.listening = [node.servers[-1] for node in fabric.nodes]
         self._addresses: list[str] = []
-        self._behind: list[list[Pod]] = []
+        self._unchanged = list(range(SERVICES))
+        self._random.shuffle(self._unchanged)
 
     def load(self) -> None:
         """Writes every Service and slice."""
         for number in range(SERVICES):
-            behind = [self._pods[(number + n) % len(self._pods)] for n in range(ENDPOINTS)]
             made = self._api.admin.create(service(f"service-{number}", [port(80, 8080, "http")]))
             self._addresses.append(made["spec"]["clusterIP"])
-            self._behind.append(behind)
-            self._api.admin.create(
-                endpoint_slice(f"service-{number}", map(pod_endpoint, behind), [slice_port(8080, "http")])
-            )
+            endpoints = map(pod_endpoint, self._behind(number))
+            self._api.admin.create(endpoint_slice(f"service-{number}", endpoints, [slice_port(8080, "http")]))
 
-    def answers(self, prober: Prober, number: int) -> bool:
-        """Whether the Service works from there."""
-        return prober.watch(self._addresses[number], 80, self._behind[number][0].name).over.wait(PATIENCE)
+    def _behind(self, number: int) -> list[Pod]:
+        return [self._silent[(number + n) % len(self._silent)] for n in range(ENDPOINTS)]
 
-    def change(self, number: int, probers: Sequence[Prober]) -> list[Watch]:
-        """Writes one endpoint's replacement; the watches began just before the write."""
-        behind = self._behind[number]
-        new = next(pod for pod in self._pods if pod not in behind)
-        behind[self._random.randrange(ENDPOINTS)] = new
+    def change(self, probers: Sequence[Prober]) -> list[Watch]:
+        """Writes one endpoint's replacement in one Service; the watches begin just before the write."""
+        number = self._unchanged.pop()
+        behind = self._behind(number)
+        behind[self._random.randrange(ENDPOINTS)] = self.listening[number % len(self.listening)]
         body = {"endpoints": [pod_endpoint(pod) for pod in behind]}
-        watches = [prober.watch(self._addresses[number], 80, new.name) for prober in probers]
+        watches = [prober.watch(self._addresses[number], 80) for prober in probers]
         self._api.admin.patch("EndpointSlice", f"service-{number}-v4", body, api="discovery.k8s.io/v1")
         return watches
 
@@ -123,16 +126,16 @@ def reference_version() -> str:
 @contextmanager
 def _stage() -> Iterator[tuple[Scene, Process, Side, Side]]:
     with ExitStack() as stack:
-        fabric = stack.enter_context(fabrics.running(Topology(nodes=2, servers=2, clients=1, outside=0)))
+        fabric = stack.enter_context(fabrics.running(Topology(nodes=2, servers=3, clients=1, outside=0)))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="deltaplane-bench-")))
         servers = EchoServers()
         stack.callback(servers.close)
-        for pod in fabric.pods:
-            servers.start_pod(pod, protocols=("tcp",))
         api = ApiServer(fabric.apiserver, folder)
         stack.callback(api.close)
         api.start()
-        scene = Scene(api, fabric.pods)
+        scene = Scene(api, fabric)
+        for pod in scene.listening:
+            servers.start_pod(pod, protocols=("tcp",))
         kubeconfig = _admit(api, fabric)
         scene.load()
         controlplane = ControlPlane(fabric.controlplane, folder, "--source=kubernetes", f"--kubeconfig={kubeconfig}")
@@ -143,8 +146,8 @@ def _stage() -> Iterator[tuple[Scene, Process, Side, Side]]:
         theirs = kubeproxy.start(fabric.nodes[1], api.admin_kubeconfig, folder)
         stack.callback(theirs.stop)
         sides = _sides(fabric, agent.start(), theirs, stack)
-        for side in sides:
-            assert scene.answers(side.prober, SERVICES - 1), f"{side.name} does not serve:\n{side.process.tail()}"
+        for side, watch in zip(sides, scene.change([side.prober for side in sides]), strict=True):
+            assert watch.over.wait(PATIENCE), f"{side.name} does not serve:\n{side.process.tail()}"
         assert controlplane.process
         yield scene, controlplane.process, *sides
 
@@ -191,12 +194,11 @@ def _pace(pace: Pace, scene: Scene, controlplane: Process, *sides: Side) -> Meas
 
 def _write(pace: Pace, scene: Scene, probers: Sequence[Prober]) -> list[list[Watch]]:
     watches = []
-    numbers = random.Random(2).sample(range(SERVICES), pace.changes)
     wait = threading.Event()
     due = time.perf_counter()
-    for number in numbers:
+    for _ in range(pace.changes):
         wait.wait(max(0.0, due - time.perf_counter()))
-        watches.append(scene.change(number, probers))
+        watches.append(scene.change(probers))
         due += pace.apart * random.uniform(pace.jitter, 2 - pace.jitter)
     return watches
 
