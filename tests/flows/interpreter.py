@@ -1,0 +1,55 @@
+"""Column 2: the rendered nftables program on the in-memory kernel, every way a connection can go through it."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+from nodeagent.program.nftables.dataplane import NftablesDataplane
+from nodeagent.program.nftables.memory import MemoryKernel
+from nodeagent.program.nftables.trace import Packet, Trace, trace
+from tests.flows.product import Product, addresses, settings
+from tests.flows.scenario import PASS, PROTOCOLS, REACH, Flow, Outcome, Scenario, Step, join
+from tests.flows.verdicts import Difference, differs
+
+_STOPPED = {frozenset({"reject"}): "refused", frozenset({"drop"}): "drop"}
+
+
+def run(scenario: Scenario) -> list[Difference]:
+    """Every flow that is not as the scenario says, and every step that cost too much. Raises `product.Missing`."""
+    kernel, product = MemoryKernel(), Product(scenario)
+    dataplane = NftablesDataplane(kernel, settings(scenario.view))
+    dataplane.start()
+    found: list[Difference] = []
+    for number, step in enumerate(scenario.steps, 1):
+        found += commit(dataplane, product, number, step)
+        found += [d for flow in step.flows for d in differs(number, flow, outcome(kernel, scenario, flow))]
+    return found
+
+
+def commit(dataplane: NftablesDataplane, product: Product, number: int, step: Step) -> list[Difference]:
+    """Puts the step into the kernel; differences where that fails, costs more than the step allows, or repeats."""
+    changed = product.step(step)
+    done = dataplane.apply(changed, product.node(), complete=number == 1)
+    found = [Difference(number, "commit", "no failure", failed.text) for failed in done.failed]
+    if step.operations is not None and done.elements > step.operations:
+        found.append(Difference(number, "elements written", f"at most {step.operations}", str(done.elements)))
+    again = dataplane.apply(list(product.forwarding.values()), product.node(), complete=True)
+    if again.messages and not again.failed:
+        found.append(Difference(number, "the same again", "nothing written", f"{again.messages} messages"))
+    return found
+
+
+def outcome(kernel: MemoryKernel, scenario: Scenario, flow: Flow) -> Outcome:
+    """What becomes of the flow."""
+    packet = Packet(ip_address(flow.source).packed, ip_address(flow.to).packed, PROTOCOLS[flow.protocol], flow.port)
+    node = addresses((*scenario.view.addresses, "127.0.0.1", "::1"))
+    return _outcome(trace(kernel, packet, node=node), packet)
+
+
+def _outcome(found: Trace, packet: Packet) -> Outcome:
+    if not found.ends:
+        return Outcome(_STOPPED.get(found.stopped, "/".join(sorted(found.stopped))))
+    ends = frozenset((join(str(ip_address(address)), port), masqueraded) for address, port, masqueraded in found.ends)
+    if found.stopped:
+        return Outcome(f"{Outcome(REACH, ends)} or {'/'.join(sorted(found.stopped))}")
+    return Outcome(PASS) if found.ends == {(packet.destination, packet.port, False)} else Outcome(REACH, ends)

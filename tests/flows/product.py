@@ -1,0 +1,84 @@
+"""The product put together for a scenario: what is resolved, with which options, and what the node is told.
+
+Called by the columns that run the product, in place of the agent's wiring. An option that the product does not have
+raises `Missing`, which the column reports as a difference like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from inspect import signature
+from ipaddress import ip_address, ip_network
+from typing import Any, TypeVar
+
+from deltaplane.forwarding import NodeForwarding, ServiceForwarding
+from deltaplane.model import ObjectKey
+from deltaplane.resolve import NodeView, resolve
+from nodeagent.program.nftables.program import Settings
+from tests.flows.scenario import NODE_NAME, Scenario, Step, View
+from tests.flows.world import World
+
+
+T = TypeVar("T")
+
+
+class Missing(Exception):
+    """The product cannot do what the scenario asks for."""
+
+
+class Product:
+    """One scenario's state, from objects to forwarding entries. `forwarding`: of every Service there is."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.view, self.family = scenario.view, scenario.family
+        self.world = World()
+        self.forwarding: dict[ObjectKey, ServiceForwarding] = {}
+
+    def step(self, step: Step) -> list[ServiceForwarding]:
+        """What the step changed, resolved; the Services in order of their names."""
+        touched = sorted(self.world.apply(step))
+        changed = [resolve(key, self.world.service(key), self.world.slices(key), self._node_view()) for key in touched]
+        self.forwarding.update({one.key: one for one in changed})
+        return changed
+
+    def _node_view(self) -> NodeView:
+        node = self.world.node(NODE_NAME)
+        return NodeView(NODE_NAME, node.zone if node else self.view.zone, self._primary())
+
+    def _primary(self) -> tuple[bytes, ...]:
+        node = self.world.node(NODE_NAME)
+        return node.addresses if node and node.addresses else (ip_address(self.view.addresses[0]).packed,)
+
+    def node(self) -> NodeForwarding:
+        """What concerns the node itself."""
+        addresses = tuple(sorted(ip_address(text).packed for text in node_port_addresses(self.view, self.family)))
+        return make(NodeForwarding, node_port_addresses=addresses, service_cidrs=self.world.service_cidrs() or None)
+
+
+def settings(view: View) -> Settings:
+    """The nftables program's. Raises `Missing`."""
+    cidrs = (view.cluster_cidr,) if view.cluster_cidr else ()
+    return make(Settings, cluster_cidrs=cidrs, masquerade_all=view.masquerade_all or None)
+
+
+def node_port_addresses(view: View, family: int) -> tuple[str, ...]:
+    """Where node ports answer (B1 to B6): the node's first address, or those of its own that are in a CIDR."""
+    own = [text for text in view.addresses if ip_address(text).version == family]
+    if view.nodeport_addresses == ("primary",):
+        return tuple(own[:1])
+    networks = [network for network in map(ip_network, view.nodeport_addresses) if network.version == family]
+    if not networks:
+        return tuple(own)
+    return tuple(text for text in own if any(ip_address(text) in network for network in networks))
+
+
+def make(kind: Callable[..., T], **fields: Any) -> T:
+    """A Struct with those fields; one it does not have may only be None, "nothing asked for"."""
+    known = set(signature(kind).parameters)
+    if lacking := [name for name, value in fields.items() if value is not None and name not in known]:
+        raise Missing(f"{getattr(kind, '__name__', kind)} has no {', '.join(lacking)}")
+    return kind(**{name: value for name, value in fields.items() if value is not None})
+
+
+def addresses(texts: Iterable[str]) -> frozenset[bytes]:
+    return frozenset(ip_address(text).packed for text in texts)
