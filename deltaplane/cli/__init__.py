@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 could not run (one line on standard error says what, where
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -34,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(program: str, arguments: list[str]) -> int:
+    # gRPC's C core logs to standard error in its own form what it also raises; who wants to see that can still ask.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     entry = importlib.import_module(PROGRAMS[program][0])
     try:
         code: int = entry.main(arguments)
