@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from math import inf
 
 from deltaplane.v1 import delta_pb2 as pb
 
@@ -69,7 +70,13 @@ class Acks:
 
     def due(self, now: float) -> bool:
         """Whether an Ack should go out now."""
-        return self._due and (self._urgent or now - self._last >= self.min_interval)
+        return self.due_in(now) <= 0
+
+    def due_in(self, now: float) -> float:
+        """Seconds until an Ack should go out; infinite while there is nothing to say."""
+        if not self._due:
+            return inf
+        return 0.0 if self._urgent else self._last + self.min_interval - now
 
     def make(self, received_rev: int, now: float) -> bytes:
         """The Ack to send now, serialised."""

@@ -10,6 +10,7 @@ import gc
 import logging
 import time
 from collections.abc import Iterable, Sequence
+from math import inf
 
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.logs import event
@@ -128,6 +129,11 @@ class Agent:
         if now >= self._retry_at and (self._stuck or self._dataplane.pending()):
             answers += self._retry(now)
         return answers
+
+    def pause(self, now: float) -> float:
+        """Seconds until an Ack is due or the kernel is to be tried again; infinite if neither."""
+        retry = self._retry_at - now if self._stuck or self._dataplane.pending() else inf
+        return max(0.0, min(retry, self._session.pause(now)))
 
     # ------------------------------------------------------------ to the kernel
 

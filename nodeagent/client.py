@@ -16,7 +16,7 @@ from deltaplane.logs import event
 log = logging.getLogger(__name__)
 
 METHOD = "/deltaplane.v1.DeltaService/Watch"
-TICK_SECONDS = 0.1
+TICK_SECONDS = 1.0  # at most between two looks; a node without changes wakes up no more often than that
 BACKOFF_FIRST = 0.25  # seconds; doubles up to BACKOFF_LAST, the wait is drawn from 0 to it (protocol.md section 6)
 BACKOFF_LAST = 15.0
 BACKOFF_REFUSED = 60.0  # the server will not have this agent: hammering it would not help
@@ -48,7 +48,10 @@ class Conversation(Protocol):
         """Takes one message and gives the answers; returns after the kernel has what it said."""
 
     def tick(self, now: float) -> Sequence[bytes]:
-        """What is due by now; called every `TICK_SECONDS`, connected or not."""
+        """What is due by now; called when `pause` said, and every `TICK_SECONDS`, connected or not."""
+
+    def pause(self, now: float) -> float:
+        """Seconds until `tick` or `lost` has something to say; may be infinite."""
 
     def lost(self, now: float) -> str | None:
         """Why this stream should be given up; None: it should not."""
@@ -69,6 +72,8 @@ class Client:
         self._conversation = conversation
         self._jitter = jitter
         self._connected = False
+        self._next_look = 0.0  # when the ticker looks again
+        self._sooner = asyncio.Event()  # it should be sooner
         self._told: dict[str, str] = {}  # server -> what was last said of it, so that a long outage is two lines
 
     async def run(self) -> None:
@@ -119,6 +124,7 @@ class Client:
                                 self._say(server, "")
                             for answer in self._conversation.received(data, time.monotonic()):
                                 await call.write(answer)
+                            self._plan()
                     finally:
                         ticker.cancel()
                         await asyncio.gather(ticker, return_exceptions=True)
@@ -135,10 +141,27 @@ class Client:
         self._say(server, reason or "stream ended")
         return heard, refused
 
+    def _plan(self) -> None:
+        """Wakes the ticker where what just came in is due before its next look."""
+        now = time.monotonic()
+        if now + self._conversation.pause(now) < self._next_look:
+            self._sooner.set()
+
+    async def _look(self) -> float:
+        """Waits until it is time for a tick; returns the time then."""
+        while True:
+            self._sooner.clear()
+            now = time.monotonic()
+            pause = max(0.01, min(TICK_SECONDS, self._conversation.pause(now)))
+            self._next_look = now + pause
+            try:
+                await asyncio.wait_for(self._sooner.wait(), pause)
+            except TimeoutError:
+                return time.monotonic()
+
     async def _tick(self, call: Call) -> None:
         while True:
-            await asyncio.sleep(TICK_SECONDS)
-            now = time.monotonic()
+            now = await self._look()
             for message in self._conversation.tick(now):
                 await call.write(message)
             lost = self._conversation.lost(now)

@@ -81,10 +81,11 @@ async def _first_of(stop: asyncio.Event, *tasks: asyncio.Task[None]) -> None:
 
 async def _follow(agent: Agent, health: Health | None) -> None:
     """Tells probes whether this node's kernel has a complete state."""
-    while True:
-        if health is not None:
-            await health.set(serving=agent.complete)
+    while not agent.complete:
         await asyncio.sleep(0.2)
+    if health is not None:
+        await health.set(serving=True)
+    await asyncio.Event().wait()  # once complete, always complete
 
 
 def _journal(settings: Settings) -> Journal | None:

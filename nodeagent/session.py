@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from enum import Enum
+from math import inf
 
 from google.protobuf.message import DecodeError
 
@@ -297,6 +298,15 @@ class Session:
             return [event.message for event in events if isinstance(event, Send)]
         ack = self._due(now)
         return [] if ack is None else [ack]
+
+    def pause(self, now: float) -> float:
+        """Seconds until `tick` or `lost` may have something to say because of what came in so far; infinite if neither.
+
+        Silence is not among it: for that, somebody looks now and then.
+        """
+        if self.lost(now) is not None:
+            return 0.0
+        return self._acks.due_in(now) if self._phase is _Phase.FOLLOWING else inf
 
     def _due(self, now: float) -> bytes | None:
         """Only while following: until then the replica and this agent do not mean the same revisions."""
