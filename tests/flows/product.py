@@ -18,7 +18,6 @@ from nodeagent.program.nftables.program import Settings
 from tests.flows.scenario import NODE_NAME, Scenario, Step, View
 from tests.flows.world import World
 
-
 T = TypeVar("T")
 
 
