@@ -18,7 +18,7 @@ from controlplane.store import Change, Store
 from controlplane.trace import Tracing
 from deltaplane.model import Kind
 
-WATCHED = frozenset({Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NODE})
+WATCHED = frozenset({Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NODE, Kind.SERVICE_CIDR})
 
 
 class State:

@@ -22,6 +22,7 @@ from deltaplane.model import (
     Patch,
     Remove,
     Service,
+    ServiceCidr,
     Unsupported,
     Upsert,
 )
@@ -35,10 +36,11 @@ class RejectedError(Exception):
 
 
 class Touched(Struct, frozen=True):
-    """What a change may have altered: Services (by themselves or their slices) and nodes."""
+    """What a change may have altered: Services (by themselves or their slices), nodes, the ranges of ClusterIPs."""
 
     services: frozenset[ServiceName] = frozenset()
     nodes: frozenset[str] = frozenset()
+    service_cidrs: bool = False  # `Mirror.service_cidrs` is another tuple now
 
 
 class Edit(Struct, frozen=True, gc=False):
@@ -71,6 +73,7 @@ class Mirror:
     def __init__(self) -> None:
         self.services: dict[ServiceName, Service] = {}
         self.nodes: dict[str, Node] = {}
+        self._service_cidrs: dict[str, ServiceCidr] = {}
         self.digest = StateDigest()
         self._objects: dict[ObjectKey, Object] = {}
         self._hashes: dict[ObjectKey, int] = {}
@@ -94,6 +97,11 @@ class Mirror:
     def slices_of(self, namespace: str, name: str) -> tuple[EndpointSlice, ...]:
         """The EndpointSlices of a Service, sorted by name; the Service itself may be unknown."""
         return self._slices.get((namespace, name), ())
+
+    @property
+    def service_cidrs(self) -> tuple[str, ...]:
+        """Where ClusterIPs come from: the CIDRs of all ServiceCIDRs, once each and sorted as text; they may overlap."""
+        return tuple(sorted({cidr for held in self._service_cidrs.values() for cidr in held.cidrs}))
 
     # ------------------------------------------------------------ prepare
 
@@ -151,6 +159,7 @@ class Mirror:
         """Takes in a plan made from the present state; no other change may have come between."""
         services: set[ServiceName] = set()
         nodes: set[str] = set()
+        ranges = self.service_cidrs
         for item in plan.edits:
             key = item.key
             self.digest.toggle(item.bucket, item.change)
@@ -162,7 +171,7 @@ class Mirror:
                 if isinstance(side, EndpointSlice):
                     services.add((side.namespace, side.service))
             self._index(item, services, nodes)
-        return Touched(frozenset(services), frozenset(nodes))
+        return Touched(frozenset(services), frozenset(nodes), self.service_cidrs != ranges)
 
     def _index(self, item: Edit, services: set[ServiceName], nodes: set[str]) -> None:
         kind, namespace, name = item.key
@@ -174,6 +183,8 @@ class Mirror:
         elif kind == Kind.NODE:
             nodes.add(name)
             _put(self.nodes, name, item.new)
+        elif kind == Kind.SERVICE_CIDR:
+            _put(self._service_cidrs, name, item.new)
 
     def _index_slice(self, item: Edit) -> None:
         if isinstance(item.old, EndpointSlice):
@@ -183,6 +194,9 @@ class Mirror:
 
     def _reindex(self, owner: ServiceName, name: str, new: EndpointSlice | None) -> None:
         held = self._slices.get(owner, ())
+        if not held and new is not None:
+            self._slices[owner] = (new,)
+            return
         slices = [slice_ for slice_ in held if slice_.name != name]
         if new is not None:
             slices.append(new)

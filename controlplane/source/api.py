@@ -56,6 +56,7 @@ class Resource:
     version: str
     plural: str
     selector: str = ""  # label selector, evaluated by the server
+    optional: bool = False  # a server without it, or one that forbids it, counts as one that has none
 
     @property
     def path(self) -> str:

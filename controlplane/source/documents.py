@@ -27,6 +27,7 @@ _KINDS = {
     ("v1", KIND_NAMES[Kind.SERVICE]): Kind.SERVICE,
     ("discovery.k8s.io/v1", KIND_NAMES[Kind.ENDPOINT_SLICE]): Kind.ENDPOINT_SLICE,
     ("v1", KIND_NAMES[Kind.NODE]): Kind.NODE,
+    ("networking.k8s.io/v1", KIND_NAMES[Kind.SERVICE_CIDR]): Kind.SERVICE_CIDR,
 }
 
 

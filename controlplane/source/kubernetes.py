@@ -8,7 +8,8 @@ from random import Random
 
 from controlplane.facts import Reporter, Sink
 from controlplane.source.api import Api, Resource, connect
-from controlplane.source.reflector import Limits, Reflector
+from controlplane.source.limits import Limits
+from controlplane.source.reflector import Reflector
 from controlplane.source.translate import HEADLESS
 from controlplane.source.translate_service import PROXY_NAME
 from deltaplane.model import Kind
@@ -18,11 +19,12 @@ RESOURCES = {
     Kind.SERVICE: Resource("", "v1", "services", f"!{PROXY_NAME}"),
     Kind.ENDPOINT_SLICE: Resource("discovery.k8s.io", "v1", "endpointslices", f"!{HEADLESS}"),
     Kind.NODE: Resource("", "v1", "nodes"),
+    Kind.SERVICE_CIDR: Resource("networking.k8s.io", "v1", "servicecidrs", optional=True),  # since 1.33 (KEP-1880)
 }
 
 
 class KubernetesSource:
-    """`run` follows Services, EndpointSlices and Nodes until cancelled; `failures` says which cannot be followed now.
+    """`run` follows every kind of `RESOURCES` until cancelled; `failures` says which cannot be followed now.
 
     Without a kubeconfig the Pod's ServiceAccount is used. An unusable configuration raises `SourceError` from `run`;
     a server that is away, or refuses, is logged and tried again for ever: what was learnt stays.

@@ -13,7 +13,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from random import Random
 
 import aiohttp
@@ -22,24 +21,14 @@ from controlplane.facts import Fact, Reporter, Sink
 from controlplane.source.api import Api, ApiError, Resource, Stalled
 from controlplane.source.backoff import Backoff
 from controlplane.source.decode import Decoder, Item, Malformed
+from controlplane.source.limits import Limits
+from controlplane.source.pages import fetch_pages
 from controlplane.source.reports import Reports
 from deltaplane.logs import event
 from deltaplane.model import Kind, ObjectKey
 
 log = logging.getLogger(__name__)
 _EXPIRED_REASONS = {"Expired", "Gone"}
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Times in seconds. The server sends a bookmark about once a minute, so `idle` means a dead connection."""
-
-    connect: float = 10.0
-    idle: float = 150.0
-    page: float = 60.0  # one page of a list
-    watch: tuple[float, float] = (300.0, 600.0)  # the server ends a watch after a random time between these
-    page_size: int = 500
-    batch: int = 256  # events handed over before other tasks get a turn
 
 
 class Reflector:
@@ -73,6 +62,7 @@ class Reflector:
         self._version = ""  # where to resume; empty: list first
         self._paged = False  # the server did not take or not finish a WatchList: list by pages next time
         self._synced = False
+        self._absent = False  # an optional resource that the server does not serve
         self._initial: dict[ObjectKey, Item] | None = None  # the WatchList's first events, until its end bookmark
 
     async def run(self) -> None:
@@ -97,6 +87,10 @@ class Reflector:
 
     async def _fail(self, error: ApiError) -> float:
         """What to do next, and the seconds to wait before."""
+        if self._resource.optional and error.status in (403, 404):
+            self._do_without(error.status)
+        if self._absent and error.status == 404:
+            return self._random.uniform(*self._limits.lookout)
         if error.expired:
             self._version = ""
             event(log, logging.INFO, "version expired, listing again", resource=self._resource)
@@ -108,6 +102,21 @@ class Reflector:
         if error.status == 401:
             await self._api.refresh()
         return max(error.retry_after, self._backoff.next())
+
+    def _do_without(self, status: int) -> None:
+        """An optional resource that is forbidden or not served must not keep the others from being served.
+
+        Where it is forbidden, what was learnt stays. Where the server has none (404), there is nothing, and it is
+        looked for seldom: it comes with another version of the server.
+        """
+        if status == 404:
+            self._recover()
+            if not self._absent:
+                self._settle({}, "")
+                event(log, logging.INFO, "not served by this API server, taken as none", resource=self._resource)
+            self._absent = True
+        elif not self._synced:
+            self._settle({}, "")
 
     def _recover(self) -> None:
         if self.failure:
@@ -149,24 +158,18 @@ class Reflector:
 
     async def _pages(self, size: int) -> tuple[dict[ObjectKey, Item], str]:
         timeout = aiohttp.ClientTimeout(total=self._limits.page, sock_connect=self._limits.connect)
-        items: dict[ObjectKey, Item] = {}
         query = self._query({"limit": str(size)} if size else {})
-        while True:
-            body = await self._api.fetch(self._resource, query, timeout)
-            try:
-                page = self._decoder.page(body, self._stamp())
-            except Malformed as error:
-                raise ApiError(f"list of {self._resource} at API server {self._api.server}: {error}") from error
-            items.update((item.key, item) for item in page.items)
-            if not page.continue_token:
-                return items, page.version
-            query["continue"] = page.continue_token
+        return await fetch_pages(self._api, self._resource, query, timeout, decoder=self._decoder, stamp=self._stamp())
 
     def _stamp(self) -> int:
         """When a difference found by a relist was learnt; the first list is no event."""
         return time.time_ns() if self._synced else 0
 
     def _replace(self, items: dict[ObjectKey, Item], version: str) -> None:
+        self._settle(items, version)
+        event(log, logging.INFO, "listed", resource=self._resource, objects=len(self._good), version=version)
+
+    def _settle(self, items: dict[ObjectKey, Item], version: str) -> None:
         for item in items.values():
             self._reports.record(str(item.key), item.problems)
         self._reports.retain({str(key) for key in items})
@@ -176,8 +179,8 @@ class Reflector:
         self._sink.replace(self._kind, list(self._good.values()), version)
         self._sink.synced(self._kind)
         self._synced = True
+        self._absent = False
         self._recover()
-        event(log, logging.INFO, "listed", resource=self._resource, objects=len(self._good), version=version)
 
     # Watches
 

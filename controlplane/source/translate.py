@@ -44,7 +44,7 @@ _CONDITIONS = {
     for terminating in (None, False, True)
 }
 
-ApiObject = objects.Service | objects.EndpointSlice | objects.Node
+ApiObject = objects.Service | objects.EndpointSlice | objects.Node | objects.ServiceCidr
 T = TypeVar("T")
 
 
@@ -173,6 +173,13 @@ def _node_addresses(things: Iterable[objects.NodeAddress], problems: Problems) -
     return tuple(found)
 
 
+def _translate_service_cidr(thing: objects.ServiceCidr, problems: Problems) -> model.ServiceCidr:
+    """One that is being deleted counts until it is gone: its addresses may still be in use (F6, KEP-1880)."""
+    spec = thing.spec or objects.ServiceCidrSpec()
+    cidrs = choose("spec.cidrs", spec.cidrs or (), parse_cidr, problems)
+    return model.ServiceCidr(thing.metadata.name, tuple(sorted(cidrs)))
+
+
 def _trigger(annotations: dict[str, str] | None) -> int:
     """The annotation's time in nanoseconds since the epoch; 0: absent or unreadable (it only measures latency)."""
     text = (annotations or {}).get(TRIGGER_TIME, "")
@@ -194,9 +201,11 @@ _TRANSLATORS: dict[Kind, Callable[..., model.Object | None]] = {
     Kind.SERVICE: translate_service,
     Kind.ENDPOINT_SLICE: _translate_slice,
     Kind.NODE: _translate_node,
+    Kind.SERVICE_CIDR: _translate_service_cidr,
 }
 TYPES: dict[Kind, type[ApiObject]] = {
     Kind.SERVICE: objects.Service,
     Kind.ENDPOINT_SLICE: objects.EndpointSlice,
     Kind.NODE: objects.Node,
+    Kind.SERVICE_CIDR: objects.ServiceCidr,
 }

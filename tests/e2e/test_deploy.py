@@ -18,7 +18,12 @@ from tools.lab.deltaplane import ControlPlane
 
 NAMESPACE, ACCOUNT = "deltaplane-system", "deltaplane-controlplane"
 KUSTOMIZE = REPOSITORY / "deploy" / "kustomize"
-WATCHED = {("", "services"), ("", "nodes"), ("discovery.k8s.io", "endpointslices")}
+WATCHED = {
+    ("", "services"),
+    ("", "nodes"),
+    ("discovery.k8s.io", "endpointslices"),
+    ("networking.k8s.io", "servicecidrs"),
+}
 VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
 Permission = tuple[str, str, str]  # API group, resource, verb
 

@@ -10,6 +10,7 @@ import yaml
 
 import controlplane.settings
 import nodeagent.settings
+from controlplane.source.kubernetes import RESOURCES
 from tests.unit.deploy.manifests import BASE, REPOSITORY, container, documents, find, pod
 
 WORKLOADS = [("Deployment", "deltaplane-controlplane"), ("DaemonSet", "deltaplane-agent")]
@@ -113,11 +114,13 @@ def test_the_replicas_have_a_headless_service() -> None:
     assert service["selector"].items() <= labels.items()
 
 
-def test_the_role_reads_three_kinds_and_writes_none() -> None:
+def test_the_role_reads_four_kinds_and_writes_none() -> None:
     rules = find("ClusterRole", "deltaplane-controlplane")["rules"]
     granted = {(group, resource) for rule in rules for group in rule["apiGroups"] for resource in rule["resources"]}
 
-    assert granted == {("", "services"), ("", "nodes"), ("discovery.k8s.io", "endpointslices")}
+    watched = {(resource.group, resource.plural) for resource in RESOURCES.values()}
+    assert granted == watched
+    assert len(watched) == 4
     assert {verb for rule in rules for verb in rule["verbs"]} == {"get", "list", "watch"}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deltaplane.digest import StateDigest, object_hash
-from deltaplane.model import Object, ObjectKey, Op, Patch, Remove, Unsupported, Upsert
+from deltaplane.model import Object, ObjectKey, Op, Patch, Remove, ServiceCidr, Unsupported, Upsert
 from deltaplane.patch import difference
 from nodeagent.mirror import Mirror, RejectedError, Touched
 from tests.sessions import objects
@@ -48,6 +48,19 @@ def test_a_node_touches_itself() -> None:
     assert take(mirror, Upsert(objects.node(1))) == Touched(nodes=frozenset({"node-1"}))
     assert take(mirror, Remove(objects.node(1).key)) == Touched(nodes=frozenset({"node-1"}))
     assert not mirror.nodes
+
+
+def test_the_ranges_of_all_service_cidrs_once_each_f6() -> None:
+    mirror = Mirror()
+    first, second = ServiceCidr("kubernetes", ("10.96.0.0/12", "fd00:96::/112")), ServiceCidr("b", ("10.112.0.0/16",))
+    changed, same = Touched(service_cidrs=True), Touched()
+    assert take(mirror, Upsert(first)) == changed
+    assert take(mirror, Upsert(second)) == changed
+    assert mirror.service_cidrs == ("10.112.0.0/16", "10.96.0.0/12", "fd00:96::/112")
+    assert take(mirror, Upsert(ServiceCidr("again", first.cidrs))) == same
+    assert take(mirror, Remove(first.key)) == same
+    assert mirror.commit(mirror.prepare_replace(by_key(second))) == changed
+    assert mirror.service_cidrs == second.cidrs
 
 
 def test_a_patch_changes_what_it_names() -> None:

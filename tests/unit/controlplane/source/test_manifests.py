@@ -26,6 +26,12 @@ endpoints: [{addresses: [10.0.1.1]}]
 NODE = (
     "apiVersion: v1\nkind: Node\nmetadata: {name: n1}\nstatus: {addresses: [{type: InternalIP, address: 192.0.2.1}]}\n"
 )
+SERVICE_CIDR = """\
+apiVersion: networking.k8s.io/v1
+kind: ServiceCIDR
+metadata: {name: kubernetes}
+spec: {cidrs: [10.96.0.0/12]}
+"""
 
 
 def _service(name: str, address: str = "10.96.0.1", ports: str = "[{port: 80}]") -> str:
@@ -51,7 +57,7 @@ async def _running(directory: Path) -> AsyncIterator[Recorder]:
     recorder = Recorder()
     task = asyncio.create_task(ManifestSource(directory, recorder, recorder).run())
     try:
-        await recorder.until(lambda: len(recorder.synced_kinds) == 3 or task.done())
+        await recorder.until(lambda: len(recorder.synced_kinds) == len(Kind) or task.done())
         yield recorder
     finally:
         task.cancel()
@@ -65,11 +71,12 @@ def _write_aside(path: Path, text: str) -> None:
 
 
 async def test_the_directory_is_listed_once_per_kind(tmp_path: Path) -> None:
-    (tmp_path / "all.yaml").write_text("---\n".join([_service("web"), SLICE, NODE]))
+    (tmp_path / "all.yaml").write_text("---\n".join([_service("web"), SLICE, NODE, SERVICE_CIDR]))
     (tmp_path / "notes.txt").write_text("not: [a manifest")
     async with _running(tmp_path) as recorder:
-        assert recorder.synced_kinds == [Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NODE]
-        assert {str(key) for key in recorder.state} == {"Service default/web", "EndpointSlice default/web-1", "Node n1"}
+        assert recorder.synced_kinds == list(Kind)
+        names = {"Service default/web", "EndpointSlice default/web-1", "Node n1", "ServiceCIDR kubernetes"}
+        assert {str(key) for key in recorder.state} == names
         assert recorder.problems == {}
         piece = recorder.state[ObjectKey(Kind.ENDPOINT_SLICE, "default", "web-1")]
         assert isinstance(piece, model.EndpointSlice)

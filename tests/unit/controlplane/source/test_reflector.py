@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
-import yaml
 
 from controlplane.errors import SourceError
-from controlplane.source.api import connect
-from controlplane.source.kubernetes import RESOURCES, KubernetesSource
-from controlplane.source.reflector import Limits, Reflector
-from deltaplane import model
+from controlplane.source.kubernetes import KubernetesSource
+from controlplane.source.limits import Limits
+from controlplane.state import WATCHED
 from deltaplane.model import Kind, ObjectKey
 from tests.unit.controlplane.source.apiserver import (
     ApiServer,
@@ -31,89 +26,16 @@ from tests.unit.controlplane.source.apiserver import (
     status,
     watch,
 )
-from tests.unit.controlplane.source.recorder import LIMIT, Recorder
+from tests.unit.controlplane.source.following import following, kubeconfig, until
+from tests.unit.controlplane.source.recorder import Recorder
 
 SHORT = Limits(idle=0.2, page=5.0)
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ApiServer]:
-    async with ApiServer().running() as running:
-        yield running
-
-
-def _kubeconfig(tmp_path: Path, server: str, token: str = "secret") -> str:
-    path = tmp_path / "kubeconfig"
-    content = {
-        "current-context": "c",
-        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
-        "clusters": [{"name": "k", "cluster": {"server": server}}],
-        "users": [{"name": "u", "user": {"token": token}}],
-    }
-    path.write_text(yaml.safe_dump(content))
-    return str(path)
 
 
 def _config(server: str, authority: str = "", users: str = "users: [{name: u, user: {token: t}}]") -> str:
     cluster = f"{{server: '{server}', certificate-authority-data: '{authority}'}}"
     contexts = "current-context: c\ncontexts: [{name: c, context: {cluster: k, user: u}}]\n"
     return f"{contexts}clusters: [{{name: k, cluster: {cluster}}}]\n{users}\n"
-
-
-class Run:
-    """A reflector of Services that is running; `delays` are the pauses it asked for (none is really made)."""
-
-    def __init__(self) -> None:
-        self.delays: list[float] = []
-        self.recorder = Recorder()
-        self.reflector: Reflector
-
-    async def sleep(self, seconds: float) -> None:
-        self.delays.append(seconds)
-        await asyncio.sleep(0)
-
-    @property
-    def addresses(self) -> dict[str, bytes]:
-        state = self.recorder.state.values()
-        return {one.name: one.cluster_ips[0] for one in state if isinstance(one, model.Service)}
-
-
-@asynccontextmanager
-async def _following(server: ApiServer, tmp_path: Path, limits: Limits | None = None) -> AsyncIterator[Run]:
-    run = Run()
-    api = await connect(_kubeconfig(tmp_path, server.url))
-    run.reflector = Reflector(
-        Kind.SERVICE,
-        RESOURCES[Kind.SERVICE],
-        api,
-        run.recorder,
-        run.recorder,
-        limits=limits,
-        random=Random(1),
-        sleep=run.sleep,
-    )
-    task = asyncio.create_task(run.reflector.run())
-    try:
-        yield run
-    finally:
-        finished = task.done()
-        task.cancel()
-        results = await asyncio.gather(task, return_exceptions=True)
-        await api.close()
-        assert not finished, results
-
-
-async def _until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(LIMIT):
-        while not condition():  # noqa: ASYNC110 - what is waited for belongs to the server
-            await asyncio.sleep(0.005)
 
 
 async def test_a_watch_list_is_one_replace_and_then_updates(server: ApiServer, tmp_path: Path) -> None:
@@ -127,7 +49,7 @@ async def test_a_watch_list_is_one_replace_and_then_updates(server: ApiServer, t
             hold=True,
         )
     )
-    async with _following(server, tmp_path) as run:
+    async with following(server, tmp_path) as run:
         await run.recorder.until(lambda: run.addresses == {"a": bytes([10, 96, 0, 9])})
         ((kind, facts, version),) = run.recorder.replaces
         assert (kind, len(facts), version) == (Kind.SERVICE, 2, "5")
@@ -150,7 +72,7 @@ async def test_a_watch_list_is_one_replace_and_then_updates(server: ApiServer, t
 async def test_events_that_arrive_together_are_one_update(server: ApiServer, tmp_path: Path) -> None:
     burst = [modified(service("a", f"10.96.0.{n}", str(n))) for n in range(2, 52)]
     server.then(watch(added(service("a")), bookmark("1", end=True)), watch(*burst, hold=True))
-    async with _following(server, tmp_path) as run:
+    async with following(server, tmp_path) as run:
         await run.recorder.until(lambda: run.addresses == {"a": bytes([10, 96, 0, 51])})
         assert [len(batch) for batch in run.recorder.updates] == [50]
 
@@ -161,8 +83,8 @@ async def test_a_closed_watch_is_resumed_at_the_last_version_seen(server: ApiSer
         watch(added(service("a", version="6"))),
         watch(bookmark("9")),
     )
-    async with _following(server, tmp_path) as run:
-        await _until(lambda: len(server.queries) == 4)
+    async with following(server, tmp_path) as run:
+        await until(lambda: len(server.queries) == 4)
         assert [query.get("resourceVersion") for query in server.queries] == [None, "5", "6", "9"]
         assert len(run.recorder.replaces) == 1
         assert run.delays == []  # each brought something
@@ -170,8 +92,8 @@ async def test_a_closed_watch_is_resumed_at_the_last_version_seen(server: ApiSer
 
 async def test_a_watch_that_brings_nothing_is_resumed_after_a_pause(server: ApiServer, tmp_path: Path) -> None:
     server.then(watch(bookmark("5", end=True)), watch(), watch())
-    async with _following(server, tmp_path) as run:
-        await _until(lambda: len(server.queries) == 4)
+    async with following(server, tmp_path) as run:
+        await until(lambda: len(server.queries) == 4)
         assert len(run.delays) == 2
 
 
@@ -184,7 +106,7 @@ async def test_410_is_a_relist_and_never_the_same_version_again(
         refusal,
         watch(added(service("a")), added(service("c")), bookmark("8", end=True), hold=True),
     )
-    async with _following(server, tmp_path) as run:
+    async with following(server, tmp_path) as run:
         await run.recorder.until(lambda: len(run.recorder.replaces) == 2)
         assert run.recorder.names == {"a", "c"}
         assert run.recorder.updates == []
@@ -197,7 +119,7 @@ async def test_410_is_a_relist_and_never_the_same_version_again(
 
 async def test_events_before_a_410_are_not_lost(server: ApiServer, tmp_path: Path) -> None:
     server.then(watch(bookmark("5", end=True)), watch(added(service("a", version="6")), gone()))
-    async with _following(server, tmp_path) as run:
+    async with following(server, tmp_path) as run:
         await run.recorder.until(lambda: run.recorder.updates)
         assert run.recorder.names == {"a"}
 
@@ -216,11 +138,11 @@ async def test_a_server_without_watch_lists_is_listed_by_pages(server: ApiServer
         page(service("a"), version="5", token="next"),
         page(service("b"), version="5"),
     )
-    async with _following(server, tmp_path) as run:
+    async with following(server, tmp_path) as run:
         await run.recorder.until(lambda: run.recorder.replaces)
         assert run.recorder.names == {"a", "b"}
         assert run.delays == []
-        await _until(lambda: len(server.queries) == 4)
+        await until(lambda: len(server.queries) == 4)
         selector = {"labelSelector": "!service.kubernetes.io/service-proxy-name"}
         assert server.queries[1] == {"limit": "500", **selector}
         assert server.queries[2] == {"limit": "500", "continue": "next", **selector}
@@ -234,7 +156,7 @@ async def test_an_expired_continue_token_is_a_whole_list(server: ApiServer, tmp_
         status(410),
         page(service("a"), service("b"), version="9"),
     )
-    async with _following(server, tmp_path) as run:
+    async with following(server, tmp_path) as run:
         await run.recorder.until(lambda: run.recorder.replaces)
         assert run.recorder.names == {"a", "b"}
         assert "limit" not in server.queries[3]
@@ -243,7 +165,7 @@ async def test_an_expired_continue_token_is_a_whole_list(server: ApiServer, tmp_
 
 async def test_a_watch_list_that_never_ends_its_list_is_replaced_by_pages(server: ApiServer, tmp_path: Path) -> None:
     server.then(watch(added(service("a"))), page(service("b"), version="5"))
-    async with _following(server, tmp_path) as run:
+    async with following(server, tmp_path) as run:
         await run.recorder.until(lambda: run.recorder.replaces)
         assert run.recorder.names == {"b"}
         assert server.queries[1]["limit"] == "500"
@@ -254,7 +176,7 @@ async def test_a_silent_watch_is_dropped_and_resumed(server: ApiServer, tmp_path
         watch(added(service("a")), bookmark("5", end=True), hold=True),
         watch(added(service("b", version="6")), hold=True),
     )
-    async with _following(server, tmp_path, SHORT) as run:
+    async with following(server, tmp_path, SHORT) as run:
         await run.recorder.until(lambda: run.recorder.names == {"a", "b"})
         assert server.queries[1]["resourceVersion"] == "5"
         assert len(run.recorder.replaces) == 1
@@ -272,7 +194,7 @@ async def test_an_unusable_object_is_reported_and_its_last_good_state_stays_over
         watch(added(bad), bookmark("8", end=True)),
         watch(modified(service("a", "10.96.0.3", "9")), hold=True),
     )
-    async with _following(server, tmp_path) as run:
+    async with following(server, tmp_path) as run:
         await run.recorder.until(lambda: len(run.recorder.replaces) == 2)
         assert run.addresses == {"a": bytes([10, 96, 0, 1])}
         await run.recorder.until(lambda: not run.recorder.problems)
@@ -282,7 +204,7 @@ async def test_an_unusable_object_is_reported_and_its_last_good_state_stays_over
 
 async def test_an_unusable_object_in_a_page_does_not_spoil_the_others(server: ApiServer, tmp_path: Path) -> None:
     server.then(status(422), page(service("a", ports="none"), service("b"), service("c", "10.96"), version="5"))
-    async with _following(server, tmp_path) as run:
+    async with following(server, tmp_path) as run:
         await run.recorder.until(lambda: run.recorder.replaces)
         assert run.recorder.names == {"b"}
         assert set(run.recorder.problems) == {"Service shop/a", "Service shop/c"}
@@ -293,7 +215,7 @@ async def test_a_reported_object_that_is_deleted_is_no_longer_reported(server: A
     server.then(
         watch(added(bad), bookmark("5", end=True)), watch(deleted(service("a", version="7", ports="none")), hold=True)
     )
-    async with _following(server, tmp_path) as run:
+    async with following(server, tmp_path) as run:
         await run.recorder.until(lambda: run.recorder.updates)
         assert run.recorder.problems == {}
         assert run.recorder.changes[0].key == ObjectKey(Kind.SERVICE, "shop", "a")
@@ -307,7 +229,7 @@ async def test_a_malformed_event_is_a_relist(server: ApiServer, tmp_path: Path, 
         watch(added(service("a", version="6")), line, hold=True),
         watch(added(service("b")), bookmark("8", end=True), hold=True),
     )
-    async with _following(server, tmp_path) as run:
+    async with following(server, tmp_path) as run:
         await run.recorder.until(lambda: len(run.recorder.replaces) == 2)
         assert run.recorder.names == {"b"}
         assert "resourceVersion" not in server.queries[2]
@@ -320,7 +242,7 @@ async def test_an_event_cut_off_by_the_end_is_asked_for_again(server: ApiServer,
         watch(bookmark("6"), b'{"type": "ADDED", "obj'),
         watch(added(service("a", version="7")), hold=True),
     )
-    async with _following(server, tmp_path) as run:
+    async with following(server, tmp_path) as run:
         await run.recorder.until(lambda: run.recorder.names == {"a"})
         assert server.queries[2]["resourceVersion"] == "6"
 
@@ -342,7 +264,7 @@ async def test_a_refusal_says_what_to_do_and_is_tried_again(
         server.then(status(code, "no"), status(code, "no"), status(code, "no"), page(service("a"), version="5"))
     else:
         server.then(status(code, "no"), status(code, "no"), good)
-    async with _following(server, tmp_path) as run:
+    async with following(server, tmp_path) as run:
         await run.recorder.until(lambda: run.recorder.names == {"a"})
         assert len(run.delays) == 2
         assert run.reflector.failure == ""
@@ -353,8 +275,8 @@ async def test_a_refusal_says_what_to_do_and_is_tried_again(
 
 
 async def test_a_rotated_token_is_read_after_a_401(server: ApiServer, tmp_path: Path) -> None:
-    async with _following(server, tmp_path) as run:
-        _kubeconfig(tmp_path, server.url, "newer")
+    async with following(server, tmp_path) as run:
+        kubeconfig(tmp_path, server.url, "newer")
         server.then(status(401), watch(bookmark("5", end=True), hold=True))
         await run.recorder.until(lambda: run.recorder.synced_kinds)
     assert [headers["Authorization"] for headers in server.headers] == ["Bearer secret", "Bearer newer"]
@@ -362,7 +284,7 @@ async def test_a_rotated_token_is_read_after_a_401(server: ApiServer, tmp_path: 
 
 async def test_the_server_may_ask_for_more_patience(server: ApiServer, tmp_path: Path) -> None:
     server.then(status(429, headers={"Retry-After": "7"}), watch(bookmark("5", end=True), hold=True))
-    async with _following(server, tmp_path) as run:
+    async with following(server, tmp_path) as run:
         await run.recorder.until(lambda: run.recorder.synced_kinds)
         assert run.delays == [7.0]
 
@@ -371,22 +293,22 @@ async def test_an_unreachable_server_is_named_and_tried_again(tmp_path: Path) ->
     server = ApiServer()
     async with server.running():
         pass
-    async with _following(server, tmp_path) as run:
-        await _until(lambda: len(run.delays) >= 3)
+    async with following(server, tmp_path) as run:
+        await until(lambda: len(run.delays) >= 3)
         assert run.reflector.failure.startswith(f"cannot watch services at API server {server.url}: ")
         assert run.reflector.failure.endswith("kubeconfig")
         assert "\n" not in run.reflector.failure
 
 
 async def test_the_source_follows_every_kind(server: ApiServer, tmp_path: Path) -> None:
-    server.then(*[watch(bookmark("5", end=True), hold=True)] * 3)
+    server.then(*[watch(bookmark("5", end=True), hold=True)] * len(Kind))
     recorder = Recorder()
-    source = KubernetesSource(_kubeconfig(tmp_path, server.url), recorder, recorder)
+    source = KubernetesSource(kubeconfig(tmp_path, server.url), recorder, recorder)
     task = asyncio.create_task(source.run())
-    await recorder.until(lambda: len(recorder.synced_kinds) == 3)
+    await recorder.until(lambda: len(recorder.synced_kinds) == len(Kind))
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    assert set(recorder.synced_kinds) == {Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NODE}
+    assert set(recorder.synced_kinds) == WATCHED == set(Kind)
     assert source.failures == {}
 
 

@@ -360,6 +360,21 @@ def test_a_heartbeat_does_not_change_a_node() -> None:
     assert _translate(Kind.NODE, before).fact.object == _translate(Kind.NODE, after).fact.object
 
 
+def test_service_cidrs_in_canonical_form_also_while_one_is_deleted_f6() -> None:
+    content = {
+        "metadata": {"name": "more", "deletionTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"cidrs": ["fd00:96::1/112", "010.096.00.1/12", "10.96.0.0/12", "10.0.0.0"]},
+        "status": {"conditions": [{"type": "Ready", "status": "False"}]},
+    }
+    translation = _translate(Kind.SERVICE_CIDR, content)
+    assert translation.fact.object == model.ServiceCidr("more", ("10.96.0.0/12", "fd00:96::/112"))
+    assert translation.problems == ("spec.cidrs[3]: '10.0.0.0' is not a CIDR (address/length); skipped",)
+
+
+def test_a_service_cidr_without_a_spec_has_no_ranges() -> None:
+    assert _translate(Kind.SERVICE_CIDR, {"metadata": {"name": "none"}}).fact.object == model.ServiceCidr("none", ())
+
+
 def test_a_bad_ingress_and_health_check_port_are_left_out() -> None:
     ingress = [{"hostname": "lb"}, {"ip": "x"}, {"ip": "192.0.2.1", "ipMode": "Odd"}, {"ip": "192.0.2.2"}]
     translation = _service(healthCheckNodePort=70000, status={"loadBalancer": {"ingress": ingress}})

@@ -1,0 +1,18 @@
+"""The times and sizes by which a collection of the API is followed. Set by `kubernetes`, kept by `reflector`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Times in seconds. The server sends a bookmark about once a minute, so `idle` means a dead connection."""
+
+    connect: float = 10.0
+    idle: float = 150.0
+    page: float = 60.0  # one page of a list
+    watch: tuple[float, float] = (300.0, 600.0)  # the server ends a watch after a random time between these
+    lookout: tuple[float, float] = (30.0, 60.0)  # until an optional resource is asked for again, at random
+    page_size: int = 500
+    batch: int = 256  # events handed over before other tasks get a turn

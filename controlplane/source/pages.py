@@ -1,0 +1,31 @@
+"""A whole collection of the API, page by page. Called by `reflector`, which knows when a list is wanted."""
+
+from __future__ import annotations
+
+import aiohttp
+
+from controlplane.source.api import Api, ApiError, Resource
+from controlplane.source.decode import Decoder, Item, Malformed
+from deltaplane.model import ObjectKey
+
+
+async def fetch_pages(
+    api: Api, resource: Resource, query: dict[str, str], timeout: aiohttp.ClientTimeout, *, decoder: Decoder, stamp: int
+) -> tuple[dict[ObjectKey, Item], str]:
+    """The items by key, and the version the list is of; `timeout` is for each page.
+
+    `stamp`: Unix nanoseconds for `Fact.event_unix_nano`. Raises `ApiError`, with status 410 where the server no
+    longer knows the list it began.
+    """
+    items: dict[ObjectKey, Item] = {}
+    query = dict(query)
+    while True:
+        body = await api.fetch(resource, query, timeout)
+        try:
+            page = decoder.page(body, stamp)
+        except Malformed as error:
+            raise ApiError(f"list of {resource} at API server {api.server}: {error}") from error
+        items.update((item.key, item) for item in page.items)
+        if not page.continue_token:
+            return items, page.version
+        query["continue"] = page.continue_token
