@@ -120,7 +120,9 @@ def measure(*, quick: bool = False) -> list[Measured]:
 
 def reference_version() -> str:
     """What kube-proxy calls itself."""
-    return subprocess.run([parts.find("kube-proxy"), "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        [parts.find("kube-proxy"), "--version"], capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 @contextmanager

@@ -41,9 +41,12 @@ def object_hash(object_: Object) -> int:
     A slice's hash is its header's XOR its endpoints' (an address stands in it at most once), so that a patch is
     checked at the cost of the endpoints it names.
     """
-    if isinstance(object_, EndpointSlice):
-        return xor(map(_hash, object_.endpoints), header_hash(object_))
-    return _hash(object_)
+    if not isinstance(object_, EndpointSlice):
+        return _hash(object_)
+    value, encode, hash_, number = header_hash(object_), _encode, blake2b, _int
+    for endpoint in object_.endpoints:  # 100,000 times in a cold load: `endpoint_hash` without its two calls
+        value ^= number(hash_(encode(endpoint), digest_size=8).digest(), "little")
+    return value
 
 
 def xor(hashes: Iterable[int], start: int = 0) -> int:

@@ -37,12 +37,13 @@ class Collector:
         for op in decode_ops(_unpack(chunk)):
             if isinstance(op, Unsupported):
                 self.unsupported += 1
-            elif not isinstance(op, Upsert):
+                continue
+            if not isinstance(op, Upsert):
                 raise MalformedError(f"{op.key}: a snapshot only adds")
-            elif op.key in self.objects:
-                raise MalformedError(f"{op.key} stands twice in one snapshot")
-            else:
-                self.objects[op.key] = op.object
+            key = op.key
+            if key in self.objects:
+                raise MalformedError(f"{key} stands twice in one snapshot")
+            self.objects[key] = op.object
         self._chunks += 1
         self.messages.append(raw)
 

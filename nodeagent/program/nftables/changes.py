@@ -54,7 +54,10 @@ def frontend_change(
     deletes: list[Operation] = list(strays)
     adds: list[Operation] = []
     for offset, was, now in ((0, old.slots, new.slots), (program.LOCAL_OFFSET, old.local, new.local)):
-        if was != now:
+        if not was:
+            name = maps_of(frontend)[1]
+            adds += [(family, name, element) for element in elements.endpoints(frontend[1:], offset, now, width)]
+        elif was != now:
             _slots(frontend, offset, changed(was, now, width), (deletes, adds))
     if old.chain != new.chain or old.refusal != new.refusal:
         _verdicts(frontend, old, new, (deletes, adds))

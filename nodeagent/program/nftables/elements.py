@@ -65,6 +65,17 @@ def endpoint(key: bytes, slot: int, value: bytes) -> bytes:
     return _key_head(size, width + 8) + key + _pack_slot(slot) + _value_head(width) + value
 
 
+def endpoints(key: bytes, first: int, values: bytes, width: int) -> list[bytes]:
+    """The elements of a whole list of endpoints, from slot `first` on: `endpoint` at a third of its cost."""
+    if (len(key) | width) & 3:
+        split = [values[start : start + width] for start in range(0, len(values), width)]
+        return [endpoint(key, slot, value) for slot, value in enumerate(split, first)]
+    head = _key_head(len(key) + 4, width + 8) + key
+    middle, pack = _value_head(width), _pack_slot
+    starts = range(0, len(values), width)
+    return [head + pack(slot) + middle + values[start : start + width] for slot, start in enumerate(starts, first)]
+
+
 def slot_key(key: bytes, slot: int) -> bytes:
     return key + _pack_slot(slot)
 

@@ -104,13 +104,18 @@ class Batch:
 
     def _operations(self, operation: int, flags: int, listed: Iterable[tuple[int, Sequence[Operation]]]) -> None:
         groups: dict[tuple[int, str], tuple[list[int], list[bytes]]] = {}
+        place: tuple[int, str] = (0, "")
+        owners, elements = groups.setdefault(place, ([], []))
         for number, operations in listed:
             for family, name, element in operations:
-                group = groups.get((family, name))
-                if group is None:
-                    group = groups[family, name] = ([], [])
-                group[0].append(number)
-                group[1].append(element)
+                if name != place[1] or family != place[0]:
+                    place = family, name
+                    owners, elements = groups.setdefault(place, ([], []))
+                owners.append(number)
+                elements.append(element)
+        self._pack(operation, flags, groups)
+
+    def _pack(self, operation: int, flags: int, groups: dict[tuple[int, str], tuple[list[int], list[bytes]]]) -> None:
         for (family, name), (numbers, packed) in groups.items():
             self.elements += len(packed)
             head = self._names + wire.text(2, name)
