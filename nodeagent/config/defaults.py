@@ -1,0 +1,59 @@
+"""What stands where nothing was said: kube-proxy's defaults, and those that hang on other fields.
+
+`filled` is applied to what a file says, before validation, as kube-proxy does; `completed` to whatever is about to
+run, so that what is validated, served at /configz and written by --write-config-to is the same.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Address
+
+from msgspec import structs
+
+from nodeagent.config import addresses
+from nodeagent.config.schema import (
+    HEALTHZ_PORT,
+    METRICS_PORT,
+    ZERO_IS_DEFAULT,
+    KubeProxyConfiguration,
+    replaced,
+    value_at,
+)
+
+DEFAULT_MODE = "nftables"  # kube-proxy's is iptables until its 1.40
+PRIMARY = "primary"
+
+
+def filled(configuration: KubeProxyConfiguration) -> KubeProxyConfiguration:
+    """A file's configuration with defaults where it says zero or nothing, and ports where addresses lack them."""
+    default = KubeProxyConfiguration()
+    for path in ZERO_IS_DEFAULT:
+        if not value_at(configuration, path):
+            configuration = replaced(configuration, path, value_at(default, path))
+    healthz, metrics = _hosts(configuration.bind_address)
+    return structs.replace(
+        configuration,
+        healthz_bind_address=addresses.with_port(configuration.healthz_bind_address or healthz, HEALTHZ_PORT),
+        metrics_bind_address=addresses.with_port(configuration.metrics_bind_address or metrics, METRICS_PORT),
+    )
+
+
+def completed(configuration: KubeProxyConfiguration) -> KubeProxyConfiguration:
+    """With the mode, the detector and, in nftables mode, the node port addresses that hold when none are named (B1)."""
+    mode = configuration.mode or DEFAULT_MODE
+    primary = mode == "nftables" and not configuration.node_port_addresses
+    return structs.replace(
+        configuration,
+        mode=mode,
+        detect_local_mode=configuration.detect_local_mode or "ClusterCIDR",
+        node_port_addresses=(PRIMARY,) if primary else configuration.node_port_addresses,
+    )
+
+
+def _hosts(bind_address: str) -> tuple[str, str]:
+    """Where health and metrics are served by default: everywhere and loopback, of the family of `bindAddress`."""
+    try:
+        six = isinstance(addresses.address(bind_address), IPv6Address)
+    except ValueError:
+        six = True  # as kube-proxy has it; validation refuses the address anyway
+    return ("::", "::1") if six else ("0.0.0.0", "127.0.0.1")  # noqa: S104 - kube-proxy's documented default

@@ -1,0 +1,137 @@
+"""The configuration file: YAML text to values and back. Imports the YAML library only when a file is read or written.
+
+Reading follows the API machinery where it can matter: names are exact, a null is the same as nothing said, wrong types
+are errors. Stricter than kube-proxy, which logs a field it does not know and goes on: here that is an error, for a
+mistyped name would otherwise silently change nothing. Fields that earlier versions of kube-proxy had are let pass.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from nodeagent.config import durations
+from nodeagent.config.durations import Duration, LogDuration
+from nodeagent.config.schema import API_VERSION, KIND, KubeProxyConfiguration
+
+REMOVED = {
+    "resourceContainer": "kube-proxy dropped it: what contains the process is its supervisor's matter",
+    "udpIdleTimeout": "it belonged to kube-proxy's userspace mode, which is gone",
+    "conntrack.max": "kube-proxy dropped it: the limit comes from maxPerCore and min",
+}
+"""Fields an old file may still have: path -> why it does nothing."""
+
+_INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9_]*)|0o?[0-7_]+|0x[0-9a-fA-F_]+|0b[01_]+")
+_PLACE = re.compile(r"^(.*?)(?: - at `\$(?:\.|(?=\[))?(.*?)(?:\[\.\.\.\])?`(?: in .*)?)?$", re.DOTALL)
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
+
+
+class Unreadable(ValueError):
+    """The text is no KubeProxyConfiguration; the message names the field."""
+
+
+def load(text: str) -> tuple[KubeProxyConfiguration, tuple[str, ...]]:
+    """What the text says, without defaults filled in, and the removed fields it names. Raises `Unreadable`."""
+    data = _parse(text)
+    if not isinstance(data, dict):
+        raise Unreadable(f"not a mapping of fields; it starts with apiVersion: {API_VERSION}, kind: {KIND}")
+    for name, wanted in (("kind", KIND), ("apiVersion", API_VERSION)):
+        if data.get(name) != wanted:
+            raise Unreadable(f"{name}: {data.get(name)!r} is not {wanted}")
+    said = _without_nulls(data)
+    notes = tuple(f"{path}: {why}" for path, why in REMOVED.items() if _take(said, path))
+    try:
+        return msgspec.convert(said, KubeProxyConfiguration, dec_hook=_decode), notes
+    except msgspec.ValidationError as error:
+        raise Unreadable(_explain(str(error))) from error
+
+
+def plain(configuration: KubeProxyConfiguration) -> dict[str, Any]:
+    """The configuration as mappings, lists and scalars, in the file's names and without what kube-proxy leaves out."""
+    data: dict[str, Any] = msgspec.to_builtins(configuration, enc_hook=str)
+    for name in ("featureGates", "windowsRunAsService"):
+        if not data[name]:
+            del data[name]
+    logging = data["logging"]
+    if not logging["vmodule"]:
+        del logging["vmodule"]
+    for output in logging["options"].values():
+        if not output["splitStream"]:
+            del output["splitStream"]
+    return data
+
+
+def dump(configuration: KubeProxyConfiguration) -> str:
+    """The configuration as YAML, in alphabetical order; `load` gives it back."""
+    import yaml  # noqa: PLC0415 - 1.4 MB that an agent without a file does not need
+
+    return yaml.safe_dump(plain(configuration), default_flow_style=False, allow_unicode=True)
+
+
+def _parse(text: str) -> object:
+    import yaml  # noqa: PLC0415 - as above
+
+    class Loader(yaml.SafeLoader):
+        """Scalars as the API machinery reads them: no dates, no numbers to base 60; a key at most once."""
+
+        yaml_implicit_resolvers = {  # noqa: RUF012 - as the library has it
+            first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":int"))]
+            for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        }
+
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            seen: set[object] = set()
+            for key, _ in node.value:
+                if key.tag == "tag:yaml.org,2002:merge":
+                    continue
+                name = self.construct_object(key, deep=True)
+                fault = "is not a name" if not isinstance(name, str) else "stands twice" if name in seen else ""
+                if fault:
+                    raise Unreadable(f"line {key.start_mark.line + 1}: {name!r} {fault}")
+                seen.add(name)
+            return super().construct_mapping(node, deep)
+
+    Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(f"^(?:{_INTEGER.pattern})$"), list("-+0123456789"))
+    try:
+        return yaml.load(text, Loader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        raise Unreadable(f"not YAML: {' '.join(str(error).split())}") from error
+
+
+def _without_nulls(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {name: _without_nulls(value) for name, value in data.items() if value is not None}
+    return data
+
+
+def _take(data: dict[str, Any], path: str) -> bool:
+    """Removes the field at `path`; whether it was there."""
+    *sections, name = path.split(".")
+    for section in sections:
+        inner = data.get(section)
+        if not isinstance(inner, dict):
+            return False
+        data = inner
+    return data.pop(name, None) is not None
+
+
+def _decode(kind: type, value: object) -> object:
+    if not issubclass(kind, Duration):
+        raise NotImplementedError(kind)
+    if kind is LogDuration and isinstance(value, int) and not isinstance(value, bool):
+        return LogDuration(value)
+    if not isinstance(value, str):
+        raise ValueError(f"Expected a duration such as `30s`, got `{type(value).__name__}`")  # noqa: TRY004 - msgspec's
+    return kind(durations.parse(value))
+
+
+def _explain(message: str) -> str:
+    """msgspec's sentence with the path in front, as the file writes it."""
+    match = _PLACE.match(message)
+    reason, place = (match[1], match[2] or "") if match else (message, "")
+    unknown = _UNKNOWN.fullmatch(reason)
+    if unknown is None:
+        return f"{place}: {reason[:1].lower()}{reason[1:]}"
+    return f"{place}{'.' if place else ''}{unknown[1]}: unknown field"

@@ -1,0 +1,90 @@
+"""docs/configuration.md, made from the same table as the parser: `python -m nodeagent.config.reference > docs/...`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from nodeagent.config.defaults import completed, filled
+from nodeagent.config.document import REMOVED
+from nodeagent.config.kinds import BOOL
+from nodeagent.config.options import OPTIONS, PORTS, Option
+from nodeagent.config.schema import API_VERSION, KIND, KubeProxyConfiguration, file_path, value_at
+
+HEAD = f"""# Configuring the agent
+
+Made by `python -m nodeagent.config.reference`; change `nodeagent/config/options.py` instead of this page.
+
+The agent takes kube-proxy's flags, and with `--config=FILE` a {KIND}
+({API_VERSION}) as kube-proxy takes it. Beside a file only `--hostname-override`, `--proxy-mode`, the
+logging flags, `--write-config-to`, `--cleanup`, `--init-only` and Deltaplane's own (`--server`, `--insecure`,
+`--state-dir`, `--health-listen`) count; others are ignored, and the log says so. A file that changes ends the agent, so
+that its supervisor starts it with the new content; the rules stay in force meanwhile.
+
+Different from kube-proxy, on purpose:
+
+- No `mode` means nftables, as it will for kube-proxy from 1.40 on. `--proxy-mode` wins over a file's `mode`.
+- A field nobody knows is an error and not a line in the log: a mistyped name would change nothing, silently. Fields
+  that earlier kube-proxies had are let pass ({", ".join(f"`{path}`" for path in REMOVED)}).
+- An empty `--healthz-bind-address` or `--metrics-bind-address` switches the listener off, as kube-proxy's help says of
+  its own.
+- `--write-config-to` writes what the file or the flags say for every mode, not for the one in use only.
+"""
+MODE = "| `--proxy-mode=MODE` | `mode` | `nftables` | The kernel backend. |"
+WORKS = ("## What counts", "| flag | field | default | meaning |\n|---|---|---|---|")
+IDLE = ("## Accepted, and does nothing", "| flag | field | why |\n|---|---|---|")
+
+
+def markdown() -> str:
+    """The whole page."""
+    used = [option for option in OPTIONS if not option.idle]
+    idle = [option for option in OPTIONS if option.idle]
+    ports = [
+        f"| `--{flag}` | | | Deprecated: the port of `--{path.replace('_', '-')}`; 0: none. |"
+        for flag, path in PORTS.items()
+    ]
+    return "\n".join(
+        [HEAD, *_table(WORKS, [MODE, *map(_row, used), *ports]), "", *_table(IDLE, list(map(_idle_row, idle))), ""]
+    )
+
+
+def _table(head: tuple[str, str], rows: list[str]) -> Iterator[str]:
+    title, columns = head
+    yield from (title, "", columns, *rows)
+
+
+def _row(option: Option) -> str:
+    only = f" Only in mode {' and '.join(option.modes)}." if option.modes else ""
+    return f"| {_flag(option)} | {_field(option)} | {_default(option)} | {option.text}{only} |"
+
+
+def _idle_row(option: Option) -> str:
+    return f"| {_flag(option)} | {_field(option)} | {option.idle[:1].upper()}{option.idle[1:]}. |"
+
+
+def _flag(option: Option) -> str:
+    if not option.flag:
+        return ""
+    return (
+        f"`--{option.flag}`"
+        if option.kind is BOOL
+        else f"`--{option.flag}={option.kind.placeholder}`".replace("|", "\\|")
+    )
+
+
+def _field(option: Option) -> str:
+    return f"`{file_path(option.path)}`" if option.path else ""
+
+
+def _default(option: Option) -> str:
+    value = value_at(completed(filled(KubeProxyConfiguration())), option.path)
+    if isinstance(value, Struct) or value in ("", ()):
+        return ""
+    text = str(value).lower() if isinstance(value, bool) else ",".join(value) if isinstance(value, tuple) else value
+    return f"`{text}`"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(markdown())

@@ -1,0 +1,185 @@
+"""The agent's settings, from its command line and, with --config, a KubeProxyConfiguration file.
+
+`parse` is what `nodeagent.main` calls; it reads the one file and decides what counts. Values are ready for use:
+addresses and CIDRs in canonical text, the parts of the mode in use picked out.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import NoReturn
+
+from msgspec import structs
+
+from deltaplane.flags import UsageError
+from nodeagent.config import addresses, defaults, document, flags, validation
+from nodeagent.config.durations import Duration
+from nodeagent.config.notes import notes
+from nodeagent.config.schema import Conntrack, KubeProxyConfiguration
+
+MODES = ("nftables",)
+"""The modes there is a backend for."""
+
+
+class Task(Enum):
+    """What the process is started for."""
+
+    RUN = "run"
+    WRITE_CONFIG = "write-config-to"
+    CLEANUP = "cleanup"
+    INIT = "init-only"
+
+
+class Detector(Enum):
+    """How local traffic is told from the rest (I5)."""
+
+    CLUSTER_CIDR = "ClusterCIDR"
+    NODE_CIDR = "NodeCIDR"
+    BRIDGE = "BridgeInterface"
+    PREFIX = "InterfaceNamePrefix"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What `deltaplane agent` was told."""
+
+    task: Task
+    servers: tuple[str, ...]  # HOST:PORT, tried in order
+    node_name: str  # lower case, as the kubelet registers it
+    proxy_mode: str
+    cluster_cidrs: tuple[str, ...]  # one per family; none: no detector by address
+    state_dir: str | None  # None: nothing is kept over a restart but the kernel's own state
+    health_listen: str | None  # HOST:PORT of the gRPC health service; None: none
+    verbosity: int
+    detector: Detector
+    bridge_interface: str  # with Detector.BRIDGE
+    interface_name_prefix: str  # with Detector.PREFIX
+    masquerade_all: bool
+    masquerade_bit: int
+    node_port_addresses: tuple[str, ...]  # CIDRs; ("primary",): the Node's own; empty: every address
+    bind_address: str | None  # taken for the primary address of its family; None: as the Node says
+    healthz_address: str | None  # HOST:PORT; None: none
+    metrics_address: str | None
+    bind_address_hard_fail: bool
+    sync_period: Duration  # twice this is how late a change may be before /healthz says so (K2)
+    oom_score_adj: int
+    conntrack: Conntrack
+    config_file: str | None
+    write_config_to: str | None
+    configuration: KubeProxyConfiguration  # complete, as served at /configz and written by --write-config-to
+    notes: tuple[str, ...]  # what was said and does nothing, one line each with the reason
+
+
+def parse(arguments: Sequence[str], modes: Sequence[str] = MODES) -> Settings:
+    """Reads flags and file. Raises `UsageError` with one line; --help and --version end the process with 0."""
+    said = flags.given(arguments)
+    removed: tuple[str, ...] = ()
+    file = said.get("config") or None
+    if file is None:
+        config = flags.from_flags(said)
+    else:
+        config, removed = _read(file)
+        config = flags.over_file(defaults.filled(config), said)
+    config = _named(defaults.completed(config))
+    wrong = validation.problems(config)
+    if wrong:
+        _refuse(f"--config={file}: {'; '.join(wrong)}" if file else "; ".join(wrong))
+    task = _task(said)
+    if task is Task.RUN:
+        _check_run(said, config, modes)
+    return _settings(said, config, task, removed)
+
+
+def write(settings: Settings) -> None:
+    """Carries out --write-config-to. Raises OSError where the file cannot be written."""
+    Path(settings.write_config_to or "").write_text(document.dump(settings.configuration), encoding="utf-8")
+
+
+def _read(file: str) -> tuple[KubeProxyConfiguration, tuple[str, ...]]:
+    try:
+        return document.load(Path(file).read_text(encoding="utf-8"))
+    except document.Unreadable as error:
+        _refuse(f"--config={file}: {error}")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        _refuse(f"--config={file}: {reason}")
+
+
+def _refuse(reason: str) -> NoReturn:
+    raise UsageError(f"deltaplane agent: {reason}")
+
+
+def _named(config: KubeProxyConfiguration) -> KubeProxyConfiguration:
+    """The node's name is compared with the kubelet's, which is in lower case."""
+    name = config.hostname_override
+    if name and not name.strip():
+        _refuse("--hostname-override: only blanks; name this node or leave the flag out")
+    return structs.replace(config, hostname_override=name.strip().lower())
+
+
+def _task(said: flags.Given) -> Task:
+    """The first of them that is asked for, in kube-proxy's order."""
+    return next((task for task in (Task.WRITE_CONFIG, Task.CLEANUP, Task.INIT) if said.get(task.value)), Task.RUN)
+
+
+def _check_run(said: flags.Given, config: KubeProxyConfiguration, modes: Sequence[str]) -> None:
+    if config.mode not in modes:
+        _refuse(f"mode {config.mode}: there is a backend for {', '.join(modes)} only; pass --proxy-mode={modes[0]}")
+    if "server" not in said:
+        _refuse("--server is required: HOST:PORT of the control plane's replicas")
+    if not said.get("insecure"):
+        _refuse("only plain text is there yet: pass --insecure, on a network you trust")
+
+
+def _settings(said: flags.Given, config: KubeProxyConfiguration, task: Task, removed: tuple[str, ...]) -> Settings:
+    node_name = config.hostname_override or socket.gethostname().strip().lower()
+    if not node_name:
+        _refuse("--hostname-override: not given, and this machine has no host name")
+    section = config.nftables if config.mode == "nftables" else config.iptables
+    return Settings(
+        task=task,
+        servers=said.get("server", ()),
+        node_name=node_name,
+        proxy_mode=config.mode,
+        cluster_cidrs=_cluster_cidrs(config),
+        state_dir=said.get("state-dir") or None,
+        health_listen=said.get("health-listen") or None,
+        verbosity=config.logging.verbosity,
+        detector=Detector(config.detect_local_mode),
+        bridge_interface=config.detect_local.bridge_interface,
+        interface_name_prefix=config.detect_local.interface_name_prefix,
+        masquerade_all=section.masquerade_all,
+        masquerade_bit=section.masquerade_bit,
+        node_port_addresses=_node_port_addresses(config),
+        bind_address=_bind_address(config),
+        healthz_address=config.healthz_bind_address or None,
+        metrics_address=config.metrics_bind_address or None,
+        bind_address_hard_fail=config.bind_address_hard_fail,
+        sync_period=validation.periods(config)[0],
+        oom_score_adj=config.oom_score_adj,
+        conntrack=config.conntrack,
+        config_file=said.get("config") or None,
+        write_config_to=said.get("write-config-to") or None,
+        configuration=config,
+        notes=notes(config, said, removed),
+    )
+
+
+def _cluster_cidrs(config: KubeProxyConfiguration) -> tuple[str, ...]:
+    if config.detect_local_mode != Detector.CLUSTER_CIDR.value or not config.cluster_cidr:
+        return ()
+    return tuple(str(addresses.network(text)) for text in config.cluster_cidr.split(","))
+
+
+def _node_port_addresses(config: KubeProxyConfiguration) -> tuple[str, ...]:
+    texts = config.node_port_addresses
+    return texts if defaults.PRIMARY in texts else tuple(str(addresses.network(text)) for text in texts)
+
+
+def _bind_address(config: KubeProxyConfiguration) -> str | None:
+    address = addresses.address(config.bind_address)
+    return None if address.is_unspecified else str(address)

@@ -1,0 +1,30 @@
+"""Notices that the configuration file has other content; the process then ends, to be started with it (as kube-proxy).
+
+The content is compared, and not events: a mounted ConfigMap changes by a swapped symbolic link, which says nothing to
+a watcher of the file, and an editor that saves the same text is no reason to restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from hashlib import sha256
+from pathlib import Path
+
+SECONDS = 5.0
+
+
+async def changed(file: str, seconds: float = SECONDS) -> None:
+    """Returns once the content differs from what it was at the call; a file that is gone for now has not changed."""
+    before = _digest(file)
+    while True:
+        await asyncio.sleep(seconds)
+        now = _digest(file)
+        if now is not None and now != before:
+            return
+
+
+def _digest(file: str) -> bytes | None:
+    try:
+        return sha256(Path(file).read_bytes()).digest()
+    except OSError:
+        return None

@@ -1,0 +1,183 @@
+"""The command line as a whole: what counts, what is ignored, what is refused, and what is noted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from deltaplane.flags import UsageError
+from nodeagent.config import Detector, Settings, Task, parse
+from nodeagent.config.durations import of
+
+RUN = ["--server=127.0.0.1:50051", "--insecure"]
+
+
+def refusal(*arguments: str) -> str:
+    with pytest.raises(UsageError) as raised:
+        parse(arguments)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+def test_the_defaults() -> None:
+    settings = parse([*RUN, "--hostname-override= Node-A "])
+
+    assert settings.task is Task.RUN
+    assert settings.servers == ("127.0.0.1:50051",)
+    assert settings.node_name == "node-a"
+    assert settings.proxy_mode == "nftables"
+    assert settings.detector is Detector.CLUSTER_CIDR
+    assert settings.node_port_addresses == ("primary",)
+    assert (settings.healthz_address, settings.metrics_address) == ("0.0.0.0:10256", "127.0.0.1:10249")
+    assert settings.bind_address is None
+    assert settings.masquerade_bit == 14
+    assert settings.sync_period == of(seconds=30)
+    assert settings.oom_score_adj == -999
+    assert settings.notes == ()
+
+
+def field(name: str) -> Any:
+    return lambda settings: getattr(settings, name)
+
+
+@pytest.mark.parametrize(
+    "flag, read, value",
+    [
+        ("--cluster-cidr=10.0.0.1/8,fd00::1/64", field("cluster_cidrs"), ("10.0.0.0/8", "fd00::/64")),
+        ("--masquerade-all", field("masquerade_all"), True),
+        ("--masquerade_all=true", field("masquerade_all"), True),
+        ("--masquerade-all=false", field("masquerade_all"), False),
+        ("--nodeport-addresses=010.0.0.0/8,fd00::/8", field("node_port_addresses"), ("10.0.0.0/8", "fd00::/8")),
+        ("--bind-address=10.0.0.1", field("bind_address"), "10.0.0.1"),
+        ("--bind-address=::", field("bind_address"), None),
+        ("--healthz-bind-address=10.0.0.1", field("healthz_address"), "10.0.0.1:10256"),
+        ("--healthz-bind-address=[::1]:80", field("healthz_address"), "[::1]:80"),
+        ("--healthz-bind-address=", field("healthz_address"), None),
+        ("--metrics-bind-address=::1", field("metrics_address"), "[::1]:10249"),
+        ("--metrics-bind-address=", field("metrics_address"), None),
+        ("--metrics-port=0", field("metrics_address"), None),
+        ("--bind-address-hard-fail", field("bind_address_hard_fail"), True),
+        ("--oom-score-adj=-500", field("oom_score_adj"), -500),
+        ("--iptables-sync-period=5s", field("sync_period"), of(seconds=5)),
+        ("--conntrack-min=0x10", lambda settings: settings.conntrack.min, 16),
+        ("--conntrack-udp-timeout=1m", lambda settings: settings.conntrack.udp_timeout, of(minutes=1)),
+        ("--conntrack-tcp-be-liberal", lambda settings: settings.conntrack.tcp_be_liberal, True),
+        ("--v=5", field("verbosity"), 5),
+        ("-v=5", field("verbosity"), 5),
+        ("-v5", field("verbosity"), 5),
+        ("--state-dir=/x", field("state_dir"), "/x"),
+        ("--health-listen=[::]:1", field("health_listen"), "[::]:1"),
+    ],
+)
+def test_flags_that_mean_something(flag: str, read: Any, value: object) -> None:
+    settings = parse([*RUN, flag])
+
+    assert read(settings) == value
+    assert [note for note in settings.notes if "does nothing" in note] == []
+
+
+def test_a_list_is_gathered_from_every_occurrence() -> None:
+    settings = parse([*RUN, "--nodeport-addresses=10.0.0.0/8", "--nodeport-addresses=11.0.0.0/8,12.0.0.0/8"])
+
+    assert settings.node_port_addresses == ("10.0.0.0/8", "11.0.0.0/8", "12.0.0.0/8")
+
+
+def test_a_port_is_added_where_an_address_has_none() -> None:
+    assert parse([*RUN, "--healthz-bind-address=10.0.0.1", "--healthz-port=99"]).healthz_address == "10.0.0.1:99"
+
+
+@pytest.mark.parametrize(
+    "arguments, mode, detail",
+    [
+        (["--detect-local-mode=NodeCIDR", "--cluster-cidr=10.0.0.0/8"], Detector.NODE_CIDR, ""),
+        (["--detect-local-mode=BridgeInterface", "--pod-bridge-interface=br0"], Detector.BRIDGE, "br0"),
+        (["--detect-local-mode=InterfaceNamePrefix", "--pod-interface-name-prefix=veth"], Detector.PREFIX, "veth"),
+    ],
+)
+def test_detectors(arguments: list[str], mode: Detector, detail: str) -> None:
+    settings = parse([*RUN, *arguments])
+
+    assert (settings.detector, settings.cluster_cidrs) == (mode, ())
+    assert settings.bridge_interface + settings.interface_name_prefix == detail
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "--kubeconfig=/x", "--master=https://x", "--kube-api-qps=5", "--kube-api-burst=7", "--kube-api-content-type=x",
+        "--feature-gates=A=true,B=false", "--profiling", "--show-hidden-metrics-for-version=1.35", "--vmodule=a=3",
+        "--config-sync-period=5m", "--iptables-min-sync-period=0s", "--ipvs-min-sync-period=0s", "--ipvs-strict-arp",
+        "--iptables-localhost-nodeports=false", "--ipvs-scheduler=lc", "--ipvs-exclude-cidrs=10.0.0.0/8",
+        "--ipvs-tcp-timeout=1s", "--ipvs-tcpfin-timeout=1s", "--ipvs-udp-timeout=1s", "--ipvs-sync-period=1s",
+        "--iptables-masquerade-bit=3", "--logging-format=json", "--log-flush-frequency=1s", "--boot-id-file=/x",
+        "--machine-id-file=/x", "--log-json-info-buffer-size=1Ki", "--log-text-split-stream",
+    ],
+)  # fmt: skip
+def test_flags_that_do_nothing_say_why(flag: str) -> None:
+    (note,) = parse([*RUN, flag]).notes
+
+    assert note.startswith(f"{flag.partition('=')[0]}: does nothing: ")
+
+
+@pytest.mark.parametrize(
+    "arguments, reason",
+    [
+        ([], "--server is required"),
+        (["--server=a:1"], "pass --insecure"),
+        (["--server=a"], "'a' is not HOST:PORT"),
+        (["--nonsense"], "unrecognized arguments: --nonsense"),
+        (["--hostname=x"], "unrecognized arguments"),
+        ([*RUN, "--hostname-override=  "], "--hostname-override: only blanks"),
+        ([*RUN, "--proxy-mode=ipvs"], "mode ipvs: there is a backend for nftables only; pass --proxy-mode=nftables"),
+        ([*RUN, "--proxy-mode=x"], 'KubeProxyConfiguration.Mode.ProxyMode: Invalid value: "x"'),
+        ([*RUN, "--oom-score-adj=x"], "'x' is not a whole number"),
+        ([*RUN, "--oom-score-adj=3000000000"], "3000000000 does not fit 32 bits"),
+        ([*RUN, "--oom-score-adj=1001"], "OOMScoreAdj: Invalid value: 1001"),
+        ([*RUN, "--conntrack-udp-timeout=5"], "'5' is not a duration"),
+        ([*RUN, "--config-sync-period=0s"], 'ConfigSyncPeriod: Invalid value: "0s": must be greater than 0'),
+        ([*RUN, "--bind-address=x"], "'x' is not an IP address"),
+        ([*RUN, "--healthz-bind-address=x:1"], "'x' is not an IP address"),
+        ([*RUN, "--healthz-bind-address=1.2.3.4:http"], "'http' is not a port"),
+        ([*RUN, "--masquerade-all=perhaps"], "'perhaps' is not true or false"),
+        ([*RUN, "--kube-api-qps=x"], "'x' is not a number"),
+        ([*RUN, "--feature-gates=A"], "'' is not true or false"),
+        ([*RUN, "--v=-1"], "logging.verbosity"),
+        ([*RUN, "--config=/does/not/exist"], "--config=/does/not/exist: No such file or directory"),
+    ],
+)
+def test_what_is_refused(arguments: list[str], reason: str) -> None:
+    message = refusal(*arguments)
+
+    assert message.startswith("deltaplane agent: ")
+    assert reason in message
+
+
+@pytest.mark.parametrize(
+    "arguments, task",
+    [
+        (["--cleanup"], Task.CLEANUP),
+        (["--init-only"], Task.INIT),
+        (["--write-config-to=/x", "--cleanup", "--init-only"], Task.WRITE_CONFIG),
+        (["--cleanup", "--init-only", "--proxy-mode=ipvs"], Task.CLEANUP),
+        ([*RUN, "--cleanup=false"], Task.RUN),
+    ],
+)
+def test_tasks_other_than_running_need_no_server(arguments: list[str], task: Task) -> None:
+    assert parse(arguments).task is task
+
+
+@pytest.mark.parametrize("flag", ["--help", "--version"])
+def test_help_and_version_end_well(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse([flag])
+
+    assert ended.value.code == 0
+    assert "deltaplane" in capsys.readouterr().out
+
+
+def test_settings_say_what_the_first_line_of_the_agent_reads() -> None:
+    """The names that the rest of the agent relies on."""
+    names = {"servers", "node_name", "proxy_mode", "cluster_cidrs", "state_dir", "health_listen", "verbosity"}
+
+    assert names <= set(Settings.__dataclass_fields__)
