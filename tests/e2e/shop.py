@@ -14,6 +14,7 @@ from tools.lab.fabric import Fabric, Node, Pod
 from tools.lab.manifests import port, slice_port
 from tools.lab.netns import Namespace
 from tools.lab.rest import Rest
+from tools.lab.rules import run
 
 PORTS = [port(80, 8080, "web"), port(80, 8080, "dns", "UDP")]
 SLICE_PORTS = [slice_port(8080, "web"), slice_port(8080, "dns", "UDP")]
@@ -43,6 +44,12 @@ class Shop:
         """Until what nft reads on every node is what the API says."""
         for node in self.fabric.nodes:
             until(lambda: self.wanted(node) == tables.read(node.space), LIMIT, what=lambda: self._differs(node))  # noqa: B023
+
+    def forget_flows(self) -> None:
+        """Tracked UDP flows keep the endpoint they have, and a client may use a source port again."""
+        for node in self.fabric.nodes:
+            run(node.space, "conntrack", "-D", "-p", "udp", check=False)
+            run(node.space, "conntrack", "-D", "-f", "ipv6", "-p", "udp", check=False)
 
     def wanted(self, node: Node) -> tables.Tables:
         return tables.wanted(*tables.objects_of(self.rest), node)

@@ -98,6 +98,7 @@ def test_w1_several_slices_are_one_service(shop: Shop, family: int, protocol: st
 
     shop.rest.delete(manifests.endpoint_slice("my-service", [], [], name="part-1"))
     shop.settle()
+    shop.forget_flows()
     assert reached(shop.clients["pod"], address, 80, protocol) == names(groups[0] + groups[2])
 
 
