@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.state import WATCHED
 from tests.e2e import tables
 from tests.e2e.conftest import Cluster
 from tests.e2e.shop import SLICE_PORTS, Shop, names, reached
@@ -147,7 +148,7 @@ def test_a_wrong_api_server_address_is_one_line_and_loses_no_rule(shop: Shop, cl
         assert process is not None
         process.wait_log("not yet seen the whole cluster state")
         assert reached(shop.clients["pod"], address, 80, "tcp") == names(shop.fabric.pods)
-        assert len(_complaints(plane.process)) == 3  # one for each kind that is watched
+        assert len(_complaints(plane.process)) == len(WATCHED)
     finally:
         plane.close()
         shop.line.controlplane.start()
