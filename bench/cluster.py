@@ -82,7 +82,7 @@ class Changes:
     def __init__(self, services: int, endpoints: int) -> None:
         self._slices = [thing for thing in objects(services, endpoints) if isinstance(thing, EndpointSlice)]
         self._serial = services * endpoints
-        self._random = random.Random(1)
+        self._which, self._random = random.Random(1), random.Random(2)
         self._made = 0
         self._number = 0
 
@@ -91,7 +91,7 @@ class Changes:
         what = CHANGES[self._made % len(CHANGES)]
         self._made += 1
         if what != "added":
-            self._number = self._random.randrange(len(self._slices))
+            self._number = self._which.randrange(len(self._slices))
         kept = list(self._slices[self._number].endpoints)
         if what != "added":
             kept.pop(self._random.randrange(len(kept)))
