@@ -81,7 +81,7 @@ async def _first_of(stop: asyncio.Event, *tasks: asyncio.Task[None]) -> None:
 
 async def _follow(agent: Agent, health: Health | None) -> None:
     """Tells probes whether this node's kernel has a complete state."""
-    while not agent.complete:
+    while not agent.complete:  # noqa: ASYNC110 - the agent is synchronous and has no event to wait for
         await asyncio.sleep(0.2)
     if health is not None:
         await health.set(serving=True)

@@ -52,13 +52,13 @@ class Dataplane(Protocol):
         *,
         complete: bool = False,
     ) -> Commit:
-        """Makes the kernel say this of these Services, in order of importance, and writes nothing that it says already.
+        """Makes the kernel say this of these Services, in order of importance; writes nothing that it says already.
 
-        `node` None: unchanged. `complete`: these are all Services there are, so whatever else the kernel holds of ours is
-        removed, after everything wanted is in; until the first complete apply nothing adopted is removed. Objects that
-        failed before are tried again. Never raises for one bad object: it is listed in `Commit.failed` and the others go
-        on. Raises `nodeagent.errors.KernelUnavailable` when the kernel as a whole refuses; what was wanted stays
-        pending and goes out with the next call.
+        `node` None: unchanged. `complete`: these are all Services there are, so whatever else the kernel holds of ours
+        is removed, after everything wanted is in; until the first complete apply nothing adopted is removed. Objects
+        that failed before are tried again. Never raises for one bad object: it is listed in `Commit.failed` and the
+        others go on. Raises `nodeagent.errors.KernelUnavailable` when the kernel as a whole refuses; what was wanted
+        stays pending and goes out with the next call.
         """
 
     def pending(self) -> bool:
