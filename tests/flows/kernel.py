@@ -9,7 +9,7 @@ from nodeagent.program.nftables.dataplane import NftablesDataplane
 from nodeagent.program.nftables.kernel import NetlinkKernel
 from tests.flows.interpreter import commit
 from tests.flows.network import Network
-from tests.flows.packets import differences, prepare
+from tests.flows.packets import Clients, prepare, settle
 from tests.flows.product import Product, settings
 from tests.flows.scenario import Scenario
 from tests.flows.verdicts import Difference
@@ -18,14 +18,14 @@ from tests.flows.verdicts import Difference
 def run(scenario: Scenario, network: Network) -> list[Difference]:
     """Every flow that is not as the scenario says, and every step that cost too much. Raises `product.Missing`."""
     network.clean()
-    network.own(scenario.view.addresses)
+    settle(network, scenario)
     product = Product(scenario)
-    found: list[Difference] = []
+    found, clients = list[Difference](), Clients(network)
     with _dataplane(network, scenario) as dataplane:
         for number, step in enumerate(scenario.steps, 1):
             found += commit(dataplane, product, number, step)
             prepare(network, step, scenario.family)
-            found += differences(network, number, step)
+            found += clients.differences(number, step)
     return found
 
 

@@ -6,11 +6,11 @@ the list and verdict for it, and who is masqueraded.
 
 from __future__ import annotations
 
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from deltaplane.forwarding import Entry, FrontendKind, Hairpin, Masquerade, Target, Verdict
 from deltaplane.model import Kind, ObjectKey
-from tests.flows.product import Product, addresses
+from tests.flows.product import Product, addresses, cluster_cidrs
 from tests.flows.scenario import DROP, PASS, PROTOCOLS, REACH, REFUSED, End, Flow, Outcome, Scenario, Step, join
 from tests.flows.verdicts import Difference, differs
 
@@ -48,7 +48,7 @@ class Reading:
         self._entries = [entry for one in product.forwarding.values() for entry in one.entries]
         self._hairpins = {pin for one in product.forwarding.values() for pin in one.hairpins}
         self._own, self._node_ports = addresses(self._view.addresses), frozenset(node.node_port_addresses)
-        self._cidrs = product.world.service_cidrs()
+        self._cidrs: tuple[str, ...] = getattr(node, "service_cidrs", ())
 
     def sticky(self, flow: Flow) -> bool:
         entry = self._entry(flow)
@@ -92,9 +92,13 @@ class Reading:
             return "node"
         return "pod" if self._is_detected(flow) else "external"
 
+    def _detector(self, flow: Flow) -> IPv4Network | IPv6Network | None:
+        networks = map(ip_network, cluster_cidrs(self._view))
+        return next((network for network in networks if network.version == flow.family), None)
+
     def _is_detected(self, flow: Flow) -> bool:
-        cidr = self._view.cluster_cidr
-        return bool(cidr) and ip_address(flow.source) in ip_network(cidr)
+        network = self._detector(flow)
+        return network is not None and ip_address(flow.source) in network
 
     def _end(self, entry: Entry, target: Target, flow: Flow) -> End:
         hairpin = Hairpin(target.address, entry.frontend.protocol, target.port) in self._hairpins
@@ -104,5 +108,5 @@ class Reading:
 
     def _is_masqueraded(self, entry: Entry, flow: Flow) -> bool:
         if entry.masquerade is Masquerade.OFF_CLUSTER:
-            return self._view.masquerade_all or (bool(self._view.cluster_cidr) and not self._is_detected(flow))
+            return self._view.masquerade_all or (self._detector(flow) is not None and not self._is_detected(flow))
         return entry.masquerade is Masquerade.ALWAYS or self._class(flow) == "node"

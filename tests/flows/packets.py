@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from ipaddress import ip_address
 
 from tests.flows.network import BYSTANDER, Network
-from tests.flows.scenario import DROP, PASS, REACH, REFUSED, End, Flow, Outcome, Step, split
+from tests.flows.scenario import ADDRESSES, DROP, PASS, REACH, REFUSED, End, Flow, Outcome, Scenario, Step, split
+from tests.flows.twin import twin
 from tests.flows.verdicts import Difference, differs
 from tools.lab import client
 
@@ -17,6 +21,12 @@ _STICKY_TRIES = 12
 # it with its second SYN.
 _pool = ThreadPoolExecutor(12, "clients")
 _KINDS = {client.REFUSED: REFUSED, client.TIMEOUT: DROP}
+
+
+def settle(network: Network, scenario: Scenario) -> None:
+    """The node has the scenario's addresses, and the usual ones of either family."""
+    usual = (*ADDRESSES, *map(twin, ADDRESSES))
+    network.own((*usual, *(address for address in scenario.view.addresses if address not in usual)))
 
 
 def prepare(network: Network, step: Step, family: int) -> None:
@@ -38,38 +48,54 @@ def _endpoints(step: Step, family: int) -> Iterator[tuple[str, int, str]]:
             or len(thing["endpoints"]) > _MANY
         ):
             continue
-        for endpoint in thing["endpoints"]:
-            for port in thing.get("ports", ()):
-                if endpoint["addresses"] and port.get("port"):
-                    yield endpoint["addresses"][0], port["port"], port.get("protocol", "TCP").lower()
+        for endpoint, port in itertools.product(thing["endpoints"], thing.get("ports", ())):
+            with contextlib.suppress(ValueError):  # an address that is only nearly one
+                yield str(ip_address(endpoint["addresses"][0])), port.get("port", 9), port["protocol"].lower()
 
 
-def differences(network: Network, number: int, step: Step) -> list[Difference]:
-    """Every flow of the step that is not as it says. SCTP is left out: few kernels have its sockets."""
-    flows = [flow for flow in step.flows if flow.protocol != "sctp"]
-    for flow in flows:
-        network.host(flow.source)
-    seen = _pool.map(lambda flow: observe(network, flow), flows)
-    return [
-        d for flow, (outcome, sticky) in zip(flows, seen, strict=True) for d in differs(number, flow, outcome, sticky)
-    ]
+class Clients:
+    """Those of one scenario, who remember which endpoint they stay with."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._kept: dict[str, End] = {}
+
+    def differences(self, number: int, step: Step) -> list[Difference]:
+        """Every flow of the step that is not as it says. SCTP is left out: few kernels have its sockets."""
+        flows = [flow for flow in step.flows if flow.protocol != "sctp"]
+        for flow in flows:
+            self._network.host(flow.source)
+        found: list[Difference] = []
+        for again in (False, True):
+            some = [flow for flow in flows if flow.again is again]
+            for flow, seen in zip(some, _pool.map(self.observe, some), strict=True):
+                found += differs(number, flow, *seen)
+        return found
+
+    def observe(self, flow: Flow) -> tuple[Outcome, bool | None]:
+        """What becomes of connections, as many as it takes to meet every endpoint; and whether they all met one."""
+        kind, seen = _ends(self._network, flow)
+        if kind != REACH or not flow.sticky:
+            return Outcome(kind, seen), None
+        ends = seen | ({self._kept[flow.source]} if flow.again and flow.source in self._kept else set())
+        if len(ends) > 1 or not seen <= flow.expected.ends:
+            return Outcome(kind, ends), False
+        self._kept[flow.source] = next(iter(seen))
+        return flow.expected, True
 
 
-def observe(network: Network, flow: Flow) -> tuple[Outcome, bool | None]:
-    """What becomes of connections, as many as it takes to meet every endpoint; and whether they all met one."""
+def _ends(network: Network, flow: Flow) -> tuple[str, frozenset[End]]:
     wanted = max(1, len(flow.expected.ends))
     seen: set[End] = set()
     tries = _STICKY_TRIES if flow.sticky else 1 if wanted == 1 else 40 * wanted
     for attempt in range(tries + 2):
         kind, end = _connect(network, flow)
         if end is None:
-            return Outcome(kind), None
+            return kind, frozenset()
         seen.add(end)
         if not flow.sticky and len(seen) >= wanted > 1 and attempt >= 8 * wanted:
             break
-    if flow.sticky and len(seen) == 1 and seen <= flow.expected.ends:
-        return flow.expected, True
-    return Outcome(REACH, frozenset(seen)), None
+    return REACH, frozenset(seen)
 
 
 def _connect(network: Network, flow: Flow) -> tuple[str, End | None]:

@@ -15,7 +15,8 @@ from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.model import ObjectKey
 from deltaplane.resolve import NodeView, resolve
 from nodeagent.program.nftables.program import Settings
-from tests.flows.scenario import NODE_NAME, Scenario, Step, View
+from tests.flows.scenario import CLUSTER_CIDR, NODE_NAME, Scenario, Step, View
+from tests.flows.twin import twin
 from tests.flows.world import World
 
 T = TypeVar("T")
@@ -51,13 +52,22 @@ class Product:
     def node(self) -> NodeForwarding:
         """What concerns the node itself."""
         addresses = tuple(sorted(ip_address(text).packed for text in node_port_addresses(self.view, self.family)))
-        return make(NodeForwarding, node_port_addresses=addresses, service_cidrs=self.world.service_cidrs() or None)
+        known = "service_cidrs" in NodeForwarding.__struct_fields__
+        cidrs = self.world.service_cidrs() if known else None
+        return make(NodeForwarding, node_port_addresses=addresses, service_cidrs=cidrs)
 
 
 def settings(view: View) -> Settings:
     """The nftables program's. Raises `Missing`."""
-    cidrs = (view.cluster_cidr,) if view.cluster_cidr else ()
-    return make(Settings, cluster_cidrs=cidrs, masquerade_all=view.masquerade_all or None)
+    return make(Settings, cluster_cidrs=cluster_cidrs(view), masquerade_all=view.masquerade_all or None)
+
+
+def cluster_cidrs(view: View) -> tuple[str, ...]:
+    """The pods' networks: the usual ones of both families, or the scenario's own."""
+    usual = (CLUSTER_CIDR, twin(CLUSTER_CIDR))
+    if view.cluster_cidr in usual:
+        return usual
+    return (view.cluster_cidr,) if view.cluster_cidr else ()
 
 
 def node_port_addresses(view: View, family: int) -> tuple[str, ...]:

@@ -3,7 +3,8 @@
 A flow is a line: `FROM [PROTOCOL] TO -> OUTCOME`. FROM is a client by name (`CLIENTS`) or an address; PROTOCOL is tcp
 unless said; OUTCOME is `refused`, `drop`, `pass` (left alone), or the endpoints that the connection may reach, each of
 which it does reach sooner or later. The word `masqueraded` after them says that the endpoint sees the node's address;
-`ENDPOINT/masqueraded` says it of one. `sticky` says that a client stays with whichever it got.
+`ENDPOINT/masqueraded` says it of one. `sticky` says that a client stays with whichever it got, `sticky again` that this
+is the one it got in an earlier sticky flow of the scenario.
 Called by `corpus` and the columns; knows neither Kubernetes objects nor how any column works.
 """
 
@@ -53,6 +54,7 @@ class Flow:
     port: int
     expected: Outcome
     sticky: bool = False
+    again: bool = False  # sticky, to the endpoint the client had before
     text: str = ""  # as written
 
     @property
@@ -168,8 +170,8 @@ def parse_flow(line: str, clients: Mapping[str, str] = CLIENTS, where: str = "")
     if protocol not in PROTOCOLS or len(known) > 1:
         raise Unreadable(f"{where}: {line!r}: no such protocol, or two families")
     outcome = right.split()
-    sticky = "sticky" in outcome
-    return Flow(source, protocol, address, port, _outcome([w for w in outcome if w != "sticky"]), sticky, line)
+    rest = [word for word in outcome if word not in ("sticky", "again")]
+    return Flow(source, protocol, address, port, _outcome(rest), "sticky" in outcome, "again" in outcome, line)
 
 
 def split(text: str) -> tuple[str, int]:

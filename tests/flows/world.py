@@ -14,6 +14,7 @@ import yaml
 from controlplane.source import documents
 from deltaplane.model import KIND_NAMES, EndpointSlice, Kind, Node, Object, ObjectKey, Service, ServiceCidr
 from tests.flows.scenario import Step
+from tools.lab.fabric import SERVICE_CIDRS
 
 VERSIONS = {
     "Service": "v1",
@@ -22,6 +23,7 @@ VERSIONS = {
     "ServiceCIDR": "networking.k8s.io/v1",
 }
 _CLUSTER_SCOPED = {"Node", "ServiceCIDR"}
+RANGES = {"kind": "ServiceCIDR", "metadata": {"name": "kubernetes"}, "spec": {"cidrs": list(SERVICE_CIDRS)}}
 
 
 def whole(thing: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,10 +42,11 @@ def named(text: str) -> tuple[str, str, str]:
 
 
 class World:
-    """All objects there are. `apply` tells which Services a step touched."""
+    """All objects there are, to begin with the range of Services. `apply` tells which Services a step touched."""
 
     def __init__(self) -> None:
         self._objects: dict[ObjectKey, Object] = {}
+        self._put(whole(RANGES))
 
     def apply(self, step: Step) -> set[ObjectKey]:
         """Takes the step's objects in; the keys of the Services that have to be resolved again."""
@@ -59,10 +62,6 @@ class World:
         return {owner for key in changed for owner in self._owners(key, before)}
 
     def _put(self, thing: dict[str, Any]) -> ObjectKey:
-        if thing["kind"] == "ServiceCIDR":
-            cidr = ServiceCidr(thing["metadata"]["name"], tuple(sorted(thing["spec"]["cidrs"])))
-            self._objects[cidr.key] = cidr
-            return cidr.key
         [entry] = documents.read(yaml.safe_dump(thing))
         assert entry.key is not None, entry.problems
         if entry.fact is not None:  # else it cannot be used, and its last good state stays
