@@ -1,7 +1,7 @@
 """From forwarding entries to what stands in the tables, shared chains included. Pure.
 
 `tracker` keeps the results. Boundary of this version: `affinity_seconds` and `source_ranges` of an entry are not
-programmed yet; such an entry gets its plain balancing. Both fit beside the constant program (a chain and dynamic sets
+programmed yet; affinity gets plain balancing, an address with source ranges stays closed. Both fit beside the constant program (a chain and dynamic sets
 for each service port with affinity; a map `firewall-ips` hooked before translation) without changing it.
 """
 
@@ -48,6 +48,8 @@ def place(entry: Entry) -> Placement:
     """What the tables must say about an entry. Raises ValueError for more endpoints than a list has slots."""
     if entry.verdict != Verdict.FORWARD:
         return _REFUSED[entry.verdict]
+    if entry.source_ranges:
+        return _REFUSED[Verdict.DROP]  # closed rather than open to everybody: ranges cannot be said yet
     node = entry.frontend.kind == FrontendKind.NODE_PORT
     slots, count = pack(entry.targets), len(entry.targets)
     if count > LOCAL_OFFSET:
