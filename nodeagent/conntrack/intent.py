@@ -1,0 +1,212 @@
+"""Which tracked UDP flows a change makes stale: derived from the change itself, in cost and in reach.
+
+`Intents` keeps, of every Service with UDP ports, which endpoints its frontends' flows may stay with, and notes what
+each change takes away. Called by `cleaner`, on the agent's thread. Pure: knows no kernel and no clock. Row ids are
+those of docs/behaviour.md; after kube-proxy 1.36 and its later fixes (Services without endpoints, deleted Services).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from deltaplane.forwarding import Entry, NodeForwarding, ServiceForwarding, Target
+from deltaplane.model import ObjectKey, Protocol
+
+_UDP = int(Protocol.UDP)
+_EVERY = {4: b"\0" * 4, 6: b"\0" * 16}  # stands for the node's own addresses until they are put in
+
+
+class Place(NamedTuple):
+    """Where a flow was sent by its client: a packed address and a UDP port. The family is the address's length."""
+
+    address: bytes
+    port: int
+
+
+Flows = Mapping[Place, tuple[Target, ...]]  # of one Service: where to, and with whom a flow may stay
+
+
+class CleanUp(NamedTuple):
+    """Flows to `place` that are to go: those answered by `sources`, or, if `others`, by anybody but `sources`.
+
+    A flow that was never translated is answered by the place itself, so `others` takes those of the time before the
+    frontend had an endpoint, too (J2).
+    """
+
+    key: ObjectKey
+    place: Place
+    sources: frozenset[Target]
+    others: bool
+
+    def takes(self, source: Target) -> bool:
+        return (source in self.sources) is not self.others
+
+
+class _Pending(Struct, gc=False):
+    """What changed at one place since it was last clean."""
+
+    gone: frozenset[Target] = frozenset()
+    whole: bool = False  # it is new, or had nobody: look at all of its flows
+
+    def add(self, other: _Pending) -> None:
+        self.gone |= other.gone
+        self.whole |= other.whole
+
+
+_Changes = dict[tuple[ObjectKey, Place], _Pending]
+
+
+class Intents:
+    """What is forwarded over UDP, and what of it has changed: wanted, then committed, then taken."""
+
+    def __init__(self) -> None:
+        self._addresses: tuple[bytes, ...] = ()
+        self._services: dict[ObjectKey, Flows] = {}
+        self._owners: dict[Place, set[ObjectKey]] = {}
+        self._wanted: _Changes = {}
+        self._committed: _Changes = {}
+
+    # ------------------------------------------------------------ in
+
+    def want(
+        self, services: Sequence[ServiceForwarding], node: NodeForwarding | None = None, *, complete: bool = False
+    ) -> None:
+        """Takes in what is about to be committed; the arguments are those of `Dataplane.apply`."""
+        for service in services:
+            self._update(service.key, flows_of(service.entries))
+        if complete:
+            for key in self._services.keys() - {service.key for service in services}:
+                self._update(key, {})
+        if node is not None and node.node_port_addresses != self._addresses:
+            self._move(node.node_port_addresses)
+
+    def commit(self, failed: Container[ObjectKey] = ()) -> bool:
+        """The kernel has what was wanted, except of the `failed`; whether anything is to be cleaned."""
+        if self._wanted:
+            for index in [index for index in self._wanted if index[0] not in failed]:
+                _add(self._committed, index, self._wanted.pop(index))
+        return bool(self._committed)
+
+    def again(self, items: Iterable[CleanUp]) -> None:
+        """These could not be done, and are due again."""
+        for item in items:
+            change = _Pending(whole=True) if item.others else _Pending(item.sources)
+            _add(self._committed, (item.key, item.place), change)
+
+    # ------------------------------------------------------------ out
+
+    def take(self) -> list[CleanUp]:
+        """What is to be cleaned now, as things stand now: whoever came back meanwhile is left alone."""
+        changes, self._committed = self._committed, {}
+        items = (self._clean_up(key, place, change) for (key, place), change in changes.items())
+        return [item for item in items if item.others or item.sources]
+
+    def _clean_up(self, key: ObjectKey, place: Place, change: _Pending) -> CleanUp:
+        valid = frozenset(self._valid(place))
+        if change.whole and self._forwards(key, place):
+            return CleanUp(key, place, valid, others=True)
+        return CleanUp(key, place, change.gone - valid, others=False)
+
+    def _forwards(self, key: ObjectKey, place: Place) -> bool:
+        return any(key in self._owners.get(each, ()) for each in self._names(place))
+
+    def _valid(self, place: Place) -> Iterator[Target]:
+        """Whose flows stay: two Services may claim one place, and neither disturbs the other's."""
+        for each in self._names(place):
+            for key in self._owners.get(each, ()):
+                yield from self._services[key][each]
+
+    def _names(self, place: Place) -> Iterator[Place]:
+        yield place
+        if place.address in self._addresses:
+            yield Place(bytes(len(place.address)), place.port)
+
+    # ------------------------------------------------------------ changes
+
+    def _update(self, key: ObjectKey, after: Flows) -> None:
+        before = self._services.get(key, {})
+        if before == after:
+            return
+        for place in before.keys() | after.keys():
+            for concrete in self._concrete(place):
+                self._note(key, concrete, before.get(place), after.get(place))
+        for place in before.keys() - after.keys():
+            self._disown(place, key)
+        for place in after.keys() - before.keys():
+            self._owners.setdefault(place, set()).add(key)
+        if after:
+            self._services[key] = after
+        else:
+            del self._services[key]
+
+    def _disown(self, place: Place, key: ObjectKey) -> None:
+        owners = self._owners[place]
+        owners.discard(key)
+        if not owners:
+            del self._owners[place]
+
+    def _concrete(self, place: Place) -> Iterator[Place]:
+        """A node port is a place on each of the node's addresses, and on no other (J4)."""
+        if any(place.address):
+            yield place
+            return
+        for address in self._addresses:
+            if len(address) == len(place.address):
+                yield Place(address, place.port)
+
+    def _move(self, addresses: tuple[bytes, ...]) -> None:
+        """Node ports open on new addresses and close on old ones; a walk over the Services, for a rare event."""
+        opened, closed = set(addresses) - set(self._addresses), set(self._addresses) - set(addresses)
+        for key, flows in self._services.items():
+            for place, valid in flows.items():
+                if not any(place.address):
+                    self._shift(key, place, valid, opened, closed)
+        self._addresses = addresses
+
+    def _shift(
+        self, key: ObjectKey, place: Place, valid: tuple[Target, ...], opened: set[bytes], closed: set[bytes]
+    ) -> None:
+        for address in opened | closed:
+            if len(address) == len(place.address):
+                spans = (None, valid) if address in opened else (valid, None)
+                self._note(key, Place(address, place.port), *spans)
+
+    def _note(
+        self, key: ObjectKey, place: Place, before: tuple[Target, ...] | None, after: tuple[Target, ...] | None
+    ) -> None:
+        if before == after:
+            return
+        gone = frozenset(before or ()).difference(after or ())
+        whole = after is not None and not before
+        if gone or whole:
+            _add(self._wanted, (key, place), _Pending(gone, whole))
+
+
+def _add(changes: _Changes, index: tuple[ObjectKey, Place], change: _Pending) -> None:
+    known = changes.setdefault(index, change)
+    if known is not change:
+        known.add(change)
+
+
+def flows_of(entries: Iterable[Entry]) -> Flows:
+    """The UDP frontends of one Service, each with the endpoints its flows may stay with (J2).
+
+    Those are the serving ones, whatever policy, topology and termination say of new flows, and the chosen ones.
+    """
+    flows: dict[Place, tuple[Target, ...]] = {}
+    for entry in entries:
+        frontend = entry.frontend
+        if frontend.protocol == _UDP:
+            place = Place(frontend.address or _EVERY[frontend.family], frontend.port)
+            flows[place] = _union(flows.get(place, ()), entry.serving, entry.targets, entry.local_targets or ())
+    return flows
+
+
+def _union(*lists: tuple[Target, ...]) -> tuple[Target, ...]:
+    """All of them; nearly always that is the serving ones alone, whose tuple is shared then."""
+    longest = max(lists, key=len)
+    everything = set().union(*lists)
+    return longest if len(everything) == len(longest) else tuple(sorted(everything))

@@ -1,0 +1,145 @@
+"""Messages to and from connection tracking (ctnetlink), packed and read: pure.
+
+After `linux/netfilter/nfnetlink_conntrack.h` and `net/netfilter/nf_conntrack_netlink.c`. A dump with CTA_FILTER has the
+kernel compare the parts of a tuple that its flags name (Linux 5.8 and later; earlier ones ignore it and hand out all).
+"""
+
+from __future__ import annotations
+
+from struct import Struct as Layout
+
+from deltaplane.forwarding import Target
+from nodeagent.conntrack.intent import Place
+from nodeagent.conntrack.query import Flow, Query
+from nodeagent.program.nftables import wire
+
+SUBSYSTEM = 1  # NFNL_SUBSYS_CTNETLINK
+NEW, GET, DELETE = (SUBSYSTEM << 8 | number for number in (0, 1, 2))
+INTERRUPTED = 0x10  # NLM_F_DUMP_INTR: the table changed its shape under the dump
+
+ORIGINAL, REPLY, ID, ZONE, FILTER = 1, 2, 12, 18, 25  # CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_ID, CTA_ZONE, CTA_FILTER
+_IP, _PROTO, _TUPLE_ZONE = 1, 2, 3  # CTA_TUPLE_...
+_SOURCE = {4: 1, 6: 3}  # CTA_IP_V4_SRC, CTA_IP_V6_SRC
+_DESTINATION = {4: 2, 6: 4}
+_NUMBER, _SOURCE_PORT, _DESTINATION_PORT = 1, 2, 3  # CTA_PROTO_...
+_BY_SOURCE, _BY_DESTINATION = 1 << 0, 1 << 1  # CTA_FILTER_FLAG(CTA_IP_SRC), ...
+_BY_NUMBER, _BY_SOURCE_PORT, _BY_DESTINATION_PORT = 1 << 3, 1 << 4, 1 << 5
+_NESTED = 0x8000
+_UDP = 17
+
+_port = Layout(">H").pack
+_flags = Layout("=I").pack  # the one number of ctnetlink in host order
+AF = {4: 2, 6: 10}
+
+
+def dump(query: Query, sequence: int, *, filtered: bool = True) -> bytes:
+    """The request for the entries that `query` wants; not `filtered`: for all of its family."""
+    body = _filter(query) if filtered else b""
+    return wire.message((GET, wire.REQUEST | wire.DUMP, sequence), AF[query.family], body)
+
+
+def _filter(query: Query) -> bytes:
+    family, place, source = query
+    flags, addresses, ports = _BY_NUMBER, b"", b""
+    if place is not None:
+        flags |= _BY_DESTINATION | _BY_DESTINATION_PORT
+        addresses = wire.attribute(_DESTINATION[family], place.address)
+        ports = wire.attribute(_DESTINATION_PORT, _port(place.port))
+    body, answer = _tuple(ORIGINAL, addresses, ports), 0
+    if source is not None:
+        answer = _BY_SOURCE | _BY_SOURCE_PORT | _BY_NUMBER
+        address = wire.attribute(_SOURCE[family], source.address)
+        body += _tuple(REPLY, address, wire.attribute(_SOURCE_PORT, _port(source.port)))
+    wanted = wire.attribute(1, _flags(flags)) + (wire.attribute(2, _flags(answer)) if answer else b"")
+    return body + _nest(FILTER, wanted)
+
+
+def _tuple(kind: int, addresses: bytes, ports: bytes) -> bytes:
+    inner = _nest(_IP, addresses) if addresses else b""
+    return _nest(kind, inner + _nest(_PROTO, wire.number8(_NUMBER, _UDP) + ports))
+
+
+def _nest(kind: int, inner: bytes) -> bytes:
+    return wire.attribute(kind | _NESTED, inner)
+
+
+def delete(flow: Flow, sequence: int, *, answer: bool) -> bytes:
+    """The request to delete this very entry; the kernel says when it failed, and with `answer` also when it was done.
+
+    It always names a tuple: a delete without one would empty the whole table. With the entry's id, a newer one of the
+    same tuple stays.
+    """
+    flags = wire.REQUEST | (wire.ACK if answer else 0)
+    family = 4 if len(flow.place.address) == 4 else 6
+    parts = wire.attributes(flow.name)
+    body = _nest(ORIGINAL, parts[ORIGINAL]) + (wire.attribute(ID, parts[ID]) if ID in parts else b"")
+    return wire.message((DELETE, flags, sequence), AF[family], body)
+
+
+def flow(body: bytes) -> Flow | None:
+    """The UDP flow a message speaks of; None for other protocols, entries of a zone, and what is not understood.
+
+    `body` is the message after its nfgenmsg. Zones are other people's tables within the table.
+    """
+    for layout, heads in _USUAL:
+        if body[:12] == heads[0] and len(body) >= layout.size:
+            a, b, address, c, d, port, e, source, f, g, source_port, following = layout.unpack_from(body)
+            if (a, b, c, d, e, f, g) == heads and following != _ZONE_HEAD:
+                return Flow(Place(address, port), Target(source, source_port), body)
+    return _unusual(body)
+
+
+_Heads = tuple[bytes, ...]
+
+
+def _usual(family: int) -> tuple[Layout, _Heads]:
+    """How the kernel writes the tuples of a UDP entry: where the fields are, and the attribute heads between them."""
+    size = 4 if family == 4 else 16
+    going = f"12s{size}x4s{size}s9s11x4sH2x"
+    coming = f"12s{size}s{size + 4}x9s3x4sH10x"
+
+    def head(length: int, kind: int) -> bytes:
+        return wire.ATTRIBUTE.pack(length, kind)
+
+    addresses = 2 * (4 + size) + 4
+    opening = head(addresses, _IP | _NESTED) + head(4 + size, _SOURCE[family])
+    protocol = head(28, _PROTO | _NESTED) + head(5, _NUMBER) + bytes((_UDP,))
+    heads = (
+        head(addresses + 32, ORIGINAL | _NESTED) + opening,
+        head(4 + size, _DESTINATION[family]),
+        protocol,
+        head(6, _DESTINATION_PORT),
+        head(addresses + 32, REPLY | _NESTED) + opening,
+        protocol,
+        head(6, _SOURCE_PORT),
+    )
+    return Layout(f">{going}{coming}4s"), heads
+
+
+_USUAL = (_usual(4), _usual(6))
+_ZONE_HEAD = wire.ATTRIBUTE.pack(6, ZONE)
+
+
+def _unusual(body: bytes) -> Flow | None:
+    """The same in whatever order the attributes are."""
+    parts = wire.attributes(body)
+    original, reply = parts.get(ORIGINAL), parts.get(REPLY)
+    if not original or not reply or any(parts.get(ZONE, b"")):
+        return None
+    going = _end(original, _DESTINATION, _DESTINATION_PORT)
+    coming = _end(reply, _SOURCE, _SOURCE_PORT)
+    if going is None or coming is None:
+        return None
+    return Flow(Place(*going), Target(*coming), body)
+
+
+def _end(data: bytes, address: dict[int, int], port: int) -> tuple[bytes, int] | None:
+    """One end of a UDP tuple: address and port."""
+    parts = wire.attributes(data)
+    proto = wire.attributes(parts.get(_PROTO, b""))
+    if _TUPLE_ZONE in parts or proto.get(_NUMBER, b"")[:1] != b"\x11" or port not in proto:
+        return None
+    for kind, payload in wire.attributes(parts.get(_IP, b"")).items():
+        if kind in address.values():
+            return payload, wire.as_number(proto[port])
+    return None

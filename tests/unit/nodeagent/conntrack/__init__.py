@@ -1,0 +1,1 @@
+"""Unit tests of the clean-up of tracked UDP flows."""

@@ -1,0 +1,221 @@
+"""Sweeps of the table in memory: what goes, what it costs, and that no trouble reaches the commit."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from deltaplane.forwarding import Target
+from nodeagent.conntrack import cleaner as module
+from nodeagent.conntrack.cleaner import Cleaner, Swept
+from nodeagent.conntrack.memory import MemoryTable, Tracked
+from nodeagent.conntrack.query import Flow, Query
+from nodeagent.errors import KernelUnavailable
+from tests.unit.nodeagent.conntrack.cases import (
+    SERVICE_PORT,
+    SERVING,
+    TCP,
+    VIRTUAL,
+    after,
+    before,
+    everything,
+    key,
+    matrix,
+    node,
+    place,
+    service,
+    simple,
+    target,
+    untranslated,
+)
+
+FAMILIES = pytest.mark.parametrize("family", [4, 6])
+E1, E2 = target("10.0.0.1"), target("10.0.0.2")
+VIP = place(VIRTUAL[4][0], SERVICE_PORT)
+CLIENT = b"\xc6\x33\x64\x07"
+
+
+def flows(count: int, source: Target = E1, port: int = SERVICE_PORT) -> list[Tracked]:
+    there = place(VIRTUAL[4][0], port)
+    return [Tracked((CLIENT, number), there, source) for number in range(count)]
+
+
+@pytest.fixture
+def swept() -> list[Swept]:
+    return []
+
+
+@FAMILIES
+def test_a_start_takes_what_nobody_serves_and_leaves_the_rest(family: int, swept: list[Swept]) -> None:
+    """J2, J3, J4, J5; and flows whose endpoint serves live through a restart of the agent."""
+    cases = matrix(family) + untranslated(family)
+    table = MemoryTable(entry for entry, _ in cases)
+    cleaner = Cleaner(table, swept.append)
+    cleaner.want([everything(family, after(family))], node(), complete=True)
+    cleaner.commit()
+    cleaner.clean()
+    assert table.entries == [entry for entry, stale in cases if not stale]
+    assert sum(result.deleted for result in swept) == sum(stale for _, stale in cases)
+
+
+@FAMILIES
+def test_a_change_takes_what_it_took_away(family: int, swept: list[Swept]) -> None:
+    cases = matrix(family)
+    table = MemoryTable(entry for entry, _ in cases)
+    cleaner = Cleaner(table, swept.append)
+    cleaner.want([everything(family, before(family))], node(), complete=True)
+    cleaner.commit()
+    cleaner.clean()
+    assert len(table.entries) == len(cases)
+    cleaner.want([everything(family, after(family))])
+    cleaner.commit()
+    cleaner.clean()
+    assert table.entries == [entry for entry, stale in cases if not stale]
+
+
+@FAMILIES
+@pytest.mark.parametrize("gone", ["no endpoints", "deleted"])
+def test_without_endpoints_no_flow_stays(family: int, gone: str) -> None:
+    """J3 as it is after kube-proxy 1.36."""
+    cases = matrix(family)
+    table = MemoryTable(entry for entry, _ in cases)
+    cleaner = Cleaner(table)
+    cleaner.want([everything(family, before(family))], node(), complete=True)
+    cleaner.commit()
+    cleaner.want([everything(family, []) if gone == "no endpoints" else service()])
+    cleaner.commit()
+    cleaner.clean()
+    ours = {place(virtual, SERVICE_PORT) for virtual in VIRTUAL[family]}
+    assert not any(entry.place in ours and entry.protocol == 17 for entry in table.entries)
+    kept = [entry for entry, stale in cases if not stale and entry.source != target(SERVING[family])]
+    assert set(kept) <= set(table.entries)
+
+
+def settled(table: MemoryTable, *serving: Target, swept: list[Swept] | None = None) -> Cleaner:
+    """A cleaner that has cleaned up after its start."""
+    cleaner = Cleaner(table, (swept if swept is not None else []).append)
+    cleaner.want([simple(4, *serving)], node(4), complete=True)
+    cleaner.commit()
+    cleaner.clean()
+    table.walks.clear()
+    table.handed_out = 0
+    (swept or []).clear()
+    return cleaner
+
+
+def test_other_protocols_cost_no_look_at_the_table() -> None:
+    table = MemoryTable(flows(3))
+    cleaner = settled(table, E1)
+    for serving in ((E1,), (E2,), ()):
+        cleaner.want([simple(4, *serving, name="tcp", protocol=TCP)])
+        cleaner.commit()
+        assert not cleaner._due.is_set() or cleaner._intents.take() == []
+        cleaner.clean()
+    assert table.walks == []
+
+
+def test_one_endpoint_of_many_flows_has_only_its_own_handed_out() -> None:
+    table = MemoryTable([*flows(1000, E2), *flows(10, E1), *flows(1000, E1, port=1)])
+    cleaner = settled(table, E1, E2)
+    cleaner.want([simple(4, E2)])
+    cleaner.commit()
+    cleaner.clean()
+    assert table.handed_out == 10
+    assert len(table.walks) == 3  # the cluster IP, and the node port on two addresses
+    assert len(table.entries) == 2000
+
+
+def test_changes_that_come_together_are_one_sweep() -> None:
+    table = MemoryTable([*flows(5, E1), *flows(5, E2)])
+    swept: list[Swept] = []
+    cleaner = settled(table, E1, E2, swept=swept)
+    for serving in ([E1], [E1, E2], [E2]):
+        cleaner.want([simple(4, *serving)])
+        cleaner.commit()
+    cleaner.clean()
+    assert [(result.places, result.deleted) for result in swept] == [(3, 5)]
+    assert table.entries == flows(5, E2)
+
+
+def test_many_stale_flows_go_in_batches() -> None:
+    count = module.BATCH * 3 + 1
+    table = MemoryTable(flows(count))
+    cleaner = settled(table, E1)
+    cleaner.want([simple(4)])
+    cleaner.commit()
+    cleaner.clean()
+    assert table.entries == []
+    assert table.deletes == 4
+
+
+def test_a_failure_is_told_once_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    table = MemoryTable(flows(2))
+    swept: list[Swept] = []
+    cleaner = settled(table, E1, swept=swept)
+    cleaner.want([simple(4)])
+    cleaner.commit()
+    for _ in range(2):
+        table.broken = KernelUnavailable("conntrack: no")
+        cleaner.clean()
+    cleaner.clean()
+    assert [result.error for result in swept] == ["conntrack: no", "conntrack: no", ""]
+    assert table.entries == []
+    assert [record.getMessage().split(" ")[0] for record in caplog.records] == ["stale"] * 3
+    assert sum("retrying" in record.getMessage() for record in caplog.records) == 1
+    assert sum("again" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_one_family_in_trouble_leaves_the_other_clean() -> None:
+    class Half(MemoryTable):
+        def flows(self, query: Query) -> Iterator[Flow]:
+            if query.family == 6:
+                raise KernelUnavailable("conntrack: no IPv6")
+            return super().flows(query)
+
+    table = Half(flows(2))
+    cleaner = Cleaner(table)
+    cleaner.want([simple(4), simple(6, name="six")], node(), complete=True)
+    cleaner.commit()
+    cleaner.clean()
+    assert table.entries == []
+    assert {item.key for item in cleaner._intents.take()} == {key("six")}
+
+
+def test_a_defect_in_the_table_stays_there(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(MemoryTable):
+        def delete(self, flows: Sequence[Flow]) -> int:
+            raise ZeroDivisionError
+
+    results: list[Swept] = []
+    cleaner = Cleaner(Broken(flows(2)), results.append)
+    cleaner.want([simple(4)], complete=True)
+    cleaner.commit()
+    cleaner.clean()
+    assert "ZeroDivisionError" in results[0].error
+    assert "Traceback" in caplog.text
+
+
+async def test_the_task_sweeps_what_is_committed_and_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RETRY_FIRST", 0.001)
+    table = MemoryTable(flows(3))
+    table.broken = KernelUnavailable("conntrack: busy")
+    done: asyncio.Queue[Swept] = asyncio.Queue()
+    cleaner = Cleaner(table, done.put_nowait)
+    task = asyncio.create_task(cleaner.run())
+    cleaner.want([simple(4, E2)], complete=True)
+    await asyncio.sleep(0)
+    assert done.empty()
+    cleaner.commit()
+    assert (await done.get()).error
+    assert (await done.get()).deleted == 3
+    table.add(*flows(2, E2))
+    cleaner.want([service()])
+    cleaner.commit(failed={key()})
+    cleaner.commit()
+    assert (await done.get()).deleted == 2
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

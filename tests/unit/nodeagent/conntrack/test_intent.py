@@ -1,0 +1,193 @@
+"""Which flows a change makes stale (J1-J5), as pure calls."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+from msgspec.structs import replace
+
+from deltaplane.forwarding import FrontendKind, NodeForwarding, ServiceForwarding, Target
+from nodeagent.conntrack.intent import CleanUp, Intents, Place, flows_of
+from nodeagent.conntrack.query import Query, queries
+from tests.unit.nodeagent.conntrack.cases import (
+    NODE,
+    NODE_PORT,
+    SERVICE_PORT,
+    TCP,
+    VIRTUAL,
+    entry,
+    key,
+    node,
+    packed,
+    place,
+    service,
+    simple,
+    target,
+)
+
+E1, E2, E3 = target("10.0.0.1"), target("10.0.0.2"), target("10.0.0.3")
+VIP = place(VIRTUAL[4][0], SERVICE_PORT)
+NODES = [place(address, NODE_PORT) for address in NODE[4]]
+EVERYWHERE = [VIP, *NODES]
+
+
+def at(places: list[Place], *sources: Target, others: bool = False) -> set[CleanUp]:
+    return {CleanUp(key(), each, frozenset(sources), others) for each in places}
+
+
+def settled(*services: ServiceForwarding, addresses: NodeForwarding | None = None) -> Intents:
+    """Intents that have nothing left to do about these Services."""
+    intents = Intents()
+    intents.want(services, addresses or node(4), complete=True)
+    intents.commit()
+    intents.take()
+    return intents
+
+
+def change(intents: Intents, *services: ServiceForwarding, complete: bool = False) -> set[CleanUp]:
+    intents.want(services, complete=complete)
+    intents.commit()
+    items = intents.take()
+    assert len(items) == len(set(items))
+    assert intents.take() == []
+    return set(items)
+
+
+class Step(NamedTuple):
+    name: str
+    before: ServiceForwarding
+    after: ServiceForwarding
+    expected: set[CleanUp]
+
+
+STEPS = [
+    Step("an endpoint goes", simple(4, E1, E2), simple(4, E2), at(EVERYWHERE, E1)),
+    Step("the last endpoint goes (J3)", simple(4, E1, E2), simple(4), at(EVERYWHERE, E1, E2)),
+    Step("the Service goes (J3)", simple(4, E1, E2), service(), at(EVERYWHERE, E1, E2)),
+    Step("an endpoint is replaced", simple(4, E1), simple(4, E2), at(EVERYWHERE, E1)),
+    Step("an endpoint comes", simple(4, E1), simple(4, E1, E2), set()),
+    Step("nothing changes", simple(4, E1), simple(4, E1), set()),
+    Step("the first endpoint comes (J2)", simple(4), simple(4, E1), at(EVERYWHERE, E1, others=True)),
+    Step("the Service comes", service(), simple(4, E1), at(EVERYWHERE, E1, others=True)),
+    Step("the Service comes without endpoints", service(), simple(4), at(EVERYWHERE, others=True)),
+    Step("an empty Service goes", simple(4), service(), set()),
+    Step(
+        "the node port goes",
+        simple(4, E1),
+        service(entry(FrontendKind.CLUSTER_IP, 4, VIRTUAL[4][0], SERVICE_PORT, [E1])),
+        at(NODES, E1),
+    ),
+    Step("TCP is not looked at (J5)", simple(4, E1, protocol=TCP), simple(4, protocol=TCP), set()),
+    Step("UDP turns TCP", simple(4, E1), simple(4, E1, protocol=TCP), at(EVERYWHERE, E1)),
+]
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
+def test_a_change_takes_what_it_took_away(step: Step) -> None:
+    intents = settled(step.before)
+    assert change(intents, step.after) == step.expected
+
+
+def test_flows_stay_with_whom_policy_passes_over_but_who_still_serves() -> None:
+    """J2: topology, policy and termination choose for new flows only; and what is chosen is never stale."""
+    chosen = entry(FrontendKind.CLUSTER_IP, 4, VIRTUAL[4][0], SERVICE_PORT, [E1])
+    odd = replace(chosen, serving=(E2,), targets=(E1,), local_targets=(E3,))
+    assert flows_of([odd]) == {VIP: (E1, E2, E3)}
+    narrowed = replace(chosen, serving=(E1, E2), targets=(E2,))
+    assert change(settled(service(narrowed)), service(replace(narrowed, targets=(E1,)))) == set()
+
+
+def test_the_tuple_of_serving_endpoints_is_shared_not_copied() -> None:
+    made = entry(FrontendKind.CLUSTER_IP, 4, VIRTUAL[4][0], SERVICE_PORT, [E1, E2])
+    assert flows_of([made])[VIP] is made.serving
+
+
+def test_a_start_looks_at_every_frontend() -> None:
+    intents = Intents()
+    intents.want([simple(4, E1), simple(4, E1, name="tcp", protocol=TCP)], node(4), complete=True)
+    intents.commit()
+    assert set(intents.take()) == at(EVERYWHERE, E1, others=True)
+
+
+def test_what_a_whole_state_lacks_is_gone() -> None:
+    intents = settled(simple(4, E1))
+    assert change(intents, complete=True) == at(EVERYWHERE, E1)
+
+
+def test_what_failed_waits_for_its_own_commit() -> None:
+    intents = settled(simple(4, E1), simple(6, target("fd00::1"), name="other"), addresses=node())
+    intents.want([simple(4), simple(6, name="other")])
+    assert intents.commit({key()})
+    assert {item.key for item in intents.take()} == {key("other")}
+    assert not intents.commit({key()})
+    assert intents.commit()
+    assert set(intents.take()) == at(EVERYWHERE, E1)
+
+
+def test_a_refused_commit_loses_nothing_and_who_comes_back_is_spared() -> None:
+    intents = settled(simple(4, E1, E2))
+    intents.want([simple(4)])
+    intents.want([simple(4, E2)])
+    assert intents.commit()
+    assert set(intents.take()) == at(EVERYWHERE, E2, others=True)
+
+
+def test_what_could_not_be_done_is_due_again_in_the_light_of_now() -> None:
+    intents = settled(simple(4, E1, E2))
+    intents.want([simple(4, E2)])
+    intents.commit()
+    items = intents.take()
+    intents.again(items)
+    assert intents.take() == items
+    intents.again(items)
+    assert change(intents, simple(4, E1, E2)) == set()
+
+
+def test_a_whole_look_at_what_is_no_longer_forwarded_is_dropped() -> None:
+    """Whoever has the port now is none of ours."""
+    intents = settled(simple(4, E1))
+    intents.again(at(NODES, E1, others=True))
+    assert change(intents, service()) == at(EVERYWHERE, E1)
+
+
+def test_node_ports_follow_the_nodes_addresses() -> None:
+    first, second = NODES
+    intents = settled(simple(4, E1), addresses=node(4, number=1))
+    intents.want([], node(4))
+    intents.commit()
+    assert set(intents.take()) == at([second], E1, others=True)
+    intents.want([], NodeForwarding((packed(NODE[4][1]),)))
+    intents.commit()
+    assert set(intents.take()) == at([first], E1)
+    intents.want([simple(4)], NodeForwarding((packed(NODE[4][1]),)))
+    intents.commit()
+    assert set(intents.take()) == at([VIP, second], E1)
+
+
+def test_two_services_on_one_address_spare_each_others_flows() -> None:
+    intents = settled(simple(4, E1))
+    new = change(intents, simple(4, E2, name="rival"))
+    assert {item.sources for item in new} == {frozenset((E1, E2))}
+    assert change(intents, service()) == at(EVERYWHERE, E1)
+    assert change(intents, simple(4, E2)) == {CleanUp(key(), p, frozenset((E2,)), others=True) for p in EVERYWHERE}
+    assert change(intents, service()) == set()
+
+
+def test_an_external_address_that_is_the_nodes_own_counts_with_its_node_port() -> None:
+    external = service(entry(FrontendKind.EXTERNAL_IP, 4, NODE[4][0], NODE_PORT, [E2]), name="rival")
+    items = change(settled(simple(4, E1)), external)
+    assert items == {CleanUp(key("rival"), NODES[0], frozenset((E1, E2)), others=True)}
+
+
+# ------------------------------------------------------------ questions
+
+
+def test_few_places_are_asked_for_by_name_and_many_at_once() -> None:
+    one = list(at([VIP], E1))
+    assert queries(one) == [Query(4, VIP, E1)]
+    assert queries(list(at([VIP], E1, E2))) == [Query(4, VIP)]
+    assert queries(list(at([VIP], E1, others=True))) == [Query(4, VIP)]
+    assert queries(one * 20) == [Query(4, VIP, E1)]
+    many = list(at([place(f"172.30.0.{n}", 53) for n in range(20)], E1))
+    assert queries(many) == [Query(4)]
