@@ -1,8 +1,9 @@
 """From forwarding entries to what stands in the tables, shared chains included. Pure.
 
 `tracker` keeps the results. Boundary of this version: `affinity_seconds` and `source_ranges` of an entry are not
-programmed yet; affinity gets plain balancing, an address with source ranges stays closed. Both fit beside the constant program (a chain and dynamic sets
-for each service port with affinity; a map `firewall-ips` hooked before translation) without changing it.
+programmed yet; affinity gets plain balancing, an address with source ranges stays closed. Both fit beside the constant
+program (a chain and dynamic sets for each service port with affinity; a map
+`firewall-ips` hooked before translation) without changing it.
 """
 
 from __future__ import annotations
