@@ -1,0 +1,53 @@
+"""The metrics address: /metrics, /proxyMode, /configz and a plain /healthz."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, Metric, generate_latest
+
+from nodeagent.web.server import JSON, NOT_FOUND, Response
+
+CONFIGZ = "kubeproxy.config.k8s.io"
+
+
+class _One(CollectorRegistry):
+    """A registry of one metric, to render it alone."""
+
+    def __init__(self, metric: Metric) -> None:
+        super().__init__()
+        self._metric = metric
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._metric
+
+
+class MetricsPages:
+    """`configuration` gives the running configuration in the file's form; it is rendered when asked for."""
+
+    def __init__(self, registry: CollectorRegistry, mode: str, configuration: Callable[[], Mapping[str, Any]]) -> None:
+        self._registry = registry
+        self._mode = mode
+        self._configuration = configuration
+
+    async def __call__(self, path: str) -> Response:
+        if path == "/metrics":
+            return Response(await self._metrics(), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+        if path == "/healthz":
+            return Response("ok")
+        if path == "/proxyMode":
+            return Response(self._mode)
+        if path == "/configz":
+            return Response(json.dumps({CONFIGZ: self._configuration()}), content_type=JSON)
+        return NOT_FOUND
+
+    async def _metrics(self) -> bytes:
+        """One metric at a time: all together take milliseconds, in which a change would wait for the kernel."""
+        rendered: list[bytes] = []
+        for metric in self._registry.collect():
+            rendered.append(generate_latest(_One(metric)))
+            await asyncio.sleep(0)
+        return b"".join(rendered)

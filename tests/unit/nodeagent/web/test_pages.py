@@ -1,0 +1,60 @@
+"""The metrics address, page by page."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from nodeagent.config import parse
+from nodeagent.config.document import plain
+from nodeagent.metrics import Metrics
+from nodeagent.program.dataplane import Commit
+from nodeagent.web.pages import MetricsPages
+from tests.unit.nodeagent.web.client import Served, get
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+async def port(metrics: Metrics) -> AsyncIterator[int]:
+    settings = parse(["--server=a:1", "--insecure", "--cluster-cidr=10.0.0.0/8"])
+    pages = MetricsPages(metrics.registry, "nftables", lambda: plain(settings.configuration))
+    async with Served(pages) as served:
+        yield served
+
+
+async def test_metrics_are_what_a_scraper_reads(port: int, metrics: Metrics) -> None:
+    metrics.committed(Commit(elements=5), 0.01)
+
+    answer = await get(port, "/metrics")
+
+    assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    families = {family.name: family for family in text_string_to_metric_families(answer.body)}
+    assert families["deltaplane_kernel_elements"].samples[0].value == 5
+    assert "process_resident_memory_bytes" in families
+
+
+async def test_the_small_pages(port: int) -> None:
+    mode, health, elsewhere = await get(port, "/proxyMode"), await get(port, "/healthz"), await get(port, "/metrics/x")
+
+    assert (mode.status, mode.body, mode.headers["Content-Type"]) == (200, "nftables", "text/plain; charset=utf-8")
+    assert (health.status, health.body) == (200, "ok")
+    assert elsewhere.status == 404
+
+
+async def test_the_running_configuration(port: int) -> None:
+    answer = await get(port, "/configz")
+
+    config = answer.json["kubeproxy.config.k8s.io"]
+    assert answer.headers["Content-Type"] == "application/json"
+    assert (config["kind"], config["mode"], config["clusterCIDR"]) == (
+        "KubeProxyConfiguration",
+        "nftables",
+        "10.0.0.0/8",
+    )
+    assert config["conntrack"]["tcpEstablishedTimeout"] == "24h0m0s"
