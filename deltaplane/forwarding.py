@@ -102,3 +102,4 @@ class NodeForwarding(Struct, frozen=True, gc=False):
     """What concerns the node rather than one Service: the addresses its node ports answer on."""
 
     node_port_addresses: tuple[bytes, ...] = ()  # sorted, both families
+    match_all_families: tuple[int, ...] = ()  # sorted: on every address of the machine but loopback, none listed (B4)
