@@ -16,7 +16,8 @@ from deltaplane.logs import event
 log = logging.getLogger(__name__)
 
 METHOD = "/deltaplane.v1.DeltaService/Watch"
-TICK_SECONDS = 1.0  # at most between two looks; a node without changes wakes up no more often than that
+TICK_SECONDS = 5.0  # at most between two looks; a node without changes wakes up no more often than that
+IDLE_SECONDS = 1.0  # likewise without a stream
 BACKOFF_FIRST = 0.25  # seconds; doubles up to BACKOFF_LAST, the wait is drawn from 0 to it (protocol.md section 6)
 BACKOFF_LAST = 15.0
 BACKOFF_REFUSED = 60.0  # the server will not have this agent: hammering it would not help
@@ -48,7 +49,7 @@ class Conversation(Protocol):
         """Takes one message and gives the answers; returns after the kernel has what it said."""
 
     def tick(self, now: float) -> Sequence[bytes]:
-        """What is due by now; called when `pause` said, and every `TICK_SECONDS`, connected or not."""
+        """What is due by now; called when `pause` said, and now and then, connected or not."""
 
     def pause(self, now: float) -> float:
         """Seconds until `tick` or `lost` has something to say; may be infinite."""
@@ -85,7 +86,7 @@ class Client:
     async def _idle_ticks(self) -> None:
         """Retries towards the kernel go on without a control plane; answers to nobody are dropped."""
         while True:
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(TICK_SECONDS if self._connected else IDLE_SECONDS)
             if not self._connected:
                 self._conversation.tick(time.monotonic())
 
