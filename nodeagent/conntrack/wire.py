@@ -2,6 +2,8 @@
 
 After `linux/netfilter/nfnetlink_conntrack.h` and `net/netfilter/nf_conntrack_netlink.c`. A dump with CTA_FILTER has the
 kernel compare the parts of a tuple that its flags name (Linux 5.8 and later; earlier ones ignore it and hand out all).
+Of IPv6 it is asked to compare ports alone: `ctnetlink_filter_match_tuple` compares addresses the wrong way round there,
+and hands out every entry but the wanted (seen on 6.18). Whoever reads a dump compares again in any case.
 """
 
 from __future__ import annotations
@@ -42,12 +44,12 @@ def _filter(query: Query) -> bytes:
     family, place, source = query
     flags, addresses, ports = _BY_NUMBER, b"", b""
     if place is not None:
-        flags |= _BY_DESTINATION | _BY_DESTINATION_PORT
+        flags |= _BY_DESTINATION_PORT | (_BY_DESTINATION if family == 4 else 0)
         addresses = wire.attribute(_DESTINATION[family], place.address)
         ports = wire.attribute(_DESTINATION_PORT, _port(place.port))
     body, answer = _tuple(ORIGINAL, addresses, ports), 0
     if source is not None:
-        answer = _BY_SOURCE | _BY_SOURCE_PORT | _BY_NUMBER
+        answer = _BY_NUMBER | _BY_SOURCE_PORT | (_BY_SOURCE if family == 4 else 0)
         address = wire.attribute(_SOURCE[family], source.address)
         body += _tuple(REPLY, address, wire.attribute(_SOURCE_PORT, _port(source.port)))
     wanted = wire.attribute(1, _flags(flags)) + (wire.attribute(2, _flags(answer)) if answer else b"")
@@ -66,8 +68,8 @@ def _nest(kind: int, inner: bytes) -> bytes:
 def delete(flow: Flow, sequence: int, *, answer: bool) -> bytes:
     """The request to delete this very entry; the kernel says when it failed, and with `answer` also when it was done.
 
-    It always names a tuple: a delete without one would empty the whole table. With the entry's id, a newer one of the
-    same tuple stays.
+    It always names a tuple: a delete without one would empty the whole table. The entry's id says which one of that
+    tuple: a newer one has hardly ever the same.
     """
     flags = wire.REQUEST | (wire.ACK if answer else 0)
     family = 4 if len(flow.place.address) == 4 else 6

@@ -109,6 +109,8 @@ def test_a_question_names_what_the_kernel_is_to_compare() -> None:
     assert flags(asked(Query(4, place))) == {1: 2 + 8 + 32}
     parts = asked(Query(4, place, source))
     assert flags(parts) == {1: 2 + 8 + 32, 2: 1 + 8 + 16}
+    six = asked(Query(6, Place(packed("fd00::1"), 53), Target(packed("fd00::5"), 5353)))
+    assert flags(six) == {1: 8 + 32, 2: 8 + 16}  # the kernel compares addresses of IPv6 the wrong way round
     assert bytes(packed("172.30.0.1")) in parts[1]
     assert bytes(packed("10.180.0.5")) in parts[2]
     assert wire.HEADER.size + 4 == len(conntrack.dump(Query(6), 1, filtered=False))
