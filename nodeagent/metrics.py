@@ -121,13 +121,9 @@ class Metrics:
         self._reconciled[family].observe(seconds)
         self._deleted[family].inc(deleted)
 
-    def healthz(self, code: int) -> None:
-        """/healthz answered with 200 or 503."""
-        self._healthz[code].inc()
-
-    def livez(self, code: int) -> None:
-        """/livez answered with 200 or 503."""
-        self._livez[code].inc()
+    def answered(self, path: str, code: int) -> None:
+        """/healthz or /livez answered with 200 or 503."""
+        (self._healthz if path == "/healthz" else self._livez)[code].inc()
 
     # ------------------------------------------------------------ what they are
 

@@ -31,6 +31,21 @@ Different from kube-proxy, on purpose:
 - An empty `--healthz-bind-address` or `--metrics-bind-address` switches the listener off, as kube-proxy's help says of
   its own.
 - `--write-config-to` writes what the file or the flags say for every mode, not for the one in use only.
+
+## What is served
+
+- `/healthz` on `--healthz-bind-address`: 200 while this node should get traffic, otherwise 503. It should not while a
+  change waits for the kernel longer than twice the sync period, or while its Node is unknown, being deleted, or tainted
+  by the cluster autoscaler for deletion.
+- `/livez` beside it: the same without the Node, that is, whether the agent itself works.
+- `/metrics` on `--metrics-bind-address`: Prometheus text, with kube-proxy's names and labels, and Deltaplane's own that
+  begin with `deltaplane_`.
+- `/proxyMode`, `/configz` and `/healthz` beside it: the mode; the running configuration as JSON; `ok`.
+- any path on a Service's `healthCheckNodePort`: 200 while the Service has ready endpoints on this node and the agent is
+  healthy, otherwise 503, with the number of endpoints in the header `X-Load-Balancing-Endpoint-Weight`.
+
+An address that is taken is tried again every five seconds, unless `--bind-address-hard-fail` is set. A health check
+node port that is taken is reported on its Service and tried again.
 """
 MODE = "| `--proxy-mode=MODE` | `mode` | `nftables` | The kernel backend. |"
 WORKS = ("## What counts", "| flag | field | default | meaning |\n|---|---|---|---|")

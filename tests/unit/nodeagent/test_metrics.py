@@ -144,8 +144,8 @@ def test_what_is_counted_one_by_one() -> None:
     metrics.repaired()
     metrics.conntrack(4, 0.002, 3)
     metrics.programmed(6, 0.02)
-    metrics.healthz(503)
-    metrics.livez(200)
+    metrics.answered("/healthz", 503)
+    metrics.answered("/livez", 200)
 
     assert value(metrics, "deltaplane_stream_connected") == value(metrics, "deltaplane_stream_connects_total") == 1
     assert value(metrics, "deltaplane_resyncs_total") == value(metrics, "deltaplane_kernel_repairs_total") == 1

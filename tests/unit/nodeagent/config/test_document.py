@@ -174,3 +174,11 @@ def test_the_yaml_library_is_loaded_for_files_only() -> None:
         "config.parse(['--server=a:1', '--insecure']); sys.exit('yaml' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_anchors_and_merges_are_read() -> None:
+    config = read(
+        "iptables: &periods {syncPeriod: 7s, minSyncPeriod: 2s}\nnftables:\n  <<: *periods\n  minSyncPeriod: 3s\n"
+    )
+
+    assert (config.nftables.sync_period, config.nftables.min_sync_period) == (of(seconds=7), of(seconds=3))

@@ -1,0 +1,36 @@
+"""The agent's two HTTP addresses, as its settings say; `nodeagent.main` runs what this gives as tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+
+from deltaplane.model import Node
+from nodeagent.config import Settings
+from nodeagent.config.document import plain
+from nodeagent.metrics import Metrics
+from nodeagent.web.health import Health, HealthPages
+from nodeagent.web.listener import serve
+from nodeagent.web.pages import MetricsPages
+
+
+def health(settings: Settings) -> Health:
+    """The health that these settings ask for: a change may be late by twice the sync period (K2)."""
+    return Health(2 * settings.sync_period.seconds)
+
+
+def site(
+    settings: Settings, health: Health, metrics: Metrics, node: Callable[[], Node | None]
+) -> list[Coroutine[None, None, None]]:
+    """Coroutines that serve until cancelled; one raises `nodeagent.errors.AgentError` where binding is to be fatal.
+
+    `node` gives this node's object as it is now, None while it is unknown.
+    """
+    running: list[Coroutine[None, None, None]] = []
+    hard = settings.bind_address_hard_fail
+    if settings.healthz_address:
+        pages = HealthPages(health, node, metrics.answered)
+        running.append(serve(settings.healthz_address, "healthz-bind-address", pages, hard_fail=hard))
+    if settings.metrics_address:
+        shown = MetricsPages(metrics.registry, settings.proxy_mode, lambda: plain(settings.configuration))
+        running.append(serve(settings.metrics_address, "metrics-bind-address", shown, hard_fail=hard))
+    return running
