@@ -5,7 +5,7 @@ RUN := .venv/bin/python
 HOLD ?=
 ARGS ?=
 
-.PHONY: help bootstrap real-parts demo test test-fast test-e2e check bench proto lock clean
+.PHONY: help bootstrap real-parts demo test test-fast test-e2e conformance check bench proto lock clean
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
@@ -26,6 +26,9 @@ test-fast: bootstrap ## the part that takes less than two minutes
 
 test-e2e: bootstrap real-parts ## real Kubernetes, grpcurl and Jaeger only
 	@$(AS_ROOT) $(RUN) -m pytest -m e2e $(ARGS)
+
+conformance: bootstrap real-parts ## every scenario of tests/flows in every column, kube-proxy among them; writes docs/behaviour.md
+	@$(AS_ROOT) $(RUN) -m tests.flows $(ARGS)
 
 check: bootstrap ## every static check
 	@tools/check $(ARGS)

@@ -1,0 +1,46 @@
+"""`python -m tests.flows`: the table of all scenarios and columns; exit code 1 where a difference is not explained.
+
+`--columns model,kernel` runs some columns only; `-k TEXT` scenarios whose name has the text. A full run of all columns
+writes docs/behaviour.md anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.flows import conformance, document
+from tests.flows.corpus import scenarios
+from tests.flows.scenario import COLUMNS
+from tools.lab.fabric import terminated_as_exit
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.flows", description=__doc__)
+    parser.add_argument("--columns", default=",".join(COLUMNS), help="which of " + ", ".join(COLUMNS))
+    parser.add_argument("-k", default="", metavar="TEXT", help="scenarios whose name has this text")
+    given = parser.parse_args()
+    columns = [column for column in COLUMNS if column in given.columns.split(",")]
+    chosen = [scenario for scenario in scenarios() if given.k in scenario.id]
+    with terminated_as_exit(), tempfile.TemporaryDirectory() as folder:
+        found = conformance.results(chosen, columns, Path(folder), _tell)
+    _say("\n".join(conformance.table(chosen, found, columns)))
+    if columns == list(COLUMNS) and not given.k:
+        document.write(found)
+    bad = conformance.unexplained(found)
+    _say(f"\n{len(bad)} unexplained" + "".join(f"\n  {name}" for name in bad))
+    return 1 if bad else 0
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
