@@ -99,7 +99,8 @@ class ServiceForwarding(Struct, frozen=True, gc=False):
 
 
 class NodeForwarding(Struct, frozen=True, gc=False):
-    """What concerns the node rather than one Service: the addresses its node ports answer on."""
+    """What concerns the node rather than one Service: the addresses its node ports answer on, where ClusterIPs are."""
 
     node_port_addresses: tuple[bytes, ...] = ()  # sorted, both families
     match_all_families: tuple[int, ...] = ()  # sorted: on every address of the machine but loopback, none listed (B4)
+    service_cidrs: tuple[str, ...] = ()  # of both families; their unallocated addresses are dropped (F6)
