@@ -14,7 +14,8 @@ from nodeagent.program.nftables.dataplane import NftablesDataplane
 from nodeagent.program.nftables.expressions import NFPROTO
 from nodeagent.program.nftables.kernel import NetlinkKernel
 from nodeagent.program.nftables.memory import MemoryKernel
-from nodeagent.program.nftables.program import Settings, program
+from nodeagent.program.nftables.program import SAMPLE_RANGES, Settings, program
+from nodeagent.program.nftables.shared import Part
 from tests.kernel.nftables_support import dataplane, nft
 from tests.unit.nodeagent.program.nftables.walks import (
     NODE,
@@ -33,7 +34,21 @@ from tools.lab.netns import Namespace
 
 pytestmark = pytest.mark.kernel
 
-SHARED = ("external-local-4-2", "nodeport-local-2-0", "external-1", "nodeport-8", "cluster-2")
+STICKY = "/10800/default/web//tcp"
+SHARED = (
+    *("external-local-4-2", "nodeport-local-2-0", "external-1", "nodeport-8", "cluster-2", "firewall/1234"),
+    *(name + STICKY for name in ("external-local-4-2", "nodeport-local-2-4", "nodeport-1")),
+)
+PLAIN = Settings(SETTINGS.cluster_cidrs)
+CHOICES = {
+    "cidrs": PLAIN,
+    "no detector": Settings(),
+    "odd cidrs": Settings(("10.32.0.0/11", "fd00::/45")),
+    "every address is local": Settings(("0.0.0.0/0", "::/0")),
+    "a bridge": Settings(interface="cni0"),
+    "interfaces by prefix": Settings(interface="veth*"),
+    "all masqueraded": Settings(SETTINGS.cluster_cidrs, masquerade_all=True, masquerade_bit=20),
+}
 
 
 @pytest.fixture
@@ -133,15 +148,15 @@ def test_the_stock_tool_lists_a_thousand_services_and_loads_its_own_listing(spac
 
 
 @pytest.mark.parametrize("family", [4, 6])
-@pytest.mark.parametrize("cidrs", [SETTINGS.cluster_cidrs, (), ("10.32.0.0/11", "fd00::/45"), ("0.0.0.0/0", "::/0")])
+@pytest.mark.parametrize("choice", CHOICES)
 def test_our_bytes_are_those_the_stock_tool_writes(
-    space: Namespace, other: Namespace, family: int, cidrs: tuple[str, ...]
+    space: Namespace, other: Namespace, family: int, choice: str
 ) -> None:
-    wanted = program(family, Settings(cidrs))
+    wanted = program(family, CHOICES[choice])
     nft(space, "-f", "-", stdin=wanted.text(*SHARED))
     with other.entered():
         ours = NetlinkKernel()
-    batch = _installation(family, Settings(cidrs))
+    batch = _installation(family, CHOICES[choice])
     assert ours.commit(*batch) == []
     with space.entered():
         theirs = NetlinkKernel()
@@ -157,8 +172,9 @@ def _installation(family: int, settings: Settings) -> tuple[bytes, int, int]:
 
     wanted, batch = program(family, settings), Batch("deltaplane", 1)
     batch.install(wanted)
-    shared = {chain.name: chain for name in SHARED for chain in wanted.shared(name)}
-    batch.chains(family, list(shared.values()))
+    parts = [wanted.part(name, SAMPLE_RANGES[family]) for name in SHARED]
+    chains = {chain.name: chain for part in parts for chain in part.chains}
+    batch.part(family, Part(tuple(chains.values()), tuple({s.name: s for part in parts for s in part.sets}.values())))
     return batch.data(), batch.first, batch.last
 
 

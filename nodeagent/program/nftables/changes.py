@@ -8,18 +8,32 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from deltaplane.model import ObjectKey
-from nodeagent.program.nftables import elements, program
-from nodeagent.program.nftables.render import Placement, is_node_port
+from nodeagent.program.nftables import affinity, elements, program, shared
+from nodeagent.program.nftables.ranges import Range
+from nodeagent.program.nftables.render import SERVICE_CIDR_MEMBER, Placement, is_node_port
+from nodeagent.program.nftables.shared import LOCAL_OFFSET, is_private
 from nodeagent.program.nftables.slots import SlotChange, arrange, changed
 from nodeagent.program.nftables.tracker import WIDTHS
 
 Operation = tuple[int, str, bytes]  # family, set, element
 
-MEMBER_SETS = (program.CLUSTER_IPS, program.HAIRPINS, program.NODEPORT_IPS)
-_ADDRESS_MAPS = (program.SERVICE_IPS, program.ENDPOINTS, program.NO_ENDPOINT_SERVICES)
-_NODE_MAPS = (program.SERVICE_NODEPORTS, program.NODEPORT_ENDPOINTS, program.NO_ENDPOINT_NODEPORTS)
+MEMBER_SETS = (  # by `render`'s number
+    *(program.CLUSTER_IPS, program.HAIRPINS, program.NODEPORT_IPS),
+    *(program.SERVICE_CIDRS, program.NODEPORT_ANYWHERE),
+)
+_ADDRESS_MAPS = (program.SERVICE_IPS, shared.ENDPOINTS, program.NO_ENDPOINT_SERVICES)
+_NODE_MAPS = (program.SERVICE_NODEPORTS, shared.NODEPORT_ENDPOINTS, program.NO_ENDPOINT_NODEPORTS)
 EMPTY = Placement("")
+
+
+class Need(NamedTuple):
+    """A shared chain that must be there, with the ranges that a firewall is made of."""
+
+    name: str
+    ranges: tuple[Range, ...] = ()
 
 
 class Change(NamedTuple):
@@ -33,7 +47,7 @@ class Change(NamedTuple):
     deletes: tuple[Operation, ...] | list[Operation]
     adds: tuple[Operation, ...] | list[Operation]
     after: Placement | None = None
-    chain: tuple[int, str] | None = None  # the family and name of the shared chain it needs
+    needs: tuple[Need, ...] = ()
     member: bool = False
     present: bool = False
 
@@ -53,18 +67,50 @@ def frontend_change(
     new = arranged(old, wanted, width) if wanted is not None else EMPTY
     deletes: list[Operation] = list(strays)
     adds: list[Operation] = []
-    for offset, was, now in ((0, old.slots, new.slots), (program.LOCAL_OFFSET, old.local, new.local)):
-        if not was:
-            name = maps_of(frontend)[1]
-            adds += [(family, name, element) for element in elements.endpoints(frontend[1:], offset, now, width)]
-        elif was != now:
-            _slots(frontend, offset, changed(was, now, width), (deletes, adds))
+    if old.firewall != new.firewall:
+        _verdict(frontend, program.FIREWALL_IPS, (old.firewall, new.firewall), (deletes, adds))
+    _endpoints(frontend, old, new, (deletes, adds))
     if old.chain != new.chain or old.refusal != new.refusal:
-        _verdicts(frontend, old, new, (deletes, adds))
+        verdicts, _, refusals = maps_of(frontend)
+        _verdict(frontend, verdicts, (old.chain, new.chain), (deletes, adds))
+        _verdict(frontend, refusals, (old.refusal, new.refusal), (deletes, adds))
     if not deletes and not adds:
         return None
-    chain = (family, new.chain) if new.chain and new.chain != old.chain else None
-    return Change(owner, frontend, deletes, adds, None if wanted is None else new, chain)
+    return Change(owner, frontend, deletes, adds, None if wanted is None else new, _needs(old, new))
+
+
+def _needs(old: Placement, new: Placement) -> tuple[Need, ...]:
+    firewall = (Need(new.firewall, new.ranges),) if new.firewall and new.firewall != old.firewall else ()
+    return (Need(new.chain), *firewall) if new.chain and new.chain != old.chain else firewall
+
+
+def _endpoints(frontend: bytes, old: Placement, new: Placement, into: tuple[list[Operation], list[Operation]]) -> None:
+    """Frontends with affinity have their endpoints in maps of their own."""
+    was, now = old, new
+    if is_private(old.chain) or is_private(new.chain):
+        _sticky(frontend, old, new, into)
+        was, now = (EMPTY if is_private(one.chain) else one for one in (old, new))
+    width = WIDTHS[frontend[0]]
+    for offset, before, after in ((0, was.slots, now.slots), (LOCAL_OFFSET, was.local, now.local)):
+        if not before:
+            name = maps_of(frontend)[1]
+            into[1].extend((frontend[0], name, one) for one in elements.endpoints(frontend[1:], offset, after, width))
+        elif before != after:
+            _slots(frontend, offset, changed(before, after, width), into)
+
+
+def _sticky(frontend: bytes, old: Placement, new: Placement, into: tuple[list[Operation], list[Operation]]) -> None:
+    before, after = (
+        affinity.elements_of(frontend, one.slots, one.local, WIDTHS[frontend[0]]) if is_private(one.chain) else {}
+        for one in (old, new)
+    )
+    family = frontend[0]
+    into[0].extend(
+        (family, name, elements.member(key)) for (name, key), v in before.items() if after.get((name, key)) != v
+    )
+    into[1].extend(
+        (family, name, elements.pair(key, v)) for (name, key), v in after.items() if before.get((name, key)) != v
+    )
 
 
 def _slots(
@@ -78,13 +124,14 @@ def _slots(
             into[1].append((family, name, elements.endpoint(key, slot + offset, come)))
 
 
-def _verdicts(frontend: bytes, old: Placement, new: Placement, into: tuple[list[Operation], list[Operation]]) -> None:
-    family, key, (verdicts, _, refusals) = frontend[0], frontend[1:], maps_of(frontend)
-    for name, was, now in ((verdicts, old.chain, new.chain), (refusals, old.refusal, new.refusal)):
-        if was != now and was:
-            into[0].append((family, name, elements.member(key)))
-        if was != now and now:
-            into[1].append((family, name, elements.dispatch(key, now)))
+def _verdict(
+    frontend: bytes, name: str, values: tuple[str, str], into: tuple[list[Operation], list[Operation]]
+) -> None:
+    was, now = values
+    if was != now and was:
+        into[0].append((frontend[0], name, elements.member(frontend[1:])))
+    if was != now and now:
+        into[1].append((frontend[0], name, elements.dispatch(frontend[1:], now)))
 
 
 def arranged(before: Placement, wanted: Placement, width: int) -> Placement:
@@ -92,11 +139,16 @@ def arranged(before: Placement, wanted: Placement, width: int) -> Placement:
     slots, local = arrange(before.slots, wanted.slots, width), arrange(before.local, wanted.local, width)
     if slots is wanted.slots and local is wanted.local:
         return wanted
-    return Placement(wanted.chain, slots, local, wanted.refusal)
+    return replace(wanted, slots=slots, local=local)
 
 
 def member_change(owner: ObjectKey, member: bytes, present: bool) -> Change:
     """What puts a set's member in or takes it out."""
-    operation = (member[0], MEMBER_SETS[member[1]], elements.member(member[2:]))
-    deletes, adds = ((), (operation,)) if present else ((operation,), ())
+    family, kind, key = member[0], member[1], member[2:]
+    if kind == SERVICE_CIDR_MEMBER:
+        packed = Range(key[: len(key) // 2], key[len(key) // 2 :]).elements()
+    else:
+        packed = [elements.member(key)]
+    operations = [(family, MEMBER_SETS[kind], element) for element in packed]
+    deletes, adds = ([], operations) if present else (operations, [])
     return Change(owner, member, deletes, adds, member=True, present=present)

@@ -7,7 +7,6 @@ of things over several transactions is decided here: wanted things in the order 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from sys import maxsize
 
@@ -16,12 +15,14 @@ from deltaplane.model import ObjectKey
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
 from nodeagent.program.dataplane import Commit, Failed
 from nodeagent.program.nftables import listing
-from nodeagent.program.nftables.changes import Change, Operation, frontend_change, member_change
+from nodeagent.program.nftables.changes import Change
 from nodeagent.program.nftables.delivery import Delivery, Drifted
 from nodeagent.program.nftables.kernel import Kernel, NetlinkKernel, unavailable
-from nodeagent.program.nftables.naming import describe, name_of
-from nodeagent.program.nftables.program import Program, Settings, program
-from nodeagent.program.nftables.tracker import NODE, Claim, Tracker
+from nodeagent.program.nftables.ledger import Ledger
+from nodeagent.program.nftables.program import Program, program
+from nodeagent.program.nftables.settings import Settings
+from nodeagent.program.nftables.shared import is_private
+from nodeagent.program.nftables.tracker import Tracker
 
 PER_BATCH = 8_000  # elements in one transaction of a cold load: some 30 ms, so that the first Services work early
 
@@ -36,8 +37,6 @@ class NftablesDataplane:
     def __init__(self, kernel: Kernel | None = None, settings: Settings | None = None) -> None:
         self._given = kernel
         self._settings = settings or Settings()
-        self._strays: dict[bytes, list[Operation]] = {}
-        self._failed: dict[bytes, Failed] = {}  # by frontend or member
         self._invalid: dict[ObjectKey, Failed] = {}
         self._completed = False
 
@@ -64,6 +63,7 @@ class NftablesDataplane:
         except ValueError as error:
             raise DataplaneUnavailable(f"nftables: cluster CIDR: {error}: correct --cluster-cidr") from error
         self._tracker = Tracker(families)
+        self._ledger = Ledger(self._tracker)
         self._delivery = Delivery(self._kernel, self._programs, self._settings.table)
         try:
             self._read()
@@ -102,29 +102,28 @@ class NftablesDataplane:
 
     def _read(self) -> None:
         """Takes over what the kernel holds. Raises OSError."""
-        tracker, delivery = self._tracker, self._delivery
-        tracker.forget()
-        self._strays.clear()
+        ledger, delivery = self._ledger, self._delivery
+        ledger.forget()
         delivery.absent, delivery.foreign = set(), set()
         for family, wanted in self._programs.items():
             found = listing.comment(self._kernel, wanted)
             if found is None:
                 delivery.absent.add(family)
                 continue
-            chains = listing.chains(self._kernel, wanted)
+            chains, sets = listing.chains(self._kernel, wanted), listing.sets(self._kernel, wanted)
             if found != wanted.table.comment or not chains.issuperset(chain.name for chain in wanted.chains):
                 delivery.foreign.add(family)
                 continue
             adopted = listing.adopt(self._kernel, wanted)
-            delivery.chains[family] = chains
-            tracker.frontends.update(adopted.frontends)
-            tracker.members.update(adopted.members)
-            self._strays.update(adopted.strays)
+            delivery.chains[family], delivery.sets[family] = chains, sets
+            self._tracker.members.update(adopted.members)
+            ledger.adopt(adopted.frontends, adopted.strays)
+            ledger.released.update((family, name) for name in chains if is_private(name))
 
     def _take(self, services: Iterable[ServiceForwarding], node: NodeForwarding | None) -> None:
         """Puts what is wanted into the tracker; what no table could hold is set aside and its last form stays."""
         if node is not None:
-            self._tracker.put_node(node.node_port_addresses)
+            self._tracker.put_node(node)
         for service in services:
             if self._invalid:
                 self._invalid.pop(service.key, None)
@@ -145,7 +144,7 @@ class NftablesDataplane:
     def _write(self) -> None:
         """Brings the kernel to what is wanted; where it contradicts us, reads the table again and tries once more."""
         try:
-            self._deliver(frozenset(self._failed))
+            self._deliver(frozenset(self._ledger.failed))
         except Drifted:
             log.warning("nftables: table %s was changed by somebody else, reading it again", self._settings.table)
             self._read_again()
@@ -163,91 +162,24 @@ class NftablesDataplane:
     def _retire_adopted(self) -> None:
         """What the kernel has and nobody wants is to go."""
         frontends, members = self._tracker.unclaimed()
-        self._tracker.dirty.update(dict.fromkeys([*frontends, *self._strays]))
+        self._tracker.dirty.update(dict.fromkeys([*frontends, *self._ledger.strays]))
         self._tracker.dirty_members.update(dict.fromkeys(members))
 
     def _deliver(self, known: frozenset[bytes] | None) -> None:
         delivery = self._delivery
-        for group in _groups(self._changes(), maxsize if delivery.foreign else PER_BATCH):
+        for group in _groups(self._ledger.changes(), maxsize if delivery.foreign else PER_BATCH):
             delivery.done, delivery.refused = [], []
             try:
                 delivery.deliver(group, known)
             finally:
-                self._settle()
-
-    def _changes(self) -> Iterator[Change]:
-        """Everything that differs, made as needed: a Service's set members with its first frontend, removals last."""
-        tracker = self._tracker
-        offered: set[bytes] = set()
-        gone: list[bytes] = []
-        for frontend in list(tracker.dirty):
-            claim = tracker.wanted(frontend)
-            if claim is None:
-                gone.append(frontend)
-                continue
-            if tracker.dirty_members:
-                yield from self._members(tracker.members_of(claim.owner), offered)
-            yield from self._frontend(frontend, claim)
-        yield from self._members([m for m in tracker.dirty_members if tracker.wants(m) is not None], offered)
-        for frontend in gone:
-            yield from self._frontend(frontend, None)
-        yield from self._members(list(tracker.dirty_members), offered)
-
-    def _frontend(self, frontend: bytes, claim: Claim | None) -> Iterator[Change]:
-        """The change of a frontend, if there is one."""
-        tracker, strays = self._tracker, self._strays.get(frontend, [])
-        owner, placement = (claim.owner, claim.placement) if claim else (NODE, None)
-        change = frontend_change(owner, frontend, tracker.frontends.get(frontend), placement, strays)
-        if change is not None:
-            yield change
-        else:
-            tracker.dirty.pop(frontend, None)
-            self._failed.pop(frontend, None)
-
-    def _members(self, members: Iterable[bytes], offered: set[bytes]) -> Iterator[Change]:
-        """The changes of those members that differ and were not offered before."""
-        tracker = self._tracker
-        for member in members:
-            if member in offered or member not in tracker.dirty_members:
-                continue
-            offered.add(member)
-            wisher = tracker.wants(member)
-            if (wisher is not None) is not (member in tracker.members):
-                yield member_change(wisher or NODE, member, wisher is not None)
-            else:
-                tracker.dirty_members.pop(member, None)
-                self._failed.pop(member, None)
-
-    def _settle(self) -> None:
-        """Notes what the last delivery did and did not."""
-        tracker = self._tracker
-        for change in self._delivery.done:
-            if change.member:
-                (tracker.members.add if change.present else tracker.members.discard)(change.identity)
-                tracker.dirty_members.pop(change.identity, None)
-            else:
-                if change.after is None:
-                    tracker.frontends.pop(change.identity, None)
-                else:
-                    tracker.frontends[change.identity] = change.after
-                tracker.dirty.pop(change.identity, None)
-                self._strays.pop(change.identity, None)
-            self._failed.pop(change.identity, None)
-        for change, code in self._delivery.refused:
-            reason = f"the kernel refused {describe(change)}: {os.strerror(code)}"
-            text = f"{change.owner}: {reason}; tried again with the next change"
-            self._failed[change.identity] = Failed(change.owner, "KERNEL_REJECTED", text)
+                self._ledger.settle(delivery.done, delivery.refused)
+        delivery.sweep(self._ledger.released, self._ledger.uses)
 
     def _failures(self) -> tuple[Failed, ...]:
         """Every object that is not in the kernel as it should be, each once."""
-        found = {failed.key: failed for failed in (*self._failed.values(), *self._invalid.values())}
-        for frontend, losers in self._tracker.conflicts.items():
-            claim = self._tracker.wanted(frontend)
-            for loser in losers:
-                text = (
-                    f"{loser}: {name_of(frontend)} belongs to {claim.owner if claim else 'nobody'}: change one of them"
-                )
-                found.setdefault(loser, Failed(loser, "CONFLICT", text))
+        found: dict[ObjectKey, Failed] = {}
+        for failed in (*self._invalid.values(), *self._ledger.failures()):
+            found.setdefault(failed.key, failed)
         return tuple(found.values())
 
 

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from nodeagent.errors import KernelUnavailable
 from nodeagent.program.nftables import wire
-from nodeagent.program.nftables.changes import Change
+from nodeagent.program.nftables.changes import Change, Need
 from nodeagent.program.nftables.kernel import Kernel
 from nodeagent.program.nftables.program import Program
+from nodeagent.program.nftables.shared import Part
+from nodeagent.program.nftables.sweep import Unused, Use, unused
 from nodeagent.program.nftables.transaction import Batch
 
 SINGLE_OUTS = 8  # times that objects at fault are set aside before a group is halved instead
@@ -43,6 +45,7 @@ class Delivery:
         self.absent: set[int] = set(programs)  # families without our table
         self.foreign: set[int] = set()  # families whose table another version or other settings wrote
         self.chains: dict[int, set[str]] = {family: set() for family in programs}
+        self.sets: dict[int, set[str]] = {family: set() for family in programs}
         self.refused: list[Refusal] = []
         self.done: list[Change] = []
         self.messages = self.elements = self.size = 0
@@ -84,48 +87,91 @@ class Delivery:
             batch.remove_table(self._programs[family])
         for family in sorted(self.foreign | self.absent):
             batch.install(self._programs[family])
-        for (family, name), users in self._missing(changes).items():
-            batch.chains(family, [c for c in self._programs[family].shared(name) if self._make(family, c.name)], users)
+        self._made: dict[int, Part] = {}
+        for (family, need), users in self._missing(changes).items():
+            part = self._still_missing(family, self._programs[family].part(need.name, need.ranges))
+            batch.part(family, part, users)
+            made = self._made.get(family, Part(()))
+            self._made[family] = Part(made.chains + part.chains, made.sets + part.sets)
         batch.change(changes)
         return batch
 
-    def _missing(self, changes: Sequence[Change]) -> dict[tuple[int, str], list[int]]:
+    def _missing(self, changes: Sequence[Change]) -> dict[tuple[int, Need], list[int]]:
         """The shared chains these changes go to that are not there yet, and which changes need them."""
-        self._made: set[tuple[int, str]] = set()
-        missing: dict[tuple[int, str], list[int]] = {}
+        missing: dict[tuple[int, Need], list[int]] = {}
         fresh = self.foreign | self.absent
         for index, change in enumerate(changes):
-            wanted = change.chain
-            if wanted is not None and (wanted[0] in fresh or wanted[1] not in self.chains[wanted[0]]):
-                missing.setdefault(wanted, []).append(index)
+            for need in change.needs:
+                family = change.identity[0]
+                if family in fresh or need.name not in self.chains[family]:
+                    missing.setdefault((family, need), []).append(index)
         return missing
 
-    def _make(self, family: int, name: str) -> bool:
-        """Whether this transaction is to create the chain; each once."""
-        known = family not in self.foreign | self.absent and name in self.chains[family]
-        if known or (family, name) in self._made:
-            return False
-        self._made.add((family, name))
-        return True
+    def _still_missing(self, family: int, part: Part) -> Part:
+        """What of a part is neither in the kernel nor in this transaction already."""
+        made = self._made.get(family, Part(()))
+        chains, sets = {chain.name for chain in made.chains}, {declared.name for declared in made.sets}
+        if family not in self.foreign | self.absent:
+            chains, sets = chains | self.chains[family], sets | self.sets[family]
+        return Part(
+            tuple(chain for chain in part.chains if chain.name not in chains),
+            tuple(declared for declared in part.sets if declared.name not in sets),
+        )
 
     def _committed(self, batch: Batch, changes: list[Change]) -> None:
         for family in self.foreign | self.absent:
             self.chains[family] = {chain.name for chain in self._programs[family].chains}
+            self.sets[family] = {declared.name for declared in self._programs[family].sets}
         self.foreign.clear()
         self.absent.clear()
-        for family, name in self._made:
-            self.chains[family].add(name)
-        self._sequence = batch.last + 2 if batch.last < 0x7000_0000 else 1
+        for family, part in self._made.items():
+            self.chains[family].update(chain.name for chain in part.chains)
+            self.sets[family].update(declared.name for declared in part.sets)
+        self._sent(batch)
+        self.done += changes
+
+    def _sent(self, batch: Batch) -> None:
+        self._advance(batch)
         self.messages += batch.messages
         self.elements += batch.elements
         self.size += batch.size
-        self.done += changes
+
+    def sweep(self, released: set[Use], used: Iterable[Use]) -> None:
+        """Takes private chains and sets away that nothing goes to any more, in a transaction of their own.
+
+        A kernel may still count what the transaction before let go of (before 6.2): then they stay in `released` for
+        the next time. Raises KernelUnavailable.
+        """
+        if not released or self.foreign:
+            return
+        gone = {}
+        batch = Batch(self._table, self._sequence)
+        for family in self.chains.keys() - self.absent:
+            there = self.chains[family], self.sets[family]
+            gone[family] = unused(self._programs[family], there, released, used)
+            batch.remove(family, *gone[family])
+        if batch.empty:
+            released.clear()
+        elif self._kernel.commit(batch.data(), batch.first, batch.last):
+            self._advance(batch)
+        else:
+            self._sent(batch)
+            self._swept(gone)
+            released.clear()
+
+    def _swept(self, gone: Mapping[int, Unused]) -> None:
+        for family, (chains, sets) in gone.items():
+            self.chains[family].difference_update(chains)
+            self.sets[family].difference_update(sets)
+
+    def _advance(self, batch: Batch) -> None:
+        self._sequence = batch.last + 2 if batch.last < 0x7000_0000 else 1
 
     def _guilty(
         self, batch: Batch, replies: list[wire.Reply], changes: list[Change], known: frozenset[bytes] | None
     ) -> dict[int, int]:
         """The changes (index: errno) that are surely at fault; empty where the group must be halved."""
-        self._sequence = batch.last + 2 if batch.last < 0x7000_0000 else 1
+        self._advance(batch)
         guilty: dict[int, int] = {}
         for answer in replies:
             blamed = batch.blamed(answer)

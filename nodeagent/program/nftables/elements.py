@@ -16,7 +16,8 @@ from nodeagent.program.nftables.expressions import GOTO, verdict
 from nodeagent.program.nftables.program import REJECT_CHAIN
 
 SLOT = Layout("=I")
-_LIST_ELEMENT, _KEY, _DATA, _VALUE = 1, 1, 2, 1
+END = b"end"
+_LIST_ELEMENT, _KEY, _DATA, _FLAGS, _VALUE = 1, 1, 2, 3, 1
 _pack_slot = SLOT.pack
 
 DROP_VERDICT = verdict(0)
@@ -76,6 +77,11 @@ def endpoints(key: bytes, first: int, values: bytes, width: int) -> list[bytes]:
     return [head + pack(slot) + middle + values[start : start + width] for slot, start in enumerate(starts, first)]
 
 
+def pair(key: bytes, value: bytes) -> bytes:
+    """An element of a map from one plain value to another."""
+    return wire.nest(_LIST_ELEMENT, wire.nest(_KEY, _plain(key)), wire.nest(_DATA, _plain(value)))
+
+
 def slot_key(key: bytes, slot: int) -> bytes:
     return key + _pack_slot(slot)
 
@@ -86,7 +92,10 @@ def _plain(payload: bytes) -> bytes:
 
 
 def parse(listed: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The (key, data) of each element in a list; data is a value, a verdict attribute, or empty for a set's member."""
+    """The (key, data) of each element in a list.
+
+    Data is a value, a verdict attribute, empty for a set's member, and END where an interval set's range ends.
+    """
     attribute, start, end = wire.ATTRIBUTE.unpack_from, 0, len(listed)
     while start + 12 <= end:
         length, _ = attribute(listed, start)
@@ -101,6 +110,8 @@ def parse(listed: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def _parse_data(listed: bytes, start: int) -> bytes:
     size, kind = wire.ATTRIBUTE.unpack_from(listed, start)
+    if kind == _FLAGS and listed[start + 7] & 1:
+        return END
     if kind != _DATA:
         return b""
     inner, form = wire.ATTRIBUTE.unpack_from(listed, start + 4)

@@ -1,9 +1,7 @@
-"""The rule expressions of the constant program: a statement's nft text and bytes side by side.
+"""The kernel's rule expressions and the selectors that load registers, as bytes and nft text.
 
-A `Statement` is a piece of a rule in nft syntax together with the kernel expressions it compiles to, so that the
-program is readable, can be compared with what the stock tool compiles, and can be evaluated by the in-memory kernel.
-`program` composes them. Register numbers follow nft: 16-byte registers are 1 to 4, 4-byte ones start at 8 and overlap
-them (`linux/netfilter/nf_tables.h`). Expressions are constant, so clarity counts here, not speed.
+`statements` composes them into pieces of rules. Register numbers follow nft: 16-byte registers are 1 to 4, 4-byte
+ones start at 8 and overlap them (`linux/netfilter/nf_tables.h`). Expressions are constant: clarity counts.
 """
 
 from __future__ import annotations
@@ -18,12 +16,14 @@ Network = IPv4Network | IPv6Network
 
 NETWORK_HEADER, TRANSPORT_HEADER = 1, 2
 EQUAL, NOT_EQUAL = 0, 1
-META_MARK, META_L4PROTO = 3, 16
+META_PRIORITY, META_MARK, META_IIFNAME, META_L4PROTO = 2, 3, 6, 16
 CT_STATE, CT_STATUS = 0, 2
 STATE_NEW, STATUS_DNAT = 0x8, 0x20
 JUMP, GOTO = -3, -4
 DROP = 0
+UPDATE, DELETE = 1, 2  # NFT_DYNSET_OP_*
 LOCAL_TYPE = 2  # RTN_LOCAL
+META_KEYS = {"protocol": META_L4PROTO, "priority": META_PRIORITY}
 FULLY_RANDOM = 0x10  # NF_NAT_RANGE_PROTO_RANDOM_FULLY
 NFPROTO = {4: 2, 6: 10}
 
@@ -38,19 +38,12 @@ class Expression(NamedTuple):
         return wire.nest(1, wire.text(1, self.name), wire.attribute(2, self.data))
 
 
-class Statement(NamedTuple):
-    """Part of a rule: nft's text for it, and what it compiles to."""
-
-    text: str
-    expressions: tuple[Expression, ...]
-
-
 class Field(NamedTuple):
     """A selector that can be loaded into registers; `number` is where numgen starts its count."""
 
     text: str
     size: int  # bytes it occupies in a key, padded to 4
-    kind: str  # source, destination, protocol, port or number
+    kind: str  # source, destination, protocol, port, number or priority
     modulus: int = 0
     offset: int = 0
 
@@ -76,8 +69,9 @@ def destination(family: int) -> Field:
     return Field(f"{LAYOUTS[family].name} daddr", LAYOUTS[family].width, "destination")
 
 
-def protocol() -> Field:
-    return Field("meta l4proto", 4, "protocol")
+def protocol(size: int = 4) -> Field:
+    """`size` is 1 where the protocol is a key of its own."""
+    return Field("meta l4proto", size, "protocol")
 
 
 def port() -> Field:
@@ -88,6 +82,11 @@ def random(modulus: int, offset: int = 0) -> Field:
     """A random number from `offset` to `offset + modulus - 1`."""
     shift = f" offset {offset}" if offset else ""
     return Field(f"numgen random mod {modulus}{shift}", 4, "number", modulus, offset)
+
+
+def priority() -> Field:
+    """The packet's queueing priority; `shared` says what it is used for."""
+    return Field("meta priority", 4, "priority")
 
 
 def register(word: int) -> int:
@@ -122,8 +121,8 @@ def meta(key: int, target: int) -> Expression:
 def load(field: Field, family: int, word: int) -> Expression:
     """Loads a selector into the register at `word`."""
     target, layout = register(word), LAYOUTS[family]
-    if field.kind == "protocol":
-        return meta(META_L4PROTO, target)
+    if field.kind in META_KEYS:
+        return meta(META_KEYS[field.kind], target)
     if field.kind == "port":
         return payload(TRANSPORT_HEADER, 2, 2, target)
     if field.kind == "number":
@@ -143,11 +142,11 @@ def joined(fields: tuple[Field, ...]) -> str:
     return " . ".join(field.text for field in fields)
 
 
-def lookup(name: str, target: int | None = None) -> Expression:
+def lookup(name: str, target: int | None = None, *, negate: bool = False) -> Expression:
     """Looks register 1 up in a set or map; a map's value goes to `target`, a verdict map's to register 0."""
     parts = [wire.text(1, name), wire.number(2, 1)]
     parts += [] if target is None else [wire.number(3, target)]
-    return Expression("lookup", b"".join(parts) + wire.number(5, 0))
+    return Expression("lookup", b"".join(parts) + wire.number(5, negate))
 
 
 def compare(payload: bytes, operation: int = EQUAL) -> Expression:
@@ -159,99 +158,7 @@ def bitwise(mask: bytes, xor: bytes) -> Expression:
     return Expression("bitwise", head + wire.nest(4, value(mask)) + wire.nest(5, value(xor)))
 
 
-def member(fields: tuple[Field, ...], family: int, name: str) -> Statement:
-    """Goes on only where the selectors are in the set."""
-    return Statement(f"{joined(fields)} @{name}", (*loads(fields, family), lookup(name)))
-
-
-def dispatch(fields: tuple[Field, ...], family: int, name: str) -> Statement:
-    """Follows the verdict that the map holds for the selectors, if any."""
-    return Statement(f"{joined(fields)} vmap @{name}", (*loads(fields, family), lookup(name, 0)))
-
-
-def translate(fields: tuple[Field, ...], family: int, name: str) -> Statement:
-    """Sends the connection to the address and port that the map holds; goes on where it holds none."""
-    layout = LAYOUTS[family]
-    address, service = register(0), register(layout.width // 4)
-    parts = (
-        *(wire.number(1, 1), wire.number(2, NFPROTO[family]), wire.number(3, address), wire.number(4, address)),
-        *(wire.number(5, service), wire.number(6, service), wire.number(7, 3)),
-    )
-    nat = Expression("nat", b"".join(parts))
-    text = f"dnat {layout.name} to {joined(fields)} map @{name}"
-    return Statement(text, (*loads(fields, family), lookup(name, 1), nat))
-
-
-def inside(field: Field, family: int, network: Network, *, negate: bool = False) -> Statement:
-    """Goes on only where the address is in the network (or, negated, is not); compiled as nft does, by whole bytes."""
-    layout = LAYOUTS[family]
-    offset = layout.source if field.kind == "source" else layout.destination
-    packed, length = network.network_address.packed, network.prefixlen
-    whole = length % 8 == 0
-    size = length // 8 if whole else layout.width
-    mask = () if whole else (bitwise(network.netmask.packed, bytes(size)),)
-    steps = (payload(NETWORK_HEADER, offset, size, 1), *mask, compare(packed[:size], NOT_EQUAL if negate else EQUAL))
-    name = str(network.network_address) if length == network.max_prefixlen else str(network)
-    return Statement(f"{field.text} {'!= ' if negate else ''}{name}", steps)
-
-
-def connection(key: str, name: str) -> Statement:
-    """Goes on only for connections in this state (`state new`) or with this status (`status dnat`)."""
-    number, bits = (CT_STATE, STATE_NEW) if key == "state" else (CT_STATUS, STATUS_DNAT)
-    track = Expression("ct", wire.number(1, 1) + wire.number(2, number))
-    return Statement(f"ct {key} {name}", (track, bitwise(host32(bits), bytes(4)), compare(bytes(4), NOT_EQUAL)))
-
-
-def marked(bit: int) -> Statement:
-    """Goes on only where the packet's mark has this bit."""
-    steps = (meta(META_MARK, 1), bitwise(host32(bit), bytes(4)), compare(bytes(4), NOT_EQUAL))
-    return Statement(f"meta mark & 0x{bit:08x} != 0x00000000", steps)
-
-
-def mark(bit: int) -> Statement:
-    """Sets a bit of the packet's mark."""
-    steps = (meta(META_MARK, 1), bitwise(host32(~bit & 0xFFFFFFFF), host32(bit)), set_mark())
-    return Statement(f"meta mark set meta mark | 0x{bit:08x}", steps)
-
-
-def unmark(bit: int) -> Statement:
-    """Clears a bit of the packet's mark."""
-    rest = ~bit & 0xFFFFFFFF
-    return Statement(
-        f"meta mark set meta mark & 0x{rest:08x}", (meta(META_MARK, 1), bitwise(host32(rest), bytes(4)), set_mark())
-    )
-
-
-def set_mark() -> Expression:
-    return Expression("meta", wire.number(2, META_MARK) + wire.number(3, 1))
-
-
-def from_this_node() -> Statement:
-    """Goes on only for packets whose source address is this node's own."""
-    fib = Expression("fib", wire.number(1, 1) + wire.number(2, 3) + wire.number(3, 1))
-    return Statement("fib saddr type local", (fib, compare(host32(LOCAL_TYPE))))
-
-
-def branch(code: int, chain: str) -> Statement:
-    data = wire.nest(2, verdict(code, chain))
-    return Statement(
-        f"{'jump' if code == JUMP else 'goto'} {chain}", (Expression("immediate", wire.number(1, 0) + data),)
-    )
-
-
-def jump(chain: str) -> Statement:
-    return branch(JUMP, chain)
-
-
-def goto(chain: str) -> Statement:
-    return branch(GOTO, chain)
-
-
-def reject(family: int) -> Statement:
-    """Refuses with ICMP port unreachable, for every protocol."""
-    data = wire.number(1, 0) + wire.number8(2, LAYOUTS[family].unreachable)
-    return Statement("reject", (Expression("reject", data),))
-
-
-def masquerade() -> Statement:
-    return Statement("masquerade fully-random", (Expression("masq", wire.number(1, FULLY_RANDOM)),))
+def dynamic(name: str, operation: int, timeout: int = 0) -> Expression:
+    """Changes the element whose key is in register 1 and whose value is in register 2; `timeout` in milliseconds."""
+    parts = wire.text(1, name), wire.number(3, operation), wire.number(4, 1), wire.number(5, 2)
+    return Expression("dynset", b"".join(parts) + (wire.number64(6, timeout) if timeout else b""))

@@ -10,18 +10,20 @@ import errno
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from nodeagent.program.nftables import changes, elements, objects, program, wire
+from nodeagent.program.nftables import adoption, affinity, changes, elements, objects, program, wire
 from nodeagent.program.nftables.expressions import NFPROTO
 from nodeagent.program.nftables.kernel import Kernel
-from nodeagent.program.nftables.program import LOCAL_OFFSET, Program
-from nodeagent.program.nftables.render import Placement
+from nodeagent.program.nftables.program import Program
+from nodeagent.program.nftables.ranges import paired
+from nodeagent.program.nftables.render import SERVICE_CIDR_MEMBER, Placement
+from nodeagent.program.nftables.shared import is_private
 
 Dump = dict[str, dict[bytes, bytes | str]]  # by set or map name: key -> value, verdict, or b"" for a set's member
 
 VERDICT_MAPS = frozenset(
     (
         *(program.SERVICE_IPS, program.SERVICE_NODEPORTS),
-        *(program.NO_ENDPOINT_SERVICES, program.NO_ENDPOINT_NODEPORTS),
+        *(program.NO_ENDPOINT_SERVICES, program.NO_ENDPOINT_NODEPORTS, program.FIREWALL_IPS),
     )
 )
 
@@ -29,7 +31,6 @@ VERDICT_MAPS = frozenset(
 class Adopted(NamedTuple):
     """What our table holds, in the tracker's terms; `strays` are elements that fit no dense list, by frontend."""
 
-    chains: set[str]
     frontends: dict[bytes, Placement]
     members: set[bytes]
     strays: dict[bytes, list[changes.Operation]]
@@ -57,6 +58,14 @@ def chains(kernel: Kernel, wanted: Program) -> set[str]:
     return {wire.as_text(a[3]) for a in found if wire.as_text(a[1]) == wanted.settings.table}
 
 
+def sets(kernel: Kernel, wanted: Program) -> set[str]:
+    """The names of our table's sets and maps."""
+    table = wire.text(1, wanted.settings.table)
+    asked = kernel.ask(wire.request(objects.GET_SET, wire.DUMP, 0, NFPROTO[wanted.family], table))
+    found = (wire.attributes(message.body) for message in asked)
+    return {wire.as_text(a[2]) for a in found if wire.as_text(a[1]) == wanted.settings.table}
+
+
 def dump(kernel: Kernel, wanted: Program) -> Dump:
     """Every element of our table, comparable between kernels. Raises OSError."""
     return {
@@ -78,48 +87,55 @@ def listed(kernel: Kernel, wanted: Program, name: str) -> Iterator[tuple[bytes, 
 
 def adopt(kernel: Kernel, wanted: Program) -> Adopted:
     """Our table as frontends, lists and members. Raises OSError."""
-    prefix = bytes((wanted.family,))
-    members = {
-        prefix + bytes((number,)) + key
-        for number, name in enumerate(changes.MEMBER_SETS)
-        for key, _ in listed(kernel, wanted, name)
-    }
     frontends: dict[bytes, Placement] = {}
     strays: dict[bytes, list[changes.Operation]] = {}
-    for maps in ((changes.maps_of(bytes(9))), (changes.maps_of(bytes(13)))):
-        verdicts = {prefix + key: elements.verdict_name(data) for key, data in listed(kernel, wanted, maps[0])}
-        refusals = {prefix + key: elements.verdict_name(data) for key, data in listed(kernel, wanted, maps[2])}
-        lists = _lists(kernel, wanted, maps[1], strays)
-        for frontend in verdicts.keys() | refusals.keys() | lists.keys():
-            slots, local = lists.get(frontend, (b"", b""))
-            chain, refusal = verdicts.get(frontend, ""), refusals.get(frontend, "")
-            frontends[frontend] = Placement(chain, slots, local, refusal)
-    return Adopted(chains(kernel, wanted), frontends, members, strays)
+    for node in (True, False):
+        _adopt_frontends(kernel, wanted, node, frontends, strays)
+    return Adopted(frontends, _members(kernel, wanted), strays)
 
 
-def _lists(
-    kernel: Kernel, wanted: Program, name: str, strays: dict[bytes, list[changes.Operation]]
-) -> dict[bytes, tuple[bytes, bytes]]:
-    """The endpoint lists of every frontend in one map."""
-    prefix, slot_of = bytes((wanted.family,)), elements.SLOT.unpack_from
-    found: dict[bytes, dict[int, bytes]] = {}
-    for key, value in listed(kernel, wanted, name):
-        found.setdefault(key[:-4], {})[slot_of(key, len(key) - 4)[0]] = value
-    result = {}
-    for key, by_slot in found.items():
-        slots, local = _dense(by_slot, 0), _dense(by_slot, LOCAL_OFFSET)
-        result[prefix + key] = b"".join(slots), b"".join(local)
-        kept = {*range(len(slots)), *range(LOCAL_OFFSET, LOCAL_OFFSET + len(local))}
-        if len(kept) < len(by_slot):
-            strays[prefix + key] = [
-                (wanted.family, name, elements.member(elements.slot_key(key, slot))) for slot in by_slot.keys() - kept
-            ]
-    return result
+def _members(kernel: Kernel, wanted: Program) -> set[bytes]:
+    prefix = bytes((wanted.family,))
+    found = {
+        prefix + bytes((number,)) + key
+        for number, name in enumerate(changes.MEMBER_SETS)
+        if name != program.SERVICE_CIDRS
+        for key, _ in listed(kernel, wanted, name)
+    }
+    bounds = list(listed(kernel, wanted, program.SERVICE_CIDRS))
+    starts, ends = ([key for key, data in bounds if (data == elements.END) is end] for end in (False, True))
+    head = prefix + bytes((SERVICE_CIDR_MEMBER,))
+    return found | {head + first + last for first, last in paired(starts, ends)}
 
 
-def _dense(by_slot: dict[int, bytes], start: int) -> list[bytes]:
-    """The values from `start` up to the first gap."""
-    values: list[bytes] = []
-    while start + len(values) in by_slot:
-        values.append(by_slot[start + len(values)])
-    return values
+def _adopt_frontends(
+    kernel: Kernel,
+    wanted: Program,
+    node: bool,
+    frontends: dict[bytes, Placement],
+    strays: dict[bytes, list[changes.Operation]],
+) -> None:
+    """The frontends of one kind: node ports or addresses."""
+    maps = changes.maps_of(bytes(9 if node else 13))
+    verdicts, refusals = _verdicts(kernel, wanted, maps[0]), _verdicts(kernel, wanted, maps[2])
+    firewalls = {} if node else _verdicts(kernel, wanted, program.FIREWALL_IPS)
+    plain = adoption.plain_lists(wanted.family, maps[1], listed(kernel, wanted, maps[1]))
+    names = affinity.NODE_MAPS if node else affinity.ADDRESS_MAPS
+    sticky = adoption.sticky_lists(wanted.family, {name: dict(listed(kernel, wanted, name)) for name in names})
+    for frontend in verdicts.keys() | refusals.keys() | firewalls.keys() | plain.keys() | sticky.keys():
+        chain = verdicts.get(frontend, "")
+        keeps = is_private(chain)
+        chosen, other = (sticky, plain) if keeps else (plain, sticky)
+        lists = chosen.get(frontend, adoption.NOTHING)
+        stray = list(lists.strays)
+        if frontend in other:
+            stray += adoption.all_places(frontend, maps[1], other[frontend], sticky=not keeps)
+        if stray:
+            strays[frontend] = [(wanted.family, name, elements.member(key)) for name, key in stray]
+        refusal, firewall = refusals.get(frontend, ""), firewalls.get(frontend, "")
+        frontends[frontend] = Placement(chain, lists.slots, lists.local, refusal, firewall)
+
+
+def _verdicts(kernel: Kernel, wanted: Program, name: str) -> dict[bytes, str]:
+    prefix = bytes((wanted.family,))
+    return {prefix + key: elements.verdict_name(data) for key, data in listed(kernel, wanted, name)}

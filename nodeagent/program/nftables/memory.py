@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from nodeagent.errors import KernelUnavailable
 from nodeagent.program.nftables import elements, objects, wire
 from nodeagent.program.nftables.objects import VERDICT_TYPE
+from nodeagent.program.nftables.program import REJECT_CHAIN
 
 _ELEMENTS = 3  # NFTA_SET_ELEM_LIST_ELEMENTS
 _PER_MESSAGE = 300
@@ -33,7 +34,8 @@ class MemorySet:
     key_size: int
     data_size: int  # 0: a set
     verdicts: bool
-    elements: dict[bytes, bytes] = field(default_factory=dict)
+    flags: int = 0
+    elements: dict[bytes, bytes] = field(default_factory=dict)  # in interval sets, END for a key where a range ends
 
 
 @dataclass
@@ -92,7 +94,7 @@ class MemoryKernel:
         table = self.tables.get((asked.family, wire.as_text(attributes[1])))
         operation = asked.type & 0xFF
         if table is None:
-            if operation == objects.GET_CHAIN:
+            if operation in (objects.GET_CHAIN, objects.GET_SET):
                 return
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         for body in self._answers(operation, attributes, table):
@@ -105,6 +107,8 @@ class MemoryKernel:
             yield head + wire.attribute(6, table.note)
         elif operation == objects.GET_CHAIN:
             yield from (head + wire.text(3, name) for name in table.chains)
+        elif operation == objects.GET_SET:
+            yield from (head + wire.text(2, name) for name in table.sets)
         else:
             held = table.sets[wire.as_text(attributes[2])]
             packed = [_packed(held, key, data) for key, data in held.elements.items()]
@@ -130,12 +134,14 @@ class MemoryKernel:
                 objects.NEW_SET: self._new_set,
                 objects.NEW_CHAIN: self._new_chain,
                 objects.NEW_RULE: self._new_rule,
+                objects.DELETE_CHAIN: self._delete_chain,
+                objects.DELETE_SET: self._delete_set,
             }[operation](table, attributes)
 
     def _new_set(self, table: MemoryTable, attributes: dict[int, bytes]) -> None:
         number = wire.as_number
         verdicts = 6 in attributes and number(attributes[6]) == VERDICT_TYPE
-        made = MemorySet(number(attributes[5]), number(attributes.get(7, b"")), verdicts)
+        made = MemorySet(number(attributes[5]), number(attributes.get(7, b"")), verdicts, number(attributes[3]))
         if wire.as_text(attributes[2]) not in table.sets:
             self._put(table.sets, wire.as_text(attributes[2]), made)
 
@@ -154,6 +160,26 @@ class MemoryKernel:
         chain.rules.append(attributes[4])
         self._undo.append(chain.rules.pop)
 
+    def _delete_chain(self, table: MemoryTable, attributes: dict[int, bytes]) -> None:
+        name = wire.as_text(attributes[3])
+        if name not in table.chains:
+            raise Refused(errno.ENOENT)
+        gone = table.chains.pop(name)
+        self._undo.append(lambda: table.chains.__setitem__(name, gone))
+        rules = [e for chain in table.chains.values() for rule in chain.rules for e in wire.payloads(rule, 1)]
+        verdicts = [data for held in table.sets.values() if held.verdicts for data in held.elements.values()]
+        if not all(_refers(table, e) for e in rules) or any(_target(data) == name for data in verdicts):
+            raise Refused(errno.EBUSY)
+
+    def _delete_set(self, table: MemoryTable, attributes: dict[int, bytes]) -> None:
+        name = wire.as_text(attributes[2])
+        if name not in table.sets:
+            raise Refused(errno.ENOENT)
+        self._drop(table.sets, name)
+        rules = [e for chain in table.chains.values() for rule in chain.rules for e in wire.payloads(rule, 1)]
+        if not all(_refers(table, e) for e in rules):
+            raise Refused(errno.EBUSY)
+
     def _run_elements(self, table: MemoryTable, message: wire.Message, adding: bool) -> None:
         name = wire.as_text(wire.attributes(message.body)[2])
         held = table.sets.get(name)
@@ -171,12 +197,19 @@ class MemoryKernel:
         key = wire.attributes(element[1]).get(1, b"")
         if len(key) != held.key_size:
             return errno.EINVAL
-        if not adding:
-            if key not in held.elements:
-                return errno.ENOENT
-            self._drop(held.elements, key)
-            return 0
+        return self._add(table, held, key, element) if adding else self._remove(held, key)
+
+    def _remove(self, held: MemorySet, key: bytes) -> int:
+        if key not in held.elements:
+            return errno.ENOENT
+        self._drop(held.elements, key)
+        return 0
+
+    def _add(self, table: MemoryTable, held: MemorySet, key: bytes, element: dict[int, bytes]) -> int:
         data = element.get(2, b"")
+        if held.flags & objects.INTERVAL and wire.as_number(element.get(3, b"")):
+            self._put(held.elements, key, elements.END)
+            return 0
         code = _unfit(table, held, data)
         if code:
             return code
@@ -201,6 +234,8 @@ def _packed(held: MemorySet, key: bytes, data: bytes) -> bytes:
     parts = wire.nest(1, wire.attribute(1, key))
     if held.data_size:
         parts += wire.nest(2, data if held.verdicts else wire.attribute(1, data))
+    elif data == elements.END:
+        parts += wire.number(3, 1)
     return wire.nest(1, parts)
 
 
@@ -209,9 +244,7 @@ def _unfit(table: MemoryTable, held: MemorySet, data: bytes) -> int:
     if not held.data_size:
         return errno.EINVAL if data else 0
     if held.verdicts:
-        name = elements.verdict_name(data)
-        chain = "reject-chain" if name == "reject" else name
-        return 0 if name == "drop" or chain in table.chains else errno.ENOENT
+        return 0 if _target(data) in ("drop", *table.chains) else errno.ENOENT
     return 0 if len(wire.attributes(data).get(1, b"")) == held.data_size else errno.EINVAL
 
 
@@ -219,8 +252,14 @@ def _refers(table: MemoryTable, expression: bytes) -> bool:
     """Whether the set or chain that an expression names is there."""
     parts = wire.attributes(expression)
     data, name = wire.attributes(parts[2]), wire.as_text(parts[1])
-    if name == "lookup":
+    if name in ("lookup", "dynset"):
         return wire.as_text(data[1]) in table.sets
     if name == "immediate":
-        return elements.verdict_name(data[2]) in table.chains
+        return _target(data[2]) in ("drop", *table.chains)
     return True
+
+
+def _target(data: bytes) -> str:
+    """The chain that a verdict goes to, or "drop"."""
+    name = elements.verdict_name(data)
+    return REJECT_CHAIN if name == "reject" else name

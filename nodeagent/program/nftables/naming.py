@@ -11,7 +11,7 @@ def describe(change: Change) -> str:
     """What a change is about, for an operator."""
     if not change.member:
         return name_of(change.identity)
-    names = ("cluster IP", "hairpin connection", "node port address")
+    names = ("cluster IP", "hairpin connection", "node port address", "service CIDR from", "all node port addresses of")
     width = 4 if change.identity[0] == 4 else 16
     return f"{names[change.identity[1]]} {_address(change.identity[2 : 2 + width])}"
 

@@ -12,16 +12,19 @@ from struct import pack
 from typing import NamedTuple
 
 from nodeagent.program.nftables import wire
-from nodeagent.program.nftables.expressions import LAYOUTS, NFPROTO, Field, Statement
+from nodeagent.program.nftables.expressions import LAYOUTS, META_KEYS, NFPROTO, Field
+from nodeagent.program.nftables.ranges import Range
+from nodeagent.program.nftables.statements import Statement
 
 NEW_TABLE, GET_TABLE, DELETE_TABLE = 0, 1, 2
-NEW_CHAIN, GET_CHAIN = 3, 4
+NEW_CHAIN, GET_CHAIN, DELETE_CHAIN = 3, 4, 5
 NEW_RULE, DELETE_RULE = 6, 8
-NEW_SET = 9
+NEW_SET, GET_SET, DELETE_SET = 9, 10, 11
 NEW_ELEMENT, GET_ELEMENT, DELETE_ELEMENT = 12, 13, 14
 
-MAP = 0x8  # NFT_SET_MAP
+INTERVAL, MAP, TIMEOUT, DYNAMIC = 0x4, 0x8, 0x10, 0x20  # NFT_SET_*
 VERDICT_TYPE = 0xFFFFFF00
+_FLAG_NAMES = {INTERVAL: "interval", DYNAMIC: "dynamic", TIMEOUT: "timeout"}
 _CONCATENATION, _PAYLOAD, _META, _NUMGEN, _VERDICT = 13, 7, 9, 23, 1  # nft's expression numbers in user data
 
 
@@ -94,6 +97,8 @@ class Set(NamedTuple):
     name: str
     key: tuple[Field, ...]
     data: tuple[Field, ...] | str = ()
+    flags: int = 0  # besides MAP
+    ranges: tuple[Range, ...] = ()  # what an interval set holds from the start
 
     @property
     def key_size(self) -> int:
@@ -101,7 +106,7 @@ class Set(NamedTuple):
 
     def attributes(self, table: str, family: int, identity: int) -> bytes:
         names = wire.text(1, table) + wire.text(2, self.name)
-        flags = wire.number(3, MAP if self.data else 0)
+        flags = wire.number(3, self.flags | (MAP if self.data else 0))
         key = wire.number(4, _type(self.key, family)) + wire.number(5, self.key_size)
         return (
             names
@@ -122,15 +127,27 @@ class Set(NamedTuple):
         """What nft keeps of the declaration: byte orders and the `typeof` of key and value."""
         typeof = _record(3, _typeof(self.key, family))
         if not self.data:
-            return _word(0, 2 if len(self.key) == 1 else 0) + typeof
+            return _word(0, _byte_order(self.key)) + typeof
         value = _word(0, _VERDICT) + _record(1, b"") if isinstance(self.data, str) else _typeof(self.data, family)
-        return _word(0, 0) + _word(1, 0) + typeof + _record(4, value) + _word(6, 0)
+        orders = _word(0, _byte_order(self.key)) + _word(1, _byte_order(self.data))
+        return orders + typeof + _record(4, value) + _word(6, 0)
 
     def lines(self) -> Iterator[str]:
         value = self.data if isinstance(self.data, str) else " . ".join(field.text for field in self.data)
         yield f"{'map' if self.data else 'set'} {self.name} {{"
         yield f"\ttypeof {' . '.join(field.text for field in self.key)}{f' : {value}' if value else ''}"
+        if self.flags:
+            yield "\tflags " + ",".join(name for bit, name in _FLAG_NAMES.items() if self.flags & bit)
+        if self.ranges:
+            yield f"\telements = {{ {', '.join(found.text for found in self.ranges)} }}"
         yield "}"
+
+
+def _byte_order(fields: tuple[Field, ...] | str) -> int:
+    """nft's word for it: nothing for concatenations and verdicts, 1 is the host's, 2 the network's."""
+    if isinstance(fields, str) or len(fields) != 1:
+        return 0
+    return 1 if fields[0].kind in ("priority", "protocol") else 2
 
 
 def _record(kind: int, payload: bytes) -> bytes:
@@ -144,7 +161,7 @@ def _word(kind: int, value: int) -> bytes:
 def _type(fields: tuple[Field, ...], family: int) -> int:
     """nft's number for a data type; concatenations take six bits for each part."""
     address = 7 if family == 4 else 8
-    numbers = {"source": address, "destination": address, "protocol": 12, "port": 13, "number": 4}
+    numbers = {"source": address, "destination": address, "protocol": 12, "port": 13, "number": 4, "priority": 23}
     result = 0
     for field in fields:
         result = result << 6 | numbers[field.kind]
@@ -160,8 +177,8 @@ def _typeof(fields: tuple[Field, ...], family: int) -> bytes:
 
 
 def _selector(field: Field, family: int) -> bytes:
-    if field.kind == "protocol":
-        return _word(0, _META) + _record(1, _word(0, 16))
+    if field.kind in META_KEYS:
+        return _word(0, _META) + _record(1, _word(0, META_KEYS[field.kind]))
     if field.kind == "number":
         return _word(0, _NUMGEN) + _record(1, _word(0, 1) + _word(1, field.modulus) + _word(2, field.offset))
     # Header descriptions and field numbers are nft's own (include/proto.h): th dport, and the address of the IP header.

@@ -1,13 +1,9 @@
 """The constant program: the rules that never change while Services come and go.
 
-One table per family. Frontends are elements of verdict maps, endpoints elements of data maps; shared chains, one per
-power of two, serve every Service. `dataplane` installs the program once and asks for shared chains as elements need
-them; `render` names them. The shape follows kube-proxy's nftables mode where that mode has fixed chains (behaviour I1
-to I4, F1 to F5); nothing accepts packets, because an accept cannot override another table's drop (I6).
-
-Choosing among N endpoints without a rule per Service is rejection sampling: the chain for K, the smallest power of two
-not below N, tries a random slot below K eight times and then one below K/2, where every slot is filled. A miss falls
-through to the next rule. The bias is at most 2^-8.
+One table per family. Frontends are elements of verdict maps, endpoints elements of data maps; `shared` chains, one per
+power of two, serve every Service. `delivery` installs the program once and makes shared chains as elements need them.
+The shape follows kube-proxy's nftables mode where that mode has fixed chains (behaviour G1, I1 to I4, F1 to F6);
+nothing accepts packets, because an accept cannot override another table's drop (I6).
 """
 
 from __future__ import annotations
@@ -16,37 +12,22 @@ from hashlib import sha256
 from ipaddress import ip_network
 from typing import NamedTuple
 
-from msgspec import Struct
-
 from nodeagent.program.nftables import expressions as x
-from nodeagent.program.nftables.objects import Chain, Hook, Rule, Set, Table, rule
+from nodeagent.program.nftables import shared
+from nodeagent.program.nftables import statements as s
+from nodeagent.program.nftables.objects import INTERVAL, Chain, Hook, Rule, Set, Table, rule
+from nodeagent.program.nftables.ranges import Range, merged
+from nodeagent.program.nftables.settings import Settings
+from nodeagent.program.nftables.shared import Builder, Part
 
-TRIES = 8
-LOCAL_OFFSET = 32768  # where the slots of a frontend's node-local list begin; also the most endpoints of one list
-MARK = 0x4000  # bit 14, as kube-proxy (I1); set and cleared within one packet's way, not for others to use
+__all__ = ["Program", "Settings", "program"]
+
 REJECT_CHAIN = "reject-chain"
-
 SERVICE_IPS, SERVICE_NODEPORTS = "service-ips", "service-nodeports"
-ENDPOINTS, NODEPORT_ENDPOINTS = "endpoints", "nodeport-endpoints"
 NO_ENDPOINT_SERVICES, NO_ENDPOINT_NODEPORTS = "no-endpoint-services", "no-endpoint-nodeports"
+FIREWALL_IPS = "firewall-ips"
 CLUSTER_IPS, NODEPORT_IPS, HAIRPINS = "cluster-ips", "nodeport-ips", "hairpin-connections"
-
-
-class Settings(Struct, frozen=True):
-    """What the program depends on besides the Services.
-
-    `cluster_cidrs`: the pods' networks, at most one used per family; sources outside are masqueraded towards
-    ClusterIPs. A family without one has no local detector: nothing is masqueraded towards ClusterIPs, and only the
-    node itself counts as inside the cluster. `table` is the table's name in every family.
-    """
-
-    cluster_cidrs: tuple[str, ...] = ()
-    table: str = "deltaplane"
-
-    def network(self, family: int) -> x.Network | None:
-        """The first of the CIDRs that is of this family (I5)."""
-        networks = (ip_network(text.strip(), strict=False) for text in self.cluster_cidrs)
-        return next((network for network in networks if network.version == family), None)
+SERVICE_CIDRS, NODEPORT_ANYWHERE = "service-cidrs", "nodeport-anywhere"
 
 
 class Program(NamedTuple):
@@ -62,136 +43,148 @@ class Program(NamedTuple):
     def table(self) -> Table:
         return Table(self.family, self.settings.table, f"deltaplane program {self.digest}")
 
-    def shared(self, name: str) -> tuple[Chain, ...]:
-        """The shared chain of this name after the chains that it goes to."""
-        return _shared(name, self.family, self.settings)
+    def part(self, name: str, ranges: tuple[Range, ...] = ()) -> Part:
+        """The shared chain of this name with all it needs, see `shared`."""
+        return Builder(self.family, self.settings).part(name, ranges)
 
-    def text(self, *shared: str) -> str:
+    def text(self, *names: str) -> str:
         """The program in nft syntax, with these shared chains; `nft -f` takes it."""
-        extra = {chain.name: chain for name in shared for chain in self.shared(name)}
-        body = [line for declared in self.sets for line in declared.lines()]
-        body += [line for chain in (*extra.values(), *self.chains) for line in chain.lines()]
+        parts = [self.part(name, SAMPLE_RANGES[self.family]) for name in names]
+        sets = {declared.name: declared for part in parts for declared in part.sets}
+        chains = {chain.name: chain for part in parts for chain in part.chains}
+        body = [line for declared in (*self.sets, *sets.values()) for line in declared.lines()]
+        body += [line for chain in (*chains.values(), *self.chains) for line in chain.lines()]
         head = f"table {x.LAYOUTS[self.family].name} {self.settings.table} {{"
         return "\n".join([head, f'\tcomment "{self.table.comment}"', *("\t" + line for line in body), "}", ""])
+
+
+_AFFINITY = "/60/namespace/name/port/tcp"
+SAMPLES = tuple(
+    name + tail
+    for name in ("external-local-4-4", "nodeport-local-4-4", "external-1", "nodeport-1", "external-local-4-0")
+    for tail in ("", _AFFINITY)
+)
+SAMPLE_RANGES = {4: merged(["192.0.2.0/24"]), 6: merged(["2001:db8::/32"])}
 
 
 def program(family: int, settings: Settings) -> Program:
     """The program of a family (4 or 6). Raises ValueError for a CIDR that is none."""
     draft = Program(family, _sets(family), _chains(family, settings), settings, "")
-    samples = draft.text("external-local-4-4", "nodeport-local-4-4", "external-1", "nodeport-1", "external-local-4-0")
-    return draft._replace(digest=sha256(samples.encode()).hexdigest()[:16])
-
-
-def _address_key(family: int) -> tuple[x.Field, ...]:
-    return (x.destination(family), x.protocol(), x.port())
-
-
-def _node_key() -> tuple[x.Field, ...]:
-    return (x.protocol(), x.port())
+    text = draft.text(*SAMPLES, "firewall/sample")
+    return draft._replace(digest=sha256(text.encode()).hexdigest()[:16])
 
 
 def _sets(family: int) -> tuple[Set, ...]:
-    address, node, slot = _address_key(family), _node_key(), x.random(65536)
+    address, node, slot = shared.key("cluster", family), shared.key("node", family), x.random(65536)
+    destination, number = (x.destination(family),), (x.priority(),)
     target = (x.destination(family), x.port())
     return (
-        Set(CLUSTER_IPS, (x.destination(family),)),
-        Set(NODEPORT_IPS, (x.destination(family),)),
+        Set(CLUSTER_IPS, destination),
+        Set(NODEPORT_IPS, destination),
+        Set(NODEPORT_ANYWHERE, (x.protocol(1),)),
+        Set(SERVICE_CIDRS, destination, flags=INTERVAL),
         Set(HAIRPINS, (x.source(family), *address)),
+        Set(FIREWALL_IPS, address, "verdict"),
         Set(SERVICE_IPS, address, "verdict"),
         Set(SERVICE_NODEPORTS, node, "verdict"),
         Set(NO_ENDPOINT_SERVICES, address, "verdict"),
         Set(NO_ENDPOINT_NODEPORTS, node, "verdict"),
-        Set(ENDPOINTS, (*address, slot), target),
-        Set(NODEPORT_ENDPOINTS, (*node, slot), target),
+        Set(shared.ENDPOINTS, (*address, slot), target),
+        Set(shared.NODEPORT_ENDPOINTS, (*node, slot), target),
+        Set(shared.AFFINITY_SLOTS, (*address, slot), number),
+        Set(shared.AFFINITY_ENDPOINTS, (*address, *number), target),
+        Set(shared.AFFINITY_LOCALS, (*address, *number), target),
+        Set(shared.NODEPORT_AFFINITY_SLOTS, (*node, slot), number),
+        Set(shared.NODEPORT_AFFINITY_ENDPOINTS, (*node, *number), target),
+        Set(shared.NODEPORT_AFFINITY_LOCALS, (*node, *number), target),
     )
 
 
 def _chains(family: int, settings: Settings) -> tuple[Chain, ...]:
-    address, node = _address_key(family), _node_key()
-    new = x.connection("state", "new")
-    services_check, cluster_check = rule(new, x.jump("service-endpoints-check")), rule(new, x.jump("cluster-ips-check"))
-    node_check = rule(new, x.jump("nodeport-endpoints-check"))
-    to_services = (rule(x.jump("services")),)
-    on_node = x.member((x.destination(family),), family, NODEPORT_IPS)
+    return (*_inner_chains(family, settings), *_base_chains())
+
+
+def _base_chains() -> tuple[Chain, ...]:
+    """The firewall comes before translation, so that it sees the address the client meant."""
+    new = s.connection("state", "new")
+    firewall = (rule(new, s.jump("firewall-check")),)
+    services, clusters = rule(new, s.jump("service-endpoints-check")), rule(new, s.jump("cluster-ips-check"))
+    node = rule(new, s.jump("nodeport-endpoints-check"))
+    to_services = (rule(s.jump("services")),)
     return (
-        Chain(REJECT_CHAIN, (rule(x.reject(family)),)),
-        Chain("services", _services(family, settings)),
-        Chain("masquerading", _masquerading(family)),
-        Chain("service-endpoints-check", (rule(x.dispatch(address, family, NO_ENDPOINT_SERVICES)),)),
-        Chain("nodeport-endpoints-check", (rule(on_node, x.dispatch(node, family, NO_ENDPOINT_NODEPORTS)),)),
-        Chain("cluster-ips-check", (rule(x.member((x.destination(family),), family, CLUSTER_IPS), x.reject(family)),)),
-        Chain("filter-input", (node_check, services_check), Hook("filter", "input", 0)),
-        Chain("filter-forward", (services_check, cluster_check), Hook("filter", "forward", 0)),
-        Chain("filter-output", (services_check, cluster_check), Hook("filter", "output", 0)),
+        Chain("filter-prerouting-pre-dnat", firewall, Hook("filter", "prerouting", -110)),
+        Chain("filter-output-pre-dnat", firewall, Hook("filter", "output", -110)),
+        Chain("filter-input", (node, services), Hook("filter", "input", 0)),
+        Chain("filter-forward", (services, clusters), Hook("filter", "forward", 0)),
+        Chain("filter-output", (services, clusters), Hook("filter", "output", 0)),
         Chain("nat-prerouting", to_services, Hook("nat", "prerouting", -100)),
         Chain("nat-output", to_services, Hook("nat", "output", -100)),
-        Chain("nat-postrouting", (rule(x.jump("masquerading")),), Hook("nat", "postrouting", 100)),
+        Chain("nat-postrouting", (rule(s.jump("masquerading")),), Hook("nat", "postrouting", 100)),
+    )
+
+
+def _inner_chains(family: int, settings: Settings) -> tuple[Chain, ...]:
+    address, node = shared.key("cluster", family), shared.key("node", family)
+    ports = s.dispatch(node, family, NO_ENDPOINT_NODEPORTS)
+    return (
+        Chain(REJECT_CHAIN, _refusing(family)),
+        Chain("services", _services(family, settings)),
+        Chain("masquerading", _masquerading(family, settings)),
+        Chain("firewall-check", (rule(s.dispatch(address, family, FIREWALL_IPS)),)),
+        Chain("service-endpoints-check", (rule(s.dispatch(address, family, NO_ENDPOINT_SERVICES)),)),
+        Chain("nodeport-endpoints-check", _at_node_ports(family, ports)),
+        Chain("cluster-ips-check", _cluster_check(family)),
+    )
+
+
+def _refusing(family: int) -> tuple[Rule, ...]:
+    """Port unreachable (F4); for IPv6 TCP a reset.
+
+    The kernel drops an ICMPv6 error that arrives while the connecting socket is locked, as it is for clients on this
+    node or behind a veth (TcpExtLockDroppedIcmps counts it): they were refused only after the SYN's retransmission, a
+    second later. A reset is heard at once.
+    """
+    return (*((rule(s.reset()),) if family == 6 else ()), rule(s.reject(family)))
+
+
+def _cluster_check(family: int) -> tuple[Rule, ...]:
+    """Other ports of active ClusterIPs are refused (F5), unallocated addresses dropped where CIDRs are known (F6)."""
+    destination = (x.destination(family),)
+    active = rule(s.member(destination, family, CLUSTER_IPS), s.goto(REJECT_CHAIN))
+    return (active, rule(s.member(destination, family, SERVICE_CIDRS), s.drop()))
+
+
+def _at_node_ports(family: int, then: s.Statement) -> tuple[Rule, ...]:
+    """What happens at addresses on which node ports answer, never loopback ones (B5, B6).
+
+    They are listed, or all the node's own for the protocols in `nodeport-anywhere` (B4).
+    """
+    loopback = ip_network("127.0.0.0/8" if family == 4 else "::1/128")
+    guard = s.inside(x.destination(family), family, loopback, negate=True)
+    anywhere = s.member((x.protocol(1),), family, NODEPORT_ANYWHERE)
+    return (
+        rule(guard, s.member((x.destination(family),), family, NODEPORT_IPS), then),
+        rule(guard, anywhere, s.to_this_node(), then),
     )
 
 
 def _services(family: int, settings: Settings) -> tuple[Rule, ...]:
     """Addresses before node ports, so that a node address used as an external IP is that Service's (A7)."""
-    network, address = settings.network(family), (x.destination(family),)
+    off_cluster = settings.off_cluster(family)
     detect: tuple[Rule, ...] = ()
-    if network is not None and network.prefixlen:
-        off_cluster = x.inside(x.source(family), family, network, negate=True)
-        detect = (rule(off_cluster, x.member(address, family, CLUSTER_IPS), x.mark(MARK)),)
-    loopback = ip_network("127.0.0.0/8" if family == 4 else "::1/128")
-    guard = x.inside(x.destination(family), family, loopback, negate=True)
-    on_node = x.member(address, family, NODEPORT_IPS)
+    if off_cluster is not None:
+        to_cluster_ip = s.member((x.destination(family),), family, CLUSTER_IPS)
+        detect = (rule(*off_cluster, to_cluster_ip, s.mark(settings.mark)),)
     return (
         *detect,
-        rule(x.dispatch(_address_key(family), family, SERVICE_IPS)),
-        rule(guard, on_node, x.dispatch(_node_key(), family, SERVICE_NODEPORTS)),
+        rule(s.dispatch(shared.key("cluster", family), family, SERVICE_IPS)),
+        *_at_node_ports(family, s.dispatch(shared.key("node", family), family, SERVICE_NODEPORTS)),
     )
 
 
-def _masquerading(family: int) -> tuple[Rule, ...]:
-    hairpin = x.member((x.source(family), *_address_key(family)), family, HAIRPINS)
+def _masquerading(family: int, settings: Settings) -> tuple[Rule, ...]:
+    hairpin = s.member((x.source(family), *shared.key("cluster", family)), family, HAIRPINS)
     return (
-        rule(x.marked(MARK), x.unmark(MARK), x.masquerade()),
-        rule(x.connection("status", "dnat"), hairpin, x.masquerade()),
+        rule(s.marked(settings.mark), s.unmark(settings.mark), s.masquerade()),
+        rule(s.connection("status", "dnat"), hairpin, s.masquerade()),
     )
-
-
-def _shared(name: str, family: int, settings: Settings) -> tuple[Chain, ...]:
-    """Builds a shared chain from its name.
-
-    `cluster-K`, `node-K`: choose among all endpoints of an address or a node port. `external-K`, `nodeport-K`: the
-    same, masqueraded. `local-L`, `node-local-L`: choose among the node's own. `external-local-K-L`,
-    `nodeport-local-K-L`: the node's own connections go anywhere masqueraded, pods' go anywhere, all others to local
-    endpoints (C1); with L = 0 those fall through to the no-endpoints check.
-    """
-    kind, *counts = _split(name)
-    if kind in ("cluster", "node", "local", "node-local"):
-        return (Chain(name, _choice(kind, counts[0], family)),)
-    plain = "cluster" if kind.startswith("external") else "node"
-    if kind in ("external", "nodeport"):
-        below = f"{plain}-{counts[0]}"
-        return (*_shared(below, family, settings), Chain(name, (rule(x.mark(MARK)), rule(x.goto(below)))))
-    everywhere, count = f"{kind.removesuffix('-local')}-{counts[0]}", counts[0]
-    rules = [rule(x.from_this_node(), x.goto(everywhere))]
-    local: tuple[Chain, ...] = ()
-    network = settings.network(family)
-    if network is not None:
-        pods = (x.inside(x.source(family), family, network),) if network.prefixlen else ()
-        rules.append(rule(*pods, x.goto(f"{plain}-{count}")))
-    if counts[1]:
-        target = f"{'local' if plain == 'cluster' else 'node-local'}-{counts[1]}"
-        local = _shared(target, family, settings)
-        rules.append(rule(x.goto(target)))
-    return (*_shared(everywhere, family, settings), *local, Chain(name, tuple(rules)))
-
-
-def _split(name: str) -> tuple[str, *tuple[int, ...]]:
-    words = name.split("-")
-    numbers = tuple(int(word) for word in words if word.isdigit())
-    return "-".join(words[: len(words) - len(numbers)]), *numbers
-
-
-def _choice(kind: str, size: int, family: int) -> tuple[Rule, ...]:
-    offset = LOCAL_OFFSET if kind.endswith("local") else 0
-    key = _node_key() if kind.startswith("node") else _address_key(family)
-    name = NODEPORT_ENDPOINTS if kind.startswith("node") else ENDPOINTS
-    moduli = [size] * (TRIES if size > 2 else 1) + ([size // 2] if size > 1 else [])
-    return tuple(rule(x.translate((*key, x.random(modulus, offset)), family, name)) for modulus in moduli)

@@ -1,22 +1,30 @@
-"""From forwarding entries to what stands in the tables, shared chains included. Pure.
-
-`tracker` keeps the results. Boundary of this version: `affinity_seconds` and `source_ranges` of an entry are not
-programmed yet; affinity gets plain balancing, an address with source ranges stays closed. Both fit beside the constant
-program (a chain and dynamic sets for each service port with affinity; a map
-`firewall-ips` hooked before translation) without changing it.
-"""
+"""From forwarding entries to what stands in the tables, shared chains included. Pure; `tracker` keeps the results."""
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
+from hashlib import sha256
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from deltaplane.forwarding import Entry, FrontendKind, Hairpin, Masquerade, ServiceForwarding, Target, Verdict
-from nodeagent.program.nftables.program import LOCAL_OFFSET
+from deltaplane.forwarding import (
+    Entry,
+    FrontendKind,
+    Hairpin,
+    Masquerade,
+    NodeForwarding,
+    ServiceForwarding,
+    Target,
+    Verdict,
+)
+from deltaplane.model import ObjectKey
+from nodeagent.program.nftables.ranges import Range, merged
+from nodeagent.program.nftables.shared import LOCAL_OFFSET
 
 REFUSALS = {Verdict.FORWARD: "", Verdict.REJECT: "reject", Verdict.DROP: "drop"}
-CLUSTER_IP_MEMBER, HAIRPIN_MEMBER, NODE_PORT_MEMBER = 0, 1, 2  # which set a member belongs to
+CLUSTER_IP_MEMBER, HAIRPIN_MEMBER, NODE_PORT_MEMBER, SERVICE_CIDR_MEMBER, ANYWHERE_MEMBER = range(5)  # of which set
+PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
 
 _IDENTITIES = {4: b"\x04", 6: b"\x06"}
 
@@ -26,13 +34,15 @@ class Placement(Struct, frozen=True, gc=False):
 
     `chain`: the shared chain it goes to, or none. `slots`, `local`: its endpoints for everybody and for sources
     outside the cluster, as lists of packed values (`slots`). `refusal`: "drop", "reject" or nothing, in the
-    no-endpoint maps.
+    no-endpoint maps. `firewall`: the chain that drops sources outside `ranges`, which are not read back.
     """
 
     chain: str
     slots: bytes = b""
     local: bytes = b""
     refusal: str = ""
+    firewall: str = ""
+    ranges: tuple[Range, ...] = ()
 
 
 def identity(entry: Entry) -> bytes:
@@ -45,26 +55,47 @@ def is_node_port(frontend: bytes) -> bool:
     return len(frontend) == 9
 
 
-def place(entry: Entry) -> Placement:
-    """What the tables must say about an entry. Raises ValueError for more endpoints than a list has slots."""
+def place(entry: Entry, owner: ObjectKey) -> Placement:
+    """What the tables must say about a Service's entry. Raises ValueError for more endpoints than a list has slots."""
+    placement = _place(entry, owner)
+    if not entry.source_ranges:
+        return placement
+    name, ranges = firewall(entry.source_ranges)
+    return replace(placement, firewall=name, ranges=ranges)
+
+
+def _place(entry: Entry, owner: ObjectKey) -> Placement:
     if entry.verdict != Verdict.FORWARD:
         return _REFUSED[entry.verdict]
-    if entry.source_ranges:
-        return _REFUSED[Verdict.DROP]  # closed rather than open to everybody: ranges cannot be said yet
     node = entry.frontend.kind == FrontendKind.NODE_PORT
     slots, count = pack(entry.targets), len(entry.targets)
     if count > LOCAL_OFFSET:
         raise ValueError(
             f"{count} endpoints of one frontend, the tables hold {LOCAL_OFFSET}: spread them over two Services"
         )
+    tail = affinity(entry, owner) if entry.affinity_seconds else ""
     if entry.local_targets is None:
-        return Placement(_shared(node, entry.masquerade == Masquerade.ALWAYS, count), slots)
-    chain = _by_source(node, count, len(entry.local_targets))
+        return Placement(_shared(node, entry.masquerade == Masquerade.ALWAYS, count) + tail, slots)
+    chain = _by_source(node, count, len(entry.local_targets)) + tail
     refusal = "" if entry.local_targets else REFUSALS[entry.external_verdict]
     return Placement(chain, slots, pack(entry.local_targets), refusal)
 
 
 _REFUSED = {verdict: Placement("", refusal=text) for verdict, text in REFUSALS.items()}
+
+
+def affinity(entry: Entry, owner: ObjectKey) -> str:
+    """What is behind the names of a service port's chains with affinity: its timeout and its own name."""
+    protocol = PROTOCOLS.get(entry.frontend.protocol, str(entry.frontend.protocol))
+    return f"/{entry.affinity_seconds}/{owner.namespace}/{owner.name}/{entry.port_name}/{protocol}"
+
+
+@lru_cache(maxsize=1024)
+def firewall(cidrs: tuple[str, ...]) -> tuple[str, tuple[Range, ...]]:
+    """The chain for a list of allowed sources, and the list; Services with equal ones share the chain."""
+    ranges = merged(cidrs)
+    text = " ".join(found.text for found in ranges)
+    return f"firewall/{sha256(text.encode()).hexdigest()[:16]}", ranges
 
 
 def pack(targets: tuple[Target, ...]) -> bytes:
@@ -107,10 +138,17 @@ def _hairpin(hairpin: Hairpin) -> bytes:
     return b"%b%b%b%c\0\0\0%b\0\0" % (family, address, address, protocol, port.to_bytes(2, "big"))
 
 
-def node_members(addresses: tuple[bytes, ...]) -> tuple[bytes, ...]:
-    """The elements of `nodeport-ips`: the node's addresses without loopback ones (B5, B6)."""
-    fit = (address for address in addresses if not is_loopback(address))
-    return tuple(dict.fromkeys((b"\x04\x02" if len(a) == 4 else b"\x06\x02") + a for a in fit))
+def node_members(node: NodeForwarding) -> tuple[bytes, ...]:
+    """The elements of `nodeport-ips` without loopback addresses (B5, B6), of `service-cidrs` and `nodeport-anywhere`.
+
+    A service CIDR's member has the first and the last address of a range behind the set's byte. Raises ValueError.
+    """
+    fit = (address for address in node.node_port_addresses if not is_loopback(address))
+    found = [(b"\x04\x02" if len(a) == 4 else b"\x06\x02") + a for a in fit]
+    for head, six in ((b"\x04\x03", False), (b"\x06\x03", True)):
+        found += [head + first + last for first, last in merged(c for c in node.service_cidrs if (":" in c) is six)]
+    found += [bytes((family, ANYWHERE_MEMBER, number)) for family in node.match_all_families for number in PROTOCOLS]
+    return tuple(dict.fromkeys(found))
 
 
 def is_loopback(address: bytes) -> bool:

@@ -6,6 +6,7 @@ names every endpoint a connection may reach. Called by tests and experiments onl
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -14,14 +15,18 @@ from nodeagent.program.nftables.expressions import (
     CT_STATE,
     LAYOUTS,
     LOCAL_TYPE,
+    META_IIFNAME,
     META_L4PROTO,
+    META_MARK,
+    META_PRIORITY,
     NFPROTO,
     STATE_NEW,
     STATUS_DNAT,
     TRANSPORT_HEADER,
     host32,
 )
-from nodeagent.program.nftables.memory import MemoryKernel, MemoryTable
+from nodeagent.program.nftables.memory import MemoryKernel, MemorySet, MemoryTable
+from nodeagent.program.nftables.objects import INTERVAL
 
 PREROUTING, INPUT, FORWARD, OUTPUT, POSTROUTING = range(5)
 NEXT, CONTINUE, ACCEPT, DROP, REJECT = "next", "continue", "accept", "drop", "reject"
@@ -37,6 +42,8 @@ class Packet(NamedTuple):
     mark: int = 0
     translated: bool = False
     masqueraded: bool = False
+    interface: str = ""  # where it came in; our own packets have none
+    priority: int = 0
 
 
 Outcome = tuple[str, Packet]  # what a rule, chain or hook makes of a packet
@@ -139,11 +146,17 @@ class _Rule:
         return "", packet, _store(registers, data[1], header[offset : offset + length])
 
     def _meta(self, data: dict[int, bytes], packet: Packet, registers: bytes) -> tuple[str, Packet, bytes]:
+        key = wire.as_number(data[2])
         if 3 in data:
-            mark = int.from_bytes(_load(registers, data[3], 4), "little")
-            return "", packet._replace(mark=mark), registers
-        protocol = wire.as_number(data[2]) == META_L4PROTO
-        return "", packet, _store(registers, data[1], bytes((packet.protocol,)) if protocol else host32(packet.mark))
+            value = int.from_bytes(_load(registers, data[3], 4), sys.byteorder)
+            return "", _with_meta(packet, key, value), registers
+        values = {
+            META_L4PROTO: bytes((packet.protocol,)),
+            META_MARK: host32(packet.mark),
+            META_PRIORITY: host32(packet.priority),
+            META_IIFNAME: packet.interface.encode().ljust(16, b"\0"),
+        }
+        return "", packet, _store(registers, data[1], values[key])
 
     def _ct(self, data: dict[int, bytes], packet: Packet, registers: bytes) -> tuple[str, Packet, bytes]:
         state = wire.as_number(data[2]) == CT_STATE
@@ -151,7 +164,8 @@ class _Rule:
         return "", packet, _store(registers, data[1], host32(value))
 
     def _fib(self, data: dict[int, bytes], packet: Packet, registers: bytes) -> tuple[str, Packet, bytes]:
-        return "", packet, _store(registers, data[1], host32(LOCAL_TYPE if packet.source in self._run.node else 1))
+        address = packet.source if wire.as_number(data[3]) == 1 else packet.destination
+        return "", packet, _store(registers, data[1], host32(LOCAL_TYPE if address in self._run.node else 1))
 
     def _bitwise(self, data: dict[int, bytes], packet: Packet, registers: bytes) -> tuple[str, Packet, bytes]:
         mask, xor = wire.attributes(data[4])[1], wire.attributes(data[5])[1]
@@ -166,12 +180,16 @@ class _Rule:
 
     def _lookup(self, data: dict[int, bytes], packet: Packet, registers: bytes) -> tuple[str, Packet, bytes]:
         held = self._run.table.sets[wire.as_text(data[1])]
-        found = held.elements.get(_load(registers, data[2], held.key_size))
-        if found is None:
+        found = _find(held, _load(registers, data[2], held.key_size))
+        if (found is None) != bool(wire.as_number(data[5])):
             return NEXT, packet, registers
-        if not held.verdicts:
-            return "", packet, _store(registers, data[3], found) if 3 in data else registers
+        if found is None or not held.verdicts:
+            return "", packet, _store(registers, data[3], found) if found is not None and 3 in data else registers
         return _verdict(found), packet, registers
+
+    def _dynset(self, data: dict[int, bytes], packet: Packet, registers: bytes) -> tuple[str, Packet, bytes]:
+        """What packets write is not written here: a trace is of one connection, and changes nothing."""
+        return "", packet, registers
 
     def _immediate(self, data: dict[int, bytes], packet: Packet, registers: bytes) -> tuple[str, Packet, bytes]:
         return _verdict(data[2]), packet, registers
@@ -186,6 +204,18 @@ class _Rule:
 
     def _reject(self, data: dict[int, bytes], packet: Packet, registers: bytes) -> tuple[str, Packet, bytes]:
         return REJECT, packet, registers
+
+
+def _with_meta(packet: Packet, key: int, value: int) -> Packet:
+    return packet._replace(mark=value) if key == META_MARK else packet._replace(priority=value)
+
+
+def _find(held: MemorySet, key: bytes) -> bytes | None:
+    """A set's element; in an interval set, that of the range around the key."""
+    if not held.flags & INTERVAL:
+        return held.elements.get(key)
+    below = max((bound for bound in held.elements if bound <= key), default=None)
+    return None if below is None or held.elements[below] == elements.END else held.elements[below]
 
 
 def _verdict(data: bytes) -> str:

@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from deltaplane.forwarding import ServiceForwarding
+from msgspec.structs import replace
+
+from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.model import Kind, ObjectKey
 from nodeagent.program.nftables import render
 from nodeagent.program.nftables.render import Placement
@@ -36,6 +38,7 @@ class Holding(NamedTuple):
 
 
 _NOTHING = Holding()
+_OF_NODE = (render.NODE_PORT_MEMBER, render.SERVICE_CIDR_MEMBER, render.ANYWHERE_MEMBER)
 
 
 class Tracker:
@@ -58,16 +61,24 @@ class Tracker:
         placements: dict[bytes, Placement] = {}
         for entry in service.entries:
             if entry.frontend.family in self.families:
-                placements.setdefault(render.identity(entry), render.place(entry))
+                self._place(placements, render.identity(entry), render.place(entry, service.key))
         members = tuple(member for member in render.members(service) if member[0] in self.families)
         self._hold(service.key, placements, members)
 
-    def put_node(self, addresses: tuple[bytes, ...]) -> None:
-        """Takes the addresses on which node ports answer."""
+    @staticmethod
+    def _place(placements: dict[bytes, Placement], frontend: bytes, placement: Placement) -> None:
+        """An address that is given twice is the first one's, but closed to the sources that either closes it to."""
+        before = placements.setdefault(frontend, placement)
+        if placement.firewall and not before.firewall:
+            placements[frontend] = replace(before, firewall=placement.firewall, ranges=placement.ranges)
+
+    def put_node(self, node: NodeForwarding) -> None:
+        """Takes the addresses on which node ports answer and the CIDRs of ClusterIPs. Raises ValueError."""
+        members = render.node_members(node)
         if not self._node_known:
             self._node_known = True
-            self.dirty_members.update((m, None) for m in self.members if m[1] == render.NODE_PORT_MEMBER)
-        self._hold(NODE, {}, tuple(m for m in render.node_members(addresses) if m[0] in self.families))
+            self.dirty_members.update((m, None) for m in self.members if m[1] in _OF_NODE)
+        self._hold(NODE, {}, tuple(m for m in members if m[0] in self.families))
 
     def remove(self, owner: ObjectKey) -> None:
         self._hold(owner, {}, ())
@@ -91,11 +102,11 @@ class Tracker:
         return self._holdings.get(owner, _NOTHING).members
 
     def unclaimed(self) -> tuple[list[bytes], list[bytes]]:
-        """Frontends and members the kernel has and nobody wants; node port addresses only once the node is known."""
+        """Frontends and members the kernel has and nobody wants; the node's own only once the node is known."""
         frontends = [frontend for frontend in self.frontends if frontend not in self._claims]
         members = [member for member in self.members if member not in self._wishes]
         if not self._node_known:
-            members = [member for member in members if member[1] != render.NODE_PORT_MEMBER]
+            members = [member for member in members if member[1] not in _OF_NODE]
         return frontends, members
 
     def forget(self) -> None:
@@ -161,7 +172,7 @@ def same(wanted: Placement, actual: Placement, width: int) -> bool:
     """True where two placements mean the same: equal but for the order of their slots."""
     if wanted == actual:
         return True
-    if wanted.chain != actual.chain or wanted.refusal != actual.refusal:
+    if (wanted.chain, wanted.refusal, wanted.firewall) != (actual.chain, actual.refusal, actual.firewall):
         return False
     return _equal(wanted.slots, actual.slots, width) and _equal(wanted.local, actual.local, width)
 

@@ -14,8 +14,9 @@ from collections.abc import Iterable, Sequence
 from nodeagent.program.nftables import objects, wire
 from nodeagent.program.nftables.changes import Change, Operation
 from nodeagent.program.nftables.expressions import NFPROTO
-from nodeagent.program.nftables.objects import Chain
+from nodeagent.program.nftables.objects import Chain, Set
 from nodeagent.program.nftables.program import Program
+from nodeagent.program.nftables.shared import Part
 
 PER_MESSAGE = 500  # elements; an attribute's length has 16 bits
 _LIST_ATTRIBUTE = 4
@@ -30,6 +31,7 @@ class Batch:
         self.size = 0  # bytes, once `data` was called
         self._names = wire.text(1, table)
         self._table = table
+        self._identity = 0  # of sets, within the transaction
         self._parts = [wire.begin(sequence)]
         self._last: tuple[int, int, int, bytes] = (0, 0, 0, b"")
         self._blame: dict[int, tuple[list[int], list[bytes], int]] = {}
@@ -38,6 +40,10 @@ class Batch:
     def messages(self) -> int:
         """Messages so far, with both brackets."""
         return len(self._parts) + 1
+
+    @property
+    def empty(self) -> bool:
+        return len(self._parts) == 1
 
     @property
     def last(self) -> int:
@@ -66,12 +72,33 @@ class Batch:
         """The table with its sets and constant chains."""
         table, family = program.table, program.family
         self.add(objects.NEW_TABLE, wire.CREATE, family, table.attributes())
-        for number, declared in enumerate(program.sets, 1):
-            self.add(objects.NEW_SET, wire.CREATE, family, declared.attributes(table.name, family, number))
-        self.chains(family, program.chains)
+        self.part(family, Part(program.chains, program.sets))
 
-    def chains(self, family: int, chains: Sequence[Chain], needed_by: list[int] | None = None) -> None:
-        """Chains first, then their rules, so that they may refer to each other."""
+    def part(self, family: int, part: Part, needed_by: list[int] | None = None) -> None:
+        """Sets, then chains, then their rules, so that they may refer to each other."""
+        for declared in part.sets:
+            self._identity += 1
+            body = declared.attributes(self._table, family, self._identity)
+            self._note(self.add(objects.NEW_SET, wire.CREATE, family, body), needed_by)
+            self._fill(family, declared, needed_by)
+        self._chains(family, part.chains, needed_by)
+
+    def _fill(self, family: int, declared: Set, needed_by: list[int] | None) -> None:
+        """What a set holds from the start."""
+        packed = [element for found in declared.ranges for element in found.elements()]
+        self.elements += len(packed)
+        for start in range(0, len(packed), PER_MESSAGE):
+            body = self._names + wire.text(2, declared.name) + wire.nest(3, *packed[start : start + PER_MESSAGE])
+            self._note(self.add(objects.NEW_ELEMENT, wire.CREATE, family, body), needed_by)
+
+    def remove(self, family: int, chains: Sequence[str], sets: Sequence[str]) -> None:
+        """Chains with their rules, then sets."""
+        for name in chains:
+            self.add(objects.DELETE_CHAIN, 0, family, self._names + wire.text(3, name))
+        for name in sets:
+            self.add(objects.DELETE_SET, 0, family, self._names + wire.text(2, name))
+
+    def _chains(self, family: int, chains: Sequence[Chain], needed_by: list[int] | None) -> None:
         for chain in chains:
             self._note(self.add(objects.NEW_CHAIN, wire.CREATE, family, chain.attributes(self._table)), needed_by)
         for chain in chains:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from nodeagent.program.nftables import elements, wire
 from nodeagent.program.nftables import expressions as x
+from nodeagent.program.nftables import statements as s
 from nodeagent.program.nftables.objects import Table
 from nodeagent.program.nftables.program import Settings, program
 
@@ -38,28 +39,28 @@ def test_an_ipv6_endpoint_element_is_what_nft_writes() -> None:
 @pytest.mark.parametrize(
     ("statement", "expected"),
     [
-        (x.mark(0x4000), ("meta", "bitwise", "meta")),
-        (x.connection("state", "new"), ("ct", "bitwise", "cmp")),
-        (x.from_this_node(), ("fib", "cmp")),
+        (s.mark(0x4000), ("meta", "bitwise", "meta")),
+        (s.connection("state", "new"), ("ct", "bitwise", "cmp")),
+        (s.from_this_node(), ("fib", "cmp")),
     ],
 )
-def test_statements_compile_to_the_expressions_nft_uses(statement: x.Statement, expected: tuple[str, ...]) -> None:
+def test_statements_compile_to_the_expressions_nft_uses(statement: s.Statement, expected: tuple[str, ...]) -> None:
     assert tuple(expression.name for expression in statement.expressions) == expected
 
 
 @pytest.mark.parametrize(
     ("expression", "theirs"),
     [
-        (x.masquerade().expressions[0], "0800010000000010"),
-        (x.reject(4).expressions[0], "08000100000000000500020003000000"),
-        (x.reject(6).expressions[0], "08000100000000000500020004000000"),
-        (x.from_this_node().expressions[0], "080001000000000108000200000000030800030000000001"),
+        (s.masquerade().expressions[0], "0800010000000010"),
+        (s.reject(4).expressions[0], "08000100000000000500020003000000"),
+        (s.reject(6).expressions[0], "08000100000000000500020004000000"),
+        (s.from_this_node().expressions[0], "080001000000000108000200000000030800030000000001"),
         (
-            x.jump("services").expressions[0],
+            s.jump("services").expressions[0],
             "0800010000000000200002001c00020008000100fffffffd0d000200736572766963657300000000",
         ),
         (
-            x.mark(0x4000).expressions[1],
+            s.mark(0x4000).expressions[1],
             (
                 "08000100000000010800020000000001080003000000000408000600000000000c00040008000100ffbfffff"
                 "0c0005000800010000400000"
@@ -70,7 +71,7 @@ def test_statements_compile_to_the_expressions_nft_uses(statement: x.Statement, 
             "080001000000000b080002000000000208000300000000010800040000008000",
         ),
         (
-            x.translate((x.destination(6),), 6, "endpoints").expressions[-1],
+            s.translate((x.destination(6),), 6, "endpoints").expressions[-1],
             (
                 "0800010000000001080002000000000a08000300000000010800040000000001080005000000000208000600000000020800070000"
                 "000003"
@@ -156,6 +157,6 @@ def test_the_program_reads_as_nft_syntax_and_its_digest_follows_its_text() -> No
 
 
 def test_a_shared_chain_tries_eight_times_then_where_every_slot_is_filled() -> None:
-    (chain,) = PROGRAM.shared("cluster-8")
+    (chain,) = PROGRAM.part("cluster-8").chains
     moduli = [rule.text.split("mod ")[1].split()[0] for rule in chain.rules]
     assert moduli == ["8"] * 8 + ["4"]

@@ -43,6 +43,18 @@ def started(kernel: MemoryKernel, settings: Settings = SETTINGS) -> NftablesData
     return dataplane
 
 
+def private(kernel: MemoryKernel) -> set[str]:
+    """The names of everything that is there for some Services only."""
+    return {name for table in kernel.tables.values() for name in (*table.chains, *table.sets) if "/" in name}
+
+
+def private_of(state: tuple[ServiceForwarding, ...]) -> set[str]:
+    """The same as a node has it that knew nothing but this state."""
+    fresh = MemoryKernel()
+    started(fresh).apply(state, NODE, complete=True)
+    return private(fresh)
+
+
 @pytest.fixture
 def kernel() -> MemoryKernel:
     return MemoryKernel()
@@ -58,6 +70,7 @@ def test_from_every_state_to_every_state(kernel: MemoryKernel, before: str, afte
     assert seen(dataplane.dump()) == expected(STATES[after], NODE)
     assert not dataplane.pending()
     assert dataplane.apply(STATES[after], NODE, complete=True).messages == 0
+    assert private(kernel) == private_of(STATES[after])
 
 
 @pytest.mark.parametrize("before", STATES)
@@ -68,6 +81,7 @@ def test_a_restart_adopts_and_writes_only_what_differs(kernel: MemoryKernel, bef
     commit = dataplane.apply(STATES[after], NODE, complete=True)
     assert seen(dataplane.dump()) == expected(STATES[after], NODE)
     assert (commit.messages == 0) is (before == after)
+    assert private(kernel) == private_of(STATES[after])
 
 
 def test_nothing_adopted_is_removed_before_the_first_complete_apply(kernel: MemoryKernel) -> None:

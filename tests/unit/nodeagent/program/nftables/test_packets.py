@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from deltaplane.forwarding import Hairpin, ServiceForwarding, Verdict
-from nodeagent.program.nftables.dataplane import NftablesDataplane
-from nodeagent.program.nftables.memory import MemoryKernel
-from nodeagent.program.nftables.program import Settings
-from nodeagent.program.nftables.trace import Packet, Trace, trace
+from deltaplane.forwarding import Hairpin, NodeForwarding, Verdict
+from nodeagent.program.nftables.settings import Settings
+from tests.unit.nodeagent.program.nftables.tracing import (
+    HOST,
+    OUTSIDE,
+    POD,
+    follow,
+    reaches,
+    stopped,
+    untouched,
+)
 from tests.unit.nodeagent.program.nftables.walks import (
     EXTERNAL,
     NODE,
-    SETTINGS,
     cluster_ip,
     local_policy,
     node_port,
@@ -20,32 +25,6 @@ from tests.unit.nodeagent.program.nftables.walks import (
     service,
     targets,
 )
-
-POD, HOST, OUTSIDE = "10.180.1.77", "192.168.0.2", "203.0.113.2"
-LOCAL_NODE = (packed(HOST), packed("2001:db8::2"))
-
-
-def follow(
-    *services: ServiceForwarding, source: str, to: str, port: int, protocol: int = 6, settings: Settings = SETTINGS
-) -> Trace:
-    kernel = MemoryKernel()
-    dataplane = NftablesDataplane(kernel, settings)
-    dataplane.start()
-    assert dataplane.apply(services, NODE, complete=True).failed == ()
-    return trace(kernel, Packet(packed(source), packed(to), protocol, port), node=LOCAL_NODE)
-
-
-def reaches(*numbers: int, masqueraded: bool, family: int = 4) -> Trace:
-    ends = frozenset((t.address, t.port, masqueraded) for t in targets(*numbers, family=family))
-    return Trace(ends, frozenset())
-
-
-def stopped(verdict: str) -> Trace:
-    return Trace(frozenset(), frozenset({verdict}))
-
-
-def untouched(to: str, port: int) -> Trace:
-    return Trace(frozenset({(packed(to), port, False)}), frozenset())
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8, 9])
@@ -139,3 +118,39 @@ def test_traffic_that_is_no_services_is_left_alone() -> None:
     web = service("web", cluster_ip("172.30.0.1", targets(1)), node_port(30080, targets(1)))
     assert follow(web, source=POD, to="198.51.100.1", port=80) == untouched("198.51.100.1", 80)
     assert follow(web, source=OUTSIDE, to=HOST, port=22) == untouched(HOST, 22)
+
+
+@pytest.mark.parametrize("protocol", [6, 17, 132])
+@pytest.mark.parametrize(("address", "source"), [("172.30.0.1", POD), ("fd00:10:96::1", "fd00:10:180:1::77")])
+def test_refusal_of_every_protocol_in_both_families(protocol: int, address: str, source: str) -> None:
+    web = service("web", cluster_ip(address, (), protocol=protocol))
+    assert follow(web, source=source, to=address, port=80, protocol=protocol) == stopped("reject")
+
+
+def test_unallocated_addresses_of_a_service_cidr_are_dropped_and_nothing_else() -> None:
+    node = NodeForwarding((packed(HOST),), (), ("172.30.0.0/16", "172.31.0.0/24"))
+    web = service("web", cluster_ip("172.30.0.1", targets(1)))
+    for source in (POD, HOST, OUTSIDE):
+        for address in ("172.30.0.2", "172.30.255.255", "172.31.0.255"):
+            assert follow(web, source=source, to=address, port=80, node=node) == stopped("drop")
+        assert follow(web, source=source, to="172.30.0.1", port=81, node=node) == stopped("reject")
+        assert follow(web, source=source, to="172.31.1.0", port=80, node=node) == untouched("172.31.1.0", 80)
+    assert follow(web, source=POD, to="172.30.0.1", port=80, node=node) == reaches(1, masqueraded=False)
+
+
+@pytest.mark.parametrize(("address", "everywhere"), [("192.168.1.2", True), (HOST, False), (HOST, True)])
+def test_node_ports_on_every_address_of_the_node(address: str, everywhere: bool) -> None:
+    node = NodeForwarding((), (4,)) if everywhere else NODE
+    for web, expected in (
+        (service("web", node_port(30080, targets(1))), reaches(1, masqueraded=True)),
+        (service("web", node_port(30080, ())), stopped("reject")),
+    ):
+        assert follow(web, source=OUTSIDE, to=address, port=30080, node=node) == expected
+
+
+@pytest.mark.parametrize("anywhere", [(), (4, 6)])
+def test_node_ports_never_answer_on_loopback_addresses(anywhere: tuple[int, ...]) -> None:
+    node = NodeForwarding((packed("127.0.0.1"), packed("::1")), anywhere)
+    web = service("web", node_port(30080, targets(1)), node_port(30080, targets(1, family=6), family=6))
+    assert follow(web, source=HOST, to="127.0.0.1", port=30080, node=node) == untouched("127.0.0.1", 30080)
+    assert follow(web, source="2001:db8::2", to="::1", port=30080, node=node) == untouched("::1", 30080)

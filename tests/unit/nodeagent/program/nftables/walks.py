@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 
+from msgspec.structs import replace
+
 from deltaplane.forwarding import (
     Entry,
     Frontend,
@@ -17,7 +19,10 @@ from deltaplane.forwarding import (
     Verdict,
 )
 from deltaplane.model import Kind, ObjectKey
-from nodeagent.program.nftables.program import LOCAL_OFFSET, Settings
+from nodeagent.program.nftables.affinity import ADDRESS_MAPS, NODE_MAPS
+from nodeagent.program.nftables.render import firewall
+from nodeagent.program.nftables.settings import Settings
+from nodeagent.program.nftables.shared import LOCAL_OFFSET
 
 SETTINGS = Settings(("10.180.0.0/16", "fd00:10:180::/48"))
 NODE_ADDRESSES = ("192.168.0.2", "2001:db8::2")
@@ -52,9 +57,24 @@ def node_port(number: int, backends: tuple[Target, ...], family: int = 4, protoc
     return Entry(frontend, "p", backends, Verdict.FORWARD if backends else Verdict.REJECT, Masquerade.ALWAYS)
 
 
-def local_policy(frontend: Frontend, backends: tuple[Target, ...], local: tuple[Target, ...]) -> Entry:
+def local_policy(
+    frontend: Frontend, backends: tuple[Target, ...], local: tuple[Target, ...], ranges: tuple[str, ...] = ()
+) -> Entry:
     external = Verdict.FORWARD if local else Verdict.DROP
-    return Entry(frontend, "p", backends, Verdict.FORWARD, Masquerade.NODE_ONLY, local, external)
+    masquerade = Masquerade.NODE_ONLY
+    return Entry(frontend, "p", backends, Verdict.FORWARD, masquerade, local, external, source_ranges=ranges)
+
+
+def external(
+    frontend: Frontend, backends: tuple[Target, ...], ranges: tuple[str, ...] = (), empty: Verdict = Verdict.REJECT
+) -> Entry:
+    """An external address under Cluster policy."""
+    verdict = Verdict.FORWARD if backends else empty
+    return Entry(frontend, "p", backends, verdict, Masquerade.ALWAYS, source_ranges=ranges)
+
+
+def sticky(entry: Entry, seconds: int = 10800) -> Entry:
+    return replace(entry, affinity_seconds=seconds)
 
 
 def service(name: str, *entries: Entry, hairpins: Iterable[Hairpin] = ()) -> ServiceForwarding:
@@ -73,7 +93,15 @@ def both(name: str, *numbers: int) -> ServiceForwarding:
     )
 
 
+RANGES = ("203.0.113.0/25", "10.0.0.0/8")
 EXTERNAL = Frontend(FrontendKind.EXTERNAL_IP, 4, packed("203.0.113.9"), 6, 80)
+
+VIP = Frontend(FrontendKind.LOAD_BALANCER, 4, packed("198.51.100.7"), 6, 80)
+
+
+def all_sticky(one: ServiceForwarding, seconds: int = 10800) -> ServiceForwarding:
+    return replace(one, entries=tuple(sticky(entry, seconds) for entry in one.entries))
+
 
 STATES: dict[str, State] = {
     "nothing": (),
@@ -90,6 +118,16 @@ STATES: dict[str, State] = {
     "two services": (both("web", 1, 2, 3), service("other", cluster_ip("172.30.0.5", targets(1), 443))),
     "local policy": (service("web", local_policy(EXTERNAL, targets(1, 2, 3), targets(1, 2))),),
     "local policy, nothing local": (service("web", local_policy(EXTERNAL, targets(1, 2, 3), ())),),
+    "load balancer": (service("web", external(VIP, targets(1, 2))),),
+    "load balancer, some sources": (service("web", external(VIP, targets(1, 2), RANGES)),),
+    "load balancer, one source": (service("web", external(VIP, targets(1, 2), ("203.0.113.7/32",))),),
+    "load balancer, some sources, no endpoint": (service("web", external(VIP, (), RANGES)),),
+    "affinity": (all_sticky(both("web", 1, 2, 3)),),
+    "affinity, shorter": (all_sticky(both("web", 1, 2, 3), 60),),
+    "affinity, others": (all_sticky(both("web", 7, 2, 4, 5, 6)),),
+    "affinity, local policy": (
+        all_sticky(service("web", local_policy(EXTERNAL, targets(1, 2, 3), targets(1, 2), RANGES))),
+    ),
 }
 
 
@@ -115,6 +153,9 @@ def _expected(entry: Entry) -> Iterator[tuple[str, object]]:
     yield from (("endpoints", (*name, True, target)) for target in entry.local_targets or ())
     if entry.targets:
         yield "served", name
+        yield "sticky", (name, entry.affinity_seconds)
+    if entry.source_ranges:
+        yield "firewalls", (name, firewall(entry.source_ranges)[0])
     refusal = entry.verdict or entry.external_verdict
     if refusal:
         yield "refused", (*name, refusal.name.lower())
@@ -128,29 +169,54 @@ def seen(dump: dict[int, dict[str, dict[bytes, bytes | str]]]) -> dict[int, dict
             "cluster-ips": set(tables["cluster-ips"]),
             "node": set(tables["nodeport-ips"]),
             "hairpins": {_hairpin(k, family) for k in tables["hairpin-connections"]},
+            "firewalls": {(_name(k), chain) for k, chain in tables["firewall-ips"].items()},
         }
-        for dispatch, lists, refusals in (
-            ("service-ips", "endpoints", "no-endpoint-services"),
-            ("service-nodeports", "nodeport-endpoints", "no-endpoint-nodeports"),
-        ):
-            counts: dict[tuple[bytes, bool], int] = {}
-            for element, value in tables[lists].items():
-                assert isinstance(value, bytes)
-                slot = int.from_bytes(element[-4:], "little")
-                local = slot >= LOCAL_OFFSET
-                front = element[:-4]
-                counts[front, local] = counts.get((front, local), 0) + 1
-                assert slot in (0, LOCAL_OFFSET) or front + (slot - 1).to_bytes(4, "little") in tables[lists]
-                target = Target(value[:-4], int.from_bytes(value[-4:-2], "big"))
-                sets.setdefault("endpoints", set()).add((*_name(front), local, target))
-            for element, chain in tables[dispatch].items():
-                assert isinstance(chain, str)
-                size = next(int(word) for word in chain.split("-") if word.isdigit())
-                assert size // 2 < counts[element, False] <= size
-                sets.setdefault("served", set()).add(_name(element))
-            sets.setdefault("refused", set()).update((*_name(k), v) for k, v in tables[refusals].items())
+        _see_frontends(sets, tables, ("service-ips", "no-endpoint-services"), ("endpoints", *ADDRESS_MAPS))
+        _see_frontends(sets, tables, ("service-nodeports", "no-endpoint-nodeports"), ("nodeport-endpoints", *NODE_MAPS))
         result[family] = {name: found for name, found in sets.items() if found}
     return result
+
+
+def _see_frontends(
+    sets: dict[str, set[object]],
+    tables: dict[str, dict[bytes, bytes | str]],
+    verdicts: tuple[str, str],
+    lists: tuple[str, str, str, str],
+) -> None:
+    dispatch, refusals = verdicts
+    counts: dict[tuple[bytes, bool], int] = {}
+    elements = {**tables[lists[0]], **dict(_resolved(tables, lists[1:]))}
+    assert len(elements) == len(tables[lists[0]]) + len(tables[lists[1]])
+    for element, value in elements.items():
+        assert isinstance(value, bytes)
+        slot = int.from_bytes(element[-4:], "little")
+        local = slot >= LOCAL_OFFSET
+        front = element[:-4]
+        counts[front, local] = counts.get((front, local), 0) + 1
+        assert slot in (0, LOCAL_OFFSET) or front + (slot - 1).to_bytes(4, "little") in elements
+        target = Target(value[:-4], int.from_bytes(value[-4:-2], "big"))
+        sets.setdefault("endpoints", set()).add((*_name(front), local, target))
+    for element, chain in tables[dispatch].items():
+        assert isinstance(chain, str)
+        head, _, tail = chain.partition("/")
+        size = next(int(word) for word in head.split("-") if word.isdigit())
+        assert size // 2 < counts[element, False] <= size
+        assert (element + bytes(4) in tables[lists[1]]) is bool(tail)
+        sets.setdefault("served", set()).add(_name(element))
+        sets.setdefault("sticky", set()).add((_name(element), int(tail.split("/")[0]) if tail else 0))
+    sets.setdefault("refused", set()).update((*_name(k), v) for k, v in tables[refusals].items())
+
+
+def _resolved(
+    tables: dict[str, dict[bytes, bytes | str]], names: tuple[str, ...]
+) -> Iterator[tuple[bytes, bytes | str]]:
+    """The slots of frontends with affinity, with the endpoints behind their numbers; fails where one has none."""
+    by_slot, everywhere, here = (tables[name] for name in names)
+    assert len(by_slot) == len(everywhere) + len(here)
+    for element, number in by_slot.items():
+        assert isinstance(number, bytes)
+        local = int.from_bytes(element[-4:], "little") >= LOCAL_OFFSET
+        yield element, (here if local else everywhere)[element[:-4] + number]
 
 
 def _name(front: bytes) -> tuple[bytes, int, int]:

@@ -1,0 +1,53 @@
+"""What the program depends on besides the Services: the operator's choices."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+from msgspec import Struct
+
+from nodeagent.program.nftables import statements as s
+from nodeagent.program.nftables.expressions import Network, source
+
+
+class Settings(Struct, frozen=True):
+    """How local traffic is told, what is masqueraded.
+
+    A family without any way to tell (no CIDR and no interface) has no local-traffic detector: nothing is masqueraded
+    towards ClusterIPs, and only the node itself counts as inside the cluster.
+    """
+
+    cluster_cidrs: tuple[str, ...] = ()  # local are these sources: the pods' networks, at most one used per family
+    table: str = "deltaplane"  # the table's name in every family
+    interface: str = ""  # instead of CIDRs: local is what arrives at this interface, or at any named `prefix*`
+    masquerade_all: bool = False  # towards ClusterIPs, whatever the source
+    masquerade_bit: int = 14  # of the packet mark, 0 to 31; set and cleared within one packet's way
+
+    @property
+    def mark(self) -> int:
+        return 1 << self.masquerade_bit
+
+    def network(self, family: int) -> Network | None:
+        """The first of the CIDRs that is of this family (I5). Raises ValueError for a CIDR that is none."""
+        networks = (ip_network(text.strip(), strict=False) for text in self.cluster_cidrs)
+        return next((network for network in networks if network.version == family), None)
+
+    def local(self, family: int) -> tuple[s.Statement, ...] | None:
+        """Goes on only for local sources; no statement: all are local; None: there is no detector."""
+        if self.interface:
+            return (s.arrives_at(self.interface),)
+        network = self.network(family)
+        if network is None:
+            return None
+        return (s.inside(source(family), family, network),) if network.prefixlen else ()
+
+    def off_cluster(self, family: int) -> tuple[s.Statement, ...] | None:
+        """Goes on only for sources to be masqueraded towards ClusterIPs; None: there are none."""
+        if self.masquerade_all:
+            return ()
+        if self.interface:
+            return (s.arrives_at(self.interface, negate=True),)
+        network = self.network(family)
+        if network is None or not network.prefixlen:
+            return None
+        return (s.inside(source(family), family, network, negate=True),)

@@ -1,0 +1,134 @@
+"""Who gets where through which address: every cell of the table of traffic policies, with its overrides (2.3)."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from deltaplane.forwarding import Entry, Frontend, FrontendKind, Verdict
+from nodeagent.program.nftables.settings import Settings
+from tests.unit.nodeagent.program.nftables.tracing import BLOCKED, HOST, OUTSIDE, POD, follow, reaches, stopped
+from tests.unit.nodeagent.program.nftables.walks import (
+    EXTERNAL,
+    RANGES,
+    VIP,
+    cluster_ip,
+    external,
+    local_policy,
+    node_port,
+    packed,
+    service,
+    sticky,
+    targets,
+)
+
+CIDRS = ("10.180.0.0/16",)
+ALL, LOCAL = (1, 2, 3), (1, 2)
+SOURCES = {"pod": POD, "node": HOST, "external": OUTSIDE}
+ADDRESSES = {"clusterip": ("172.30.0.1", 80), "nodeport": (HOST, 30080), "lb": ("198.51.100.7", 80)}
+ADDRESSES["externalip"] = ("203.0.113.9", 80)
+SETTINGS = {
+    "detector": Settings(CIDRS),
+    "none": Settings(),
+    "all": Settings(CIDRS, masquerade_all=True),
+    "none, all": Settings(masquerade_all=True),
+    "bridge": Settings(interface="cni0"),
+    "prefix": Settings(interface="veth*", masquerade_bit=3),
+}
+
+
+def entries(policy: str) -> tuple[Entry, ...]:
+    """A Service of three endpoints, two of them here, as resolve says it under a policy."""
+    everywhere, here = targets(*ALL), targets(*LOCAL)
+    inside = cluster_ip("172.30.0.1", here if policy == "internal local" else everywhere)
+    fronts = (node_port(30080, everywhere).frontend, EXTERNAL, VIP)
+    if policy == "external local":
+        return (inside, *(local_policy(frontend, everywhere, here) for frontend in fronts))
+    return (inside, *(external(frontend, everywhere) for frontend in fronts))
+
+
+def outcome(policy: str, source: str, address: str, settings: str) -> tuple[tuple[int, ...], bool]:
+    """The endpoints and whether the source is hidden, from the table and its overrides."""
+    detector = "none" not in settings
+    if address == "clusterip":
+        hidden = "all" in settings or (detector and source != "pod")
+        return LOCAL if policy == "internal local" else ALL, hidden
+    if policy != "external local":
+        return ALL, True
+    if source == "node":
+        return ALL, True
+    return (ALL, False) if source == "pod" and detector else (LOCAL, False)
+
+
+@pytest.mark.parametrize("affinity", [False, True])
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("policy", ["cluster", "external local", "internal local"])
+def test_every_cell(policy: str, settings: str, affinity: bool) -> None:
+    """C1 to C5, I2, I3, I5; session affinity changes none of it for a client's first connection."""
+    made = entries(policy)
+    web = service("web", *(map(sticky, made) if affinity else made))
+    for source, client in SOURCES.items():
+        interface = {"pod": "cni0" if settings == "bridge" else "veth12"}.get(source, "eth0")
+        for address, (to, port) in ADDRESSES.items():
+            found = follow(web, source=client, to=to, port=port, settings=SETTINGS[settings], interface=interface)
+            numbers, hidden = outcome(policy, source, address, settings)
+            assert found == reaches(*numbers, masqueraded=hidden), (source, address)
+
+
+@pytest.mark.parametrize("address", ["nodeport", "lb", "externalip"])
+def test_nothing_local_drops_the_outside_alone(address: str) -> None:
+    """C3: the short circuit for pods and the node stays."""
+    to, port = ADDRESSES[address]
+    web = service("web", *(replace(e, local_targets=(), external_verdict=Verdict.DROP) if e.local_targets else e
+                           for e in entries("external local")))  # fmt: skip
+    assert follow(web, source=OUTSIDE, to=to, port=port) == stopped("drop")
+    assert follow(web, source=POD, to=to, port=port) == reaches(*ALL, masqueraded=False)
+    assert follow(web, source=HOST, to=to, port=port) == reaches(*ALL, masqueraded=True)
+
+
+@pytest.mark.parametrize("source", [POD, HOST, OUTSIDE])
+@pytest.mark.parametrize(("verdict", "expected"), [(Verdict.REJECT, "reject"), (Verdict.DROP, "drop")])
+def test_nowhere_to_go(source: str, verdict: Verdict, expected: str) -> None:
+    web = service("web", external(VIP, (), empty=verdict), external(EXTERNAL, (), empty=verdict))
+    for address in ("198.51.100.7", "203.0.113.9"):
+        assert follow(web, source=source, to=address, port=80) == stopped(expected)
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_only_the_given_sources_reach_a_load_balancer(local: bool) -> None:
+    """G1: other sources are dropped, also pods and the node itself."""
+    made = local_policy(VIP, targets(*ALL), targets(*LOCAL), RANGES) if local else external(VIP, targets(*ALL), RANGES)
+    web = service("web", made, node_port(30080, targets(*ALL)), cluster_ip("172.30.0.1", targets(*ALL)))
+    assert follow(web, source=OUTSIDE, to="198.51.100.7", port=80) == reaches(
+        *(LOCAL if local else ALL), masqueraded=not local
+    )
+    assert follow(web, source=POD, to="198.51.100.7", port=80) == reaches(*ALL, masqueraded=not local)
+    for source in (BLOCKED, HOST, "198.51.100.7"):
+        assert follow(web, source=source, to="198.51.100.7", port=80) == stopped("drop")
+    assert follow(web, source=BLOCKED, to=HOST, port=30080) == reaches(*ALL, masqueraded=True)  # B9
+    assert follow(web, source=BLOCKED, to="172.30.0.1", port=80) == reaches(*ALL, masqueraded=True)
+
+
+def test_without_endpoints_other_sources_are_still_dropped() -> None:
+    """F7."""
+    web = service("web", external(VIP, (), RANGES))
+    assert follow(web, source=OUTSIDE, to="198.51.100.7", port=80) == stopped("reject")
+    assert follow(web, source=BLOCKED, to="198.51.100.7", port=80) == stopped("drop")
+
+
+def test_an_address_given_twice_stays_closed() -> None:
+    """A VIP that is an external IP of the same Service too."""
+    front = Frontend(FrontendKind.EXTERNAL_IP, 4, packed("198.51.100.7"), 6, 80)
+    web = service("web", external(front, targets(*ALL)), external(VIP, targets(*ALL), RANGES))
+    assert follow(web, source=BLOCKED, to="198.51.100.7", port=80) == stopped("drop")
+    assert follow(web, source=OUTSIDE, to="198.51.100.7", port=80) == reaches(*ALL, masqueraded=True)
+
+
+def test_sources_of_ipv6() -> None:
+    vip = Frontend(FrontendKind.LOAD_BALANCER, 6, packed("2001:db8:c::7"), 6, 80)
+    ranges = ("2001:db8:f::/121", "2001:db8:f::80/128", "ff00::/8", "ffff::/16")
+    web = service("web", external(vip, targets(*ALL, family=6), ranges))
+    for source, passes in (("2001:db8:f::7f", True), ("2001:db8:f::80", True), ("2001:db8:f::81", False)):
+        found = follow(web, source=source, to="2001:db8:c::7", port=80)
+        assert found == (reaches(*ALL, masqueraded=True, family=6) if passes else stopped("drop"))
+    assert follow(web, source="ffff::1", to="2001:db8:c::7", port=80).ends
