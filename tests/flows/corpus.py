@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from tests.flows import categorisation, policies
+from tests.flows import categorisation, policies, sizes
 from tests.flows.scenario import ADDRESSES, CLIENTS, CLUSTER_CIDR, Scenario, parse
 from tests.flows.twin import twin
 
@@ -32,6 +32,7 @@ def _documents() -> Iterator[tuple[str, Document]]:
         yield path.stem, yaml.safe_load(path.read_text("utf-8"))
     yield from policies.documents()
     yield from categorisation.documents()
+    yield from sizes.documents()
 
 
 def of(name: str, document: Document) -> Iterator[Scenario]:

@@ -19,6 +19,7 @@ def run(scenario: Scenario) -> list[Difference]:
     kernel, product = MemoryKernel(), Product(scenario)
     dataplane = NftablesDataplane(kernel, settings(scenario.view))
     dataplane.start()
+    begin(dataplane, product)
     found: list[Difference] = []
     for number, step in enumerate(scenario.steps, 1):
         found += commit(dataplane, product, number, step)
@@ -26,10 +27,15 @@ def run(scenario: Scenario) -> list[Difference]:
     return found
 
 
+def begin(dataplane: NftablesDataplane, product: Product) -> None:
+    """What concerns the node is there before the first step, whose cost is then its own."""
+    dataplane.apply([], product.node(), complete=True)
+
+
 def commit(dataplane: NftablesDataplane, product: Product, number: int, step: Step) -> list[Difference]:
     """Puts the step into the kernel; differences where that fails, costs more than the step allows, or repeats."""
     changed = product.step(step)
-    done = dataplane.apply(changed, product.node(), complete=number == 1)
+    done = dataplane.apply(changed, product.node())
     found = [Difference(number, "commit", "no failure", failed.text) for failed in done.failed]
     if step.operations is not None and done.elements > step.operations:
         found.append(Difference(number, "elements written", f"at most {step.operations}", str(done.elements)))

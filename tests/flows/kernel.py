@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from nodeagent.program.nftables.dataplane import NftablesDataplane
 from nodeagent.program.nftables.kernel import NetlinkKernel
-from tests.flows.interpreter import commit
+from tests.flows.interpreter import begin, commit
 from tests.flows.network import Network
 from tests.flows.packets import Clients, prepare, settle
 from tests.flows.product import Product, settings
@@ -22,6 +22,7 @@ def run(scenario: Scenario, network: Network) -> list[Difference]:
     product = Product(scenario)
     found, clients = list[Difference](), Clients(network)
     with _dataplane(network, scenario) as dataplane:
+        begin(dataplane, product)
         for number, step in enumerate(scenario.steps, 1):
             found += commit(dataplane, product, number, step)
             prepare(network, step, scenario.family)

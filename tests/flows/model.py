@@ -48,6 +48,7 @@ class Reading:
         self._entries = [entry for one in product.forwarding.values() for entry in one.entries]
         self._hairpins = {pin for one in product.forwarding.values() for pin in one.hairpins}
         self._own, self._node_ports = addresses(self._view.addresses), frozenset(node.node_port_addresses)
+        self._everywhere = node.match_all_families
         self._cidrs: tuple[str, ...] = getattr(node, "service_cidrs", ())
 
     def sticky(self, flow: Flow) -> bool:
@@ -75,7 +76,7 @@ class Reading:
         for entry in named:
             if entry.frontend.address == to:
                 return entry
-        if to not in self._node_ports:
+        if to not in self._node_ports and not (flow.family in self._everywhere and to in self._own):
             return None
         ports = [e for e in named if e.frontend.kind is FrontendKind.NODE_PORT and e.frontend.family == flow.family]
         return ports[0] if ports else None

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from inspect import signature
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 from typing import Any, TypeVar
+
+from msgspec.structs import replace
 
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.model import ObjectKey
 from deltaplane.resolve import NodeView, resolve
+from nodeagent.addresses.selection import parse, select
 from nodeagent.program.nftables.program import Settings
-from tests.flows.scenario import CLUSTER_CIDR, NODE_NAME, Scenario, Step, View
+from tests.flows.scenario import ADDRESSES, CLUSTER_CIDR, NODE_NAME, Scenario, Step, View
 from tests.flows.twin import twin
 from tests.flows.world import World
 
@@ -46,15 +49,17 @@ class Product:
         return NodeView(NODE_NAME, node.zone if node else self.view.zone, self._primary())
 
     def _primary(self) -> tuple[bytes, ...]:
+        """The Node object's addresses, in its order."""
         node = self.world.node(NODE_NAME)
-        return node.addresses if node and node.addresses else (ip_address(self.view.addresses[0]).packed,)
+        usual = (ADDRESSES[0], twin(ADDRESSES[0]))
+        return node.addresses if node and node.addresses else tuple(ip_address(text).packed for text in usual)
 
     def node(self) -> NodeForwarding:
         """What concerns the node itself."""
-        addresses = tuple(sorted(ip_address(text).packed for text in node_port_addresses(self.view, self.family)))
+        machine = (ip_address(text).packed for text in (*self.view.addresses, "127.0.0.1", "::1"))
+        chosen = select(parse(self.view.nodeport_addresses), machine, self._primary()).forwarding
         known = "service_cidrs" in NodeForwarding.__struct_fields__
-        cidrs = self.world.service_cidrs() if known else None
-        return make(NodeForwarding, node_port_addresses=addresses, service_cidrs=cidrs)
+        return replace(chosen, **({"service_cidrs": self.world.service_cidrs()} if known else {}))
 
 
 def settings(view: View) -> Settings:
@@ -68,17 +73,6 @@ def cluster_cidrs(view: View) -> tuple[str, ...]:
     if view.cluster_cidr in usual:
         return usual
     return (view.cluster_cidr,) if view.cluster_cidr else ()
-
-
-def node_port_addresses(view: View, family: int) -> tuple[str, ...]:
-    """Where node ports answer (B1 to B6): the node's first address, or those of its own that are in a CIDR."""
-    own = [text for text in view.addresses if ip_address(text).version == family]
-    if view.nodeport_addresses == ("primary",):
-        return tuple(own[:1])
-    networks = [network for network in map(ip_network, view.nodeport_addresses) if network.version == family]
-    if not networks:
-        return tuple(own)
-    return tuple(text for text in own if any(ip_address(text) in network for network in networks))
 
 
 def make(kind: Callable[..., T], **fields: Any) -> T:

@@ -101,6 +101,10 @@ class Reference:
         made = whole(thing)
         if (made["kind"], made["metadata"]["name"]) in _OWN:
             return
+        if made["kind"] == "Node":
+            self._zone = None
+            self.api.admin.apply_node(made)
+            return
         namespace = made["metadata"].get("namespace")
         if namespace and namespace not in self._namespaces:
             self.api.admin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
