@@ -52,7 +52,7 @@ class Others:
         return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
 
 
-def quiet(limit: float = 0.15, patience: float = 30.0) -> None:
+def quiet(limit: float = 0.15, patience: float = 10.0) -> None:
     """Waits, but not for ever, until others leave the machine alone for a second."""
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:

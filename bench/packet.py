@@ -114,7 +114,7 @@ class Scene:
 def measure(*, quick: bool = False) -> list[Measured]:
     """Builds everything, measures each pace, and takes it down."""
     with _stage() as (scene, controlplane, agent, reference):
-        _idle((agent, reference), 3.0 if quick else 10.0)
+        _idle((agent, reference), 3.0 if quick else 20.0)
         return [_pace(pace, scene, controlplane, agent, reference) for pace in paces(quick)]
 
 

@@ -106,7 +106,7 @@ def _side_row(one: Measured, side: Side) -> str:
     times = [statistics.median(side.took), quantile(side.took, 0.99), max(side.took)]
     cells = [one.pace.title, side.name, *(f"{seconds * 1e3:.1f}" for seconds in times)]
     idle = side.idle * one.seconds / one.pace.changes
-    costs = f"{side.cpu / one.pace.changes * 1e3:.2f} | {idle * 1e3:.2f}"
+    costs = f"{side.cpu / one.pace.changes * 1e3:.2f} | {idle * 1e3:.1f}"
     return f"| {' | '.join(cells)} | {costs} | {len(side.took)} |"
 
 
