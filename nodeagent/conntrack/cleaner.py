@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
+from ipaddress import ip_address
 
 from msgspec import Struct
 
@@ -40,21 +41,44 @@ class Swept(Struct, frozen=True):
 
 
 class Cleaner:
-    """Keeps tracked UDP flows with endpoints that serve. `swept` is told of each sweep, on the agent's thread."""
+    """Keeps tracked UDP flows with endpoints that serve.
 
-    def __init__(self, table: Table, swept: Callable[[Swept], None] = lambda _: None) -> None:
+    `swept` is told of each sweep, on the agent's thread. `machine` gives this machine's own addresses, for families
+    whose node ports answer on all of them.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        swept: Callable[[Swept], None] = lambda _: None,
+        machine: Callable[[], Collection[bytes]] = frozenset,
+    ) -> None:
         self._table = table
         self._swept = swept
+        self._machine = machine
         self._intents = Intents()
         self._due = asyncio.Event()
         self._pause = 0.0
         self._error = ""
 
+    def adopt(self, places: Iterable[Place]) -> None:
+        """UDP frontends that the kernel had before the start, with their addresses; once, before the first `want`."""
+        self._intents.adopt(places)
+
     def want(
         self, services: Sequence[ServiceForwarding], node: NodeForwarding | None = None, *, complete: bool = False
     ) -> None:
         """Takes the arguments of `Dataplane.apply`, before that is called: what it may raise loses nothing."""
-        self._intents.want(services, node, complete=complete)
+        addresses = None if node is None else self._node_ports(node)
+        self._intents.want(services, addresses, complete=complete)
+
+    def _node_ports(self, node: NodeForwarding) -> Collection[bytes]:
+        """The addresses node ports answer on, by name: a flow to another machine's is none of ours (J4)."""
+        if not node.match_all_families:
+            return node.node_port_addresses
+        widths = {4 if family == 4 else 16 for family in node.match_all_families}
+        own = (each for each in self._machine() if len(each) in widths and not ip_address(each).is_loopback)
+        return {*node.node_port_addresses, *own}
 
     def commit(self, failed: Container[ObjectKey] = ()) -> None:
         """The kernel has all that was wanted, except of `failed`, which waits for its own commit."""

@@ -7,15 +7,16 @@ those of docs/behaviour.md; after kube-proxy 1.36 and its later fixes (Services 
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec import Struct
 
-from deltaplane.forwarding import Entry, NodeForwarding, ServiceForwarding, Target
-from deltaplane.model import ObjectKey, Protocol
+from deltaplane.forwarding import Entry, ServiceForwarding, Target
+from deltaplane.model import Kind, ObjectKey, Protocol
 
 _UDP = int(Protocol.UDP)
+LEFT = ObjectKey(Kind.SERVICE, "", "")  # of clean-ups for frontends that the kernel had and no Service has
 _EVERY = {4: b"\0" * 4, 6: b"\0" * 16}  # stands for the node's own addresses until they are put in
 
 
@@ -63,7 +64,9 @@ class Intents:
     """What is forwarded over UDP, and what of it has changed: wanted, then committed, then taken."""
 
     def __init__(self) -> None:
-        self._addresses: tuple[bytes, ...] = ()
+        self._addresses: frozenset[bytes] = frozenset()
+        self._adopted: set[Place] = set()
+        self._unknown = {"services", "addresses"}  # what is not known whole yet
         self._services: dict[ObjectKey, Flows] = {}
         self._owners: dict[Place, set[ObjectKey]] = {}
         self._wanted: _Changes = {}
@@ -71,17 +74,33 @@ class Intents:
 
     # ------------------------------------------------------------ in
 
+    def adopt(self, places: Iterable[Place]) -> None:
+        """What the kernel forwarded before the start, node ports by the node's addresses.
+
+        Whatever of it is not there once all Services and the node's addresses are known was deleted meanwhile, and none
+        of its flows stays.
+        """
+        self._adopted.update(places)
+
     def want(
-        self, services: Sequence[ServiceForwarding], node: NodeForwarding | None = None, *, complete: bool = False
+        self,
+        services: Sequence[ServiceForwarding],
+        addresses: Collection[bytes] | None = None,
+        *,
+        complete: bool = False,
     ) -> None:
-        """Takes in what is about to be committed; the arguments are those of `Dataplane.apply`."""
+        """Takes in what is about to be committed. `addresses`: where node ports answer; None: as before."""
         for service in services:
             self._update(service.key, flows_of(service.entries))
         if complete:
             for key in self._services.keys() - {service.key for service in services}:
                 self._update(key, {})
-        if node is not None and node.node_port_addresses != self._addresses:
-            self._move(node.node_port_addresses)
+            self._unknown.discard("services")
+        if addresses is not None:
+            self._move(frozenset(addresses))
+            self._unknown.discard("addresses")
+        if self._adopted and not self._unknown:
+            self._leave()
 
     def commit(self, failed: Container[ObjectKey] = ()) -> bool:
         """The kernel has what was wanted, except of the `failed`; whether anything is to be cleaned."""
@@ -106,7 +125,7 @@ class Intents:
 
     def _clean_up(self, key: ObjectKey, place: Place, change: _Pending) -> CleanUp:
         valid = frozenset(self._valid(place))
-        if change.whole and self._forwards(key, place):
+        if change.whole and (key == LEFT or self._forwards(key, place)):
             return CleanUp(key, place, valid, others=True)
         return CleanUp(key, place, change.gone - valid, others=False)
 
@@ -142,6 +161,12 @@ class Intents:
         else:
             del self._services[key]
 
+    def _leave(self) -> None:
+        for place in self._adopted:
+            if not any(name in self._owners for name in self._names(place)):
+                _add(self._wanted, (LEFT, place), _Pending(whole=True))
+        self._adopted.clear()
+
     def _disown(self, place: Place, key: ObjectKey) -> None:
         owners = self._owners[place]
         owners.discard(key)
@@ -153,13 +178,15 @@ class Intents:
         if any(place.address):
             yield place
             return
-        for address in self._addresses:
+        for address in sorted(self._addresses):
             if len(address) == len(place.address):
                 yield Place(address, place.port)
 
-    def _move(self, addresses: tuple[bytes, ...]) -> None:
+    def _move(self, addresses: frozenset[bytes]) -> None:
         """Node ports open on new addresses and close on old ones; a walk over the Services, for a rare event."""
-        opened, closed = set(addresses) - set(self._addresses), set(self._addresses) - set(addresses)
+        opened, closed = addresses - self._addresses, self._addresses - addresses
+        if not opened and not closed:
+            return
         for key, flows in self._services.items():
             for place, valid in flows.items():
                 if not any(place.address):
@@ -167,7 +194,12 @@ class Intents:
         self._addresses = addresses
 
     def _shift(
-        self, key: ObjectKey, place: Place, valid: tuple[Target, ...], opened: set[bytes], closed: set[bytes]
+        self,
+        key: ObjectKey,
+        place: Place,
+        valid: tuple[Target, ...],
+        opened: frozenset[bytes],
+        closed: frozenset[bytes],
     ) -> None:
         for address in opened | closed:
             if len(address) == len(place.address):

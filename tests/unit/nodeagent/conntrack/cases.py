@@ -53,6 +53,11 @@ def node(*families: int, number: int = 2) -> NodeForwarding:
     return NodeForwarding(tuple(sorted(packed(a) for family in families or (4, 6) for a in NODE[family][:number])))
 
 
+def addresses(*families: int, number: int = 2) -> frozenset[bytes]:
+    """The same as a set."""
+    return frozenset(node(*families, number=number).node_port_addresses)
+
+
 def key(name: str = "web") -> ObjectKey:
     return ObjectKey(Kind.SERVICE, "default", name)
 

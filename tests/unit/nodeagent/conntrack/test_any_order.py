@@ -10,7 +10,7 @@ from nodeagent.conntrack.cleaner import sweep
 from nodeagent.conntrack.intent import Intents, Place
 from nodeagent.conntrack.memory import MemoryTable, Tracked
 from nodeagent.errors import KernelUnavailable
-from tests.unit.nodeagent.conntrack.cases import NODE, entry, key, node, place, service, target
+from tests.unit.nodeagent.conntrack.cases import NODE, addresses, entry, key, place, service, target
 
 E1, E2, E3 = (target(f"10.0.0.{number}") for number in (1, 2, 3))
 SETS = st.sampled_from([None, (), (E1,), (E2,), (E1, E2), (E2, E3), (E1, E2, E3)])
@@ -74,7 +74,7 @@ class World:
 
     def _node(self, value: int) -> None:
         self.addresses = value
-        self.intents.want([], node(4, number=value))
+        self.intents.want([], addresses(4, number=value))
 
     def _commit(self, _: None) -> None:
         self.intents.commit()

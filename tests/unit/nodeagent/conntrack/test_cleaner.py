@@ -8,13 +8,14 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from deltaplane.forwarding import Target
+from deltaplane.forwarding import NodeForwarding, Target
 from nodeagent.conntrack import cleaner as module
 from nodeagent.conntrack.cleaner import Cleaner, Swept
 from nodeagent.conntrack.memory import MemoryTable, Tracked
 from nodeagent.conntrack.query import Flow, Query
 from nodeagent.errors import KernelUnavailable
 from tests.unit.nodeagent.conntrack.cases import (
+    NODE_PORT,
     SERVICE_PORT,
     SERVING,
     TCP,
@@ -104,6 +105,27 @@ def settled(table: MemoryTable, *serving: Target, swept: list[Swept] | None = No
     table.handed_out = 0
     (swept or []).clear()
     return cleaner
+
+
+def test_node_ports_on_every_address_are_those_of_this_machine() -> None:
+    """B4, J4: no list of addresses, but a flow that passes on to another machine is not ours."""
+    mine, other, loopback = (place(text, NODE_PORT) for text in ("192.168.7.7", "203.0.113.9", "127.0.0.1"))
+    table = MemoryTable(Tracked((CLIENT, n), at, E1) for n, at in enumerate((mine, other, loopback)))
+    cleaner = Cleaner(table, machine=lambda: [mine.address, loopback.address, b"\0" * 16])
+    cleaner.want([simple(4)], NodeForwarding((), (4,)), complete=True)
+    cleaner.commit()
+    cleaner.clean()
+    assert [entry.place for entry in table.entries] == [other, loopback]
+
+
+def test_what_was_deleted_while_the_agent_was_down_is_cleaned_at_its_start() -> None:
+    table = MemoryTable(flows(2))
+    cleaner = Cleaner(table)
+    cleaner.adopt([VIP])
+    cleaner.want([], node(4), complete=True)
+    cleaner.commit()
+    cleaner.clean()
+    assert table.entries == []
 
 
 def test_other_protocols_cost_no_look_at_the_table() -> None:

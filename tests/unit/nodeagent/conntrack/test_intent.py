@@ -7,8 +7,8 @@ from typing import NamedTuple
 import pytest
 from msgspec.structs import replace
 
-from deltaplane.forwarding import FrontendKind, NodeForwarding, ServiceForwarding, Target
-from nodeagent.conntrack.intent import CleanUp, Intents, Place, flows_of
+from deltaplane.forwarding import FrontendKind, ServiceForwarding, Target
+from nodeagent.conntrack.intent import LEFT, CleanUp, Intents, Place, flows_of
 from nodeagent.conntrack.query import Query, queries
 from tests.unit.nodeagent.conntrack.cases import (
     NODE,
@@ -16,9 +16,9 @@ from tests.unit.nodeagent.conntrack.cases import (
     SERVICE_PORT,
     TCP,
     VIRTUAL,
+    addresses,
     entry,
     key,
-    node,
     packed,
     place,
     service,
@@ -36,10 +36,10 @@ def at(places: list[Place], *sources: Target, others: bool = False) -> set[Clean
     return {CleanUp(key(), each, frozenset(sources), others) for each in places}
 
 
-def settled(*services: ServiceForwarding, addresses: NodeForwarding | None = None) -> Intents:
+def settled(*services: ServiceForwarding, on: frozenset[bytes] | None = None) -> Intents:
     """Intents that have nothing left to do about these Services."""
     intents = Intents()
-    intents.want(services, addresses or node(4), complete=True)
+    intents.want(services, on or addresses(4), complete=True)
     intents.commit()
     intents.take()
     return intents
@@ -105,7 +105,7 @@ def test_the_tuple_of_serving_endpoints_is_shared_not_copied() -> None:
 
 def test_a_start_looks_at_every_frontend() -> None:
     intents = Intents()
-    intents.want([simple(4, E1), simple(4, E1, name="tcp", protocol=TCP)], node(4), complete=True)
+    intents.want([simple(4, E1), simple(4, E1, name="tcp", protocol=TCP)], addresses(4), complete=True)
     intents.commit()
     assert set(intents.take()) == at(EVERYWHERE, E1, others=True)
 
@@ -116,7 +116,7 @@ def test_what_a_whole_state_lacks_is_gone() -> None:
 
 
 def test_what_failed_waits_for_its_own_commit() -> None:
-    intents = settled(simple(4, E1), simple(6, target("fd00::1"), name="other"), addresses=node())
+    intents = settled(simple(4, E1), simple(6, target("fd00::1"), name="other"), on=addresses())
     intents.want([simple(4), simple(6, name="other")])
     assert intents.commit({key()})
     assert {item.key for item in intents.take()} == {key("other")}
@@ -153,16 +153,31 @@ def test_a_whole_look_at_what_is_no_longer_forwarded_is_dropped() -> None:
 
 def test_node_ports_follow_the_nodes_addresses() -> None:
     first, second = NODES
-    intents = settled(simple(4, E1), addresses=node(4, number=1))
-    intents.want([], node(4))
+    intents = settled(simple(4, E1), on=addresses(4, number=1))
+    intents.want([], addresses(4))
     intents.commit()
     assert set(intents.take()) == at([second], E1, others=True)
-    intents.want([], NodeForwarding((packed(NODE[4][1]),)))
+    intents.want([], [packed(NODE[4][1])])
     intents.commit()
     assert set(intents.take()) == at([first], E1)
-    intents.want([simple(4)], NodeForwarding((packed(NODE[4][1]),)))
+    intents.want([simple(4)], [packed(NODE[4][1])])
     intents.commit()
     assert set(intents.take()) == at([VIP, second], E1)
+
+
+def test_what_the_kernel_had_and_nobody_has_is_left_over() -> None:
+    """A Service that was deleted while the agent was down; what is still forwarded is looked at as ever."""
+    intents, lost = Intents(), place("172.30.9.9", 53)
+    intents.adopt([VIP, lost, place("192.168.0.2", NODE_PORT)])
+    intents.want([simple(4, E1)], complete=True)
+    intents.commit()
+    assert set(intents.take()) == at([VIP], E1, others=True)
+    intents.want([], addresses(4))
+    intents.commit()
+    left = [item for item in intents.take() if item.key == LEFT]
+    assert left == [CleanUp(LEFT, lost, frozenset(), others=True)]
+    intents.again(left)
+    assert intents.take() == left
 
 
 def test_two_services_on_one_address_spare_each_others_flows() -> None:
