@@ -20,6 +20,7 @@ from deltaplane import logs
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.v1 import delta_pb2 as pb
 from nodeagent.agent import Agent
+from nodeagent.here import Here
 from nodeagent.journal import Journal
 from nodeagent.main import tune
 from nodeagent.program.dataplane import Commit
@@ -47,7 +48,7 @@ def main(stream: str, folder: str, pause: str) -> None:
     tune()
     dataplane = Counted()
     dataplane.start()
-    agent = Agent(cluster.NODE, dataplane, Journal(folder))
+    agent = Agent(Here(cluster.NODE), dataplane, Journal(folder))
     agent.connected(time.monotonic())
     with Path(stream).open("rb") as file:
         messages = cluster.read(file)

@@ -11,10 +11,11 @@ import logging
 import time
 from collections.abc import Iterable, Sequence
 from math import inf
+from typing import TYPE_CHECKING
 
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.logs import event
-from deltaplane.model import Kind, Node, ObjectKey
+from deltaplane.model import Kind, ObjectKey
 from deltaplane.resolve import NodeView, resolve
 from deltaplane.snapshot import build
 from deltaplane.v1 import delta_pb2 as pb
@@ -22,10 +23,15 @@ from deltaplane.v1 import objects_pb2
 from nodeagent.errors import KernelUnavailable
 from nodeagent.events import Changed, Event, Record, Report, Send
 from nodeagent.hello import identity
+from nodeagent.here import Here
 from nodeagent.journal import Journal
 from nodeagent.mirror import Mirror, ServiceName
 from nodeagent.program.dataplane import Commit, Dataplane, Failed
 from nodeagent.session import Session
+
+if TYPE_CHECKING:
+    from nodeagent.followers import Follower
+    from nodeagent.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -38,19 +44,31 @@ Times = tuple[int, int]  # perf_counter nanoseconds: the message's arrival, and 
 class Agent:
     """Implements `nodeagent.client.Conversation`. `complete`: this kernel has had a whole state since the start."""
 
-    def __init__(self, node_name: str, dataplane: Dataplane, journal: Journal | None = None, boot_id: str = "") -> None:
-        self.node_name = node_name
+    def __init__(
+        self,
+        here: Here,
+        dataplane: Dataplane,
+        journal: Journal | None = None,
+        *,
+        boot_id: str = "",
+        followers: Sequence[Follower] = (),
+        metrics: Metrics | None = None,
+    ) -> None:
         self.mirror = Mirror()
         self.complete = False
         self._dataplane = dataplane
         self._journal = journal
-        self._session = Session(identity(node_name, dataplane.mode, boot_id), self.mirror)
-        self._view = NodeView(node_name)
+        self._session = Session(identity(here.name, dataplane.mode, boot_id), self.mirror)
+        self._here = here
+        self._view = NodeView(here.name)
         self._whole = True  # the kernel is to be compared with the whole state, not with a change
         self._retry_at = 0.0
         self._retry_pause = RETRY_FIRST
         self._stuck = ""  # why the kernel took nothing; empty while it does
         self._failed: tuple[Failed, ...] = ()
+        self._followers = followers
+        self._metrics = metrics
+        self._answers: list[bytes] = []  # to what happened outside the stream; sent with the next tick
 
     # ------------------------------------------------------------ life
 
@@ -79,11 +97,15 @@ class Agent:
 
     def connected(self, now: float) -> bytes:
         """The Hello."""
+        if self._metrics is not None:
+            self._metrics.connected(connected=True)
         return self._session.connected(now)
 
     def disconnected(self, now: float) -> None:
         """The kernel keeps what it has (I12)."""
         self._session.disconnected()
+        if self._metrics is not None:
+            self._metrics.connected(connected=False)
 
     def lost(self, now: float) -> str | None:
         """Why the stream should be given up, if it should."""
@@ -125,7 +147,9 @@ class Agent:
 
     def tick(self, now: float) -> Sequence[bytes]:
         """Acks that are due, and another try at what the kernel refused."""
-        answers = self._session.tick(now)
+        answers, self._answers = [*self._answers, *self._session.tick(now)], []
+        if self.complete and not self._here.due_in(now):
+            answers += self._commit((), self._session.rev, _now(), self._here.forwarding(self.mirror))
         if now >= self._retry_at and (self._stuck or self._dataplane.pending()):
             answers += self._retry(now)
         return answers
@@ -133,29 +157,39 @@ class Agent:
     def pause(self, now: float) -> float:
         """Seconds until an Ack is due or the kernel is to be tried again; infinite if neither."""
         retry = self._retry_at - now if self._stuck or self._dataplane.pending() else inf
-        return max(0.0, min(retry, self._session.pause(now)))
+        node = self._here.due_in(now) if self.complete else inf
+        return 0.0 if self._answers else max(0.0, min(retry, node, self._session.pause(now)))
+
+    def machine_changed(self) -> None:
+        """This machine has other addresses now."""
+        if self.complete:
+            self._answers += self._commit((), self._session.rev, _now(), self._here.forwarding(self.mirror))
 
     # ------------------------------------------------------------ to the kernel
 
     def _changed(self, changed: Changed, times: Times) -> list[bytes]:
+        if self._metrics is not None:
+            of_services, of_slices = changed.touched.changed
+            self._metrics.received(services=of_services, endpoints=of_slices)
         if changed.complete or self._whole:
             self._whole = True
             return []  # `received` compares the whole state once, after the last event
-        node = None
-        if self.node_name in changed.touched.nodes:
-            view = self._view_now()
-            if view != self._view:
-                self._view = view
-                return self._commit(self._resolve(self.mirror.services), changed.rev, times, self._node())
-            node = self._node()
-        return self._commit(self._resolve(changed.touched.services), changed.rev, times, node)
+        touched, services = changed.touched, self._resolve(changed.touched.services)
+        mine = self._here.name in touched.nodes
+        if mine and self._here.view(self.mirror) != self._view:
+            self._view = self._here.view(self.mirror)
+            services = self._resolve(self.mirror.services)
+        node = self._here.forwarding(self.mirror) if mine or touched.service_cidrs else None
+        return self._commit(services, changed.rev, times, node)
 
     def _commit_whole(self, rev: int, times: Times) -> list[bytes]:
         """Compares the kernel with the whole state; only differences are written."""
-        self._view = self._view_now()
+        self._view = self._here.view(self.mirror)
         gc.disable()
         try:
-            answers = self._commit(self._resolve(self.mirror.services), rev, times, self._node(), complete=True)
+            answers = self._commit(
+                self._resolve(self.mirror.services), rev, times, self._here.forwarding(self.mirror), complete=True
+            )
         finally:
             gc.enable()
         gc.collect()
@@ -179,12 +213,17 @@ class Agent:
         complete: bool = False,
     ) -> list[bytes]:
         resolved = time.perf_counter_ns()
+        for follower in self._followers:
+            follower.want(services, node, complete=complete)
         try:
             done = self._dataplane.apply(services, node, complete=complete)
         except KernelUnavailable as error:
             self._refused(str(error))
             return []
-        return self._committed(done, rev, _report(times, resolved, done), complete=complete)
+        report = _report(times, resolved, done)
+        for follower in self._followers:
+            follower.committed(done, report.commit_ns / 1e9)
+        return self._committed(done, rev, report, complete=complete)
 
     def _committed(self, done: Commit, rev: int, report: pb.CommitReport, *, complete: bool) -> list[bytes]:
         if complete:
@@ -195,10 +234,13 @@ class Agent:
                 elements=report.kernel_elements, milliseconds=(report.resolve_ns + report.commit_ns) // 1_000_000,
             )  # fmt: skip
         self._accepted()
-        self._note(done.failed)
+        failures = (*done.failed, *(item for follower in self._followers for item in follower.failures()))
+        self._note(failures)
         now = time.monotonic()
         retry_at = time.time_ns() + int(max(0.0, self._retry_at - now) * 1e9)
-        failed = [self._failure(item, retry_at) for item in done.failed]
+        failed = [self._failure(item, retry_at) for item in failures]
+        if self._metrics is not None:
+            self._metrics.position(rev, self._session.rev)
         ack = self._session.committed(
             rev, now, report=report, failed=failed, kernel_generation=done.generation, unix_nano=time.time_ns()
         )
@@ -224,6 +266,8 @@ class Agent:
     def _refused(self, reason: str) -> None:
         if reason != self._stuck:
             event(log, logging.ERROR, "kernel refuses; retrying", reason=reason)
+        for follower in self._followers:
+            follower.refused()
         self._stuck = reason
         self._retry_at = time.monotonic() + self._retry_pause
 
@@ -245,28 +289,6 @@ class Agent:
             self._retry_pause = RETRY_FIRST
         elif self._retry_at <= time.monotonic():
             self._retry_at = time.monotonic() + self._retry_pause
-
-    # ------------------------------------------------------------ this node
-
-    def _own(self) -> Node:
-        return self.mirror.nodes.get(self.node_name) or Node(self.node_name)
-
-    def _view_now(self) -> NodeView:
-        return NodeView(self.node_name, self._own().zone, self._primary())
-
-    def _primary(self) -> tuple[bytes, ...]:
-        """The node's first address of each family; none while the Node is unknown."""
-        primary: dict[int, bytes] = {}
-        for address in self._own().addresses:
-            primary.setdefault(len(address), address)
-        return tuple(sorted(primary.values()))
-
-    def _node(self) -> NodeForwarding:
-        """Node ports answer on the primary addresses (B1, B2)."""
-        primary = self._primary()
-        if not primary:
-            event(log, logging.WARNING, "no addresses known for this node: node ports are closed", node=self.node_name)
-        return NodeForwarding(primary)
 
 
 def _now() -> Times:

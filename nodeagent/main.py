@@ -7,32 +7,57 @@ import gc
 import logging
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 
 import deltaplane
 from deltaplane import logs
+from nodeagent import config, oom, sysctl
+from nodeagent.addresses.monitor import Monitor, follow
+from nodeagent.addresses.node_ports import NodePorts
+from nodeagent.addresses.selection import parse as parse_policy
 from nodeagent.agent import Agent
 from nodeagent.client import Client
+from nodeagent.config import Settings, Task, watch
+from nodeagent.conntrack.cleaner import Cleaner, Swept
+from nodeagent.conntrack.table import NetlinkTable
 from nodeagent.errors import AgentError
+from nodeagent.followers import Flows, HealthChecks, Watchers
 from nodeagent.health import Health
+from nodeagent.here import Here
 from nodeagent.journal import Journal
-from nodeagent.program.dataplane import Dataplane
-from nodeagent.settings import Settings, parse
+from nodeagent.metrics import Metrics
+from nodeagent.modes import open_dataplane
+from nodeagent.web import site
+from nodeagent.web.nodeports import HealthCheckNodePorts
 
 log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs until SIGTERM or SIGINT; 0 then, 1 with one line on standard error when it cannot run. The rules stay."""
-    settings = parse(arguments)
+    settings = config.parse(arguments)
     logs.configure(settings.verbosity)
+    for note in settings.notes:
+        logs.event(log, logging.INFO, "setting without effect", note=note)
     tune()
     try:
-        asyncio.run(_run(settings))
-    except AgentError as error:
+        return _carry_out(settings)
+    except (AgentError, OSError) as error:
         print(f"deltaplane agent: {error}", file=sys.stderr)
         return 1
+
+
+def _carry_out(settings: Settings) -> int:
+    if settings.task is Task.WRITE_CONFIG:
+        config.write(settings)
+    elif settings.task is Task.INIT:
+        return sysctl.init_only(settings.conntrack)
+    elif settings.task is Task.CLEANUP:
+        raise AgentError("--cleanup is not there yet; use `nft delete table ip deltaplane`, and ip6 likewise")
+    else:
+        asyncio.run(_run(settings))
     return 0
 
 
@@ -42,50 +67,85 @@ def tune() -> None:
 
 
 async def _run(settings: Settings) -> None:
-    dataplane = _dataplane(settings)
+    oom.adjust(settings.oom_score_adj)
+    sysctl.setup(settings.conntrack)
+    dataplane = open_dataplane(settings)
     dataplane.start()
-    agent = Agent(settings.node_name, dataplane, _journal(settings), boot_id=_boot_id())
+    metrics = Metrics(dataplane.mode)
+    healthy = site.health(settings)
+    policy = NodePorts(parse_policy(settings.node_port_addresses))
+    monitor = Monitor() if policy.follows_machine else None
+    checks = HealthCheckNodePorts(lambda: healthy.healthy)
+    cleaner = Cleaner(NetlinkTable(), lambda swept: _count(metrics, swept))
+    bind = ip_address(settings.bind_address).packed if settings.bind_address else None
+    agent = Agent(
+        Here(settings.node_name, policy, lambda: monitor.addresses if monitor else frozenset(), bind),
+        dataplane,
+        _journal(settings),
+        boot_id=_boot_id(),
+        followers=(Flows(cleaner), HealthChecks(checks), Watchers(healthy, metrics, dataplane.pending)),
+        metrics=metrics,
+    )
     agent.recover()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    health = Health(settings.health_listen) if settings.health_listen else None
-    if health is not None:
-        await health.start()
+    work = [
+        Client(settings.servers, agent).run(),
+        cleaner.run(),
+        checks.run(),
+        *site.site(settings, healthy, metrics, lambda: agent.mirror.nodes.get(settings.node_name)),
+    ]
+    if settings.health_listen:
+        work.append(_probes(agent, Health(settings.health_listen)))
+    if monitor is not None:
+        work.append(follow(monitor, agent.machine_changed))
+    if settings.config_file:
+        work.append(_until_changed(settings.config_file))
     logs.event(
         log, logging.INFO, "started", version=deltaplane.__version__, node=settings.node_name, mode=dataplane.mode,
         servers=",".join(settings.servers),
     )  # fmt: skip
-    client = asyncio.create_task(Client(settings.servers, agent).run())
-    probes = asyncio.create_task(_follow(agent, health))
     try:
-        await _first_of(stop, client, probes)
+        await _until_stopped(work)
     finally:
-        for task in (client, probes):
-            task.cancel()
-        await asyncio.gather(client, probes, return_exceptions=True)
-        if health is not None:
-            await health.stop()
         agent.close()
     logs.event(log, logging.INFO, "stopped; the rules stay")
 
 
-async def _first_of(stop: asyncio.Event, *tasks: asyncio.Task[None]) -> None:
-    """Waits for the stop signal; a task that fails before it ends the program with its error."""
-    waiter = asyncio.create_task(stop.wait())
-    done, _ = await asyncio.wait([waiter, *tasks], return_when=asyncio.FIRST_COMPLETED)
-    waiter.cancel()
-    for task in done - {waiter}:
-        task.result()
+async def _until_stopped(work: Sequence[Coroutine[None, None, None]]) -> None:
+    """Runs the work until a signal; what fails before it ends the program with its error."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    tasks = [asyncio.create_task(stop.wait()), *(asyncio.create_task(coroutine) for coroutine in work)]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _follow(agent: Agent, health: Health | None) -> None:
-    """Tells probes whether this node's kernel has a complete state."""
-    while not agent.complete:  # noqa: ASYNC110 - the agent is synchronous and has no event to wait for
-        await asyncio.sleep(0.2)
-    if health is not None:
+async def _probes(agent: Agent, health: Health) -> None:
+    """Tells gRPC probes whether this node's kernel has a complete state."""
+    await health.start()
+    try:
+        while not agent.complete:  # noqa: ASYNC110 - the agent is synchronous and has no event to wait for
+            await asyncio.sleep(0.2)
         await health.set(serving=True)
-    await asyncio.Event().wait()  # once complete, always complete
+        await asyncio.Event().wait()  # once complete, always complete
+    finally:
+        await health.stop()
+
+
+async def _until_changed(file: str) -> None:
+    """A changed configuration ends the process, so that whoever supervises it starts it anew; the rules stay."""
+    await watch.changed(file)
+    logs.event(log, logging.INFO, "configuration changed", file=file)
+
+
+def _count(metrics: Metrics, swept: Swept) -> None:
+    metrics.conntrack(swept.family, swept.seconds, swept.deleted)
 
 
 def _journal(settings: Settings) -> Journal | None:
@@ -101,11 +161,3 @@ def _boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return ""
-
-
-def _dataplane(settings: Settings) -> Dataplane:
-    """Imports only the mode that is asked for."""
-    from nodeagent.program.nftables.dataplane import NftablesDataplane
-    from nodeagent.program.nftables.program import Settings as Nftables
-
-    return NftablesDataplane(settings=Nftables(cluster_cidrs=settings.cluster_cidrs))

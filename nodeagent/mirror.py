@@ -41,6 +41,7 @@ class Touched(Struct, frozen=True):
     services: frozenset[ServiceName] = frozenset()
     nodes: frozenset[str] = frozenset()
     service_cidrs: bool = False  # `Mirror.service_cidrs` is another tuple now
+    changed: tuple[int, int] = (0, 0)  # how many Services and EndpointSlices are other objects now
 
 
 class Edit(Struct, frozen=True, gc=False):
@@ -171,7 +172,9 @@ class Mirror:
                 if isinstance(side, EndpointSlice):
                     services.add((side.namespace, side.service))
             self._index(item, services, nodes)
-        return Touched(frozenset(services), frozenset(nodes), self.service_cidrs != ranges)
+        kinds = [item.key.kind for item in plan.edits]
+        changed = kinds.count(Kind.SERVICE), kinds.count(Kind.ENDPOINT_SLICE)
+        return Touched(frozenset(services), frozenset(nodes), self.service_cidrs != ranges, changed)
 
     def _index(self, item: Edit, services: set[ServiceName], nodes: set[str]) -> None:
         kind, namespace, name = item.key

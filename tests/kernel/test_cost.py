@@ -13,6 +13,7 @@ import pytest
 
 from bench import cluster
 from nodeagent.agent import Agent
+from nodeagent.here import Here
 from nodeagent.program.nftables import wire
 from nodeagent.program.nftables.dataplane import NftablesDataplane
 from nodeagent.program.nftables.kernel import Kernel, NetlinkKernel
@@ -74,7 +75,7 @@ def costs(kernel: Kernel, services: int) -> list[tuple[int, int]]:
     replica, edge = cluster.Replica(services, 10), Edge(kernel)
     dataplane = NftablesDataplane(edge, Settings(cluster_cidrs=cluster.CLUSTER_CIDRS))
     dataplane.start()
-    agent = Agent(cluster.NODE, dataplane)
+    agent = Agent(Here(cluster.NODE), dataplane)
     agent.connected(0.0)
     for message in replica.beginning():
         agent.received(message, 0.0)
@@ -103,7 +104,7 @@ def test_a_state_that_comes_a_second_time_writes_nothing(kernels: list[Kernel]) 
     replica = cluster.Replica(SMALL, 10)
     dataplane = NftablesDataplane(edge, Settings(cluster_cidrs=cluster.CLUSTER_CIDRS))
     dataplane.start()
-    agent = Agent(cluster.NODE, dataplane)
+    agent = Agent(Here(cluster.NODE), dataplane)
     agent.connected(0.0)
     beginning = replica.beginning()
     for message in beginning:

@@ -151,6 +151,12 @@ class Tail:
         self._thread.join(5)
 
 
+LEAVE_THE_MACHINE = (  # settings of connection tracking and memory are the whole machine's, not the namespace's
+    "--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0",
+    "--oom-score-adj=0",
+)  # fmt: skip
+
+
 class Agent:
     """`deltaplane agent` on a node; its state folder survives restarts."""
 
@@ -160,7 +166,8 @@ class Agent:
         self.state.mkdir(parents=True, exist_ok=True)
         self._command = [
             *COMMAND, "agent", f"--server={server}", "--insecure", f"--hostname-override={node.name}",
-            "--proxy-mode=nftables", f"--cluster-cidr={','.join(CLUSTER_CIDRS)}", f"--state-dir={self.state}", *flags,
+            "--proxy-mode=nftables", f"--cluster-cidr={','.join(CLUSTER_CIDRS)}", f"--state-dir={self.state}",
+            *LEAVE_THE_MACHINE, *flags,
         ]  # fmt: skip
         self.process: Process | None = None
 

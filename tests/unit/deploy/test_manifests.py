@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import controlplane.settings
-import nodeagent.settings
+import nodeagent.config
 from controlplane.source.kubernetes import RESOURCES
 from tests.unit.deploy.manifests import BASE, REPOSITORY, container, documents, find, pod
 
@@ -72,7 +72,7 @@ def test_both_programs_accept_the_arguments_they_are_given() -> None:
         run = [each.replace(variable, value) for each in run]
 
     assert controlplane.settings.parse(served).source == "kubernetes"
-    assert nodeagent.settings.parse(run).state_dir == "/var/lib/deltaplane"
+    assert nodeagent.config.parse(run).state_dir == "/var/lib/deltaplane"
 
 
 def test_agents_dial_addresses_and_never_a_name_or_address_that_needs_them() -> None:

@@ -1,0 +1,57 @@
+"""This node as the agent sees it: its Node object, its addresses, and where its node ports answer.
+
+Owned by the agent; reads the mirror, which the session keeps.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from math import inf
+
+from msgspec import structs
+
+from deltaplane.forwarding import NodeForwarding
+from deltaplane.model import Node
+from deltaplane.resolve import NodeView
+from nodeagent.addresses.node_ports import NodePorts
+from nodeagent.addresses.selection import parse as parse_policy
+from nodeagent.mirror import Mirror
+
+
+class Here:
+    """`machine` gives this machine's own addresses; `bind_address` stands before those of the Node object."""
+
+    def __init__(
+        self,
+        name: str,
+        ports: NodePorts | None = None,
+        machine: Callable[[], Collection[bytes]] = frozenset,
+        bind_address: bytes | None = None,
+    ) -> None:
+        self.name = name
+        self._ports = ports or NodePorts(parse_policy(("primary",)))
+        self._machine = machine
+        self._bind = () if bind_address is None else (bind_address,)
+
+    def view(self, mirror: Mirror) -> NodeView:
+        """What Services are resolved for: the zone, and the first address of each family."""
+        primary: dict[int, bytes] = {}
+        for address in self._addresses(mirror):
+            primary.setdefault(len(address), address)
+        return NodeView(self.name, self._own(mirror).zone, tuple(sorted(primary.values())))
+
+    def forwarding(self, mirror: Mirror) -> NodeForwarding | None:
+        """What concerns the node; None while its addresses are awaited, so that what is open stays so (B1-B4, L2)."""
+        chosen = self._ports.choose(self._machine(), self._addresses(mirror), time.monotonic())
+        return None if chosen is None else structs.replace(chosen, service_cidrs=mirror.service_cidrs)
+
+    def due_in(self, now: float) -> float:
+        """Seconds until `forwarding` is to be asked again though nothing changed; infinite: it is not."""
+        return inf if self._ports.deadline is None else max(0.0, self._ports.deadline - now)
+
+    def _own(self, mirror: Mirror) -> Node:
+        return mirror.nodes.get(self.name) or Node(self.name)
+
+    def _addresses(self, mirror: Mirror) -> tuple[bytes, ...]:
+        return (*self._bind, *self._own(mirror).addresses)
