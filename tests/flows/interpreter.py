@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import ip_address
+from typing import Protocol
 
+from deltaplane.forwarding import NodeForwarding, ServiceForwarding
+from nodeagent.program.dataplane import Commit
 from nodeagent.program.nftables.dataplane import NftablesDataplane
 from nodeagent.program.nftables.memory import MemoryKernel
 from nodeagent.program.nftables.trace import Packet, Trace, trace
 from tests.flows.product import Product, addresses, settings
 from tests.flows.scenario import PASS, PROTOCOLS, REACH, Flow, Outcome, Scenario, Step, join
 from tests.flows.verdicts import Difference, differs
+
+
+class Applies(Protocol):
+    """The part of a `Dataplane` that takes a step."""
+
+    def apply(
+        self, services: Sequence[ServiceForwarding], node: NodeForwarding | None = None, *, complete: bool = False
+    ) -> Commit:
+        """See `Dataplane.apply`."""
+
 
 _STOPPED = {frozenset({"reject"}): "refused", frozenset({"drop"}): "drop"}
 
@@ -27,12 +41,12 @@ def run(scenario: Scenario) -> list[Difference]:
     return found
 
 
-def begin(dataplane: NftablesDataplane, product: Product) -> None:
+def begin(dataplane: Applies, product: Product) -> None:
     """What concerns the node is there before the first step, whose cost is then its own."""
     dataplane.apply([], product.node(), complete=True)
 
 
-def commit(dataplane: NftablesDataplane, product: Product, number: int, step: Step) -> list[Difference]:
+def commit(dataplane: Applies, product: Product, number: int, step: Step) -> list[Difference]:
     """Puts the step into the kernel; differences where that fails, costs more than the step allows, or repeats."""
     changed = product.step(step)
     done = dataplane.apply(changed, product.node())

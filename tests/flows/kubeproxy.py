@@ -26,6 +26,7 @@ def run(scenario: Scenario, network: Network, reference: Reference) -> list[Diff
             found += clients.differences(number, step)
             found += _health(reference, scenario, number, step)
     finally:
+        clients.close()
         reference.empty()
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address
@@ -17,6 +18,8 @@ from tools.lab import client
 _MANY = 20  # endpoints in a slice; of longer ones only those listen that a flow names
 _SHORT, _LONG = 0.4, 4.0  # seconds to wait where nothing should answer, and where something should
 _STICKY_TRIES = 12
+_KEPT = 2.0  # seconds in which a client that keeps its port must be as expected
+_PAUSE, _PAUSES = 1.5, 16  # of two endpoints, a fair choice takes the same one so often once in 65,000 times
 # A refusal or a drop is mostly waiting: a TCP client that is refused over IPv6 before connect() is through learns of
 # it with its second SYN.
 _pool = ThreadPoolExecutor(12, "clients")
@@ -54,11 +57,16 @@ def _endpoints(step: Step, family: int) -> Iterator[tuple[str, int, str]]:
 
 
 class Clients:
-    """Those of one scenario, who remember which endpoint they stay with."""
+    """Those of one scenario, who remember which endpoint they stay with, and which flows they keep."""
 
     def __init__(self, network: Network) -> None:
         self._network = network
         self._kept: dict[str, End] = {}
+        self._open: dict[tuple[str, str, int], client.Connection] = {}
+
+    def close(self) -> None:
+        for connection in self._open.values():
+            connection.close()
 
     def differences(self, number: int, step: Step) -> list[Difference]:
         """Every flow of the step that is not as it says. SCTP is left out: few kernels have its sockets."""
@@ -66,14 +74,18 @@ class Clients:
         for flow in flows:
             self._network.host(flow.source)
         found: list[Difference] = []
-        for again in (False, True):
-            some = [flow for flow in flows if flow.again is again]
+        for later in (False, True):
+            some = [flow for flow in flows if (flow.again or flow.expires) is later]
             for flow, seen in zip(some, _pool.map(self.observe, some), strict=True):
                 found += differs(number, flow, *seen)
         return found
 
     def observe(self, flow: Flow) -> tuple[Outcome, bool | None]:
         """What becomes of connections, as many as it takes to meet every endpoint; and whether they all met one."""
+        if flow.kept:
+            return self._ask(flow), None
+        if flow.expires:
+            return self._outlast(flow)
         kind, seen = _ends(self._network, flow)
         if kind != REACH or not flow.sticky:
             return Outcome(kind, seen), None
@@ -82,6 +94,34 @@ class Clients:
             return Outcome(kind, ends), False
         self._kept[flow.source] = next(iter(seen))
         return flow.expected, True
+
+    def _ask(self, flow: Flow) -> Outcome:
+        """On one socket, until it is as expected or not within the time a proxy has for it."""
+        place = (flow.source, flow.to, flow.port)
+        deadline = time.monotonic() + _KEPT
+        while True:
+            if place not in self._open:
+                space = self._network.host(flow.source)
+                self._open[place] = client.Connection(space, flow.to, flow.port, flow.protocol, _SHORT)
+                answer = self._open[place].open((flow.source, 0))
+            else:
+                answer = self._open[place].ask()
+            kind, end = _read(flow, answer)
+            outcome = Outcome(kind, frozenset({end} if end else ()))
+            if outcome == flow.expected or time.monotonic() > deadline:
+                return outcome
+            time.sleep(0.05)
+
+    def _outlast(self, flow: Flow) -> tuple[Outcome, bool | None]:
+        """Pauses longer than the affinity lasts, until the client gets another endpoint."""
+        before = self._kept[flow.source]
+        for _ in range(_PAUSES):
+            time.sleep(_PAUSE)
+            kind, end = _connect(self._network, flow)
+            if end is None or end != before:
+                ends = frozenset({before, end} if end else ())
+                return (flow.expected if ends <= flow.expected.ends else Outcome(kind, ends)), True
+        return Outcome(REACH, frozenset({before})), True
 
 
 def _ends(network: Network, flow: Flow) -> tuple[str, frozenset[End]]:
@@ -103,6 +143,10 @@ def _connect(network: Network, flow: Flow) -> tuple[str, End | None]:
     found = client.connect(
         network.host(flow.source), flow.to, flow.port, flow.protocol, timeout=patience, source=(flow.source, 0)
     )
+    return _read(flow, found)
+
+
+def _read(flow: Flow, found: client.Outcome) -> tuple[str, End | None]:
     if not found.answered:
         return _KINDS.get(found.kind, found.kind), None
     if found.name.startswith(BYSTANDER):

@@ -4,7 +4,8 @@ A flow is a line: `FROM [PROTOCOL] TO -> OUTCOME`. FROM is a client by name (`CL
 unless said; OUTCOME is `refused`, `drop`, `pass` (left alone), or the endpoints that the connection may reach, each of
 which it does reach sooner or later. The word `masqueraded` after them says that the endpoint sees the node's address;
 `ENDPOINT/masqueraded` says it of one. `sticky` says that a client stays with whichever it got, `sticky again` that this
-is the one it got in an earlier sticky flow of the scenario.
+is the one it got in an earlier sticky flow of the scenario, and `sticky expires` that it may get another after a second
+without connections. `kept` is a UDP client that keeps its source port over the scenario's steps.
 Called by `corpus` and the columns; knows neither Kubernetes objects nor how any column works.
 """
 
@@ -21,6 +22,7 @@ NODE_NAME = "test-node"
 ADDRESSES = (NODE, "192.168.1.2", "192.168.99.11")  # the node's: first, alternative, and one used as an external IP
 CLUSTER_CIDR = "10.0.0.0/8"
 PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
+MANNERS = frozenset({"sticky", "again", "expires", "kept"})
 REFUSED, DROP, PASS, REACH = "refused", "drop", "pass", "reach"
 COLUMNS = ("model", "interpreter", "kernel", "kube-proxy")
 
@@ -53,13 +55,28 @@ class Flow:
     to: str  # address
     port: int
     expected: Outcome
-    sticky: bool = False
-    again: bool = False  # sticky, to the endpoint the client had before
+    manners: frozenset[str] = frozenset()  # of MANNERS
     text: str = ""  # as written
 
     @property
     def family(self) -> int:
         return ip_address(self.to).version
+
+    @property
+    def sticky(self) -> bool:
+        return "sticky" in self.manners
+
+    @property
+    def again(self) -> bool:
+        return "again" in self.manners
+
+    @property
+    def expires(self) -> bool:
+        return "expires" in self.manners
+
+    @property
+    def kept(self) -> bool:
+        return "kept" in self.manners
 
 
 @dataclass(frozen=True)
@@ -170,8 +187,8 @@ def parse_flow(line: str, clients: Mapping[str, str] = CLIENTS, where: str = "")
     if protocol not in PROTOCOLS or len(known) > 1:
         raise Unreadable(f"{where}: {line!r}: no such protocol, or two families")
     outcome = right.split()
-    rest = [word for word in outcome if word not in ("sticky", "again")]
-    return Flow(source, protocol, address, port, _outcome(rest), "sticky" in outcome, "again" in outcome, line)
+    expected = _outcome([word for word in outcome if word not in MANNERS])
+    return Flow(source, protocol, address, port, expected, MANNERS & set(outcome), line)
 
 
 def split(text: str) -> tuple[str, int]:
