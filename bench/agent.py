@@ -26,6 +26,7 @@ from tools.lab.process import Process
 SIZES = (100, 1_000, 10_000)
 ENDPOINTS = 10
 PAUSE = 0.001  # seconds between two changes
+TRIES, DISTURBED = 6, 0.08
 SERVER = "127.0.0.1:50051"
 
 
@@ -38,6 +39,7 @@ class Changes:
     cpu: list[float] = field(default_factory=list)
     commits: list[tuple[int, int, int]] = field(default_factory=list)
     rss_kib: int = 0
+    others: float = 0.0  # the largest share of the machine that others took during a round
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ def change(*, quick: bool = False) -> list[Changes]:
                 sample.took += raw["took"]
                 sample.cpu += raw["cpu"]
                 sample.commits += map(tuple, raw["commits"])
+                sample.others = max(sample.others, raw["others"])
                 sample.rss_kib = max(sample.rss_kib, raw["rss_kib"])
     return found
 
@@ -108,7 +111,18 @@ def _stream(path: Path, services: int, changes: int) -> Path:
 
 
 def _run(stream: Path) -> dict[str, Any]:
-    machine.quiet()
+    """One round; again, up to TRIES, where others took more than DISTURBED of the machine meanwhile."""
+    for _ in range(TRIES):
+        machine.quiet()
+        others, own = machine.Others(), machine.own_cpu()
+        raw = _round(stream)
+        raw["others"] = max(0.0, others.share(machine.own_cpu() - own))
+        if raw["others"] <= DISTURBED:
+            break
+    return raw
+
+
+def _round(stream: Path) -> dict[str, Any]:
     with _space() as space, tempfile.TemporaryDirectory(prefix="deltaplane-bench-") as name:
         command: list[str | Path] = [sys.executable, "-m", "bench.node", stream, name, str(PAUSE)]
         node = Process("node", command, Path(name, "log"), space)

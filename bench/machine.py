@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,16 +35,21 @@ def cpu(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICK
 
 
+def own_cpu() -> float:
+    """CPU seconds of this process and of its children that have ended."""
+    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+
+
 class Others:
-    """How busy the machine's processors were meanwhile with anything at all, this process included."""
+    """How busy the machine's processors were meanwhile."""
 
     def __init__(self) -> None:
         self._since = self._now()
 
-    def share(self) -> float:
-        """0 to 1, of all processors."""
+    def share(self, own: float = 0.0) -> float:
+        """0 to 1, of all processors, less `own` CPU seconds of those who measure."""
         busy, total = self._now()
-        return (busy - self._since[0]) / max(1, total - self._since[1])
+        return (busy - self._since[0] - own * TICK) / max(1, total - self._since[1])
 
     @staticmethod
     def _now() -> tuple[int, int]:

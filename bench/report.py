@@ -46,7 +46,8 @@ def change(samples: Sequence[Changes]) -> str:
         floor(f"p99 at {samples[-1].services:,} x 10", f"{largest:.2f} ms", "at most 1 ms", met=largest <= 1),
         floor("largest median to smallest", f"{spread:.2f}", "at most 1.5", met=spread <= 1.5),
     )
-    count = f"{len(samples[0].took):,} changes per size."
+    others = max(sample.others for sample in samples)
+    count = f"{len(samples[0].took):,} changes per size. Others took {others:.0%} of the machine at most."
     return "\n".join([*rows, "", count, "", *floors])
 
 
@@ -69,7 +70,11 @@ def cold(rounds: Sequence[dict[str, Any]]) -> str:
         rows.append(f"| {title} | {statistics.median(found):.2f} | {max(found):.2f} | {what} |")
     after, whole = (statistics.median(raw[key] for raw in rounds) for key in ("after_end", "cold"))
     size = rounds[0]["snapshot_bytes"] / 1024
-    said = f"{len(rounds)} rounds, snapshot of {size:.0f} KiB; of it after SnapshotEnd: {after:.2f} s."
+    others = max(raw["others"] for raw in rounds)
+    said = (
+        f"{len(rounds)} rounds, snapshot of {size:.0f} KiB; of it after SnapshotEnd: {after:.2f} s. "
+        f"Others took {others:.0%} of the machine at most."
+    )
     return "\n".join([*rows, "", said, "", floor("all", f"{whole:.2f} s", "at most 1.5 s", met=whole <= 1.5)])
 
 
