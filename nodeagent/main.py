@@ -7,7 +7,7 @@ import gc
 import logging
 import signal
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -76,10 +76,14 @@ async def _run(settings: Settings) -> None:
     policy = NodePorts(parse_policy(settings.node_port_addresses))
     monitor = Monitor() if policy.follows_machine else None
     checks = HealthCheckNodePorts(lambda: healthy.healthy)
-    cleaner = Cleaner(NetlinkTable(), lambda swept: _count(metrics, swept))
+
+    def machine() -> Collection[bytes]:
+        return monitor.addresses if monitor is not None else frozenset()
+
+    cleaner = Cleaner(NetlinkTable(), lambda swept: _count(metrics, swept), machine)
     bind = ip_address(settings.bind_address).packed if settings.bind_address else None
     agent = Agent(
-        Here(settings.node_name, policy, lambda: monitor.addresses if monitor else frozenset(), bind),
+        Here(settings.node_name, policy, machine, bind),
         dataplane,
         _journal(settings),
         boot_id=_boot_id(),

@@ -109,7 +109,10 @@ def test_a_complete_list_touches_only_what_differs_i6() -> None:
     second = by_key(objects.service(0), objects.service(1, 1), objects.service(2), objects.slice_of(1, BASE))
     plan = mirror.prepare_replace(second)
     assert plan.services_removed == 1
-    assert mirror.commit(plan) == Touched(frozenset({("ns", "svc-1"), ("ns", "svc-3")}), frozenset({"node-1"}))
+    touched = mirror.commit(plan)
+    assert touched.services == {("ns", "svc-1"), ("ns", "svc-3")}
+    assert touched.nodes == {"node-1"}
+    assert touched.changed == (2, 0)
     assert {item.key: item for item in mirror.objects()} == second
 
 
