@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -29,7 +29,15 @@ program (interpreter), real packets through the real kernel (kernel), and kube-p
 (kube-proxy).
 """
 
-Row = tuple[str, str, str]  # id, text, why it needs no test
+
+class Row(NamedTuple):
+    """A line of rows.yaml."""
+
+    id: str
+    text: str
+    why: str = ""  # it does not apply
+    open: str = ""  # why nothing holds it yet
+    tests: tuple[str, ...] = ()  # that hold it without naming it
 
 
 @cache
@@ -39,8 +47,10 @@ def sections() -> dict[str, tuple[Row, ...]]:
     return {title: tuple(_row(id_, value) for id_, value in rows.items()) for title, rows in said.items()}
 
 
-def _row(id_: str, value: str | dict[str, str]) -> Row:
-    return (id_, value, "") if isinstance(value, str) else (id_, value["text"], value["why"])
+def _row(id_: str, value: str | dict[str, Any]) -> Row:
+    if isinstance(value, str):
+        return Row(id_, value)
+    return Row(id_, **{**value, "tests": tuple(value.get("tests", ()))})
 
 
 def held_by_scenarios() -> dict[str, list[Scenario]]:
@@ -62,10 +72,10 @@ def _page(found: Results) -> Iterator[str]:
     by_scenario, by_test = held_by_scenarios(), held_by_tests()
     for title, rows in sections().items():
         yield f"\n## {title}\n\n| row | behaviour | held by | " + " | ".join(COLUMNS) + " |\n|---|---|---|" + "---|" * 4
-        for id_, text, why in rows:
-            held = by_scenario.get(id_, [])
+        for row in rows:
+            held = by_scenario.get(row.id, [])
             cells = " | ".join(_result(held, column, found) for column in COLUMNS)
-            yield f"| {id_} | {text} | {_holders(held, by_test.get(id_, []), why)} | {cells} |"
+            yield f"| {row.id} | {row.text} | {_holders(held, [*row.tests, *by_test.get(row.id, [])], row)} | {cells} |"
     yield from _explained(found)
 
 
@@ -84,10 +94,10 @@ def _totals(found: Results) -> Iterator[str]:
             yield f"| {words_} | " + " | ".join(map(str, counts)) + " |"
 
 
-def _holders(held: list[Scenario], tests: list[str], why: str) -> str:
+def _holders(held: list[Scenario], tests: list[str], row: Row) -> str:
     names = [f"`{name}`" for name in dict.fromkeys(scenario.name for scenario in held)]
     names = _some(names) + _some([f"`{test}`" for test in tests])
-    return "<br>".join(names) or (f"does not apply: {why}" if why else "**nothing yet**")
+    return "<br>".join(names) or (f"does not apply: {row.why}" if row.why else f"**{row.open or 'nothing'}**")
 
 
 def _some(names: list[str]) -> list[str]:
@@ -111,12 +121,8 @@ def _explained(found: Results) -> Iterator[str]:
         yield from (lines[key] for key in sorted(lines))
 
 
-def unheld() -> list[str]:
-    """Rows that nothing holds and no reason excuses."""
+def unheld() -> list[Row]:
+    """Rows that nothing holds, though they apply."""
     by_scenario, by_test = held_by_scenarios(), held_by_tests()
-    return [
-        id_
-        for rows in sections().values()
-        for id_, _, why in rows
-        if not why and id_ not in by_scenario and id_ not in by_test
-    ]
+    rows = [row for rows in sections().values() for row in rows if not row.why]
+    return [row for row in rows if not (row.tests or row.id in by_scenario or row.id in by_test)]

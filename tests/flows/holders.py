@@ -11,6 +11,7 @@ import io
 import re
 import tokenize
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -21,6 +22,7 @@ _IN_NAME = re.compile(r"(?<=_)([a-l]\d{1,2})(?=_|$)")
 _HERE = Path(__file__).parent
 
 
+@cache
 def held_by_tests() -> dict[str, list[str]]:
     """Names below tests/ by row, sorted; a module's own name where no test of it is meant alone."""
     found: dict[str, set[str]] = {}
