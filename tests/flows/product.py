@@ -36,11 +36,14 @@ class Product:
         self.view, self.family = scenario.view, scenario.family
         self.world = World()
         self.forwarding: dict[ObjectKey, ServiceForwarding] = {}
+        self.most = 0  # elements that the last step may cost: twice all that the touched Services had and have
 
     def step(self, step: Step) -> list[ServiceForwarding]:
         """What the step changed, resolved; the Services in order of their names."""
         touched = sorted(self.world.apply(step))
         changed = [resolve(key, self.world.service(key), self.world.slices(key), self._node_view()) for key in touched]
+        before = [self.forwarding[one.key] for one in changed if one.key in self.forwarding]
+        self.most = 2 * sum(map(_size, [*before, *changed]))
         self.forwarding.update({one.key: one for one in changed})
         return changed
 
@@ -60,6 +63,12 @@ class Product:
         chosen = select(parse(self.view.nodeport_addresses), machine, self._primary()).forwarding
         known = "service_cidrs" in NodeForwarding.__struct_fields__
         return replace(chosen, **({"service_cidrs": self.world.service_cidrs()} if known else {}))
+
+
+def _size(forwarding: ServiceForwarding) -> int:
+    """How many elements could say this: for each frontend its own, its chain's and one per target and range."""
+    lists = ((e.targets, e.local_targets or (), e.source_ranges, (e.frontend, e.verdict)) for e in forwarding.entries)
+    return sum(len(each) for entry in lists for each in entry) + len(forwarding.hairpins)
 
 
 def settings(view: View) -> Settings:

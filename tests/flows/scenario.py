@@ -97,7 +97,7 @@ class Step:
     apply: tuple[Mapping[str, Any], ...] = ()
     delete: tuple[str, ...] = ()  # "Kind name" or "Kind namespace/name"
     flows: tuple[Flow, ...] = ()
-    operations: int | None = None  # set and map elements written and deleted, at most
+    operations: int | None = None  # set and map elements written and deleted, at most; None: `Product.most`
     health: tuple[tuple[str, int], ...] = ()  # Service namespace/name, local ready endpoints at its health check port
 
 
