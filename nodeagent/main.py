@@ -39,8 +39,6 @@ def main(arguments: Sequence[str]) -> int:
     """Runs until SIGTERM or SIGINT; 0 then, 1 with one line on standard error when it cannot run. The rules stay."""
     settings = config.parse(arguments)
     logs.configure(settings.verbosity)
-    for note in settings.notes:
-        logs.event(log, logging.INFO, "setting without effect", note=note)
     tune()
     try:
         return _carry_out(settings)
@@ -67,10 +65,12 @@ def tune() -> None:
 
 
 async def _run(settings: Settings) -> None:
+    dataplane = open_dataplane(settings)
+    dataplane.start()  # where this kernel cannot do it, that is all there is to say
+    for note in settings.notes:
+        logs.event(log, logging.INFO, "setting without effect", note=note)
     oom.adjust(settings.oom_score_adj)
     sysctl.setup(settings.conntrack)
-    dataplane = open_dataplane(settings)
-    dataplane.start()
     metrics = Metrics(dataplane.mode)
     healthy = site.health(settings)
     policy = NodePorts(parse_policy(settings.node_port_addresses))

@@ -87,7 +87,8 @@ def parse(arguments: Sequence[str], modes: Sequence[str] = MODES) -> Settings:
     config = _named(defaults.completed(config))
     wrong = validation.problems(config)
     if wrong:
-        _refuse(f"--config={file}: {'; '.join(wrong)}" if file else "; ".join(wrong))
+        said_wrong = "; ".join(wrong)
+        _refuse(f"--config={file}: {said_wrong}" if file else f"{said_wrong}; see `deltaplane agent --help`")
     task = _task(said)
     if task is Task.RUN:
         _check_run(said, config, modes)

@@ -56,7 +56,7 @@ def run(space: Namespace | None, *arguments: str, command: Sequence[str] = COMMA
         pytest.param(["agnet"], "unknown command 'agnet'", id="unknown command"),
         pytest.param([*AGENT, "--proxy-mod=nftables"], "unrecognized arguments: --proxy-mod", id="agent flag"),
         pytest.param([*PLANE, "--kubeconf=x"], "unrecognized arguments: --kubeconf", id="control plane flag"),
-        pytest.param([*AGENT, "--proxy-mode=pigeon"], "--proxy-mode=pigeon", id="unknown mode"),
+        pytest.param([*AGENT, "--proxy-mode=pigeon"], '"pigeon": must be iptables', id="unknown mode"),
         pytest.param([*AGENT, "--cluster-cidr=10.0.0.0/33"], "10.0.0.0/33", id="bad CIDR"),
         pytest.param([*AGENT, "--server=198.51.100.3"], "'198.51.100.3' is not HOST:PORT", id="server without port"),
         pytest.param([*PLANE, "--source=etcd"], "invalid choice: 'etcd'", id="unknown source"),
