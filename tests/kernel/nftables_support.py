@@ -10,7 +10,8 @@ from ipaddress import ip_address
 from deltaplane.forwarding import Entry, Frontend, FrontendKind, Hairpin, Masquerade, NodeForwarding, Target, Verdict
 from nodeagent.program.nftables.dataplane import NftablesDataplane
 from nodeagent.program.nftables.kernel import NetlinkKernel
-from nodeagent.program.nftables.program import Settings
+from nodeagent.program.nftables.monitor import NetlinkMonitor
+from nodeagent.program.nftables.settings import Settings
 from tools.lab.fabric import CLUSTER_CIDRS, Node, Pod
 from tools.lab.netns import Namespace
 
@@ -34,10 +35,11 @@ class CountingKernel(NetlinkKernel):
 
 @contextmanager
 def dataplane(space: Namespace, settings: Settings = SETTINGS) -> Iterator[tuple[NftablesDataplane, CountingKernel]]:
-    """A started dataplane whose socket is in this namespace."""
+    """A started dataplane whose sockets are in this namespace."""
     with space.entered():
         kernel = CountingKernel()
-    made = NftablesDataplane(kernel, settings)
+        monitor = NetlinkMonitor(kernel.port)
+    made = NftablesDataplane(kernel, settings, monitor)
     made.start()
     try:
         yield made, kernel

@@ -24,7 +24,7 @@ def vip(family: int, last: int = 1) -> str:
 
 
 def sticky(
-    node: Node, pods: list[Pod], family: int, number: int = 6, seconds: int = 10800, last: int = 1
+    node: Node, pods: list[Pod], family: int, number: int = 6, *, seconds: int = 10800, last: int = 1
 ) -> ServiceForwarding:
     """A Service with session affinity, a cluster IP on port 80 and a node port."""
     backends = targets(pods, family)

@@ -1,30 +1,30 @@
 """The nftables dataplane: Services in, one atomic transaction out, writing exactly what differs.
 
-Wires the pure parts (`tracker`, `changes`) to `delivery` and a kernel. Called by the agent from one thread. The order
-of things over several transactions is decided here: wanted things in the order the Services are given, removals last.
+Wires the pure parts (`tracker`, `ledger`) to `writer`, `delivery` and a kernel. Called by the agent from one thread.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from sys import maxsize
+import os
+from collections.abc import Iterable, Sequence
 
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.model import ObjectKey
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
 from nodeagent.program.dataplane import Commit, Failed
-from nodeagent.program.nftables import listing
-from nodeagent.program.nftables.changes import Change
+from nodeagent.program.nftables import inventory, listing
 from nodeagent.program.nftables.delivery import Delivery, Drifted
+from nodeagent.program.nftables.drift import Damage, Watch
 from nodeagent.program.nftables.kernel import Kernel, NetlinkKernel, unavailable
 from nodeagent.program.nftables.ledger import Ledger
+from nodeagent.program.nftables.monitor import Monitor, NetlinkMonitor
 from nodeagent.program.nftables.program import Program, program
 from nodeagent.program.nftables.settings import Settings
 from nodeagent.program.nftables.shared import is_private
-from nodeagent.program.nftables.tracker import Tracker
-
-PER_BATCH = 8_000  # elements in one transaction of a cold load: some 30 ms, so that the first Services work early
+from nodeagent.program.nftables.tracker import NODE, Tracker
+from nodeagent.program.nftables.writer import MAIN, Writer
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +34,12 @@ class NftablesDataplane:
 
     mode = "nftables"
 
-    def __init__(self, kernel: Kernel | None = None, settings: Settings | None = None) -> None:
+    def __init__(
+        self, kernel: Kernel | None = None, settings: Settings | None = None, monitor: Monitor | None = None
+    ) -> None:
         self._given = kernel
         self._settings = settings or Settings()
+        self._watch = Watch(monitor, self._settings.table)
         self._invalid: dict[ObjectKey, Failed] = {}
         self._completed = False
 
@@ -47,24 +50,34 @@ class NftablesDataplane:
 
     def start(self) -> None:
         """Adopts our tables without changing them. Raises DataplaneUnavailable."""
-        self._kernel = self._given or NetlinkKernel()
+        self._kernel = self._given or self._connect()
         try:
             self._adopt()
         except DataplaneUnavailable:
             self._kernel.close()
             raise
 
+    def _connect(self) -> Kernel:
+        """The kernel of this network namespace, heard from before anything is read."""
+        kernel = NetlinkKernel()
+        try:
+            self._watch.monitor = NetlinkMonitor(kernel.port)
+        except OSError as error:
+            log.warning("nftables: what others change will not be noticed (%s)", os.strerror(error.errno or 0))
+        return kernel
+
     def _adopt(self) -> None:
         families = [family for family in (4, 6) if self._kernel.has(family)]
         if 6 not in families:
             log.warning("nftables: this kernel has no IPv6, the family is left out")
         try:
-            self._programs: dict[int, Program] = {f: program(f, self._settings) for f in families}
+            self._programs = _programs(families, self._settings)
         except ValueError as error:
             raise DataplaneUnavailable(f"nftables: cluster CIDR: {error}: correct --cluster-cidr") from error
         self._tracker = Tracker(families)
         self._ledger = Ledger(self._tracker)
         self._delivery = Delivery(self._kernel, self._programs, self._settings.table)
+        self._writer = Writer(self._ledger, self._delivery, self._leave_out)
         try:
             self._read()
         except OSError as error:
@@ -85,16 +98,48 @@ class NftablesDataplane:
             self._completed = True
         if self._completed or not self._delivery.foreign:
             self._write()
-        sent = self._delivery
-        return Commit(messages=sent.messages, elements=sent.elements, size=sent.size, failed=self._failures())
+        return self._commit()
 
     def pending(self) -> bool:
         """True while something wanted is not in the kernel."""
         return bool(self._tracker.dirty or self._tracker.dirty_members or self._invalid)
 
     def close(self) -> None:
-        """Closes the socket."""
+        """Closes the sockets."""
         self._kernel.close()
+        self._watch.close()
+
+    def configure(self, settings: Settings) -> Commit:
+        """Takes other settings from now on, such as a node's new CIDRs.
+
+        A table is replaced in one transaction, with all elements and the clients of session affinity, so that no packet
+        sees a gap; before the first complete apply, that one does it. Raises ValueError, changing nothing, for a CIDR
+        that is none, KernelUnavailable as `apply`.
+        """
+        if settings.table != self._settings.table:
+            raise ValueError(f"table {settings.table}: the name of the table does not change")
+        self._programs.update(_programs(self._programs, settings))
+        self._settings = settings
+        return self.repair()
+
+    def fileno(self) -> int:
+        """Readable when somebody changed nftables; -1 where that cannot be heard."""
+        return self._watch.fileno()
+
+    def drifted(self) -> bool:
+        """Whether somebody else changed our tables since the last repair. Call when `fileno` is readable."""
+        return self._watch.drifted(self._programs)
+
+    def repair(self) -> Commit:
+        """Compares the tables with what is wanted and writes what differs; a changed rule replaces its table.
+
+        Raises KernelUnavailable, and is to be called again then.
+        """
+        self._delivery.reset()
+        self._read_again()
+        self._finish()
+        self._watch.damage.clear()
+        return self._commit()
 
     def dump(self) -> dict[int, listing.Dump]:
         """Every element of our tables by family as the kernel has them now: a listing, for tests and inspection."""
@@ -105,25 +150,36 @@ class NftablesDataplane:
         ledger, delivery = self._ledger, self._delivery
         ledger.forget()
         delivery.absent, delivery.foreign = set(), set()
-        for family, wanted in self._programs.items():
-            found = listing.comment(self._kernel, wanted)
+        for family, wanted in list(self._programs.items()):
+            try:
+                found = inventory.take(self._kernel, wanted)
+            except OSError as error:
+                if family == MAIN or error.errno in (errno.EPERM, errno.EACCES):
+                    raise
+                self._leave_out(family, os.strerror(error.errno or 0))
+                continue
             if found is None:
                 delivery.absent.add(family)
-                continue
-            chains, sets = listing.chains(self._kernel, wanted), listing.sets(self._kernel, wanted)
-            if found != wanted.table.comment or not chains.issuperset(chain.name for chain in wanted.chains):
+            elif found.adopted is None or self._watch.damage.get(family) is Damage.STRUCTURE:
                 delivery.foreign.add(family)
-                continue
-            adopted = listing.adopt(self._kernel, wanted)
-            delivery.chains[family], delivery.sets[family] = chains, sets
-            self._tracker.members.update(adopted.members)
-            ledger.adopt(adopted.frontends, adopted.strays)
-            ledger.released.update((family, name) for name in chains if is_private(name))
+            else:
+                delivery.chains[family], delivery.sets[family] = set(found.chains), found.sets
+                self._tracker.members.update(found.adopted.members)
+                ledger.adopt(found.adopted.frontends, found.adopted.strays)
+                ledger.released.update((family, name) for name in found.chains if is_private(name))
+
+    def _leave_out(self, family: int, reason: str) -> None:
+        """Goes on without a family that the kernel will not have; the other one is not held back."""
+        log.error("nftables: IPv%d Services are left out until a restart: the kernel refuses: %s", family, reason)
+        del self._programs[family]
+        self._tracker.leave_out(family)
+        self._delivery.absent.discard(family)
+        self._delivery.foreign.discard(family)
 
     def _take(self, services: Iterable[ServiceForwarding], node: NodeForwarding | None) -> None:
         """Puts what is wanted into the tracker; what no table could hold is set aside and its last form stays."""
         if node is not None:
-            self._tracker.put_node(node)
+            self._take_node(node)
         for service in services:
             if self._invalid:
                 self._invalid.pop(service.key, None)
@@ -131,6 +187,13 @@ class NftablesDataplane:
                 self._tracker.put(service)
             except (ValueError, OverflowError, KeyError) as error:
                 self._invalid[service.key] = Failed(service.key, "INVALID_OBJECT", f"{service.key}: {error}")
+
+    def _take_node(self, node: NodeForwarding) -> None:
+        self._invalid.pop(NODE, None)
+        try:
+            self._tracker.put_node(node)
+        except ValueError as error:
+            self._invalid[NODE] = Failed(NODE, "INVALID_OBJECT", f"service CIDRs: {error}: correct them")
 
     def _retire(self, services: Sequence[ServiceForwarding]) -> None:
         """Everything that is not wanted by these Services is to go."""
@@ -144,13 +207,11 @@ class NftablesDataplane:
     def _write(self) -> None:
         """Brings the kernel to what is wanted; where it contradicts us, reads the table again and tries once more."""
         try:
-            self._deliver(frozenset(self._ledger.failed))
+            self._writer.write(frozenset(self._ledger.failed))
         except Drifted:
             log.warning("nftables: table %s was changed by somebody else, reading it again", self._settings.table)
             self._read_again()
-            if self._completed:
-                self._retire_adopted()
-            self._deliver(None)
+            self._finish()
 
     def _read_again(self) -> None:
         try:
@@ -159,21 +220,22 @@ class NftablesDataplane:
             reason = f"reading table {self._settings.table} again failed ({error.strerror})"
             raise KernelUnavailable(f"nftables: {reason}; it is retried") from error
 
+    def _finish(self) -> None:
+        """Writes after the tables were read again."""
+        if self._completed:
+            self._retire_adopted()
+        if self._completed or not self._delivery.foreign:
+            self._writer.write(None)
+
+    def _commit(self) -> Commit:
+        sent = self._delivery
+        return Commit(messages=sent.messages, elements=sent.elements, size=sent.size, failed=self._failures())
+
     def _retire_adopted(self) -> None:
         """What the kernel has and nobody wants is to go."""
         frontends, members = self._tracker.unclaimed()
         self._tracker.dirty.update(dict.fromkeys([*frontends, *self._ledger.strays]))
         self._tracker.dirty_members.update(dict.fromkeys(members))
-
-    def _deliver(self, known: frozenset[bytes] | None) -> None:
-        delivery = self._delivery
-        for group in _groups(self._ledger.changes(), maxsize if delivery.foreign else PER_BATCH):
-            delivery.done, delivery.refused = [], []
-            try:
-                delivery.deliver(group, known)
-            finally:
-                self._ledger.settle(delivery.done, delivery.refused)
-        delivery.sweep(self._ledger.released, self._ledger.uses)
 
     def _failures(self) -> tuple[Failed, ...]:
         """Every object that is not in the kernel as it should be, each once."""
@@ -183,14 +245,5 @@ class NftablesDataplane:
         return tuple(found.values())
 
 
-def _groups(changes: Iterable[Change], size: int) -> Iterator[list[Change]]:
-    """Groups of whole changes of about `size` elements; at least one group, which may be empty."""
-    group: list[Change] = []
-    count = 0
-    for change in changes:
-        if group and count >= size:
-            yield group
-            group, count = [], 0
-        group.append(change)
-        count += len(change.deletes) + len(change.adds)
-    yield group
+def _programs(families: Iterable[int], settings: Settings) -> dict[int, Program]:
+    return {family: program(family, settings) for family in families}

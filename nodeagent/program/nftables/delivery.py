@@ -14,11 +14,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from nodeagent.errors import KernelUnavailable
-from nodeagent.program.nftables import wire
+from nodeagent.program.nftables import carrying, wire
 from nodeagent.program.nftables.changes import Change, Need
 from nodeagent.program.nftables.kernel import Kernel
 from nodeagent.program.nftables.program import Program
-from nodeagent.program.nftables.shared import Part
+from nodeagent.program.nftables.shared import CLIENTS, Part
 from nodeagent.program.nftables.sweep import Unused, Use, unused
 from nodeagent.program.nftables.transaction import Batch
 
@@ -29,6 +29,14 @@ DRIFT = frozenset((errno.ENOENT, errno.EEXIST))
 
 class Drifted(Exception):
     """The kernel contradicts what we believe it holds: somebody else changed our table, or took it away."""
+
+
+class Uninstallable(Exception):
+    """The kernel will not have the table itself, whatever is in it; `code` is its errno."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(os.strerror(code))
+        self.code = code
 
 
 class Refusal(NamedTuple):
@@ -43,7 +51,8 @@ class Delivery:
 
     def __init__(self, kernel: Kernel, programs: Mapping[int, Program], table: str) -> None:
         self.absent: set[int] = set(programs)  # families without our table
-        self.foreign: set[int] = set()  # families whose table another version or other settings wrote
+        self.foreign: set[int] = set()  # families whose table another version, other settings or somebody else wrote
+        self.installing: int | None = None  # the family whose table goes in with the next changes
         self.chains: dict[int, set[str]] = {family: set() for family in programs}
         self.sets: dict[int, set[str]] = {family: set() for family in programs}
         self.refused: list[Refusal] = []
@@ -52,6 +61,11 @@ class Delivery:
         self._kernel, self._programs, self._table = kernel, programs, table
         self._sequence = 1
 
+    @property
+    def fresh(self) -> list[int]:
+        """Families whose table is to be installed or replaced."""
+        return sorted(self.foreign | self.absent)
+
     def reset(self) -> None:
         """Starts counting anew."""
         self.messages = self.elements = self.size = 0
@@ -59,12 +73,13 @@ class Delivery:
     def deliver(self, changes: Sequence[Change], known: frozenset[bytes] | None) -> None:
         """Commits changes, with whatever they need installed first; appends each to `done` or `refused`.
 
-        `known`: identities refused before. Where the kernel contradicts another one, raises Drifted at once; None:
-        never. Raises KernelUnavailable.
+        Where a table is to be installed, the changes are of one family, and that table is installed with them; call
+        once for each of `fresh`. `known`: identities refused before. Where the kernel contradicts another one, raises
+        Drifted at once; None: never. Raises Uninstallable, KernelUnavailable.
         """
         rest = list(changes)
         for _ in range(SINGLE_OUTS):
-            if not rest and not self.absent and not self.foreign:
+            if not rest and self.installing is None:
                 return
             batch = self._build(rest)
             replies = self._kernel.commit(batch.data(), batch.first, batch.last)
@@ -82,28 +97,36 @@ class Delivery:
                 self.deliver(half, known)
 
     def _build(self, changes: Sequence[Change]) -> Batch:
-        batch = Batch(self._table, self._sequence)
-        for family in sorted(self.foreign):
+        batch, family = Batch(self._table, self._sequence), self.installing
+        if family is not None and family in self.foreign:
             batch.remove_table(self._programs[family])
-        for family in sorted(self.foreign | self.absent):
+        if family is not None:
             batch.install(self._programs[family])
         self._made: dict[int, Part] = {}
         for (family, need), users in self._missing(changes).items():
             part = self._still_missing(family, self._programs[family].part(need.name, need.ranges))
             batch.part(family, part, users)
+            self._carry(batch, family, part)
             made = self._made.get(family, Part(()))
             self._made[family] = Part(made.chains + part.chains, made.sets + part.sets)
         batch.change(changes)
         return batch
 
+    def _carry(self, batch: Batch, family: int, part: Part) -> None:
+        """What the clients' maps of a table that is replaced hold, where the next one has them too."""
+        if family not in self.foreign:
+            return
+        names = [declared.name for declared in part.sets if declared.name.startswith(CLIENTS)]
+        for name, packed in carrying.clients(self._kernel, family, self._table, names).items():
+            batch.fill(family, name, packed)
+
     def _missing(self, changes: Sequence[Change]) -> dict[tuple[int, Need], list[int]]:
         """The shared chains these changes go to that are not there yet, and which changes need them."""
         missing: dict[tuple[int, Need], list[int]] = {}
-        fresh = self.foreign | self.absent
         for index, change in enumerate(changes):
             for need in change.needs:
                 family = change.identity[0]
-                if family in fresh or need.name not in self.chains[family]:
+                if family == self.installing or need.name not in self.chains[family]:
                     missing.setdefault((family, need), []).append(index)
         return missing
 
@@ -111,7 +134,7 @@ class Delivery:
         """What of a part is neither in the kernel nor in this transaction already."""
         made = self._made.get(family, Part(()))
         chains, sets = {chain.name for chain in made.chains}, {declared.name for declared in made.sets}
-        if family not in self.foreign | self.absent:
+        if family != self.installing:
             chains, sets = chains | self.chains[family], sets | self.sets[family]
         return Part(
             tuple(chain for chain in part.chains if chain.name not in chains),
@@ -119,11 +142,13 @@ class Delivery:
         )
 
     def _committed(self, batch: Batch, changes: list[Change]) -> None:
-        for family in self.foreign | self.absent:
-            self.chains[family] = {chain.name for chain in self._programs[family].chains}
-            self.sets[family] = {declared.name for declared in self._programs[family].sets}
-        self.foreign.clear()
-        self.absent.clear()
+        installed = self.installing
+        if installed is not None:
+            self.chains[installed] = {chain.name for chain in self._programs[installed].chains}
+            self.sets[installed] = {declared.name for declared in self._programs[installed].sets}
+            self.foreign.discard(installed)
+            self.absent.discard(installed)
+            self.installing = None
         for family, part in self._made.items():
             self.chains[family].update(chain.name for chain in part.chains)
             self.sets[family].update(declared.name for declared in part.sets)
@@ -142,11 +167,11 @@ class Delivery:
         A kernel may still count what the transaction before let go of (before 6.2): then they stay in `released` for
         the next time. Raises KernelUnavailable.
         """
-        if not released or self.foreign:
+        if not released or self.fresh:
             return
         gone = {}
         batch = Batch(self._table, self._sequence)
-        for family in self.chains.keys() - self.absent:
+        for family in self._programs:
             there = self.chains[family], self.sets[family]
             gone[family] = unused(self._programs[family], there, released, used)
             batch.remove(family, *gone[family])
@@ -175,8 +200,10 @@ class Delivery:
         guilty: dict[int, int] = {}
         for answer in replies:
             blamed = batch.blamed(answer)
-            if answer.errno in WHOLE or (not blamed and (answer.sequence != batch.first or len(changes) < 1)):
+            if answer.errno in WHOLE:
                 raise _refused(answer.errno)
+            if not blamed and (answer.sequence != batch.first or not changes):
+                raise Uninstallable(answer.errno) if self.installing else _refused(answer.errno)
             drift = answer.errno in DRIFT and known is not None
             if drift and not all(known is not None and changes[index].identity in known for index in blamed):
                 raise Drifted

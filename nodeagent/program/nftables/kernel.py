@@ -58,6 +58,11 @@ class NetlinkKernel:
         self._ipv6 = Path("/proc/thread-self/net/if_inet6").exists()
         _enlarge(self._socket)
 
+    @property
+    def port(self) -> int:
+        """What the kernel calls this socket; its notifications name it."""
+        return int(self._socket.getsockname()[0])
+
     def commit(self, batch: bytes, first: int, last: int) -> list[wire.Reply]:
         try:
             self._socket.send(batch)

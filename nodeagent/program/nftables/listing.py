@@ -50,20 +50,26 @@ def comment(kernel: Kernel, wanted: Program) -> str | None:
     return None
 
 
-def chains(kernel: Kernel, wanted: Program) -> set[str]:
-    """The names of our table's chains."""
-    table = wire.text(1, wanted.settings.table)
-    listed = kernel.ask(wire.request(objects.GET_CHAIN, wire.DUMP, 0, NFPROTO[wanted.family], table))
-    found = (wire.attributes(message.body) for message in listed)
-    return {wire.as_text(a[3]) for a in found if wire.as_text(a[1]) == wanted.settings.table}
+def chains(kernel: Kernel, wanted: Program) -> dict[str, int]:
+    """The names of our table's chains, and how many rules each has. Raises OSError."""
+    found = {wire.as_text(attributes[3]): 0 for attributes in _all(kernel, wanted, objects.GET_CHAIN)}
+    for attributes in _all(kernel, wanted, objects.GET_RULE):
+        found[wire.as_text(attributes[2])] += 1
+    return found
 
 
 def sets(kernel: Kernel, wanted: Program) -> set[str]:
-    """The names of our table's sets and maps."""
+    """The names of our table's sets and maps. Raises OSError."""
+    return {wire.as_text(attributes[2]) for attributes in _all(kernel, wanted, objects.GET_SET)}
+
+
+def _all(kernel: Kernel, wanted: Program, operation: int) -> Iterator[dict[int, bytes]]:
+    """The attributes of our table's chains, rules or sets; kernels that cannot choose list those of all tables."""
     table = wire.text(1, wanted.settings.table)
-    asked = kernel.ask(wire.request(objects.GET_SET, wire.DUMP, 0, NFPROTO[wanted.family], table))
-    found = (wire.attributes(message.body) for message in asked)
-    return {wire.as_text(a[2]) for a in found if wire.as_text(a[1]) == wanted.settings.table}
+    for message in kernel.ask(wire.request(operation, wire.DUMP, 0, NFPROTO[wanted.family], table)):
+        attributes = wire.attributes(message.body)
+        if wire.as_text(attributes[1]) == wanted.settings.table:
+            yield attributes
 
 
 def dump(kernel: Kernel, wanted: Program) -> Dump:

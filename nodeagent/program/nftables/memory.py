@@ -19,6 +19,7 @@ from nodeagent.program.nftables.program import REJECT_CHAIN
 
 _ELEMENTS = 3  # NFTA_SET_ELEM_LIST_ELEMENTS
 _PER_MESSAGE = 300
+_MINUTE = 60_000  # milliseconds that every element with a timeout has left: no time passes here
 
 
 class Refused(Exception):
@@ -94,7 +95,7 @@ class MemoryKernel:
         table = self.tables.get((asked.family, wire.as_text(attributes[1])))
         operation = asked.type & 0xFF
         if table is None:
-            if operation in (objects.GET_CHAIN, objects.GET_SET):
+            if operation in (objects.GET_CHAIN, objects.GET_RULE, objects.GET_SET):
                 return
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         for body in self._answers(operation, attributes, table):
@@ -107,6 +108,8 @@ class MemoryKernel:
             yield head + wire.attribute(6, table.note)
         elif operation == objects.GET_CHAIN:
             yield from (head + wire.text(3, name) for name in table.chains)
+        elif operation == objects.GET_RULE:
+            yield from (head + wire.text(2, name) for name, chain in table.chains.items() for _ in chain.rules)
         elif operation == objects.GET_SET:
             yield from (head + wire.text(2, name) for name in table.sets)
         else:
@@ -236,6 +239,8 @@ def _packed(held: MemorySet, key: bytes, data: bytes) -> bytes:
         parts += wire.nest(2, data if held.verdicts else wire.attribute(1, data))
     elif data == elements.END:
         parts += wire.number(3, 1)
+    if held.flags & objects.TIMEOUT:
+        parts += wire.number64(4, _MINUTE) + wire.number64(5, _MINUTE)
     return wire.nest(1, parts)
 
 

@@ -30,6 +30,7 @@ from nodeagent.program.nftables.ranges import Range
 from nodeagent.program.nftables.settings import Settings
 
 TRIES = 8
+CLIENTS = "affinity/"  # with what names of maps of clients begin
 LOCAL_OFFSET = 32768  # where the slots of a frontend's node-local list begin; also the most endpoints of one list
 
 ENDPOINTS, NODEPORT_ENDPOINTS = "endpoints", "nodeport-endpoints"
@@ -149,7 +150,7 @@ def split(head: str) -> tuple[str, *tuple[int, ...]]:
 
 def clients_of(name: str) -> str:
     """The map of a service port's clients, from the name of one of its chains with affinity."""
-    return "affinity/" + "/".join(name.split("/")[2:])
+    return CLIENTS + "/".join(name.split("/")[2:])
 
 
 def is_private(name: str) -> bool:

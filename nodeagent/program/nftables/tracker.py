@@ -80,6 +80,17 @@ class Tracker:
             self.dirty_members.update((m, None) for m in self.members if m[1] in _OF_NODE)
         self._hold(NODE, {}, tuple(m for m in members if m[0] in self.families))
 
+    def leave_out(self, family: int) -> None:
+        """Wants nothing of this family any more."""
+        self.families -= {family}
+        for table in (self.dirty, self.dirty_members, self.frontends, self._claims, self._wishes, self.conflicts):
+            for identity in [identity for identity in table if identity[0] == family]:
+                del table[identity]
+        self.members = {member for member in self.members if member[0] != family}
+        for owner, held in self._holdings.items():
+            frontends, members = (tuple(i for i in held_ids if i[0] != family) for held_ids in held)
+            self._holdings[owner] = Holding(frontends, members)
+
     def remove(self, owner: ObjectKey) -> None:
         self._hold(owner, {}, ())
 

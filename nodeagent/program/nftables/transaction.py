@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from nodeagent.program.nftables import objects, wire
 from nodeagent.program.nftables.changes import Change, Operation
 from nodeagent.program.nftables.expressions import NFPROTO
-from nodeagent.program.nftables.objects import Chain, Set
+from nodeagent.program.nftables.objects import Chain
 from nodeagent.program.nftables.program import Program
 from nodeagent.program.nftables.shared import Part
 
@@ -80,15 +80,14 @@ class Batch:
             self._identity += 1
             body = declared.attributes(self._table, family, self._identity)
             self._note(self.add(objects.NEW_SET, wire.CREATE, family, body), needed_by)
-            self._fill(family, declared, needed_by)
+            self.fill(family, declared.name, [e for r in declared.ranges for e in r.elements()], needed_by)
         self._chains(family, part.chains, needed_by)
 
-    def _fill(self, family: int, declared: Set, needed_by: list[int] | None) -> None:
-        """What a set holds from the start."""
-        packed = [element for found in declared.ranges for element in found.elements()]
+    def fill(self, family: int, name: str, packed: Sequence[bytes], needed_by: list[int] | None = None) -> None:
+        """Elements that no change asks for."""
         self.elements += len(packed)
         for start in range(0, len(packed), PER_MESSAGE):
-            body = self._names + wire.text(2, declared.name) + wire.nest(3, *packed[start : start + PER_MESSAGE])
+            body = self._names + wire.text(2, name) + wire.nest(3, *packed[start : start + PER_MESSAGE])
             self._note(self.add(objects.NEW_ELEMENT, wire.CREATE, family, body), needed_by)
 
     def remove(self, family: int, chains: Sequence[str], sets: Sequence[str]) -> None:

@@ -31,13 +31,14 @@ _PADS = (b"", b"\0\0\0", b"\0\0", b"\0")
 
 
 class Message(NamedTuple):
-    """One netlink message: its type (subsystem included), flags, sequence number, family and attributes."""
+    """One netlink message: its type (subsystem included), flags, sequence number, family, attributes, sender."""
 
     type: int
     flags: int
     sequence: int
     family: int
     body: bytes
+    port: int = 0
 
 
 class Reply(NamedTuple):
@@ -131,14 +132,13 @@ def messages(data: bytes) -> Iterator[Message]:
     """The messages of one datagram, in order."""
     start = 0
     while start + HEADER.size <= len(data):
-        length, kind, flags, sequence, _ = HEADER.unpack_from(data, start)
+        length, kind, flags, sequence, port = HEADER.unpack_from(data, start)
         if length < HEADER.size or start + length > len(data):
             return
         control = kind in (ERROR, DONE)
         family = 0 if control or length < PREFIX else data[start + HEADER.size]
-        yield Message(
-            kind, flags, sequence, family, data[start + (HEADER.size if control else PREFIX) : start + length]
-        )
+        body = data[start + (HEADER.size if control else PREFIX) : start + length]
+        yield Message(kind, flags, sequence, family, body, port)
         start += (length + 3) & ~3
 
 

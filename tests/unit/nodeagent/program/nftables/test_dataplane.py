@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from functools import cache
 
 import pytest
 
@@ -25,9 +26,11 @@ from tests.unit.nodeagent.program.nftables.walks import (
     NODE,
     SETTINGS,
     STATES,
+    VIP,
     both,
     cluster_ip,
     expected,
+    external,
     key,
     node_port,
     packed,
@@ -48,10 +51,11 @@ def private(kernel: MemoryKernel) -> set[str]:
     return {name for table in kernel.tables.values() for name in (*table.chains, *table.sets) if "/" in name}
 
 
-def private_of(state: tuple[ServiceForwarding, ...]) -> set[str]:
+@cache
+def private_of(state: str) -> set[str]:
     """The same as a node has it that knew nothing but this state."""
     fresh = MemoryKernel()
-    started(fresh).apply(state, NODE, complete=True)
+    started(fresh).apply(STATES[state], NODE, complete=True)
     return private(fresh)
 
 
@@ -70,7 +74,7 @@ def test_from_every_state_to_every_state(kernel: MemoryKernel, before: str, afte
     assert seen(dataplane.dump()) == expected(STATES[after], NODE)
     assert not dataplane.pending()
     assert dataplane.apply(STATES[after], NODE, complete=True).messages == 0
-    assert private(kernel) == private_of(STATES[after])
+    assert private(kernel) == private_of(after)
 
 
 @pytest.mark.parametrize("before", STATES)
@@ -81,7 +85,7 @@ def test_a_restart_adopts_and_writes_only_what_differs(kernel: MemoryKernel, bef
     commit = dataplane.apply(STATES[after], NODE, complete=True)
     assert seen(dataplane.dump()) == expected(STATES[after], NODE)
     assert (commit.messages == 0) is (before == after)
-    assert private(kernel) == private_of(STATES[after])
+    assert private(kernel) == private_of(after)
 
 
 def test_nothing_adopted_is_removed_before_the_first_complete_apply(kernel: MemoryKernel) -> None:
@@ -132,7 +136,7 @@ def test_a_table_of_another_program_is_replaced_in_one_transaction_when_all_is_k
     assert dataplane.apply(STATES["four others"], NODE).messages == 0
     assert dataplane.pending()
     dataplane.apply(STATES["four others"], NODE, complete=True)
-    assert len(kernel.batches) == sent + 1
+    assert len(kernel.batches) == sent + 2  # one for each family
     assert seen(dataplane.dump()) == expected(STATES["four others"], NODE)
     assert not dataplane.pending()
 
@@ -160,6 +164,14 @@ def test_a_refused_object_is_reported_and_the_others_go_on(kernel: MemoryKernel,
     healed = dataplane.apply([service(one.key.name) for one in spoiled])
     assert healed.failed == ()
     assert not dataplane.pending()
+
+
+def test_source_ranges_that_cannot_be_are_that_services_trouble_alone(kernel: MemoryKernel) -> None:
+    dataplane = started(kernel)
+    odd = service("odd", external(VIP, targets(1), ("2001:db8::/32",)))
+    commit = dataplane.apply([odd, both("web", 1)], NODE, complete=True)
+    assert [(failed.key, failed.code) for failed in commit.failed] == [(key("odd"), "KERNEL_REJECTED")]
+    assert seen(dataplane.dump()) == expected((both("web", 1),), NODE)
 
 
 def test_more_endpoints_than_slots_is_that_services_trouble_alone(kernel: MemoryKernel) -> None:

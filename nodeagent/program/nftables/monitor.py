@@ -1,0 +1,80 @@
+"""The socket that hears of every change of nftables in this network namespace: I/O only, `drift` judges.
+
+Notifications of our own transactions are dropped inside the kernel, so that this costs nothing while nobody else
+touches nftables, however much we write.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import socket
+import sys
+from struct import pack
+from typing import Protocol
+
+from nodeagent.program.nftables import wire
+from nodeagent.program.nftables.kernel import NETLINK_NETFILTER, SOL_NETLINK
+
+GROUP = 7  # NFNLGRP_NFTABLES
+_ADD_MEMBERSHIP = 1
+_SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33
+_BUFFER = 8 << 20  # bytes; a ceiling
+_PORT_OFFSET = 12  # of nlmsg_pid in nlmsghdr
+_LOAD, _JUMP_EQUAL, _RETURN = 0x20, 0x15, 0x06  # BPF_LD|BPF_W|BPF_ABS, BPF_JMP|BPF_JEQ|BPF_K, BPF_RET|BPF_K
+
+
+class Monitor(Protocol):
+    """What the dataplane needs to know of others' changes."""
+
+    own: int  # the netlink port of our own changes
+
+    def fileno(self) -> int:
+        """Readable when something was said."""
+
+    def heard(self) -> list[wire.Message] | None:
+        """What was said since the last call, without waiting; None where some of it was lost."""
+
+    def close(self) -> None:
+        """Hears no more."""
+
+
+class NetlinkMonitor:
+    """The real one, in the network namespace of the calling thread. Raises OSError."""
+
+    def __init__(self, own: int) -> None:
+        self.own = own
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
+            _drop(self._socket, own)
+            self._socket.bind((0, 0))
+            self._socket.setsockopt(SOL_NETLINK, _ADD_MEMBERSHIP, GROUP)
+        except OSError:
+            self._socket.close()
+            raise
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def heard(self) -> list[wire.Message] | None:
+        found: list[wire.Message] = []
+        whole = True
+        while True:
+            try:
+                found += wire.messages(self._socket.recv(1 << 20, socket.MSG_DONTWAIT))
+            except BlockingIOError:
+                return found if whole else None
+            except OSError:
+                whole = False  # ENOBUFS, once for each time that the buffer was full
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def _drop(connection: socket.socket, port: int) -> None:
+    """Attaches a filter that drops messages with this port in their header; it reads words as big-endian ones."""
+    word = int.from_bytes(port.to_bytes(4, sys.byteorder), "big")
+    steps = ((_LOAD, 0, 0, _PORT_OFFSET), (_JUMP_EQUAL, 0, 1, word), (_RETURN, 0, 0, 0), (_RETURN, 0, 0, 0xFFFFFFFF))
+    code = ctypes.create_string_buffer(b"".join(pack("=HBBI", *step) for step in steps))
+    program = pack("@HP", len(steps), ctypes.addressof(code))
+    connection.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
