@@ -7,6 +7,8 @@ from msgspec.structs import replace
 
 from deltaplane.forwarding import Frontend, FrontendKind, ServiceForwarding
 from deltaplane.model import Kind, ObjectKey
+from nodeagent.program.nftables import elements
+from nodeagent.program.nftables.transaction import Batch
 from tests.kernel.nftables_support import dataplane, entry, hairpins, nft, node_addresses, packed, targets
 from tools.lab.client import connect, many, until
 from tools.lab.echo import EchoServers
@@ -140,6 +142,26 @@ def test_a_client_is_forgotten_after_its_time_and_with_the_service(
         plain = replace(sticky(node, pods, family), entries=())
         made.apply([plain])
         assert "affinity/" not in nft(node.space, "list", "ruleset")
+
+
+@BOTH
+def test_clients_beyond_what_the_kernel_remembers_are_served(clean: Fabric, echo: EchoServers, family: int) -> None:
+    node, pods, address = clean.nodes[0], clean.pods, vip(family)
+    for pod in pods:
+        echo.start_pod(pod)
+    with dataplane(node.space) as (made, kernel):
+        made.apply([sticky(node, pods, family)], node_addresses(node), complete=True)
+        bound = sole(node.space, address, 80)
+        batch, width = Batch("deltaplane", 1), 4 if family == 4 else 16
+        strangers = [elements.pair((0x0A_FF << 112 | n).to_bytes(16, "big")[-width:], bytes(4)) for n in range(65_534)]
+        batch.fill(family, "affinity/default/web1/p/tcp", strangers)
+        assert kernel.commit(batch.data(), batch.first, batch.last) == []
+        client = node.clients[0].space
+        assert sum(many(client, address, 80, 100).values()) == 100
+        last = many(clean.outside[0].space, node.address(family), 30081, 100)
+        assert last.keys() <= {pod.name for pod in pods}
+        assert len(last) > 1
+        assert sole(node.space, address, 80) == bound
 
 
 @BOTH

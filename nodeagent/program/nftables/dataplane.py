@@ -166,7 +166,8 @@ class NftablesDataplane:
                 delivery.chains[family], delivery.sets[family] = set(found.chains), found.sets
                 self._tracker.members.update(found.adopted.members)
                 ledger.adopt(found.adopted.frontends, found.adopted.strays)
-                ledger.released.update((family, name) for name in found.chains if is_private(name))
+                private = {(family, name) for name in found.chains if is_private(name)}
+                ledger.released.update(private - ledger.uses.keys())
 
     def _leave_out(self, family: int, reason: str) -> None:
         """Goes on without a family that the kernel will not have; the other one is not held back."""

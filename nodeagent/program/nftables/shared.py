@@ -11,7 +11,7 @@ use and takes those with a "/" in their name away after their last.
                                  endpoints (C1); with L = 0 those fall through to the no-endpoints check
     firewall/HASH                drops sources outside the list of ranges that has this hash (G1)
     any choosing one /SECONDS/NAMESPACE/NAME/PORT/PROTOCOL
-                                 the same, with session affinity (H1): see `_sticky`
+                                 the same, with session affinity (H1): see `_sticky`; and KIND-keep/..., see `_keep`
 
 Choosing among N endpoints without a rule per Service is rejection sampling: the chain for K, the smallest power of two
 not below N, tries a random slot below K eight times and then one below K/2, where every slot is filled. A miss falls
@@ -30,6 +30,7 @@ from nodeagent.program.nftables.ranges import Range
 from nodeagent.program.nftables.settings import Settings
 
 TRIES = 8
+KEEP = "-keep"  # with what kinds of chains end that bind clients to endpoints
 CLIENTS = "affinity/"  # with what names of maps of clients begin
 LOCAL_OFFSET = 32768  # where the slots of a frontend's node-local list begin; also the most endpoints of one list
 
@@ -71,9 +72,12 @@ class Builder(NamedTuple):
 
     def _chains(self, head: str, tail: str) -> tuple[Chain, ...]:
         kind, *counts = split(head)
+        if kind.endswith(KEEP):
+            return (self._keep(kind.removesuffix(KEEP), tail),)
         if kind in ("cluster", "node", "local", "node-local"):
-            choose = self._sticky if tail else self._choice
-            return (Chain(head + tail, choose(kind, counts[0], tail)),)
+            if tail:
+                return (self._keep(kind, tail), Chain(head + tail, self._sticky(kind, counts[0], tail)))
+            return (Chain(head, self._choice(kind, counts[0])),)
         plain = "cluster" if kind.startswith("external") else "node"
         if kind in ("external", "nodeport"):
             mark = rule(s.mark(self.settings.mark))
@@ -95,7 +99,7 @@ class Builder(NamedTuple):
             rules.append(rule(s.goto(local[-1].name)))
         return (*everywhere, *local, Chain(head + tail, tuple(rules)))
 
-    def _choice(self, kind: str, size: int, _: str) -> tuple[Rule, ...]:
+    def _choice(self, kind: str, size: int) -> tuple[Rule, ...]:
         name = NODEPORT_ENDPOINTS if kind.startswith("node") else ENDPOINTS
         return self._draws(kind, size, lambda slot: (s.translate(slot, self.family, name),))
 
@@ -108,14 +112,23 @@ class Builder(NamedTuple):
         priority carries the number from one look-up to the next, because nft cannot show look-ups that are chained
         through registers. Only the first packet of a connection comes here; its queueing priority is overwritten.
         """
-        tables = _STICKY[kind]
-        clients, seconds = clients_of(kind + tail), int(tail.split("/")[1])
-        frontend = key(kind, self.family)
-        keep = s.remember(self.family, clients, seconds)
-        send = s.translate((*frontend, x.priority()), self.family, tables[1])
-        known = rule(s.prioritise((x.source(self.family),), self.family, clients), keep, send)
-        drawn = self._draws(kind, size, lambda slot: (s.prioritise(slot, self.family, tables[0]), keep, send))
-        return (known, rule(s.forget(self.family, clients)), *drawn)
+        clients, keep = clients_of(kind + tail), self._keep(kind, tail)
+        known = s.prioritise((x.source(self.family),), self.family, clients)
+        to_keep, numbers = s.goto(keep.name), _STICKY[kind][0]
+        drawn = self._draws(kind, size, lambda slot: (s.prioritise(slot, self.family, numbers), to_keep))
+        still_there = (statement for line in keep.rules for statement in line.statements)
+        return (rule(known, *still_there), rule(s.forget(self.family, clients)), *drawn)
+
+    def _keep(self, kind: str, tail: str) -> Chain:
+        """Binds a client to the endpoint whose number the packet carries, and sends it there.
+
+        A service port remembers at most 65,535 clients of a family, which is the kernel's limit for such maps; further
+        ones are served without being remembered.
+        """
+        remember = s.remember(self.family, clients_of(kind + tail), int(tail.split("/")[1]))
+        endpoint = (*key(kind, self.family), x.priority())
+        send = s.translate(endpoint, self.family, _STICKY[kind][1])
+        return Chain(f"{kind}{KEEP}{tail}", (rule(remember), rule(send)))
 
     def _draws(
         self, kind: str, size: int, with_slot: Callable[[tuple[x.Field, ...]], tuple[s.Statement, ...]]
