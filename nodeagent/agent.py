@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 RETRY_FIRST = 0.5  # seconds between tries at what the kernel refused; doubles up to RETRY_LAST
 RETRY_LAST = 30.0
+REPAIR_PAUSE = 0.5  # seconds between two repairs
 
 Times = tuple[int, int]  # perf_counter nanoseconds: the message's arrival, and the start of resolve
 
@@ -53,6 +54,7 @@ class Agent:
         boot_id: str = "",
         followers: Sequence[Follower] = (),
         metrics: Metrics | None = None,
+        follow_cidrs: Callable[[tuple[str, ...]], None] | None = None,
     ) -> None:
         self.mirror = Mirror()
         self.complete = False
@@ -67,7 +69,11 @@ class Agent:
         self._stuck = ""  # why the kernel took nothing; empty while it does
         self._failed: tuple[Failed, ...] = ()
         self._followers = followers
+        self.drifted = False  # others changed what is ours in the kernel
+        self._repair_at = 0.0  # not before: whoever fights over our tables shall not have all of this process
         self._metrics = metrics
+        self._follow_cidrs = follow_cidrs  # takes the Node's pod CIDRs, where they tell local traffic (I5)
+        self._cidrs: tuple[str, ...] = ()
         self._answers: list[bytes] = []  # to what happened outside the stream; sent with the next tick
 
     # ------------------------------------------------------------ life
@@ -150,6 +156,8 @@ class Agent:
         answers, self._answers = [*self._answers, *self._session.tick(now)], []
         if self.complete and not self._here.due_in(now):
             answers += self._commit((), self._session.rev, _now(), self._here.forwarding(self.mirror))
+        if self.drifted and now >= self._repair_at:
+            answers += self._repair(now)
         if now >= self._retry_at and (self._stuck or self._dataplane.pending()):
             answers += self._retry(now)
         return answers
@@ -158,7 +166,15 @@ class Agent:
         """Seconds until an Ack is due or the kernel is to be tried again; infinite if neither."""
         retry = self._retry_at - now if self._stuck or self._dataplane.pending() else inf
         node = self._here.due_in(now) if self.complete else inf
-        return 0.0 if self._answers else max(0.0, min(retry, node, self._session.pause(now)))
+        repair = self._repair_at - now if self.drifted and self.complete else inf
+        return 0.0 if self._answers else max(0.0, min(retry, node, repair, self._session.pause(now)))
+
+    def kernel_changed(self) -> None:
+        """The dataplane's descriptor is readable: others may have changed what is ours; it is put right at once."""
+        self.drifted = self._dataplane.drifted() or self.drifted
+        now = time.monotonic()
+        if self.drifted and self.complete and now >= self._repair_at:
+            self._answers += self._repair(now)
 
     def machine_changed(self) -> None:
         """This machine has other addresses now."""
@@ -216,6 +232,7 @@ class Agent:
         for follower in self._followers:
             follower.want(services, node, complete=complete)
         try:
+            self._take_cidrs()
             done = self._dataplane.apply(services, node, complete=complete)
         except KernelUnavailable as error:
             self._refused(str(error))
@@ -224,6 +241,13 @@ class Agent:
         for follower in self._followers:
             follower.committed(done, report.commit_ns / 1e9)
         return self._committed(done, rev, report, complete=complete)
+
+    def _take_cidrs(self) -> None:
+        cidrs = self._here.pod_cidrs(self.mirror) if self._follow_cidrs is not None else ()
+        if self._follow_cidrs is not None and cidrs and cidrs != self._cidrs:
+            self._follow_cidrs(cidrs)
+            self._cidrs = cidrs
+            event(log, logging.INFO, "local traffic is told by the Node's pod CIDRs", cidrs=",".join(cidrs))
 
     def _committed(self, done: Commit, rev: int, report: pb.CommitReport, *, complete: bool) -> list[bytes]:
         if complete:
@@ -254,6 +278,23 @@ class Agent:
         return pb.ObjectFailure(key=key, object_hash=object_hash, code=code, text=failed.text, retry_unix_nano=retry_at)
 
     # ------------------------------------------------------------ trouble
+
+    def _repair(self, now: float) -> list[bytes]:
+        """Writes what others took away or changed; nothing is asked of a replica."""
+        if not self.complete:
+            return []
+        self._repair_at = now + REPAIR_PAUSE
+        times = _now()
+        try:
+            done = self._dataplane.repair()
+        except KernelUnavailable as error:
+            self._refused(str(error))
+            return []
+        self.drifted = False
+        event(log, logging.WARNING, "others changed our tables: put right", elements=done.elements)
+        if self._metrics is not None:
+            self._metrics.repaired()
+        return self._committed(done, self._session.rev, _report(times, times[1], done), complete=False)
 
     def _retry(self, now: float) -> list[bytes]:
         times = _now()

@@ -46,6 +46,10 @@ class Here:
         chosen = self._ports.choose(self._machine(), self._addresses(mirror), time.monotonic())
         return None if chosen is None else structs.replace(chosen, service_cidrs=mirror.service_cidrs)
 
+    def pod_cidrs(self, mirror: Mirror) -> tuple[str, ...]:
+        """The Node's own; none while it is unknown or has none."""
+        return self._own(mirror).pod_cidrs
+
     def due_in(self, now: float) -> float:
         """Seconds until `forwarding` is to be asked again though nothing changed; infinite: it is not."""
         return inf if self._ports.deadline is None else max(0.0, self._ports.deadline - now)

@@ -17,7 +17,7 @@ from nodeagent import config, oom, sysctl
 from nodeagent.addresses.monitor import Monitor, follow
 from nodeagent.addresses.node_ports import NodePorts
 from nodeagent.addresses.selection import parse as parse_policy
-from nodeagent.agent import Agent
+from nodeagent.agent import REPAIR_PAUSE, Agent
 from nodeagent.client import Client
 from nodeagent.config import Settings, Task, watch
 from nodeagent.conntrack.cleaner import Cleaner, Swept
@@ -28,7 +28,7 @@ from nodeagent.health import Health
 from nodeagent.here import Here
 from nodeagent.journal import Journal
 from nodeagent.metrics import Metrics
-from nodeagent.modes import open_dataplane
+from nodeagent.modes import cleanup, open_dataplane
 from nodeagent.web import site
 from nodeagent.web.nodeports import HealthCheckNodePorts
 
@@ -53,7 +53,7 @@ def _carry_out(settings: Settings) -> int:
     elif settings.task is Task.INIT:
         return sysctl.init_only(settings.conntrack)
     elif settings.task is Task.CLEANUP:
-        raise AgentError("--cleanup is not there yet; use `nft delete table ip deltaplane`, and ip6 likewise")
+        print(f"removed: {', '.join(cleanup()) or 'nothing was there'}")
     else:
         asyncio.run(_run(settings))
     return 0
@@ -65,7 +65,7 @@ def tune() -> None:
 
 
 async def _run(settings: Settings) -> None:
-    dataplane = open_dataplane(settings)
+    dataplane, follow_cidrs = open_dataplane(settings)
     dataplane.start()  # where this kernel cannot do it, that is all there is to say
     for note in settings.notes:
         logs.event(log, logging.INFO, "setting without effect", note=note)
@@ -89,6 +89,7 @@ async def _run(settings: Settings) -> None:
         boot_id=_boot_id(),
         followers=(Flows(cleaner), HealthChecks(checks), Watchers(healthy, metrics, dataplane.pending)),
         metrics=metrics,
+        follow_cidrs=follow_cidrs,
     )
     agent.recover()
     work = [
@@ -97,6 +98,8 @@ async def _run(settings: Settings) -> None:
         checks.run(),
         *site.site(settings, healthy, metrics, lambda: agent.mirror.nodes.get(settings.node_name)),
     ]
+    if dataplane.fileno() >= 0:
+        asyncio.get_running_loop().add_reader(dataplane.fileno(), _hear, agent)
     if settings.health_listen:
         work.append(_probes(agent, Health(settings.health_listen)))
     if monitor is not None:
@@ -110,8 +113,16 @@ async def _run(settings: Settings) -> None:
     try:
         await _until_stopped(work)
     finally:
+        asyncio.get_running_loop().remove_reader(dataplane.fileno())
         agent.close()
     logs.event(log, logging.INFO, "stopped; the rules stay")
+
+
+def _hear(agent: Agent) -> None:
+    """Lets the agent put right what others changed, now or when its pause between two repairs is over."""
+    agent.kernel_changed()
+    if agent.drifted:
+        asyncio.get_running_loop().call_later(REPAIR_PAUSE, _hear, agent)
 
 
 async def _until_stopped(work: Sequence[Coroutine[None, None, None]]) -> None:

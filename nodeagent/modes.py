@@ -2,22 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from nodeagent.config import Detector, Settings
 from nodeagent.program.dataplane import Dataplane
 
-
-def open_dataplane(settings: Settings) -> Dataplane:
-    """The backend of the mode that is asked for, not started."""
-    from nodeagent.program.nftables.dataplane import NftablesDataplane
+if TYPE_CHECKING:
     from nodeagent.program.nftables.settings import Settings as Nftables
 
-    return NftablesDataplane(
-        settings=Nftables(
-            cluster_cidrs=settings.cluster_cidrs,
-            interface=interface_of(settings),
-            masquerade_all=settings.masquerade_all,
-            masquerade_bit=settings.masquerade_bit,
-        )
+CidrFollower = Callable[[tuple[str, ...]], None]
+
+
+def open_dataplane(settings: Settings) -> tuple[Dataplane, CidrFollower | None]:
+    """The backend of the mode that is asked for, not started, and what takes the Node's pod CIDRs where they matter."""
+    from nodeagent.program.nftables.dataplane import NftablesDataplane
+
+    dataplane = NftablesDataplane(settings=_nftables(settings, settings.cluster_cidrs))
+
+    def follow(cidrs: tuple[str, ...]) -> None:
+        dataplane.configure(_nftables(settings, cidrs))
+
+    return dataplane, follow if settings.detector is Detector.NODE_CIDR else None
+
+
+def cleanup() -> tuple[str, ...]:
+    """Removes our tables and kube-proxy's from this network namespace; gives their names. Raises `AgentError`."""
+    from nodeagent.program.nftables import cleanup as nftables
+    from nodeagent.program.nftables.kernel import NetlinkKernel, unavailable
+
+    kernel = NetlinkKernel()
+    try:
+        return nftables.cleanup(kernel, (nftables.OURS, nftables.KUBE_PROXY))
+    except OSError as error:
+        raise unavailable(error, nftables.OURS) from error
+    finally:
+        kernel.close()
+
+
+def _nftables(settings: Settings, cluster_cidrs: tuple[str, ...]) -> Nftables:
+    from nodeagent.program.nftables.settings import Settings as Nftables
+
+    return Nftables(
+        cluster_cidrs=cluster_cidrs,
+        interface=interface_of(settings),
+        masquerade_all=settings.masquerade_all,
+        masquerade_bit=settings.masquerade_bit,
     )
 
 

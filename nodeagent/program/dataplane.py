@@ -64,5 +64,14 @@ class Dataplane(Protocol):
     def pending(self) -> bool:
         """True while something wanted is not in the kernel."""
 
+    def fileno(self) -> int:
+        """A descriptor that is readable when somebody changed the kernel's tables; -1 where that cannot be heard."""
+
+    def drifted(self) -> bool:
+        """Whether somebody else changed what is ours since the last repair. Call when `fileno` is readable."""
+
+    def repair(self) -> Commit:
+        """Compares the kernel with what is wanted and writes what differs. Raises as `apply`."""
+
     def close(self) -> None:
         """Lets go of the kernel's sockets; what was programmed stays."""
