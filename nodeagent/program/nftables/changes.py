@@ -19,6 +19,7 @@ from nodeagent.program.nftables.slots import SlotChange, arrange, changed
 from nodeagent.program.nftables.tracker import WIDTHS
 
 Operation = tuple[int, str, bytes]  # family, set, element
+Operations = tuple[list[Operation], list[Operation]]  # deletions, additions
 
 MEMBER_SETS = (  # by `render`'s number
     *(program.CLUSTER_IPS, program.HAIRPINS, program.NODEPORT_IPS),
@@ -84,22 +85,28 @@ def _needs(old: Placement, new: Placement) -> tuple[Need, ...]:
     return (Need(new.chain), *firewall) if new.chain and new.chain != old.chain else firewall
 
 
-def _endpoints(frontend: bytes, old: Placement, new: Placement, into: tuple[list[Operation], list[Operation]]) -> None:
+def _endpoints(frontend: bytes, old: Placement, new: Placement, into: Operations) -> None:
     """Frontends with affinity have their endpoints in maps of their own."""
     was, now = old, new
     if is_private(old.chain) or is_private(new.chain):
         _sticky(frontend, old, new, into)
         was, now = (EMPTY if is_private(one.chain) else one for one in (old, new))
-    width = WIDTHS[frontend[0]]
-    for offset, before, after in ((0, was.slots, now.slots), (LOCAL_OFFSET, was.local, now.local)):
-        if not before:
-            name = maps_of(frontend)[1]
-            into[1].extend((frontend[0], name, one) for one in elements.endpoints(frontend[1:], offset, after, width))
-        elif before != after:
-            _slots(frontend, offset, changed(before, after, width), into)
+    if was.slots != now.slots:
+        _list(frontend, 0, was.slots, now.slots, into)
+    if was.local != now.local:
+        _list(frontend, LOCAL_OFFSET, was.local, now.local, into)
 
 
-def _sticky(frontend: bytes, old: Placement, new: Placement, into: tuple[list[Operation], list[Operation]]) -> None:
+def _list(frontend: bytes, offset: int, before: bytes, after: bytes, into: Operations) -> None:
+    family, width = frontend[0], WIDTHS[frontend[0]]
+    if before:
+        _slots(frontend, offset, changed(before, after, width), into)
+    else:
+        name, adds = maps_of(frontend)[1], into[1]
+        adds += [(family, name, element) for element in elements.endpoints(frontend[1:], offset, after, width)]
+
+
+def _sticky(frontend: bytes, old: Placement, new: Placement, into: Operations) -> None:
     before, after = (
         affinity.elements_of(frontend, one.slots, one.local, WIDTHS[frontend[0]]) if is_private(one.chain) else {}
         for one in (old, new)
@@ -113,9 +120,7 @@ def _sticky(frontend: bytes, old: Placement, new: Placement, into: tuple[list[Op
     )
 
 
-def _slots(
-    frontend: bytes, offset: int, found: list[SlotChange], into: tuple[list[Operation], list[Operation]]
-) -> None:
+def _slots(frontend: bytes, offset: int, found: list[SlotChange], into: Operations) -> None:
     family, key, name = frontend[0], frontend[1:], maps_of(frontend)[1]
     for slot, gone, come in found:
         if gone is not None:
@@ -124,9 +129,7 @@ def _slots(
             into[1].append((family, name, elements.endpoint(key, slot + offset, come)))
 
 
-def _verdict(
-    frontend: bytes, name: str, values: tuple[str, str], into: tuple[list[Operation], list[Operation]]
-) -> None:
+def _verdict(frontend: bytes, name: str, values: tuple[str, str], into: Operations) -> None:
     was, now = values
     if was != now and was:
         into[0].append((frontend[0], name, elements.member(frontend[1:])))

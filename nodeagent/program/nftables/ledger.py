@@ -43,12 +43,17 @@ class Ledger:
         self.uses.clear()
         self.released.clear()
 
-    def changes(self) -> Iterator[Change]:
-        """Everything that differs, made as needed: a Service's set members with its first frontend, removals last."""
+    def changes(self, family: int = 0) -> Iterator[Change]:
+        """Everything that differs, or that of one family, made as needed.
+
+        A Service's set members come with its first frontend, removals last.
+        """
         tracker = self._tracker
-        offered: set[bytes] = set()
+        offered = {member for member in tracker.dirty_members if family and member[0] != family}
         gone: list[bytes] = []
         for frontend in list(tracker.dirty):
+            if family and frontend[0] != family:
+                continue
             claim = tracker.wanted(frontend)
             if claim is None:
                 gone.append(frontend)

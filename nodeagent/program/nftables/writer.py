@@ -35,8 +35,7 @@ class Writer:
     def _install(self, family: int, known: frozenset[bytes] | None) -> None:
         """One family's table with its first changes; a table that is replaced with all of them, so without a gap."""
         delivery = self._delivery
-        changes = (change for change in self._ledger.changes() if change.identity[0] == family)
-        group = next(_groups(changes, maxsize if family in delivery.foreign else PER_BATCH))
+        group = next(_groups(self._ledger.changes(family), maxsize if family in delivery.foreign else PER_BATCH))
         delivery.installing = family
         try:
             self._send(group, known)

@@ -6,17 +6,21 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from deltaplane.forwarding import ServiceForwarding
+from deltaplane.forwarding import Frontend, FrontendKind, ServiceForwarding
 from nodeagent.program.nftables.dataplane import NftablesDataplane
 from nodeagent.program.nftables.memory import MemoryKernel
 from nodeagent.program.nftables.render import identity
 from nodeagent.program.nftables.tracker import Tracker
 from tests.unit.nodeagent.program.nftables.walks import (
     NODE,
+    RANGES,
     SETTINGS,
+    all_sticky,
     cluster_ip,
     expected,
+    external,
     key,
+    local_policy,
     node_port,
     seen,
     service,
@@ -71,11 +75,27 @@ class Walk(RuleBasedStateMachine):
         ports=st.sets(st.sampled_from(PORTS)),
         numbers=st.sets(st.integers(1, 9)),
         address=st.integers(1, 2),
+        ranges=st.sampled_from([None, (), RANGES, RANGES[:1]]),
+        seconds=st.sampled_from([0, 0, 60, 10800]),
     )
-    def change(self, name: str, ports: set[int], numbers: set[int], address: int) -> None:
-        backends = targets(*numbers)
+    def change(
+        self,
+        name: str,
+        ports: set[int],
+        numbers: set[int],
+        address: int,
+        *,
+        ranges: tuple[str, ...] | None,
+        seconds: int,
+    ) -> None:
+        backends, number = targets(*numbers), NAMES.index(name)
         entries = [node_port(port, backends) for port in sorted(ports)]
-        made = service(name, cluster_ip(f"172.30.{NAMES.index(name)}.{address}", backends), *entries)
+        if ranges is not None:
+            vip = Frontend(FrontendKind.LOAD_BALANCER, 4, bytes((198, 51, 100, number)), 6, 80)
+            local = targets(*sorted(numbers)[:2])
+            entries.append(local_policy(vip, backends, local, ranges) if local else external(vip, backends, ranges))
+        made = service(name, cluster_ip(f"172.30.{number}.{address}", backends), *entries)
+        made = all_sticky(made, seconds)
         self.services[name] = made
         self.dataplane.apply([made])
 
@@ -89,6 +109,14 @@ class Walk(RuleBasedStateMachine):
         sent = len(self.kernel.batches)
         self.start()
         assert len(self.kernel.batches) == sent
+
+    @rule(data=st.data())
+    def others_take_an_element(self, data: st.DataObject) -> None:
+        sets = self.kernel.tables[2, "deltaplane"].sets
+        full = sorted(name for name, held in sets.items() if held.elements and "/" not in name)
+        held = sets[data.draw(st.sampled_from(full))]
+        del held.elements[data.draw(st.sampled_from(sorted(held.elements)))]
+        self.dataplane.repair()
 
     @rule()
     def lose_the_table(self) -> None:
@@ -104,6 +132,17 @@ class Walk(RuleBasedStateMachine):
             taken |= {entry.frontend for entry in one.entries}
         assert seen(self.dataplane.dump()) == expected(tuple(standing), NODE)
         assert not self.dataplane.pending()
+        private = {n for table in self.kernel.tables.values() for n in (*table.chains, *table.sets) if "/" in n}
+        assert private == self.private(standing)
+
+    @staticmethod
+    def private(standing: list[ServiceForwarding]) -> set[str]:
+        """What a kernel has for some Services only that never had others."""
+        kernel = MemoryKernel()
+        dataplane = NftablesDataplane(kernel, SETTINGS)
+        dataplane.start()
+        dataplane.apply(standing, NODE, complete=True)
+        return {n for table in kernel.tables.values() for n in (*table.chains, *table.sets) if "/" in n}
 
 
 Walk.TestCase.settings = settings(max_examples=25, stateful_step_count=12, deadline=None)
