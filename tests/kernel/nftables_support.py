@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from ipaddress import ip_address
 
 from deltaplane.forwarding import Entry, Frontend, FrontendKind, Hairpin, Masquerade, NodeForwarding, Target, Verdict
+from nodeagent.program.nftables import wire
 from nodeagent.program.nftables.dataplane import NftablesDataplane
 from nodeagent.program.nftables.kernel import NetlinkKernel
 from nodeagent.program.nftables.monitor import NetlinkMonitor
@@ -24,11 +25,11 @@ class CountingKernel(NetlinkKernel):
     listings = 0
     transactions = 0
 
-    def commit(self, batch, first, last):  # type: ignore[no-untyped-def]
+    def commit(self, batch: bytes, first: int, last: int) -> list[wire.Reply]:
         self.transactions += 1
         return super().commit(batch, first, last)
 
-    def ask(self, request):  # type: ignore[no-untyped-def]
+    def ask(self, request: bytes) -> Iterator[wire.Message]:
         self.listings += 1
         return super().ask(request)
 

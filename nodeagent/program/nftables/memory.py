@@ -10,16 +10,14 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 
 from nodeagent.errors import KernelUnavailable
 from nodeagent.program.nftables import elements, objects, wire
+from nodeagent.program.nftables.memory_tables import MemoryChain, MemorySet, MemoryTable, packed, refers, target, unfit
 from nodeagent.program.nftables.objects import VERDICT_TYPE
-from nodeagent.program.nftables.program import REJECT_CHAIN
 
 _ELEMENTS = 3  # NFTA_SET_ELEM_LIST_ELEMENTS
 _PER_MESSAGE = 300
-_MINUTE = 60_000  # milliseconds that every element with a timeout has left: no time passes here
 
 
 class Refused(Exception):
@@ -28,28 +26,6 @@ class Refused(Exception):
     def __init__(self, code: int, offset: int = -1) -> None:
         super().__init__(os.strerror(code))
         self.code, self.offset = code, offset
-
-
-@dataclass
-class MemorySet:
-    key_size: int
-    data_size: int  # 0: a set
-    verdicts: bool
-    flags: int = 0
-    elements: dict[bytes, bytes] = field(default_factory=dict)  # in interval sets, END for a key where a range ends
-
-
-@dataclass
-class MemoryChain:
-    hook: tuple[str, int, int] | None  # type, hook number, priority
-    rules: list[bytes] = field(default_factory=list)  # the expressions of each, as sent
-
-
-@dataclass
-class MemoryTable:
-    note: bytes
-    sets: dict[str, MemorySet] = field(default_factory=dict)
-    chains: dict[str, MemoryChain] = field(default_factory=dict)
 
 
 class MemoryKernel:
@@ -114,9 +90,9 @@ class MemoryKernel:
             yield from (head + wire.text(2, name) for name in table.sets)
         else:
             held = table.sets[wire.as_text(attributes[2])]
-            packed = [_packed(held, key, data) for key, data in held.elements.items()]
-            for start in range(0, len(packed), _PER_MESSAGE):
-                yield head + wire.nest(_ELEMENTS, *packed[start : start + _PER_MESSAGE])
+            listed = [packed(held, key, data) for key, data in held.elements.items()]
+            for start in range(0, len(listed), _PER_MESSAGE):
+                yield head + wire.nest(_ELEMENTS, *listed[start : start + _PER_MESSAGE])
 
     def _run(self, message: wire.Message) -> None:
         attributes, operation = wire.attributes(message.body), message.type & 0xFF
@@ -158,7 +134,7 @@ class MemoryKernel:
 
     def _new_rule(self, table: MemoryTable, attributes: dict[int, bytes]) -> None:
         chain = table.chains.get(wire.as_text(attributes[2]))
-        if chain is None or not all(_refers(table, expression) for expression in wire.payloads(attributes[4], 1)):
+        if chain is None or not all(refers(table, expression) for expression in wire.payloads(attributes[4], 1)):
             raise Refused(errno.ENOENT)
         chain.rules.append(attributes[4])
         self._undo.append(chain.rules.pop)
@@ -171,7 +147,7 @@ class MemoryKernel:
         self._undo.append(lambda: table.chains.__setitem__(name, gone))
         rules = [e for chain in table.chains.values() for rule in chain.rules for e in wire.payloads(rule, 1)]
         verdicts = [data for held in table.sets.values() if held.verdicts for data in held.elements.values()]
-        if not all(_refers(table, e) for e in rules) or any(_target(data) == name for data in verdicts):
+        if not all(refers(table, e) for e in rules) or any(target(data) == name for data in verdicts):
             raise Refused(errno.EBUSY)
 
     def _delete_set(self, table: MemoryTable, attributes: dict[int, bytes]) -> None:
@@ -180,7 +156,7 @@ class MemoryKernel:
             raise Refused(errno.ENOENT)
         self._drop(table.sets, name)
         rules = [e for chain in table.chains.values() for rule in chain.rules for e in wire.payloads(rule, 1)]
-        if not all(_refers(table, e) for e in rules):
+        if not all(refers(table, e) for e in rules):
             raise Refused(errno.EBUSY)
 
     def _run_elements(self, table: MemoryTable, message: wire.Message, adding: bool) -> None:
@@ -213,7 +189,7 @@ class MemoryKernel:
         if held.flags & objects.INTERVAL and wire.as_number(element.get(3, b"")):
             self._put(held.elements, key, elements.END)
             return 0
-        code = _unfit(table, held, data)
+        code = unfit(table, held, data)
         if code:
             return code
         if not held.verdicts:
@@ -231,40 +207,3 @@ class MemoryKernel:
     def _drop(self, place: dict, key: object) -> None:  # type: ignore[type-arg]
         gone = place.pop(key)
         self._undo.append(lambda: place.__setitem__(key, gone))
-
-
-def _packed(held: MemorySet, key: bytes, data: bytes) -> bytes:
-    parts = wire.nest(1, wire.attribute(1, key))
-    if held.data_size:
-        parts += wire.nest(2, data if held.verdicts else wire.attribute(1, data))
-    elif data == elements.END:
-        parts += wire.number(3, 1)
-    if held.flags & objects.TIMEOUT:
-        parts += wire.number64(4, _MINUTE) + wire.number64(5, _MINUTE)
-    return wire.nest(1, parts)
-
-
-def _unfit(table: MemoryTable, held: MemorySet, data: bytes) -> int:
-    """The errno for a value that a set or map cannot hold."""
-    if not held.data_size:
-        return errno.EINVAL if data else 0
-    if held.verdicts:
-        return 0 if _target(data) in ("drop", *table.chains) else errno.ENOENT
-    return 0 if len(wire.attributes(data).get(1, b"")) == held.data_size else errno.EINVAL
-
-
-def _refers(table: MemoryTable, expression: bytes) -> bool:
-    """Whether the set or chain that an expression names is there."""
-    parts = wire.attributes(expression)
-    data, name = wire.attributes(parts[2]), wire.as_text(parts[1])
-    if name in ("lookup", "dynset"):
-        return wire.as_text(data[1]) in table.sets
-    if name == "immediate":
-        return _target(data[2]) in ("drop", *table.chains)
-    return True
-
-
-def _target(data: bytes) -> str:
-    """The chain that a verdict goes to, or "drop"."""
-    name = elements.verdict_name(data)
-    return REJECT_CHAIN if name == "reject" else name

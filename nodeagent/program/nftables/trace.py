@@ -25,7 +25,8 @@ from nodeagent.program.nftables.expressions import (
     TRANSPORT_HEADER,
     host32,
 )
-from nodeagent.program.nftables.memory import MemoryKernel, MemorySet, MemoryTable
+from nodeagent.program.nftables.memory import MemoryKernel
+from nodeagent.program.nftables.memory_tables import MemorySet, MemoryTable
 from nodeagent.program.nftables.objects import INTERVAL
 
 PREROUTING, INPUT, FORWARD, OUTPUT, POSTROUTING = range(5)

@@ -1,0 +1,71 @@
+"""What the in-memory kernel holds, and what it may hold. `memory` changes it, `trace` reads it."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass, field
+
+from nodeagent.program.nftables import elements, objects, wire
+from nodeagent.program.nftables.program import REJECT_CHAIN
+
+_MINUTE = 60_000  # milliseconds that every element with a timeout has left: no time passes here
+
+
+@dataclass
+class MemorySet:
+    key_size: int
+    data_size: int  # 0: a set
+    verdicts: bool
+    flags: int = 0
+    elements: dict[bytes, bytes] = field(default_factory=dict)  # in interval sets, END for a key where a range ends
+
+
+@dataclass
+class MemoryChain:
+    hook: tuple[str, int, int] | None  # type, hook number, priority
+    rules: list[bytes] = field(default_factory=list)  # the expressions of each, as sent
+
+
+@dataclass
+class MemoryTable:
+    note: bytes
+    sets: dict[str, MemorySet] = field(default_factory=dict)
+    chains: dict[str, MemoryChain] = field(default_factory=dict)
+
+
+def packed(held: MemorySet, key: bytes, data: bytes) -> bytes:
+    """An element as a listing has it."""
+    parts = wire.nest(1, wire.attribute(1, key))
+    if held.data_size:
+        parts += wire.nest(2, data if held.verdicts else wire.attribute(1, data))
+    elif data == elements.END:
+        parts += wire.number(3, 1)
+    if held.flags & objects.TIMEOUT:
+        parts += wire.number64(4, _MINUTE) + wire.number64(5, _MINUTE)
+    return wire.nest(1, parts)
+
+
+def unfit(table: MemoryTable, held: MemorySet, data: bytes) -> int:
+    """The errno for a value that a set or map cannot hold."""
+    if not held.data_size:
+        return errno.EINVAL if data else 0
+    if held.verdicts:
+        return 0 if target(data) in ("drop", *table.chains) else errno.ENOENT
+    return 0 if len(wire.attributes(data).get(1, b"")) == held.data_size else errno.EINVAL
+
+
+def refers(table: MemoryTable, expression: bytes) -> bool:
+    """Whether the set or chain that an expression names is there."""
+    parts = wire.attributes(expression)
+    data, name = wire.attributes(parts[2]), wire.as_text(parts[1])
+    if name in ("lookup", "dynset"):
+        return wire.as_text(data[1]) in table.sets
+    if name == "immediate":
+        return target(data[2]) in ("drop", *table.chains)
+    return True
+
+
+def target(data: bytes) -> str:
+    """The chain that a verdict goes to, or "drop"."""
+    name = elements.verdict_name(data)
+    return REJECT_CHAIN if name == "reject" else name
