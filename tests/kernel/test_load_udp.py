@@ -1,0 +1,105 @@
+"""A UDP client that keeps its source port, with the whole product between the manifests and the packets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.load_support import following
+from tests.kernel.test_conntrack_flows import entries_of
+from tools.lab import manifests
+from tools.lab.client import REFUSED, Connection, until
+from tools.lab.deltaplane import Deployment
+from tools.lab.echo import EchoServers, Server
+from tools.lab.fabric import Fabric, Pod
+
+VIPS = {4: "172.30.9.53", 6: "fd00:10:96::953"}
+NODE_PORT = 30095
+SECOND = 1.0  # from the edit of the file to the answer
+BOTH = pytest.mark.parametrize("family", [4, 6])
+
+
+class Dns:
+    """The Service in a file, and the echo servers of its pods."""
+
+    def __init__(self, fabric: Fabric, folder: Path, line: Deployment, echo: EchoServers) -> None:
+        self.fabric, self.line, self._folder, self._echo = fabric, line, folder, echo
+        self._servers: dict[str, list[Server]] = {}
+
+    def open(self, pods: Sequence[Pod]) -> None:
+        ports = [manifests.port(53, 8080, "dns", "UDP", NODE_PORT)]
+        with self.line.change():
+            manifests.write(
+                self._folder / "service.yaml", manifests.service("dns", ports, list(VIPS.values()), kind="NodePort")
+            )
+            self.say(pods)
+
+    def say(self, pods: Sequence[Pod]) -> None:
+        """The slices say these pods; does not wait."""
+        ports = [manifests.slice_port(8080, "dns", "UDP")]
+        manifests.write(self._folder / "slices.yaml", *manifests.slices("dns", pods, ports))
+
+    def flow(self, family: int, kind: str) -> Connection:
+        node = self.fabric.nodes[0]
+        if kind == "cluster IP":
+            return Connection(node.clients[0].space, VIPS[family], 53, "udp", timeout=0.2)
+        return Connection(self.fabric.outside[0].space, node.address(family), NODE_PORT, "udp", timeout=0.2)
+
+
+@pytest.fixture
+def dns(clean: Fabric, echo: EchoServers, tmp_path: Path) -> Iterator[Dns]:
+    for pod in clean.pods:
+        echo.start_pod(pod, protocols=["udp"])
+    with following(clean, tmp_path) as (folder, line):
+        yield Dns(clean, folder, line, echo)
+
+
+@BOTH
+@pytest.mark.parametrize("kind", ["cluster IP", "node port"])
+def test_a_client_that_keeps_its_port_follows_within_a_second(
+    dns: Dns, echo: EchoServers, family: int, kind: str
+) -> None:
+    """Moves when its endpoint goes (J2), is refused when there is none (J3), and comes back."""
+    first, second = dns.fabric.pods[0], dns.fabric.pods[2]
+    dns.open([first, second])
+    with dns.flow(family, kind) as flow:
+        old = flow.open().name
+        assert old in (first.name, second.name)
+        gone, left = (first, second) if old == first.name else (second, first)
+        port = flow.local_port
+        echo.stop_pod(gone)  # its process is gone too, so that an answer can only come from the other
+        dns.say([left])
+        until(lambda: flow.ask().name == left.name, SECOND, what="the new endpoint")
+        dns.say([])
+        until(lambda: flow.ask().kind == REFUSED, SECOND, what="a refusal")
+        dns.say([left])
+        until(lambda: flow.ask().name == left.name, SECOND, what="the endpoint that came back")
+        assert flow.local_port == port
+
+
+@BOTH
+def test_flows_to_the_same_port_numbers_elsewhere_stay(dns: Dns, echo: EchoServers, family: int) -> None:
+    """J4: machines that serve on the Service's port and on its node port, behind this node, and their clients."""
+    node, first, second = dns.fabric.nodes[0], dns.fabric.pods[0], dns.fabric.pods[2]
+    other = node.servers[1]
+    numbers = (53, NODE_PORT)
+    for number in numbers:
+        echo.start_pod(other, number, ["udp"])
+    dns.open([first])
+    client = node.clients[0].space
+    with (
+        Connection(client, other.address(family), numbers[0], "udp") as beside,
+        Connection(client, other.address(family), numbers[1], "udp") as further,
+        dns.flow(family, "node port") as flow,
+    ):
+        assert {beside.open().name, further.open().name} == {other.name}
+        assert flow.open().name == first.name
+        before = [entries_of(node, one) for one in (beside, further)]
+        assert all(before)
+        for pods, expected in (([second], second.name), ([], ""), ([first], first.name)):
+            dns.say(pods)
+            until(lambda: flow.ask().name == expected, SECOND, what=f"{expected!r}")  # noqa: B023
+        assert [entries_of(node, one) for one in (beside, further)] == before
+        assert {beside.ask().name, further.ask().name} == {other.name}
