@@ -102,7 +102,8 @@ def parse(listed: bytes) -> Iterator[tuple[bytes, bytes]]:
         size, kind = attribute(listed, start + 4)
         if kind != _KEY or length < 12:
             return
-        key = listed[start + 12 : start + 4 + size]
+        inner, _ = attribute(listed, start + 8)  # the nest around it counts what pads a key of one byte
+        key = listed[start + 12 : start + 8 + inner]
         behind, stop = start + 4 + (size + 3 & ~3), start + length
         yield key, _parse_data(listed, behind) if behind + 8 <= stop else b""
         start += length + 3 & ~3

@@ -160,3 +160,7 @@ def test_a_shared_chain_tries_eight_times_then_where_every_slot_is_filled() -> N
     (chain,) = PROGRAM.part("cluster-8").chains
     moduli = [rule.text.split("mod ")[1].split()[0] for rule in chain.rules]
     assert moduli == ["8"] * 8 + ["4"]
+
+
+def test_a_key_is_read_back_without_what_pads_it() -> None:
+    assert list(elements.parse(elements.member(b"\x06") + elements.member(b"\x11"))) == [(b"\x06", b""), (b"\x11", b"")]
