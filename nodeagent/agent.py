@@ -194,7 +194,7 @@ class Agent:
         mine = self._here.name in touched.nodes
         if mine and self._here.view(self.mirror) != self._view:
             self._view = self._here.view(self.mirror)
-            services = self._resolve(self.mirror.services)
+            services = self._resolve({**dict.fromkeys(touched.services), **self.mirror.services})  # those gone as well
         node = self._here.forwarding(self.mirror) if mine or touched.service_cidrs else None
         return self._commit(services, changed.rev, times, node)
 
