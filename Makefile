@@ -5,7 +5,7 @@ RUN := .venv/bin/python
 HOLD ?=
 ARGS ?=
 
-.PHONY: help bootstrap real-parts demo test test-fast test-e2e conformance check bench proto lock clean
+.PHONY: help bootstrap real-parts demo test test-fast test-e2e conformance soak check bench proto lock clean
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
@@ -29,6 +29,9 @@ test-e2e: bootstrap real-parts ## real Kubernetes, grpcurl and Jaeger only
 
 conformance: bootstrap real-parts ## every scenario of tests/flows in every column, kube-proxy among them; writes docs/behaviour.md
 	@$(AS_ROOT) $(RUN) -m tests.flows $(ARGS)
+
+soak: bootstrap ## a million random operations on the kernel in memory (ARGS="--operations N --seed S")
+	@$(RUN) -m tests.soak $(ARGS)
 
 check: bootstrap ## every static check
 	@tools/check $(ARGS)

@@ -1,0 +1,208 @@
+"""A replica, a node with the real agent and dataplane, and the link between them, all in one thread on one clock."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
+
+from controlplane.facts import Fact
+from controlplane.session import Limits
+from controlplane.session import Session as Stream
+from deltaplane.model import Kind, Object, ObjectKey
+from deltaplane.resolve import resolve
+from deltaplane.v1 import delta_pb2 as pb
+from nodeagent.agent import Agent
+from nodeagent.events import Record
+from nodeagent.here import Here
+from nodeagent.journal import Journal
+from nodeagent.mirror import Mirror
+from nodeagent.program.nftables.dataplane import NftablesDataplane
+from nodeagent.program.nftables.kernel import Kernel
+from nodeagent.program.nftables.memory import MemoryKernel
+from nodeagent.program.nftables.settings import Settings
+from tests.sessions.link import Replica
+from tests.soak.canonical import canonical, differences
+from tests.soak.objects import HERE
+
+SETTINGS = Settings(("10.244.0.0/16", "fd00:244::/64"))
+LIMITS = Limits(window_deltas=3)  # small, as the ring is: merging, snapshots and stalls happen within a few operations
+RING = 30_000
+_JOURNAL = 60  # messages
+_PATIENCE = 400  # seconds for a state to arrive when nothing fails: longer than every time limit
+
+
+class Clock:
+    """In place of `time` and `gc` in the agent: only `World` lets time pass, and nothing is collected by hand."""
+
+    now = 1_000_000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def perf_counter_ns(self) -> int:
+        return int(self.now * 1e9)
+
+    time_ns = perf_counter_ns
+
+    def enable(self) -> None:
+        """Of `gc`, as are the others."""
+
+    disable = collect = freeze = enable
+
+
+class Kept(Journal):
+    """A journal without a disk."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+        self.messages: list[bytes] = []
+
+    def replay(self) -> list[bytes]:
+        return list(self.messages)
+
+    def keep(self, record: Record) -> None:
+        if record.whole:
+            self.messages = list(record.messages)
+        elif self.messages:
+            self.messages += record.messages
+
+    def full(self) -> bool:
+        return len(self.messages) > _JOURNAL
+
+
+class World:
+    """`connect` opens the kernel for each life of the agent; `wipe` empties it, as a reboot does."""
+
+    def __init__(self, connect: Callable[[], Kernel], wipe: Callable[[], None]) -> None:
+        self.clock = Clock()
+        self.replica = Replica(limits=LIMITS, max_bytes=RING)
+        self.journal = Kept()
+        self.down: deque[bytes] = deque()
+        self.up: deque[bytes] = deque()
+        self.stream: Stream | None = None
+        self._connect, self.wipe = connect, wipe
+        self._start()
+
+    # ------------------------------------------------------------ input
+
+    def put(self, *facts: Fact) -> None:
+        self.replica.put(*facts, now=self.clock.now)
+
+    def relist(self, kind: Kind, objects: Iterable[Object]) -> None:
+        """The source lists one kind anew."""
+        replica = self.replica
+        changes = replica.store.replace(kind, [Fact(item.key, item) for item in objects], "1")
+        replica.log.append(
+            changes, digest=replica.store.digest.value, versions=replica.store.versions, now=self.clock.now, unix_nano=1
+        )
+
+    # ------------------------------------------------------------ processes
+
+    def _start(self) -> None:
+        self.dataplane = NftablesDataplane(self._connect(), SETTINGS)
+        self.dataplane.start()
+        self.agent = Agent(Here(HERE), self.dataplane, self.journal)
+        self.agent.recover()
+
+    def restart_agent(self) -> None:
+        """A new process on the same kernel and journal."""
+        self.cut()
+        self.agent.close()
+        self._start()
+
+    def restart_control_plane(self) -> None:
+        """A new one: another epoch, the same objects."""
+        self.cut()
+        self.replica = Replica(list(self.replica.store.objects()), limits=LIMITS, max_bytes=RING)
+
+    def reboot(self) -> None:
+        self.cut()
+        self.agent.close()
+        self.wipe()
+        self._start()
+
+    # ------------------------------------------------------------ link
+
+    def connect(self) -> None:
+        self.cut()
+        self.stream = self.replica.stream()
+        self.up.append(self.agent.connected(self.clock.now))
+
+    def cut(self) -> None:
+        self.stream = None
+        self.down.clear()
+        self.up.clear()
+        self.agent.disconnected(self.clock.now)
+
+    def pull(self) -> None:
+        """The server writes whatever it has."""
+        while self.stream is not None and (message := self.stream.next_message(self.clock.now)) is not None:
+            self.down.append(message)
+
+    def deliver_up(self) -> None:
+        if self.up and self.stream is not None:
+            self.stream.on_message(pb.WatchRequest.FromString(self.up.popleft()), self.clock.now)
+
+    def deliver_down(self) -> None:
+        if self.down:
+            self.up += self.agent.received(self.down.popleft(), self.clock.now)
+
+    def step(self, seconds: float = 0.0) -> None:
+        """Everything under way arrives."""
+        self.clock.now += seconds
+        self.up += self.agent.tick(self.clock.now)
+        self.pull()
+        while self.stream is not None and (self.up or self.down):
+            self.deliver_up()
+            self.pull()
+            self.deliver_down()
+        if self.stream is None or self.stream.closed or self.agent.lost(self.clock.now):
+            self.connect()
+
+    # ------------------------------------------------------------ truth
+
+    def settle(self) -> None:
+        """Nothing fails for as long as it takes. Raises AssertionError if the state never arrives."""
+        for _ in range(_PATIENCE):
+            if self._arrived():
+                return
+            self.step(1.0)
+        raise AssertionError("the last input never arrived")
+
+    def _arrived(self) -> bool:
+        replica, stream = self.replica, self.stream
+        return (
+            stream is not None
+            and stream.applied_rev == replica.log.head
+            and self.agent.mirror.digest.value == replica.store.digest.value
+            and self.agent.complete
+            and not self.dataplane.pending()
+        )
+
+    def differences(self) -> list[str]:
+        """Where the kernel is not what a new dataplane would write on an empty one, given the last input."""
+        mirror = Mirror()
+        mirror.commit(mirror.prepare_replace(self.replica.objects()))
+        here = Here(HERE)
+        view = here.view(mirror)
+        services = [
+            resolve(ObjectKey(Kind.SERVICE, *name), service, mirror.slices_of(*name), view)
+            for name, service in mirror.services.items()
+        ]
+        fresh = NftablesDataplane(MemoryKernel(), SETTINGS)
+        fresh.start()
+        fresh.apply(services, here.forwarding(mirror), complete=True)
+        return list(differences(canonical(self.dataplane.dump()), canonical(fresh.dump())))
+
+
+@contextmanager
+def ticking(world: World) -> Iterator[None]:
+    """The agent's modules see this world's clock."""
+    with (
+        patch("nodeagent.agent.time", world.clock),
+        patch("nodeagent.agent.gc", world.clock),
+        patch("nodeagent.here.time", world.clock),
+    ):
+        yield
