@@ -50,21 +50,24 @@ class NftablesDataplane:
 
     def start(self) -> None:
         """Adopts our tables without changing them. Raises DataplaneUnavailable."""
-        self._kernel = self._given or self._connect()
+        self._kernel = self._given or NetlinkKernel()
+        deaf = self._listen()  # before anything is read
         try:
             self._adopt()
         except DataplaneUnavailable:
-            self._kernel.close()
+            self.close()
             raise
+        if deaf:
+            log.warning("nftables: what others change will not be noticed (%s)", deaf)
 
-    def _connect(self) -> Kernel:
-        """The kernel of this network namespace, heard from before anything is read."""
-        kernel = NetlinkKernel()
-        try:
-            self._watch.monitor = NetlinkMonitor(kernel.port)
-        except OSError as error:
-            log.warning("nftables: what others change will not be noticed (%s)", os.strerror(error.errno or 0))
-        return kernel
+    def _listen(self) -> str:
+        """Hears from now on what others change in this network namespace; gives the reason where that cannot be had."""
+        if isinstance(self._kernel, NetlinkKernel) and self._watch.monitor is None:
+            try:
+                self._watch.monitor = NetlinkMonitor(self._kernel.port)
+            except OSError as error:
+                return os.strerror(error.errno or 0)
+        return ""
 
     def _adopt(self) -> None:
         families = [family for family in (4, 6) if self._kernel.has(family)]
