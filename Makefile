@@ -5,7 +5,7 @@ RUN := .venv/bin/python
 HOLD ?=
 ARGS ?=
 
-.PHONY: help bootstrap real-parts demo test test-fast test-e2e conformance soak check bench proto lock clean
+.PHONY: help bootstrap real-parts demo test test-slow test-fast test-e2e conformance soak check bench proto lock clean
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
@@ -18,8 +18,11 @@ real-parts: bootstrap
 demo: bootstrap ## three nodes, pods and a client in namespaces, shown step by step (HOLD=1 stays up)
 	@$(AS_ROOT) $(RUN) -m deploy.demo $(if $(filter 1 yes true,$(HOLD)),--hold)
 
-test: bootstrap real-parts ## everything: unit, sessions, kernel, real Kubernetes (ARGS=... go to pytest)
-	@$(AS_ROOT) $(RUN) -m pytest $(ARGS)
+test: bootstrap real-parts ## unit, sessions, kernel, real Kubernetes (ARGS=... go to pytest)
+	@$(AS_ROOT) $(RUN) -m pytest -m "not slow" $(ARGS)
+
+test-slow: bootstrap real-parts ## what takes minutes: large samples, long loads, the corpus on kube-proxy
+	@$(AS_ROOT) $(RUN) -m pytest -m slow $(ARGS)
 
 test-fast: bootstrap ## the part that takes less than two minutes
 	@$(AS_ROOT) $(RUN) -m pytest -m "not e2e and not vm and not slow" $(ARGS)
