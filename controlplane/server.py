@@ -22,7 +22,7 @@ from controlplane.session import Session
 from controlplane.snapshot import Snapshots
 from controlplane.state import State
 from controlplane.trace import Tracing
-from deltaplane.flags import host_port
+from deltaplane.flags import listening
 from deltaplane.logs import event
 from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import inspection_pb2, inspection_pb2_grpc
@@ -74,10 +74,8 @@ class Server:
 
     async def start(self) -> None:
         """Binds the port. Raises `ControlPlaneError` when it cannot."""
-        host, port = host_port(self._listen)
-        target = f"[{host}]:{port}" if ":" in host else f"{host or '0.0.0.0'}:{port}"  # noqa: S104 - the flag says so
         try:
-            bound = self._server.add_insecure_port(target)
+            bound = self._server.add_insecure_port(listening(self._listen))
         except RuntimeError as error:
             raise ControlPlaneError(self._cannot_bind()) from error
         if not bound:

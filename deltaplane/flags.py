@@ -31,6 +31,12 @@ def host_port(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def listening(text: str) -> str:
+    """HOST:PORT as gRPC binds it; no host means every IPv4 address. Raises ValueError with the reason."""
+    host, port = host_port(text)
+    return f"[{host}]:{port}" if ":" in host else f"{host or '0.0.0.0'}:{port}"  # noqa: S104 - the flag says so
+
+
 def address(text: str) -> str:
     """An argparse type: HOST:PORT, given back as it was."""
     try:

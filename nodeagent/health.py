@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from deltaplane.flags import host_port
+from deltaplane.flags import listening
 from nodeagent.errors import AgentError
 
 SERVICES = ("", "deltaplane.agent")
@@ -23,10 +23,8 @@ class Health:
 
     async def start(self) -> None:
         """Raises `AgentError` when the address cannot be bound."""
-        host, port = host_port(self._listen)
-        target = f"[{host}]:{port}" if ":" in host else f"{host or '0.0.0.0'}:{port}"  # noqa: S104 - the flag says so
         try:
-            bound = self._server.add_insecure_port(target)
+            bound = self._server.add_insecure_port(listening(self._listen))
         except RuntimeError as error:
             raise AgentError(f"--health-listen={self._listen}: cannot bind; is another agent running?") from error
         if not bound:
