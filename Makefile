@@ -5,7 +5,7 @@ RUN := .venv/bin/python
 HOLD ?=
 ARGS ?=
 
-.PHONY: help bootstrap real-parts demo test test-slow test-fast test-e2e conformance soak check bench proto lock clean
+.PHONY: help bootstrap real-parts demo test test-slow test-fast test-e2e test-vm conformance soak check bench proto lock clean
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
@@ -29,6 +29,10 @@ test-fast: bootstrap ## the part that takes less than two minutes
 
 test-e2e: bootstrap real-parts ## real Kubernetes, grpcurl and Jaeger only
 	@$(AS_ROOT) $(RUN) -m pytest -m e2e $(ARGS)
+
+test-vm: bootstrap ## what needs a kernel with IPVS or SCTP, in a User-mode Linux guest (root is not needed)
+	@DELTAPLANE_GUEST=yes tools/bootstrap
+	@$(RUN) -m tools.guest -- $(RUN) -m pytest tests/vm -p no:cacheprovider $(ARGS)
 
 conformance: bootstrap real-parts ## every scenario of tests/flows in every column, kube-proxy among them; writes docs/behaviour.md
 	@$(AS_ROOT) $(RUN) -m tests.flows $(ARGS)

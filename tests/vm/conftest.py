@@ -1,0 +1,37 @@
+"""Fixtures of the tests that run inside the guest (`make test-vm`); elsewhere they are skipped, with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tools.guest import machine
+from tools.lab import fabric as fabrics
+from tools.lab.echo import EchoServers
+from tools.lab.fabric import Fabric, Topology
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    reason = "" if machine.inside() else machine.unavailable() or "runs inside the guest: make test-vm"
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.vm)
+            if reason:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Fabric]:
+    """Two nodes, two server pods and a client pod each, one client outside."""
+    with fabrics.running(Topology(nodes=2, servers=2, clients=1, outside=1)) as fabric:
+        yield fabric
+
+
+@pytest.fixture
+def echo(lab: Fabric) -> Iterator[EchoServers]:
+    """Echo servers that end with the test; none is started yet."""
+    servers = EchoServers()
+    yield servers
+    servers.close()
