@@ -27,6 +27,7 @@ from nodeagent.here import Here
 from nodeagent.journal import Journal
 from nodeagent.mirror import Mirror, ServiceName
 from nodeagent.program.dataplane import Commit, Dataplane, Failed
+from nodeagent.programming import triggers
 from nodeagent.session import Session
 
 if TYPE_CHECKING:
@@ -185,8 +186,7 @@ class Agent:
 
     def _changed(self, changed: Changed, times: Times) -> list[bytes]:
         if self._metrics is not None:
-            of_services, of_slices = changed.touched.changed
-            self._metrics.received(services=of_services, endpoints=of_slices)
+            self._metrics.received(*changed.touched.changed, triggers(changed.causes, self.mirror))
         if changed.complete or self._whole:
             self._whole = True
             return []  # `received` compares the whole state once, after the last event

@@ -23,6 +23,7 @@ from prometheus_client import (
 from deltaplane.forwarding import ServiceForwarding
 from deltaplane.model import Family, ObjectKey
 from nodeagent.program.dataplane import Commit
+from nodeagent.programming import Programming, Trigger
 from nodeagent.tallies import Commits
 from nodeagent.unserved import POLICIES, Unserved
 
@@ -58,8 +59,8 @@ class Metrics:
 
     # ------------------------------------------------------------ what the agent calls
 
-    def received(self, *, services: int, endpoints: int) -> None:
-        """Changes of so many Services and EndpointSlices arrived; they are pending until `committed`."""
+    def received(self, services: int, endpoints: int, triggers: Iterable[Trigger] = ()) -> None:
+        """Changes of so many Services and EndpointSlices arrived, caused at these times; pending until `committed`."""
         if services:
             self._service_changes.inc(services)
             self._services_pending += services
@@ -67,6 +68,7 @@ class Metrics:
             self._endpoint_changes.inc(endpoints)
             self._endpoints_pending += endpoints
         self._queued_at = time.time()
+        self._programming.want(triggers)
 
     def resolved(self, forwardings: Iterable[ServiceForwarding]) -> None:
         """What these Services mean now, for the count of those without endpoints on this node."""
@@ -81,6 +83,8 @@ class Metrics:
         self._elements.inc(commit.elements)
         self._bytes.inc(commit.size)
         self._services_pending = self._endpoints_pending = 0
+        if self._programming.waiting:
+            self._programming.committed({item.key for item in commit.failed}, time.time_ns())
         self._note_failed(commit)
 
     def refused(self) -> None:
@@ -88,10 +92,6 @@ class Metrics:
         self._refusals.inc()
         for counter in self._sync_failures:
             counter.inc()
-
-    def programmed(self, family: int, seconds: float) -> None:
-        """An endpoint change is in the kernel so long after the API server took it."""
-        self._programming[family].observe(seconds)
 
     def position(self, applied: int, head: int) -> None:
         """The revision in this kernel, and the newest a replica has told of."""
@@ -130,8 +130,8 @@ class Metrics:
     def _kube_proxy(self, mode: str) -> None:
         sync = "kubeproxy_sync_proxy_rules"
         self.registry.register(self._commits)
-        text = "From the change of an endpoint at the API server to the kernel."
-        self._programming = self._per_family("kubeproxy_network_programming_duration_seconds", text, PROGRAMMING)
+        self._programming = Programming(PROGRAMMING, FAMILIES, time.time_ns())
+        self.registry.register(self._programming)
         for gauge in self._gauges(f"{sync}_last_timestamp_seconds", "When a commit last succeeded.").values():
             gauge.set_function(lambda: self._committed_at)
         for gauge in self._gauges(f"{sync}_last_queued_timestamp_seconds", "When a change last arrived.").values():

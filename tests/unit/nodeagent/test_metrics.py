@@ -143,14 +143,12 @@ def test_what_is_counted_one_by_one() -> None:
     metrics.resynced()
     metrics.repaired()
     metrics.conntrack(4, 0.002, 3)
-    metrics.programmed(6, 0.02)
     metrics.answered("/healthz", 503)
     metrics.answered("/livez", 200)
 
     assert value(metrics, "deltaplane_stream_connected") == value(metrics, "deltaplane_stream_connects_total") == 1
     assert value(metrics, "deltaplane_resyncs_total") == value(metrics, "deltaplane_kernel_repairs_total") == 1
     assert value(metrics, "kubeproxy_conntrack_reconciler_deleted_entries_total", ip_family="IPv4") == 3
-    assert value(metrics, "kubeproxy_network_programming_duration_seconds_count", ip_family="IPv6") == 1
     assert value(metrics, "kubeproxy_proxy_healthz_total", code="503") == 1
     assert value(metrics, "kubeproxy_proxy_livez_total", code="200") == 1
 
