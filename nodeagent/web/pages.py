@@ -1,4 +1,4 @@
-"""The metrics address: /metrics, /proxyMode, /configz and a plain /healthz."""
+"""The metrics address: /metrics, /metrics/slis, /proxyMode, /configz and a plain /healthz."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, Metric, generate_latest
 
 from nodeagent.web.server import JSON, NOT_FOUND, Response
+from nodeagent.web.slis import Slis
 
 CONFIGZ = "kubeproxy.config.k8s.io"
 
@@ -32,11 +33,15 @@ class MetricsPages:
         self._registry = registry
         self._mode = mode
         self._configuration = configuration
+        self._slis = Slis()
 
     async def __call__(self, path: str) -> Response:
         if path == "/metrics":
-            return Response(await self._metrics(), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+            return await _rendered(self._registry)
+        if path == "/metrics/slis":
+            return await _rendered(self._slis.registry)
         if path == "/healthz":
+            self._slis.checked("ping", "healthz", fine=True)
             return Response("ok")
         if path == "/proxyMode":
             return Response(self._mode)
@@ -44,10 +49,11 @@ class MetricsPages:
             return Response(json.dumps({CONFIGZ: self._configuration()}), content_type=JSON)
         return NOT_FOUND
 
-    async def _metrics(self) -> bytes:
-        """One metric at a time: all together take milliseconds, in which a change would wait for the kernel."""
-        rendered: list[bytes] = []
-        for metric in self._registry.collect():
-            rendered.append(generate_latest(_One(metric)))
-            await asyncio.sleep(0)
-        return b"".join(rendered)
+
+async def _rendered(registry: CollectorRegistry) -> Response:
+    """One metric at a time: all together take milliseconds, in which a change would wait for the kernel."""
+    rendered: list[bytes] = []
+    for metric in registry.collect():
+        rendered.append(generate_latest(_One(metric)))
+        await asyncio.sleep(0)
+    return Response(b"".join(rendered), content_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -12,6 +12,7 @@ from nodeagent.config.document import plain
 from nodeagent.metrics import Metrics
 from nodeagent.program.dataplane import Commit
 from nodeagent.web.pages import MetricsPages
+from nodeagent.web.slis import Slis
 from tests.unit.nodeagent.web.client import Served, get
 
 
@@ -22,7 +23,7 @@ def metrics() -> Metrics:
 
 @pytest.fixture
 async def port(metrics: Metrics) -> AsyncIterator[int]:
-    settings = parse(["--server=a:1", "--insecure", "--cluster-cidr=10.0.0.0/8"])
+    settings = parse(["--server=a:1", "--insecure", "--proxy-mode=nftables", "--cluster-cidr=10.0.0.0/8"])
     pages = MetricsPages(metrics.registry, "nftables", lambda: plain(settings.configuration))
     async with Served(pages) as served:
         yield served
@@ -58,3 +59,29 @@ async def test_the_running_configuration(port: int) -> None:
         "10.0.0.0/8",
     )
     assert config["conntrack"]["tcpEstablishedTimeout"] == "24h0m0s"
+
+
+async def test_the_results_of_health_checks_have_the_names_every_component_has(port: int) -> None:
+    before = await get(port, "/metrics/slis")
+    for _ in range(3):
+        await get(port, "/healthz")
+    after = await get(port, "/metrics/slis")
+
+    assert before.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    assert "\nprocess_start_time_seconds " in before.body
+    assert "kubernetes_healthcheck{" not in before.body
+    assert 'kubernetes_healthcheck{name="ping",type="healthz"} 1.0\n' in after.body
+    assert 'kubernetes_healthchecks_total{name="ping",status="success",type="healthz"} 3.0\n' in after.body
+    assert "process_resident" not in after.body
+
+
+def test_a_check_that_fails_is_told_as_an_error() -> None:
+    slis = Slis()
+    slis.checked("ping", "healthz", fine=True)
+    slis.checked("ping", "healthz", fine=False)
+
+    labels = {"name": "ping", "type": "healthz"}
+    assert slis.registry.get_sample_value("kubernetes_healthcheck", labels) == 0
+    total = "kubernetes_healthchecks_total"
+    assert slis.registry.get_sample_value(total, {**labels, "status": "error"}) == 1
+    assert slis.registry.get_sample_value(total, {**labels, "status": "success"}) == 1

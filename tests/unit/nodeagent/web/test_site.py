@@ -15,7 +15,7 @@ from nodeagent.web.server import listen
 from nodeagent.web.site import health, site
 from tests.unit.nodeagent.web.client import Answer, free_port, get
 
-RUN = ["--server=a:1", "--insecure"]
+RUN = ["--server=a:1", "--insecure", "--proxy-mode=nftables"]
 Start = Callable[..., Metrics]
 
 
