@@ -1,4 +1,8 @@
-"""Random operations on a world, and the comparison in between. The same seed is the same run."""
+"""Random operations on a world, and the comparison in between.
+
+The same seed is the same run where Python's hashes have the same seed too (`PYTHONHASHSEED`): in which order a set of
+Services reaches the kernel depends on them.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from deltaplane.model import EndpointSlice, Kind, Service
 from nodeagent.program.nftables.kernel import Kernel
 from nodeagent.program.nftables.memory import MemoryKernel
 from tests.soak.objects import OWN, Dice
-from tests.soak.world import World, ticking
+from tests.soak.world import World, remembering, ticking
 
 
 class Driver:
@@ -134,10 +138,11 @@ def driving(seed: int, connect: Callable[[], Kernel], wipe: Callable[[], None]) 
     """A driver on a new world, without the agent's log lines."""
     disable(CRITICAL)
     try:
-        world = World(connect, wipe)
-        with ticking(world):
-            yield Driver(world, seed)
-        world.agent.close()
+        with remembering():
+            world = World(connect, wipe)
+            with ticking(world):
+                yield Driver(world, seed)
+            world.agent.close()
     finally:
         disable(0)
 
@@ -162,9 +167,13 @@ def run(driver: Driver, operations: int, every: int, said: Callable[[int], None]
     done = 0
     while done < operations:
         part = min(every, operations - done)
-        driver.work(part)
         done += part
-        found = driver.check()
+        try:
+            driver.work(part)
+            found = driver.check()
+        except Exception as error:
+            error.add_note(f"within the last {part} of {done} operations")
+            raise
         if found:
             return [f"after {done} operations: {line}" for line in found]
         said(done)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from unittest.mock import patch
 
 from controlplane.facts import Fact
@@ -21,7 +22,9 @@ from nodeagent.mirror import Mirror
 from nodeagent.program.nftables.dataplane import NftablesDataplane
 from nodeagent.program.nftables.kernel import Kernel
 from nodeagent.program.nftables.memory import MemoryKernel
+from nodeagent.program.nftables.program import program
 from nodeagent.program.nftables.settings import Settings
+from nodeagent.program.nftables.shared import Builder
 from tests.sessions.link import Replica
 from tests.soak.canonical import canonical, differences
 from tests.soak.objects import HERE
@@ -195,6 +198,19 @@ class World:
         fresh.start()
         fresh.apply(services, here.forwarding(mirror), complete=True)
         return list(differences(canonical(self.dataplane.dump()), canonical(fresh.dump())))
+
+
+@contextmanager
+def remembering() -> Iterator[None]:
+    """The program and its shared chains, which depend on settings and names alone, are rendered once in a run.
+
+    Half of the time would go there otherwise: every start and every comparison renders them all.
+    """
+    with (
+        patch("nodeagent.program.nftables.dataplane.program", lru_cache(program)),
+        patch.object(Builder, "part", lru_cache(2048)(Builder.part)),
+    ):
+        yield
 
 
 @contextmanager

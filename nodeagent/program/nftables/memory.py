@@ -13,7 +13,15 @@ from collections.abc import Callable, Iterable, Iterator
 
 from nodeagent.errors import KernelUnavailable
 from nodeagent.program.nftables import elements, objects, wire
-from nodeagent.program.nftables.memory_tables import MemoryChain, MemorySet, MemoryTable, packed, refers, target, unfit
+from nodeagent.program.nftables.memory_tables import (
+    MemoryChain,
+    MemorySet,
+    MemoryTable,
+    complete,
+    packed,
+    target,
+    unfit,
+)
 from nodeagent.program.nftables.objects import VERDICT_TYPE
 
 _ELEMENTS = 3  # NFTA_SET_ELEM_LIST_ELEMENTS
@@ -134,7 +142,7 @@ class MemoryKernel:
 
     def _new_rule(self, table: MemoryTable, attributes: dict[int, bytes]) -> None:
         chain = table.chains.get(wire.as_text(attributes[2]))
-        if chain is None or not all(refers(table, expression) for expression in wire.payloads(attributes[4], 1)):
+        if chain is None or not complete(table, attributes[4]):
             raise Refused(errno.ENOENT)
         chain.rules.append(attributes[4])
         self._undo.append(chain.rules.pop)
@@ -145,9 +153,8 @@ class MemoryKernel:
             raise Refused(errno.ENOENT)
         gone = table.chains.pop(name)
         self._undo.append(lambda: table.chains.__setitem__(name, gone))
-        rules = [e for chain in table.chains.values() for rule in chain.rules for e in wire.payloads(rule, 1)]
-        verdicts = [data for held in table.sets.values() if held.verdicts for data in held.elements.values()]
-        if not all(refers(table, e) for e in rules) or any(target(data) == name for data in verdicts):
+        verdicts = (data for held in table.sets.values() if held.verdicts for data in held.elements.values())
+        if not self._complete(table) or any(target(data) == name for data in verdicts):
             raise Refused(errno.EBUSY)
 
     def _delete_set(self, table: MemoryTable, attributes: dict[int, bytes]) -> None:
@@ -155,9 +162,12 @@ class MemoryKernel:
         if name not in table.sets:
             raise Refused(errno.ENOENT)
         self._drop(table.sets, name)
-        rules = [e for chain in table.chains.values() for rule in chain.rules for e in wire.payloads(rule, 1)]
-        if not all(refers(table, e) for e in rules):
+        if not self._complete(table):
             raise Refused(errno.EBUSY)
+
+    @staticmethod
+    def _complete(table: MemoryTable) -> bool:
+        return all(complete(table, rule) for chain in table.chains.values() for rule in chain.rules)
 
     def _run_elements(self, table: MemoryTable, message: wire.Message, adding: bool) -> None:
         name = wire.as_text(wire.attributes(message.body)[2])

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple
 
 from nodeagent.program.nftables import elements, objects, wire
 from nodeagent.program.nftables.program import REJECT_CHAIN
 
+DROP = "drop"
+_REMEMBERED = 16_384  # rules and verdicts whose meaning is kept: some MB
 _MINUTE = 60_000  # milliseconds that every element with a timeout has left: no time passes here
 
 
@@ -33,6 +37,13 @@ class MemoryTable:
     chains: dict[str, MemoryChain] = field(default_factory=dict)
 
 
+class References(NamedTuple):
+    """The names in a rule."""
+
+    sets: frozenset[str]
+    chains: frozenset[str]
+
+
 def packed(held: MemorySet, key: bytes, data: bytes) -> bytes:
     """An element as a listing has it."""
     parts = wire.nest(1, wire.attribute(1, key))
@@ -50,22 +61,32 @@ def unfit(table: MemoryTable, held: MemorySet, data: bytes) -> int:
     if not held.data_size:
         return errno.EINVAL if data else 0
     if held.verdicts:
-        return 0 if target(data) in ("drop", *table.chains) else errno.ENOENT
+        return 0 if target(data) == DROP or target(data) in table.chains else errno.ENOENT
     return 0 if len(wire.attributes(data).get(1, b"")) == held.data_size else errno.EINVAL
 
 
-def refers(table: MemoryTable, expression: bytes) -> bool:
-    """Whether the set or chain that an expression names is there."""
-    parts = wire.attributes(expression)
-    data, name = wire.attributes(parts[2]), wire.as_text(parts[1])
-    if name in ("lookup", "dynset"):
-        return wire.as_text(data[1]) in table.sets
-    if name == "immediate":
-        return target(data[2]) in ("drop", *table.chains)
-    return True
+def complete(table: MemoryTable, rule: bytes) -> bool:
+    """Whether the sets and chains that a rule names are there."""
+    named = references(rule)
+    return named.sets <= table.sets.keys() and named.chains <= table.chains.keys()
 
 
+@lru_cache(_REMEMBERED)
+def references(rule: bytes) -> References:
+    """What a rule's expressions name: asked of all rules whenever a chain or a set goes, and so remembered."""
+    sets, chains = set(), set()
+    for expression in wire.payloads(rule, 1):
+        parts = wire.attributes(expression)
+        data, name = wire.attributes(parts[2]), wire.as_text(parts[1])
+        if name in ("lookup", "dynset"):
+            sets.add(wire.as_text(data[1]))
+        elif name == "immediate":
+            chains.add(target(data[2]))
+    return References(frozenset(sets), frozenset(chains - {DROP}))
+
+
+@lru_cache(_REMEMBERED)
 def target(data: bytes) -> str:
-    """The chain that a verdict goes to, or "drop"."""
+    """The chain that a verdict goes to, or `DROP`."""
     name = elements.verdict_name(data)
     return REJECT_CHAIN if name == "reject" else name
