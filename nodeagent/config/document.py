@@ -1,20 +1,21 @@
 """The configuration file: YAML text to values and back. Imports the YAML library only when a file is read or written.
 
-Reading follows the API machinery where it can matter: names are exact, a null is the same as nothing said, wrong types
-are errors. Stricter than kube-proxy, which logs a field it does not know and goes on: here that is an error, for a
-mistyped name would otherwise silently change nothing. Fields that earlier versions of kube-proxy had are let pass.
+Reading follows the API machinery: names are exact, a null is the same as nothing said, wrong types are errors. A field
+that is not known, and one that stands twice (the last counts), are let pass as kube-proxy does, each with a note.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import Any, get_args
 
 import msgspec
 
 from nodeagent.config import durations
 from nodeagent.config.durations import Duration, LogDuration
-from nodeagent.config.schema import API_VERSION, KIND, KubeProxyConfiguration
+from nodeagent.config.schema import API_VERSION, KIND, KubeProxyConfiguration, Section
 
 REMOVED = {
     "resourceContainer": "kube-proxy dropped it: what contains the process is its supervisor's matter",
@@ -25,7 +26,6 @@ REMOVED = {
 
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9_]*)|0o?[0-7_]+|0x[0-9a-fA-F_]+|0b[01_]+")
 _PLACE = re.compile(r"^(.*?)(?: - at `\$(?:\.|(?=\[))?(.*?)(?:\[\.\.\.\])?`(?: in .*)?)?$", re.DOTALL)
-_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
 
 
 class Unreadable(ValueError):
@@ -33,15 +33,16 @@ class Unreadable(ValueError):
 
 
 def load(text: str) -> tuple[KubeProxyConfiguration, tuple[str, ...]]:
-    """What the text says, without defaults filled in, and the removed fields it names. Raises `Unreadable`."""
-    data = _parse(text)
+    """What the text says, without defaults filled in, and notes on what in it does nothing. Raises `Unreadable`."""
+    data, twice = _parse(text)
     if not isinstance(data, dict):
         raise Unreadable(f"not a mapping of fields; it starts with apiVersion: {API_VERSION}, kind: {KIND}")
     for name, wanted in (("kind", KIND), ("apiVersion", API_VERSION)):
         if data.get(name) != wanted:
             raise Unreadable(f"{name}: {data.get(name)!r} is not {wanted}")
     said = _without_nulls(data)
-    notes = tuple(f"{path}: {why}" for path, why in REMOVED.items() if _take(said, path))
+    removed = [f"{path}: {why}" for path, why in REMOVED.items() if _take(said, path)]
+    notes = (*twice, *removed, *_take_unknown(said, KubeProxyConfiguration, ""))
     try:
         return msgspec.convert(said, KubeProxyConfiguration, dec_hook=_decode), notes
     except msgspec.ValidationError as error:
@@ -70,11 +71,13 @@ def dump(configuration: KubeProxyConfiguration) -> str:
     return yaml.safe_dump(plain(configuration), default_flow_style=False, allow_unicode=True)
 
 
-def _parse(text: str) -> object:
+def _parse(text: str) -> tuple[object, list[str]]:
     import yaml  # noqa: PLC0415 - as above
 
+    twice: list[str] = []
+
     class Loader(yaml.SafeLoader):
-        """Scalars as the API machinery reads them: no dates, no numbers to base 60; a key at most once."""
+        """Scalars as the API machinery reads them: no dates, no numbers to base 60. Notes keys that stand twice."""
 
         yaml_implicit_resolvers = {  # noqa: RUF012 - as the library has it
             first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":int"))]
@@ -82,20 +85,18 @@ def _parse(text: str) -> object:
         }
 
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            seen: set[object] = set()
+            seen: set[str] = set()
             for key, _ in node.value:
-                if key.tag == "tag:yaml.org,2002:merge":
+                if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
                     continue
-                name = self.construct_object(key, deep=True)
-                fault = "is not a name" if not isinstance(name, str) else "stands twice" if name in seen else ""
-                if fault:
-                    raise Unreadable(f"line {key.start_mark.line + 1}: {name!r} {fault}")
-                seen.add(name)
+                if key.value in seen:
+                    twice.append(f"line {key.start_mark.line + 1}: {key.value!r} stands twice; the last counts")
+                seen.add(key.value)
             return super().construct_mapping(node, deep)
 
     Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(f"^(?:{_INTEGER.pattern})$"), list("-+0123456789"))
     try:
-        return yaml.load(text, Loader)  # noqa: S506 - a SafeLoader
+        return yaml.load(text, Loader), twice  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
         raise Unreadable(f"not YAML: {' '.join(str(error).split())}") from error
 
@@ -117,6 +118,29 @@ def _take(data: dict[str, Any], path: str) -> bool:
     return data.pop(name, None) is not None
 
 
+def _take_unknown(data: Any, kind: type[Section], at: str) -> Iterator[str]:
+    """Removes what a section has no field for; a note with the path of each."""
+    fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+    for name in [*data] if isinstance(data, dict) else ():
+        path = f"{at}{name}"
+        if name not in fields:
+            del data[name]
+            like = get_close_matches(str(name), fields, 1)
+            yield f"{path}: unknown field, ignored" + (f"; is {like[0]} meant?" if like else "")
+            continue
+        for part, inner, where in _sections(data[name], fields[name], path):
+            yield from _take_unknown(part, inner, where)
+
+
+def _sections(value: Any, kind: Any, path: str) -> Iterator[tuple[Any, type[Section], str]]:
+    """The sections in a field of this type: itself, or each item of a list of them."""
+    if isinstance(kind, type) and issubclass(kind, Section):
+        yield value, kind, f"{path}."
+    for inner in get_args(kind)[:1]:
+        for index, item in enumerate(value if isinstance(value, list) else ()):
+            yield from _sections(item, inner, f"{path}[{index}]")
+
+
 def _decode(kind: type, value: object) -> object:
     if not issubclass(kind, Duration):
         raise NotImplementedError(kind)
@@ -131,7 +155,4 @@ def _explain(message: str) -> str:
     """msgspec's sentence with the path in front, as the file writes it."""
     match = _PLACE.match(message)
     reason, place = (match[1], match[2] or "") if match else (message, "")
-    unknown = _UNKNOWN.fullmatch(reason)
-    if unknown is None:
-        return f"{place}: {reason[:1].lower()}{reason[1:]}"
-    return f"{place}{'.' if place else ''}{unknown[1]}: unknown field"
+    return f"{place}: {reason[:1].lower()}{reason[1:]}"

@@ -74,10 +74,6 @@ def test_what_is_written_down_stands() -> None:
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("foo: 1", "foo: unknown field"),
-        ("conntrack: {mim: 1}", "conntrack.mim: unknown field"),
-        ("cluster_cidr: x", "cluster_cidr: unknown field"),
-        ("ClusterCIDR: x", "ClusterCIDR: unknown field"),
         ("conntrack: {min: a}", "conntrack.min: expected `int`, got `str`"),
         ("conntrack: 5", "conntrack: expected `object`, got `int`"),
         ("nodePortAddresses: [1]", "nodePortAddresses[0]: expected `str`, got `int`"),
@@ -87,10 +83,6 @@ def test_what_is_written_down_stands() -> None:
         ("configSyncPeriod: 5", "configSyncPeriod: expected a duration such as `30s`, got `int`"),
         ("configSyncPeriod: 5q", "configSyncPeriod: '5q' is not a duration such as 30s or 1h30m"),
         ("oomScoreAdj: 5000000000", "oomScoreAdj: expected `int` <= 2147483647"),
-        ("logging: {vmodule: [{filePattern: a, level: 1}]}", "logging.vmodule[0].level: unknown field"),
-        ("mode: a\nmode: b", "line 4: 'mode' stands twice"),
-        ("1: b", "line 3: 1 is not a name"),
-        ("? [a]\n: b", "line 3: ['a'] is not a name"),
     ],
 )
 def test_mistakes_are_named_by_their_place(text: str, message: str) -> None:
@@ -111,6 +103,7 @@ def test_mistakes_are_named_by_their_place(text: str, message: str) -> None:
         ("a: [", "not YAML: "),
         ("a: !!python/object:os.system {}", "not YAML: "),
         (HEAD + "---\n" + HEAD, "not YAML: "),
+        (HEAD + "? [a]\n: b", "not YAML: "),
     ],
 )
 def test_what_is_no_configuration_at_all(text: str, message: str) -> None:
@@ -119,6 +112,37 @@ def test_what_is_no_configuration_at_all(text: str, message: str) -> None:
 
     assert str(raised.value).startswith(message)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "text, note",
+    [
+        ("foo: 1", "foo: unknown field, ignored"),
+        ("1: b", "1: unknown field, ignored"),
+        ("conntrack: {mim: 1}", "conntrack.mim: unknown field, ignored; is min meant?"),
+        ("cluster_cidr: x", "cluster_cidr: unknown field, ignored; is clusterCIDR meant?"),
+        ("ClusterCIDR: x", "ClusterCIDR: unknown field, ignored; is clusterCIDR meant?"),
+        (
+            "logging: {options: {json: {splitStreams: 1}}}",
+            "logging.options.json.splitStreams: unknown field, ignored; is splitStream meant?",
+        ),
+        ("logging: {vmodule: [{filePattern: a}, {level: {a: 1}}]}", "logging.vmodule[1].level: unknown field, ignored"),
+        ("mode: a\nmode: nftables", "line 4: 'mode' stands twice; the last counts"),
+        ("nftables: {masqueradeBit: 1, masqueradeBit: 2}", "line 3: 'masqueradeBit' stands twice; the last counts"),
+    ],
+)
+def test_what_kube_proxy_only_logs_is_only_noted(text: str, note: str) -> None:
+    config, notes = load(HEAD + text + "\noomScoreAdj: 7\n")
+
+    assert notes == (note,)
+    assert config.oom_score_adj == 7
+    assert config.mode in ("", "nftables")
+    assert config.nftables.masquerade_bit in (14, 2)
+
+
+def test_beside_an_unknown_field_a_wrong_type_is_still_an_error() -> None:
+    with pytest.raises(Unreadable, match=r"^mode: expected `str`, got `int`$"):
+        read("foo: 1\nmode: 5")
 
 
 def test_fields_of_earlier_versions_are_let_pass_and_noted() -> None:
