@@ -54,5 +54,5 @@ def _parser() -> flags.Parser:
     add("--insecure", action="store_true", help="plain text, no authentication")
     add("--otlp-endpoint", type=flags.address, metavar="HOST:PORT", help="OTLP gRPC collector for traces")
     add("--trace-sample-ratio", type=flags.ratio, default=0.01, metavar="RATIO", help="share of changes traced")
-    add("--v", type=int, default=2, metavar="LEVEL", help="log verbosity; 4 and up is debug")
+    add("--v", type=int, default=0, metavar="LEVEL", help="log verbosity; 4 and up is debug")
     return parser

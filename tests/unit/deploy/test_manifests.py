@@ -64,15 +64,19 @@ def test_every_variable_of_an_argument_is_declared() -> None:
         assert used <= {each["name"] for each in only["env"]}
 
 
-def test_both_programs_accept_the_arguments_they_are_given() -> None:
-    _, *served = container(*CONTROL_PLANE)["args"]
+def agent_settings() -> nodeagent.config.Settings:
     _, *run = container(*AGENT)["args"]
     values = {"$(DELTAPLANE_SERVER)": "192.0.2.10:50051,192.0.2.11:50051", "$(CLUSTER_CIDR)": "10.244.0.0/16"}
     for variable, value in values.items():
         run = [each.replace(variable, value) for each in run]
+    return nodeagent.config.parse(run)
+
+
+def test_both_programs_accept_the_arguments_they_are_given() -> None:
+    _, *served = container(*CONTROL_PLANE)["args"]
 
     assert controlplane.settings.parse(served).source == "kubernetes"
-    assert nodeagent.config.parse(run).state_dir == "/var/lib/deltaplane"
+    assert agent_settings().state_dir == "/var/lib/deltaplane"
 
 
 def test_agents_dial_addresses_and_never_a_name_or_address_that_needs_them() -> None:
@@ -99,6 +103,23 @@ def test_every_probe_asks_the_grpc_health_service_where_the_program_listens(kind
 
     assert [only[f"{probe}Probe"]["grpc"]["port"] for probe in ("startup", "readiness", "liveness")] == [port] * 3
     assert port in [each["containerPort"] for each in only["ports"]]
+
+
+def test_every_port_an_agent_takes_is_declared_and_in_the_manual() -> None:
+    settings = agent_settings()
+    listening = (settings.healthz_address, settings.metrics_address, settings.health_listen)
+    taken = {int(address.rsplit(":", 1)[1]) for address in listening if address}
+    manual = (REPOSITORY / "docs" / "operating.md").read_text()
+
+    assert {each["containerPort"] for each in container(*AGENT)["ports"]} == taken
+    assert [port for port in taken if f"| {port} |" not in manual] == []
+
+
+def test_both_programs_are_as_talkative_as_kube_proxy_unless_told_otherwise() -> None:
+    served, run = controlplane.settings.parse(["--insecure"]), nodeagent.config.parse(["--server=a:1", "--insecure"])
+
+    assert served.verbosity == run.verbosity == 0
+    assert (REPOSITORY / "docs" / "operating.md").read_text().count("Log verbosity. Default `0`") == 2
 
 
 def test_a_replica_of_the_control_plane_leaves_only_one_at_a_time() -> None:
