@@ -72,6 +72,7 @@ class Entry(Struct, frozen=True, gc=False):
     affinity_seconds: int = 0
     source_ranges: tuple[str, ...] = ()  # CIDRs of the family; other sources are dropped before anything else (G1, F7)
     serving: tuple[Target, ...] = ()  # UDP only, sorted: endpoints whose tracked flows stay (J2)
+    local_policy: bool = False  # ClusterIP only: `targets` are by internalTrafficPolicy Local; iptables names it so
 
 
 class Hairpin(NamedTuple):

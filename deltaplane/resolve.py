@@ -79,6 +79,7 @@ def _entries(
         masquerade=Masquerade.OFF_CLUSTER,
         affinity_seconds=service.session_affinity_seconds,
         serving=lists.serving,
+        local_policy=service.internal_traffic_policy == _LOCAL,
     )
     if port.node_port or service.external_ips or service.load_balancer_ingress:
         yield from _external_entries(service, port, family, lists, view)
