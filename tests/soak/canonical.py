@@ -1,19 +1,25 @@
 """Tables in a form that is equal exactly where they mean the same: which slot an endpoint stands at does not matter.
 
-Dense slots are checked on the way. Clients remembered by session affinity are written by packets and left out.
+Dense slots are checked on the way. Clients remembered by session affinity are written by packets and left out. Chains
+that all Services share may stay after their last use; those of some Services only (`shared.is_private`) may not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from sys import byteorder
 
-from nodeagent.program.nftables import shared
+from nodeagent.program.nftables import listing, shared
+from nodeagent.program.nftables.kernel import Kernel
 from nodeagent.program.nftables.listing import Dump
+from nodeagent.program.nftables.program import Program
+from nodeagent.program.nftables.shared import CLIENTS, is_private
 
 SLOTTED = (shared.ENDPOINTS, shared.NODEPORT_ENDPOINTS, shared.AFFINITY_SLOTS, shared.NODEPORT_AFFINITY_SLOTS)
 
-Canonical = dict[tuple[int, str], dict[bytes, object]]  # (family, set or map) -> key -> what stands there
+CHAINS = "(chains)"
+# (family, set or map) -> key -> what stands there; (family, CHAINS) -> name -> how many rules
+Canonical = dict[tuple[int, str], dict[bytes, object]]
 
 
 def canonical(dump: Mapping[int, Dump]) -> Canonical:
@@ -22,6 +28,28 @@ def canonical(dump: Mapping[int, Dump]) -> Canonical:
         (family, name): _slotted(name, held) if name in SLOTTED else dict(held)
         for family, sets in dump.items()
         for name, held in sets.items()
+    }
+
+
+def structure(kernel: Kernel, programs: Iterable[Program]) -> Canonical:
+    """All chains, and the sets that belong to some Services only with their elements."""
+    found: Canonical = {}
+    for wanted in programs:
+        chains = listing.chains(kernel, wanted)
+        found[wanted.family, CHAINS] = {name.encode(): rules for name, rules in chains.items()}
+        for name in filter(is_private, listing.sets(kernel, wanted)):
+            held = () if name.startswith(CLIENTS) else listing.listed(kernel, wanted, name)
+            found[wanted.family, name] = {b"": "is there", **dict(held)}
+    return found
+
+
+def without_spare(found: Canonical, expected: Canonical) -> Canonical:
+    """Without chains that all Services share and nothing expects any more."""
+    return {
+        place: {key: v for key, v in held.items() if b"/" in key or key in expected[place]}
+        if place[1] == CHAINS
+        else held
+        for place, held in found.items()
     }
 
 
@@ -46,4 +74,5 @@ def differences(found: Canonical, expected: Canonical) -> Iterator[str]:
         if have != want:
             for key in sorted(have.keys() | want.keys()):
                 if have.get(key) != want.get(key):
-                    yield f"IPv{place[0]} {place[1]} {key.hex()}: is {have.get(key)!r}, should be {want.get(key)!r}"
+                    name = key.decode() if place[1] == CHAINS else key.hex()
+                    yield f"IPv{place[0]} {place[1]} {name}: is {have.get(key)!r}, should be {want.get(key)!r}"

@@ -26,10 +26,11 @@ from nodeagent.program.nftables.program import program
 from nodeagent.program.nftables.settings import Settings
 from nodeagent.program.nftables.shared import Builder
 from tests.sessions.link import Replica
-from tests.soak.canonical import canonical, differences
+from tests.soak.canonical import canonical, differences, structure, without_spare
 from tests.soak.objects import HERE
 
 SETTINGS = Settings(("10.244.0.0/16", "fd00:244::/64"))
+PROGRAMS = [program(family, SETTINGS) for family in (4, 6)]
 LIMITS = Limits(window_deltas=3)  # small, as the ring is: merging, snapshots and stalls happen within a few operations
 RING = 30_000
 _JOURNAL = 60  # messages
@@ -104,7 +105,8 @@ class World:
     # ------------------------------------------------------------ processes
 
     def _start(self) -> None:
-        self.dataplane = NftablesDataplane(self._connect(), SETTINGS)
+        self.kernel = self._connect()
+        self.dataplane = NftablesDataplane(self.kernel, SETTINGS)
         self.dataplane.start()
         self.agent = Agent(Here(HERE), self.dataplane, self.journal)
         self.agent.recover()
@@ -194,10 +196,16 @@ class World:
             resolve(ObjectKey(Kind.SERVICE, *name), service, mirror.slices_of(*name), view)
             for name, service in mirror.services.items()
         ]
-        fresh = NftablesDataplane(MemoryKernel(), SETTINGS)
+        empty = MemoryKernel()
+        fresh = NftablesDataplane(empty, SETTINGS)
         fresh.start()
         fresh.apply(services, here.forwarding(mirror), complete=True)
-        return list(differences(canonical(self.dataplane.dump()), canonical(fresh.dump())))
+        made = structure(empty, PROGRAMS)
+        there = without_spare(structure(self.kernel, PROGRAMS), made)
+        return [
+            *differences(canonical(self.dataplane.dump()), canonical(fresh.dump())),
+            *differences(there, made),
+        ]
 
 
 @contextmanager

@@ -1,0 +1,75 @@
+"""The agent between a replica and a kernel in memory: what a delta means for this node is in the tables afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from msgspec.structs import replace
+
+from controlplane.facts import Fact
+from deltaplane.model import Endpoint, EndpointPort, EndpointSlice, Node, Object, Service, ServicePort, ServiceType
+from nodeagent.program.nftables import program
+from nodeagent.program.nftables.listing import Dump
+from nodeagent.program.nftables.memory import MemoryKernel
+from tests.soak.objects import HERE
+from tests.soak.world import World, ticking
+
+OWN = Node(HERE, "uid", (bytes((192, 0, 2, 1)),), "a")
+GONE, STAYS = (
+    Service("ns", name, ServiceType.NODE_PORT, (bytes((10, 96, 0, number)),), (ServicePort("", 6, 80, 30000 + number),))
+    for number, name in enumerate(("gone", "stays"), 1)
+)
+ENDPOINTS = (
+    Endpoint(bytes((10, 244, 1, 1)), 3, HERE, "a", ("a",)),
+    Endpoint(bytes((10, 244, 1, 2)), 3, "n2", "b", ("b",)),
+)
+SLICES = [
+    EndpointSlice("ns", f"{service.name}-1", service.name, 4, (EndpointPort("", 6, 8080),), ENDPOINTS)
+    for service in (GONE, STAYS)
+]
+OBJECTS: list[Object] = [OWN, GONE, STAYS, *SLICES]
+MOVES = {"zone": replace(OWN, zone="b"), "address": replace(OWN, addresses=(bytes((192, 0, 2, 2)),))}
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """Both Services are in the kernel."""
+    kernel = MemoryKernel()
+    made = World(lambda: kernel, kernel.tables.clear)
+    with ticking(made):
+        made.put(*(Fact(item.key, item) for item in OBJECTS))
+        made.settle()
+        yield made
+    made.agent.close()
+
+
+def tables(world: World) -> Dump:
+    """What the kernel has for IPv4."""
+    return world.dataplane.dump()[4]
+
+
+@pytest.mark.parametrize("moved", MOVES.values(), ids=MOVES)
+def test_a_service_that_goes_as_this_node_changes_leaves_the_kernel(world: World, moved: Node) -> None:
+    """One delta with both: every Service is resolved anew, and those that are gone with them."""
+    assert len(tables(world)[program.SERVICE_IPS]) == 2
+    head = world.replica.log.head
+
+    world.put(Fact(OWN.key, moved), Fact(GONE.key, None))
+    world.settle()
+
+    assert world.replica.log.head == head + 1
+    assert list(tables(world)[program.CLUSTER_IPS]) == [STAYS.cluster_ips[0]]
+    assert len(tables(world)[program.SERVICE_IPS]) == len(tables(world)[program.SERVICE_NODEPORTS]) == 1
+    assert world.differences() == []
+
+
+@pytest.mark.parametrize("moved", MOVES.values(), ids=MOVES)
+def test_a_change_of_this_node_reaches_every_service(world: World, moved: Node) -> None:
+    before = tables(world)
+
+    world.put(Fact(OWN.key, moved))
+    world.settle()
+
+    assert tables(world) != before
+    assert world.differences() == []
