@@ -68,6 +68,8 @@ def _status(session: Session, now: float) -> inspection_pb2.NodeStatus:
         node_name=session.node_name,
         state=session.state(now),
         proxy_mode=session.hello.proxy_mode,
+        proxy_mode_asked=session.hello.proxy_mode_asked,
+        proxy_mode_reason=session.hello.proxy_mode_reason,
         agent_version=session.hello.agent_version,
         sent_rev=session.sent_rev,
         received_rev=session.received_rev,

@@ -22,7 +22,7 @@ from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import objects_pb2
 from nodeagent.errors import KernelUnavailable
 from nodeagent.events import Changed, Event, Record, Report, Send
-from nodeagent.hello import identity
+from nodeagent.hello import Mode, identity
 from nodeagent.here import Here
 from nodeagent.journal import Journal
 from nodeagent.mirror import Mirror, ServiceName
@@ -53,6 +53,7 @@ class Agent:
         journal: Journal | None = None,
         *,
         boot_id: str = "",
+        mode: Mode | None = None,
         followers: Sequence[Follower] = (),
         metrics: Metrics | None = None,
         follow_cidrs: Callable[[tuple[str, ...]], None] | None = None,
@@ -61,7 +62,7 @@ class Agent:
         self.complete = False
         self._dataplane = dataplane
         self._journal = journal
-        self._session = Session(identity(here.name, dataplane.mode, boot_id), self.mirror)
+        self._session = Session(identity(here.name, mode or Mode(dataplane.mode), boot_id), self.mirror)
         self._here = here
         self._view = NodeView(here.name)
         self._whole = True  # the kernel is to be compared with the whole state, not with a change

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 
+from msgspec import Struct
+
 import deltaplane
 from deltaplane.digest import StateDigest
 from deltaplane.v1 import delta_pb2 as pb
@@ -12,9 +14,18 @@ from nodeagent.position import Position
 
 PROTOCOL = 1
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+MAX_REASON = 700  # characters; an Event's message may have 1024
 
 
-def identity(node_name: str, proxy_mode: str, boot_id: str = "") -> pb.Hello:
+class Mode(Struct, frozen=True):
+    """The kernel backend in use, what was asked for (a mode, or auto; empty: not said), and why no better one is."""
+
+    name: str
+    asked: str = ""
+    reason: str = ""
+
+
+def identity(node_name: str, mode: Mode, boot_id: str = "") -> pb.Hello:
     """Who this agent is, for as long as it runs."""
     hello = pb.Hello(
         node_name=node_name,
@@ -22,7 +33,9 @@ def identity(node_name: str, proxy_mode: str, boot_id: str = "") -> pb.Hello:
         agent_instance=secrets.token_hex(8),
         agent_version=deltaplane.__version__,
         capabilities=["endpoint-slice-patch"],
-        proxy_mode=proxy_mode,
+        proxy_mode=mode.name,
+        proxy_mode_asked=mode.asked,
+        proxy_mode_reason=mode.reason[:MAX_REASON],
         max_message_bytes=MAX_MESSAGE_BYTES,
     )
     hello.families.extend((objects_pb2.ADDRESS_FAMILY_IPV4, objects_pb2.ADDRESS_FAMILY_IPV6))

@@ -25,10 +25,11 @@ from nodeagent.conntrack.table import NetlinkTable
 from nodeagent.errors import AgentError
 from nodeagent.followers import Flows, HealthChecks, Watchers
 from nodeagent.health import Health
+from nodeagent.hello import Mode
 from nodeagent.here import Here
 from nodeagent.journal import Journal
 from nodeagent.metrics import Metrics
-from nodeagent.modes import cleanup, open_dataplane
+from nodeagent.modes import Choice, chosen, cleanup, open_dataplane
 from nodeagent.web import site
 from nodeagent.web.nodeports import HealthCheckNodePorts
 
@@ -55,7 +56,8 @@ def _carry_out(settings: Settings) -> int:
     elif settings.task is Task.CLEANUP:
         print(f"removed: {', '.join(cleanup()) or 'nothing was there'}")
     else:
-        asyncio.run(_run(settings))
+        choice = chosen(settings)
+        asyncio.run(_run(config.in_mode(settings, choice.mode), choice))
     return 0
 
 
@@ -64,14 +66,16 @@ def tune() -> None:
     gc.set_threshold(50_000, 20, 1000)
 
 
-async def _run(settings: Settings) -> None:
+async def _run(settings: Settings, choice: Choice) -> None:
     dataplane, follow_cidrs = open_dataplane(settings)
     dataplane.start()  # where this kernel cannot do it, that is all there is to say
+    _tell(choice)
     for note in settings.notes:
         logs.event(log, logging.INFO, "setting without effect", note=note)
     oom.adjust(settings.oom_score_adj)
     sysctl.setup(settings.conntrack)
     metrics = Metrics(dataplane.mode)
+    metrics.chose(choice.asked, choice.mode, fell_back=choice.fell_back)
     healthy = site.health(settings)
     policy = NodePorts(parse_policy(settings.node_port_addresses))
     monitor = Monitor() if policy.follows_machine else None
@@ -87,6 +91,7 @@ async def _run(settings: Settings) -> None:
         dataplane,
         _journal(settings),
         boot_id=_boot_id(),
+        mode=Mode(choice.mode, choice.asked, choice.reason),
         followers=(Flows(cleaner), HealthChecks(checks), Watchers(healthy, metrics, dataplane.pending)),
         metrics=metrics,
         follow_cidrs=follow_cidrs,
@@ -116,6 +121,15 @@ async def _run(settings: Settings) -> None:
         asyncio.get_running_loop().remove_reader(dataplane.fileno())
         agent.close()
     logs.event(log, logging.INFO, "stopped; the rules stay")
+
+
+def _tell(choice: Choice) -> None:
+    """One line where another mode is in use than was asked for, or than auto would rather have."""
+    if choice.fell_back:
+        what = f"proxy mode {choice.asked} cannot work here: mode {choice.mode} is in use"
+        logs.event(log, logging.WARNING, what, reason=choice.reason)
+    elif choice.reasons:
+        logs.event(log, logging.INFO, f"proxy mode {choice.mode} is taken", reason=choice.reason)
 
 
 def _hear(agent: Agent) -> None:

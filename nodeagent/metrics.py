@@ -125,6 +125,12 @@ class Metrics:
         """/healthz or /livez answered with 200 or 503."""
         (self._healthz if path == "/healthz" else self._livez)[code].inc()
 
+    def chose(self, asked: str, mode: str, *, fell_back: bool) -> None:
+        """The mode in use, and whether another was named and cannot work here."""
+        text = "1: the mode that was asked for cannot work here, and this one is in use."
+        labels = ("asked", "mode")
+        Gauge("deltaplane_proxy_mode_fallback", text, labels, registry=self.registry).labels(asked, mode).set(fell_back)
+
     # ------------------------------------------------------------ what they are
 
     def _kube_proxy(self, mode: str) -> None:
@@ -152,6 +158,9 @@ class Metrics:
             failures = self._counters(f"{sync}_nftables_sync_failures_total", "Commits the kernel refused.")
             self._sync_failures = list(failures.values())
             self._counters(f"{sync}_nftables_cleanup_failures_total", "Always 0: nothing is left to clean up later.")
+        if mode == "iptables":
+            failures = self._counters(f"{sync}_iptables_restore_failures_total", "Commits the kernel refused.")
+            self._sync_failures = list(failures.values())
         self._healthz = self._codes("kubeproxy_proxy_healthz_total", "Answers of /healthz.")
         self._livez = self._codes("kubeproxy_proxy_livez_total", "Answers of /livez.")
 

@@ -273,6 +273,8 @@ class Hello(_message.Message):
     ENCODINGS_FIELD_NUMBER: _builtins.int
     SCOPE_FIELD_NUMBER: _builtins.int
     RESUME_FIELD_NUMBER: _builtins.int
+    PROXY_MODE_ASKED_FIELD_NUMBER: _builtins.int
+    PROXY_MODE_REASON_FIELD_NUMBER: _builtins.int
     node_name: _builtins.str
     node_uid: _builtins.str
     boot_id: _builtins.str
@@ -286,6 +288,12 @@ class Hello(_message.Message):
     max_message_bytes: _builtins.int
     scope: _builtins.str
     """Empty: the whole cluster."""
+    proxy_mode_asked: _builtins.str
+    """What the operator asked for: a mode, or auto; empty from an agent that does not say. Where a mode is named and it is not
+    proxy_mode, the agent fell back.
+    """
+    proxy_mode_reason: _builtins.str
+    """Why no better mode is in use; empty where the first one works."""
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of optional op kinds and features this agent understands."""
@@ -313,10 +321,12 @@ class Hello(_message.Message):
         encodings: _abc.Iterable[Global___Encoding.ValueType] | None = ...,
         scope: _builtins.str = ...,
         resume: Global___Resume | None = ...,
+        proxy_mode_asked: _builtins.str = ...,
+        proxy_mode_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["resume", b"resume"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_instance", b"agent_instance", "agent_version", b"agent_version", "boot_id", b"boot_id", "capabilities", b"capabilities", "encodings", b"encodings", "families", b"families", "max_message_bytes", b"max_message_bytes", "node_name", b"node_name", "node_uid", b"node_uid", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "proxy_mode", b"proxy_mode", "resume", b"resume", "scope", b"scope"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_instance", b"agent_instance", "agent_version", b"agent_version", "boot_id", b"boot_id", "capabilities", b"capabilities", "encodings", b"encodings", "families", b"families", "max_message_bytes", b"max_message_bytes", "node_name", b"node_name", "node_uid", b"node_uid", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "proxy_mode", b"proxy_mode", "proxy_mode_asked", b"proxy_mode_asked", "proxy_mode_reason", b"proxy_mode_reason", "resume", b"resume", "scope", b"scope"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

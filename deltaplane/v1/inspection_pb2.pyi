@@ -113,6 +113,8 @@ class NodeStatus(_message.Message):
     BEHIND_SECONDS_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
     PEER_FIELD_NUMBER: _builtins.int
+    PROXY_MODE_ASKED_FIELD_NUMBER: _builtins.int
+    PROXY_MODE_REASON_FIELD_NUMBER: _builtins.int
     node_name: _builtins.str
     state: Global___NodeState.ValueType
     proxy_mode: _builtins.str
@@ -122,6 +124,9 @@ class NodeStatus(_message.Message):
     applied_rev: _builtins.int
     behind_seconds: _builtins.float
     peer: _builtins.str
+    proxy_mode_asked: _builtins.str
+    """As the agent's Hello has them."""
+    proxy_mode_reason: _builtins.str
     @_builtins.property
     def failed(self) -> _containers.RepeatedCompositeFieldContainer[_delta_pb2.ObjectFailure]: ...
     def __init__(
@@ -137,10 +142,12 @@ class NodeStatus(_message.Message):
         behind_seconds: _builtins.float = ...,
         failed: _abc.Iterable[_delta_pb2.ObjectFailure] | None = ...,
         peer: _builtins.str = ...,
+        proxy_mode_asked: _builtins.str = ...,
+        proxy_mode_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "applied_rev", b"applied_rev", "behind_seconds", b"behind_seconds", "failed", b"failed", "node_name", b"node_name", "peer", b"peer", "proxy_mode", b"proxy_mode", "received_rev", b"received_rev", "sent_rev", b"sent_rev", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "applied_rev", b"applied_rev", "behind_seconds", b"behind_seconds", "failed", b"failed", "node_name", b"node_name", "peer", b"peer", "proxy_mode", b"proxy_mode", "proxy_mode_asked", b"proxy_mode_asked", "proxy_mode_reason", b"proxy_mode_reason", "received_rev", b"received_rev", "sent_rev", b"sent_rev", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -20,7 +20,7 @@ from nodeagent.config.schema import (
     value_at,
 )
 
-DEFAULT_MODE = "nftables"  # kube-proxy's is iptables until its 1.40
+AUTO = "auto"  # in a configuration it is blank, kube-proxy's word for it
 PRIMARY = "primary"
 
 
@@ -39,9 +39,12 @@ def filled(configuration: KubeProxyConfiguration) -> KubeProxyConfiguration:
 
 
 def completed(configuration: KubeProxyConfiguration) -> KubeProxyConfiguration:
-    """With the mode, the detector and, in nftables mode, the node port addresses that hold when none are named (B1)."""
-    mode = configuration.mode or DEFAULT_MODE
-    primary = mode == "nftables" and not configuration.node_port_addresses
+    """With the detector and, in nftables mode, the node port addresses that hold when none are named (B1).
+
+    A blank mode means the best there is, and node ports answer as in nftables mode whichever that turns out to be.
+    """
+    mode = "" if configuration.mode == AUTO else configuration.mode
+    primary = mode in ("nftables", "") and not configuration.node_port_addresses
     return structs.replace(
         configuration,
         mode=mode,

@@ -24,6 +24,8 @@ SHARED = {
 }
 """Flags that set a second field."""
 
+MODE_TEXT = "auto (the default: the first that works here), nftables, iptables, ipvs or userspace"
+
 Given = dict[str, Any]  # flag without dashes -> what was given; a flag that was not given is absent
 ALSO_WITH_A_FILE = ("hostname-override", "proxy-mode")
 """Besides the logging flags: what counts although --config is given."""
@@ -127,7 +129,8 @@ def _own(group: _ArgumentGroup) -> None:
     add(
         "--health-listen", dest="health-listen", type=_optional_address, metavar="HOST:PORT", help="gRPC health service"
     )
-    add("--proxy-mode", dest="proxy-mode", metavar="MODE", help="kernel backend: nftables; wins over a file's mode")
+    add("--proxy-mode", dest="proxy-mode", metavar="MODE", help=f"{MODE_TEXT}; wins over a file's mode")
+    _switch(group, "strict-mode", "end where the mode that is asked for cannot work here, instead of taking another")
 
 
 def _tasks(group: _ArgumentGroup) -> None:

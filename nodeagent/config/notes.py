@@ -11,7 +11,10 @@ from nodeagent.config.schema import KubeProxyConfiguration, file_path, value_at
 
 
 def notes(config: KubeProxyConfiguration, said: flags.Given, removed: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """`removed` are notes on fields that only earlier versions of kube-proxy had."""
+    """A blank mode is not chosen yet: what belongs to one mode may still count.
+
+    `removed` are notes on fields that only earlier versions of kube-proxy had.
+    """
     from_file = bool(said.get("config"))
     found = list(removed)
     if from_file:
@@ -38,7 +41,7 @@ def _idle(config: KubeProxyConfiguration, said: flags.Given, *, from_file: bool)
 def _reason(option: Option, mode: str) -> str:
     if option.idle:
         return option.idle
-    if option.modes and mode not in option.modes:
+    if mode and option.modes and mode not in option.modes:
         return f"it is for mode {' and '.join(option.modes)}, and the mode is {mode}"
     return ""
 

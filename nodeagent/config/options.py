@@ -15,7 +15,7 @@ NO_FILES = "the agent gathers nothing about the machine"
 ONE_FORMAT = "logs have one format, unbuffered, on standard error"
 WINDOWS = "Windows only"
 ANY: tuple[str, ...] = ()
-IPTABLES, IPVS, NFTABLES = ("iptables",), ("ipvs",), ("nftables",)
+IPTABLES, IPVS, NFTABLES, USERSPACE = ("iptables",), ("ipvs",), ("nftables",), ("userspace",)
 
 
 class Option(NamedTuple):
@@ -65,22 +65,25 @@ OPTIONS = (
            "Timeout of answered UDP flows; 0: leave."),
     Option("iptables-sync-period", "iptables.sync_period", DURATION,
            "A change that is not in the kernel after twice this time makes /healthz fail; the flag counts in nftables "
-           "mode too.", modes=IPTABLES),
+           "mode too.", modes=IPTABLES + USERSPACE),
     Option("", "nftables.sync_period", DURATION, "The same in nftables mode.", modes=NFTABLES),
     Option("ipvs-sync-period", "ipvs.sync_period", DURATION, "The same in ipvs mode.", modes=IPVS),
+    Option("iptables-localhost-nodeports", "iptables.localhost_node_ports", BOOL,
+           "IPv4 node ports answer on loopback too.", modes=IPTABLES),
+    Option("ipvs-scheduler", "ipvs.scheduler", TEXT,
+           "Which endpoint is next: a scheduler of this kernel; empty: rr. Naming one lets `auto` take ipvs.",
+           modes=IPVS),
+    Option("ipvs-exclude-cidrs", "ipvs.exclude_cidrs", LIST, "Virtual servers to leave alone.", modes=IPVS),
+    Option("ipvs-strict-arp", "ipvs.strict_arp", BOOL, "Answer ARP for addresses of the interface asked at only.",
+           modes=IPVS),
+    Option("ipvs-tcp-timeout", "ipvs.tcp_timeout", DURATION, "Timeout of idle TCP connections; 0: leave.", modes=IPVS),
+    Option("ipvs-tcpfin-timeout", "ipvs.tcp_fin_timeout", DURATION, "Timeout after a FIN; 0: leave.", modes=IPVS),
+    Option("ipvs-udp-timeout", "ipvs.udp_timeout", DURATION, "Timeout of UDP flows; 0: leave.", modes=IPVS),
     Option("v", "logging.verbosity", INT, "Log verbosity; 4 and up is debug."),
     # What follows does nothing, and says why.
     Option("iptables-min-sync-period", "iptables.min_sync_period", DURATION, "Least time between syncs.", AT_ONCE),
     Option("", "nftables.min_sync_period", DURATION, "Least time between syncs.", AT_ONCE),
     Option("ipvs-min-sync-period", "ipvs.min_sync_period", DURATION, "Least time between syncs.", AT_ONCE),
-    Option("iptables-localhost-nodeports", "iptables.localhost_node_ports", BOOL, "IPv4 node ports on loopback.",
-           modes=IPTABLES),
-    Option("ipvs-scheduler", "ipvs.scheduler", TEXT, "Scheduler.", modes=IPVS),
-    Option("ipvs-exclude-cidrs", "ipvs.exclude_cidrs", LIST, "Virtual servers to leave alone.", modes=IPVS),
-    Option("ipvs-strict-arp", "ipvs.strict_arp", BOOL, "arp_ignore and arp_announce.", modes=IPVS),
-    Option("ipvs-tcp-timeout", "ipvs.tcp_timeout", DURATION, "Timeout of idle TCP connections.", modes=IPVS),
-    Option("ipvs-tcpfin-timeout", "ipvs.tcp_fin_timeout", DURATION, "Timeout after a FIN.", modes=IPVS),
-    Option("ipvs-udp-timeout", "ipvs.udp_timeout", DURATION, "Timeout of UDP flows.", modes=IPVS),
     Option("config-sync-period", "config_sync_period", DURATION, "Interval of complete lists.",
            "nothing is listed again and again: digests of the whole state are compared with every change"),
     Option("feature-gates", "feature_gates", GATES, "Features to switch.", "there are no feature gates"),

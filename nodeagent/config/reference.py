@@ -20,12 +20,15 @@ Made by `python -m nodeagent.config.reference`; change `nodeagent/config/options
 The agent takes kube-proxy's flags, and with `--config=FILE` a {KIND}
 ({API_VERSION}) as kube-proxy takes it. Beside a file only `--hostname-override`, `--proxy-mode`, the
 logging flags, `--write-config-to`, `--cleanup`, `--init-only` and Deltaplane's own (`--server`, `--insecure`,
-`--state-dir`, `--health-listen`) count; others are ignored, and the log says so. A file that changes ends the agent, so
-that its supervisor starts it with the new content; the rules stay in force meanwhile.
+`--strict-mode`, `--state-dir`, `--health-listen`) count; others are ignored, and the log says so. A file that changes
+ends the agent, so that its supervisor starts it with the new content; the rules stay in force meanwhile.
 
 Different from kube-proxy, on purpose:
 
-- No `mode` means nftables, as it will for kube-proxy from 1.40 on. `--proxy-mode` wins over a file's `mode`.
+- No `mode`, or `auto`, means the first that works here: nftables, ipvs if a scheduler is named, iptables, userspace.
+  A mode that is named and cannot work is replaced in the same order, which a line in the log, an Event on the Node and
+  a metric tell; with `--strict-mode` the agent ends instead. `--proxy-mode` wins over a file's `mode`.
+- Without a `mode`, node ports answer as in nftables mode, at the node's primary addresses, whichever mode is taken.
 - A field nobody knows is an error and not a line in the log: a mistyped name would change nothing, silently. Fields
   that earlier kube-proxies had are let pass ({", ".join(f"`{path}`" for path in REMOVED)}).
 - An empty `--healthz-bind-address` or `--metrics-bind-address` switches the listener off, as kube-proxy's help says of
@@ -47,7 +50,7 @@ Different from kube-proxy, on purpose:
 An address that is taken is tried again every five seconds, unless `--bind-address-hard-fail` is set. A health check
 node port that is taken is reported on its Service and tried again.
 """
-MODE = "| `--proxy-mode=MODE` | `mode` | `nftables` | The kernel backend. |"
+MODE = "| `--proxy-mode=MODE` | `mode` | `auto` | auto, nftables, iptables, ipvs or userspace. |"
 WORKS = ("## What counts", "| flag | field | default | meaning |\n|---|---|---|---|")
 IDLE = ("## Accepted, and does nothing", "| flag | field | why |\n|---|---|---|")
 

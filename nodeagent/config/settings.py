@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import NoReturn
@@ -20,9 +20,6 @@ from nodeagent.config import addresses, defaults, document, flags, validation
 from nodeagent.config.durations import Duration
 from nodeagent.config.notes import notes
 from nodeagent.config.schema import Conntrack, KubeProxyConfiguration
-
-MODES = ("nftables",)
-"""The modes there is a backend for."""
 
 
 class Task(Enum):
@@ -50,7 +47,8 @@ class Settings:
     task: Task
     servers: tuple[str, ...]  # HOST:PORT, tried in order
     node_name: str  # lower case, as the kubelet registers it
-    proxy_mode: str
+    proxy_mode: str  # as it was asked for; after `in_mode`, the one in use
+    strict_mode: bool  # end where it cannot be had, instead of taking another
     cluster_cidrs: tuple[str, ...]  # one per family; none: no detector by address
     state_dir: str | None  # None: nothing is kept over a restart but the kernel's own state
     health_listen: str | None  # HOST:PORT of the gRPC health service; None: none
@@ -72,9 +70,11 @@ class Settings:
     write_config_to: str | None
     configuration: KubeProxyConfiguration  # complete, as served at /configz and written by --write-config-to
     notes: tuple[str, ...]  # what was said and does nothing, one line each with the reason
+    given: flags.Given = field(repr=False)  # the flags, for `in_mode`
+    removed: tuple[str, ...] = ()  # notes on fields of the file that only earlier versions of kube-proxy had
 
 
-def parse(arguments: Sequence[str], modes: Sequence[str] = MODES) -> Settings:
+def parse(arguments: Sequence[str]) -> Settings:
     """Reads flags and file. Raises `UsageError` with one line; --help and --version end the process with 0."""
     said = flags.given(arguments)
     removed: tuple[str, ...] = ()
@@ -91,8 +91,17 @@ def parse(arguments: Sequence[str], modes: Sequence[str] = MODES) -> Settings:
         _refuse(f"--config={file}: {said_wrong}" if file else f"{said_wrong}; see `deltaplane agent --help`")
     task = _task(said)
     if task is Task.RUN:
-        _check_run(said, config, modes)
+        _check_run(said)
     return _settings(said, config, task, removed)
+
+
+def in_mode(settings: Settings, mode: str) -> Settings:
+    """The settings with the parts of this mode: another than was asked for, where that cannot be had.
+
+    Where node ports answer stays what it was: another kernel dialect opens no more of them.
+    """
+    config = structs.replace(settings.configuration, mode=mode)
+    return _settings(settings.given, config, settings.task, settings.removed)
 
 
 def write(settings: Settings) -> None:
@@ -127,9 +136,7 @@ def _task(said: flags.Given) -> Task:
     return next((task for task in (Task.WRITE_CONFIG, Task.CLEANUP, Task.INIT) if said.get(task.value)), Task.RUN)
 
 
-def _check_run(said: flags.Given, config: KubeProxyConfiguration, modes: Sequence[str]) -> None:
-    if config.mode not in modes:
-        _refuse(f"mode {config.mode}: there is a backend for {', '.join(modes)} only; pass --proxy-mode={modes[0]}")
+def _check_run(said: flags.Given) -> None:
     if "server" not in said:
         _refuse("--server is required: HOST:PORT of the control plane's replicas")
     if not said.get("insecure"):
@@ -140,12 +147,13 @@ def _settings(said: flags.Given, config: KubeProxyConfiguration, task: Task, rem
     node_name = config.hostname_override or socket.gethostname().strip().lower()
     if not node_name:
         _refuse("--hostname-override: not given, and this machine has no host name")
-    section = config.nftables if config.mode == "nftables" else config.iptables
+    section = config.nftables if config.mode in ("nftables", "") else config.iptables
     return Settings(
         task=task,
         servers=said.get("server", ()),
         node_name=node_name,
-        proxy_mode=config.mode,
+        proxy_mode=config.mode or defaults.AUTO,
+        strict_mode=bool(said.get("strict-mode")),
         cluster_cidrs=_cluster_cidrs(config),
         state_dir=said.get("state-dir") or None,
         health_listen=said.get("health-listen") or None,
@@ -167,6 +175,8 @@ def _settings(said: flags.Given, config: KubeProxyConfiguration, task: Task, rem
         write_config_to=said.get("write-config-to") or None,
         configuration=config,
         notes=notes(config, said, removed),
+        given=said,
+        removed=removed,
     )
 
 

@@ -14,7 +14,7 @@ from nodeagent.config.defaults import PRIMARY
 from nodeagent.config.durations import Duration
 from nodeagent.config.schema import Conntrack, Iptables, Ipvs, KubeProxyConfiguration, Logging, Nftables
 
-MODES = ("iptables", "ipvs", "nftables")
+MODES = ("iptables", "ipvs", "nftables", "userspace")
 DETECTORS = ("ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix")
 ROOT = "KubeProxyConfiguration"
 LINUX = f"{ROOT}.KubeProxyLinuxConfiguration"
@@ -59,9 +59,9 @@ def _at_least_0(value: int, path: str) -> Iterator[str]:
 def _mode_sections(config: KubeProxyConfiguration) -> Iterator[str]:
     """iptables' bit is always judged, for ipvs takes it too; the other sections only in their own mode."""
     yield from _within(config.iptables.masquerade_bit, 0, 31, f"{ROOT}.KubeProxyIPTablesConfiguration.MasqueradeBit")
-    if config.mode == "ipvs":
+    if config.mode == "ipvs" or config.ipvs.scheduler:  # a scheduler lets the best-available mode be ipvs
         yield from _ipvs(config.ipvs, f"{ROOT}.KubeProxyIPVSConfiguration")
-    if config.mode == "nftables":
+    if config.mode in ("nftables", ""):
         path = f"{ROOT}.KubeProxyNFTablesConfiguration.MasqueradeBit"
         yield from _within(config.nftables.masquerade_bit, 0, 31, path)
 
@@ -83,14 +83,15 @@ def _conntrack(conntrack: Conntrack, path: str) -> Iterator[str]:
 
 
 def _mode(mode: str) -> Iterator[str]:
-    if mode not in MODES:
-        detail = f"must be {', '.join(MODES)} or blank (blank means the best-available proxy [currently nftables])"
+    if mode and mode not in MODES:
+        detail = f"must be {', '.join(MODES)}, auto or blank (both: the best-available proxy, nftables first)"
         yield _invalid(f"{ROOT}.Mode.ProxyMode", mode, detail)
 
 
 def periods(config: KubeProxyConfiguration) -> tuple[Duration, Duration]:
-    """The sync period and its minimum of the mode in use."""
-    sections: dict[str, Iptables | Ipvs | Nftables] = {"ipvs": config.ipvs, "nftables": config.nftables}
+    """The sync period and its minimum of the mode, blank being nftables until another is chosen."""
+    nftables = config.nftables
+    sections: dict[str, Iptables | Ipvs | Nftables] = {"ipvs": config.ipvs, "nftables": nftables, "": nftables}
     section = sections.get(config.mode, config.iptables)
     return section.sync_period, section.min_sync_period
 

@@ -161,7 +161,7 @@ def test_an_agent_without_net_admin_says_so_and_loses_no_rule(shop: Shop) -> Non
     node = shop.fabric.nodes[0]
     before = tables.listing(node.space, 4)
     drop = ("setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin", "--", *COMMAND)
-    code, lines = run(node.space, *AGENT, command=drop)
+    code, lines = run(node.space, *AGENT, "--proxy-mode=nftables", "--strict-mode", command=drop)
     assert (code, len(lines)) == (RUN_TIME, 1)
     assert lines[0].startswith("deltaplane agent: nftables: ")
     assert "Operation not permitted" in lines[0]
@@ -171,7 +171,7 @@ def test_an_agent_without_net_admin_says_so_and_loses_no_rule(shop: Shop) -> Non
 
 def test_a_kernel_without_netfilter_says_so(shop: Shop) -> None:
     command = (sys.executable, "-c", WITHOUT_NETFILTER)
-    code, lines = run(shop.fabric.nodes[0].space, *AGENT, command=command)
+    code, lines = run(shop.fabric.nodes[0].space, *AGENT, "--proxy-mode=nftables", "--strict-mode", command=command)
     assert (code, len(lines)) == (RUN_TIME, 1)
     assert "this kernel has no netfilter netlink (Protocol not supported)" in lines[0]
     assert "load the module nf_tables or choose another proxy mode" in lines[0]

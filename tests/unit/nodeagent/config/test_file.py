@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from deltaplane.flags import UsageError
-from nodeagent.config import parse, write
+from nodeagent.config import in_mode, parse, write
 from nodeagent.config.durations import of
 from nodeagent.config.watch import changed
 from tests.unit.nodeagent.config.cases import HEAD
@@ -64,7 +64,7 @@ def test_beside_a_file_a_few_flags_count(file: Any, tmp_path: Path) -> None:
 
 def test_the_mode_picks_its_section(file: Any) -> None:
     text = "mode: iptables\niptables: {masqueradeBit: 5, masqueradeAll: true, syncPeriod: 7s}\nnodePortAddresses: []\n"
-    settings = parse([*RUN, file(text)], modes=("nftables", "iptables"))
+    settings = parse([*RUN, file(text)])
 
     assert (settings.masquerade_bit, settings.masquerade_all, settings.sync_period) == (5, True, of(seconds=7))
     assert settings.node_port_addresses == ()
@@ -72,7 +72,7 @@ def test_the_mode_picks_its_section(file: Any) -> None:
 
 def test_fields_of_a_file_that_do_nothing_say_why(file: Any) -> None:
     text = "winkernel: {networkName: x}\nipvs: {scheduler: lc}\nclientConnection: {qps: 9}\nudpIdleTimeout: 1s\n"
-    notes = parse([*RUN, file(text)]).notes
+    notes = in_mode(parse([*RUN, file(text)]), "nftables").notes
 
     assert [note.partition(":")[0] for note in notes] == [
         "udpIdleTimeout", "ipvs.scheduler", "clientConnection.qps", "winkernel",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from deltaplane.flags import UsageError
-from nodeagent.config import Detector, Settings, Task, parse
+from nodeagent.config import Detector, Settings, Task, in_mode, parse
 from nodeagent.config.durations import of
 
 RUN = ["--server=127.0.0.1:50051", "--insecure"]
@@ -26,7 +26,7 @@ def test_the_defaults() -> None:
     assert settings.task is Task.RUN
     assert settings.servers == ("127.0.0.1:50051",)
     assert settings.node_name == "node-a"
-    assert settings.proxy_mode == "nftables"
+    assert settings.proxy_mode == "auto"
     assert settings.detector is Detector.CLUSTER_CIDR
     assert settings.node_port_addresses == ("primary",)
     assert (settings.healthz_address, settings.metrics_address) == ("0.0.0.0:10256", "127.0.0.1:10249")
@@ -71,7 +71,7 @@ def field(name: str) -> Any:
     ],
 )
 def test_flags_that_mean_something(flag: str, read: Any, value: object) -> None:
-    settings = parse([*RUN, flag])
+    settings = in_mode(parse([*RUN, flag]), "nftables")
 
     assert read(settings) == value
     assert [note for note in settings.notes if "does nothing" in note] == []
@@ -115,7 +115,7 @@ def test_detectors(arguments: list[str], mode: Detector, detail: str) -> None:
     ],
 )  # fmt: skip
 def test_flags_that_do_nothing_say_why(flag: str) -> None:
-    (note,) = parse([*RUN, flag]).notes
+    (note,) = in_mode(parse([*RUN, flag]), "nftables").notes
 
     assert note.startswith(f"{flag.partition('=')[0]}: does nothing: ")
 
@@ -129,7 +129,7 @@ def test_flags_that_do_nothing_say_why(flag: str) -> None:
         (["--nonsense"], "unrecognized arguments: --nonsense"),
         (["--hostname=x"], "unrecognized arguments"),
         ([*RUN, "--hostname-override=  "], "--hostname-override: only blanks"),
-        ([*RUN, "--proxy-mode=ipvs"], "mode ipvs: there is a backend for nftables only; pass --proxy-mode=nftables"),
+        ([*RUN, "--ipvs-scheduler=lc", "--ipvs-exclude-cidrs=x"], "ExcludeCidrs[0]"),
         ([*RUN, "--proxy-mode=x"], 'KubeProxyConfiguration.Mode.ProxyMode: Invalid value: "x"'),
         ([*RUN, "--oom-score-adj=x"], "'x' is not a whole number"),
         ([*RUN, "--oom-score-adj=3000000000"], "3000000000 does not fit 32 bits"),
@@ -181,3 +181,32 @@ def test_settings_say_what_the_first_line_of_the_agent_reads() -> None:
     names = {"servers", "node_name", "proxy_mode", "cluster_cidrs", "state_dir", "health_listen", "verbosity"}
 
     assert names <= set(Settings.__dataclass_fields__)
+
+
+def test_what_belongs_to_a_mode_counts_in_it_alone() -> None:
+    asked = parse([*RUN, "--iptables-masquerade-bit=3", "--ipvs-scheduler=lc", "--iptables-sync-period=5s"])
+
+    assert (asked.proxy_mode, asked.notes) == ("auto", ())
+    ipvs = in_mode(asked, "ipvs")
+    assert (ipvs.proxy_mode, ipvs.masquerade_bit, ipvs.sync_period) == ("ipvs", 3, of(seconds=30))
+    assert [note.partition(":")[0] for note in ipvs.notes] == ["--iptables-sync-period"]
+    nftables = in_mode(asked, "nftables")
+    assert (nftables.masquerade_bit, nftables.sync_period) == (14, of(seconds=5))
+    assert {note.partition(":")[0] for note in nftables.notes} == {"--iptables-masquerade-bit", "--ipvs-scheduler"}
+
+
+@pytest.mark.parametrize(
+    "flags, addresses",
+    [([], ("primary",)), (["--proxy-mode=auto"], ("primary",)), (["--proxy-mode="], ("primary",)),
+     (["--proxy-mode=nftables"], ("primary",)), (["--proxy-mode=iptables"], ()), (["--proxy-mode=userspace"], ())],
+)  # fmt: skip
+def test_another_kernel_dialect_opens_no_more_node_ports(flags: list[str], addresses: tuple[str, ...]) -> None:
+    settings = parse([*RUN, *flags])
+
+    assert settings.node_port_addresses == addresses
+    assert in_mode(settings, "iptables").node_port_addresses == addresses
+
+
+def test_strict_mode() -> None:
+    assert parse([*RUN, "--strict-mode"]).strict_mode
+    assert not parse(RUN).strict_mode

@@ -21,8 +21,6 @@ def test_what_is_taken(text: str) -> None:
 
 
 def test_a_mode_nobody_has() -> None:
-    (problem,) = problems(completed(filled(load(HEAD + "mode: userspace")[0])))
+    (problem,) = problems(completed(filled(load(HEAD + "mode: pigeon")[0])))
 
-    assert problem.startswith(
-        'KubeProxyConfiguration.Mode.ProxyMode: Invalid value: "userspace": must be iptables, ipvs'
-    )
+    assert problem.startswith('KubeProxyConfiguration.Mode.ProxyMode: Invalid value: "pigeon": must be iptables, ipvs')

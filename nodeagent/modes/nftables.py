@@ -1,0 +1,52 @@
+"""Mode nftables as `nodeagent.modes` knows it: the shape of `nodeagent.modes.backends.Backend`."""
+
+from __future__ import annotations
+
+from nodeagent.config import Detector, Settings
+from nodeagent.errors import DataplaneUnavailable
+from nodeagent.modes.detectors import CidrFollower, interface_of
+from nodeagent.program.dataplane import Dataplane
+from nodeagent.program.nftables import cleanup as tables
+from nodeagent.program.nftables.dataplane import NftablesDataplane
+from nodeagent.program.nftables.kernel import NetlinkKernel, unavailable
+from nodeagent.program.nftables.probe import probe
+from nodeagent.program.nftables.settings import Settings as Nftables
+
+__all__ = ["cleanup", "open_dataplane", "probe"]
+
+
+def open_dataplane(settings: Settings) -> tuple[Dataplane, CidrFollower | None]:
+    """See `Backend.open_dataplane`."""
+    dataplane = NftablesDataplane(settings=_translated(settings, settings.cluster_cidrs))
+
+    def follow(cidrs: tuple[str, ...]) -> None:
+        dataplane.configure(_translated(settings, cidrs))
+
+    return dataplane, follow if settings.detector is Detector.NODE_CIDR else None
+
+
+def cleanup(in_use: str = "") -> tuple[str, ...]:
+    """See `Backend.cleanup`; the tables of different programs are different."""
+    return _removed(tables.KUBE_PROXY) if in_use == "nftables" else _removed(tables.OURS, tables.KUBE_PROXY)
+
+
+def _removed(*names: str) -> tuple[str, ...]:
+    try:
+        kernel = NetlinkKernel()
+    except DataplaneUnavailable:
+        return ()  # where there is no nftables, nothing was left in it
+    try:
+        return tuple(f"nftables {found}" for found in tables.cleanup(kernel, names))
+    except OSError as error:
+        raise unavailable(error, tables.OURS) from error
+    finally:
+        kernel.close()
+
+
+def _translated(settings: Settings, cluster_cidrs: tuple[str, ...]) -> Nftables:
+    return Nftables(
+        cluster_cidrs=cluster_cidrs,
+        interface=interface_of(settings),
+        masquerade_all=settings.masquerade_all,
+        masquerade_bit=settings.masquerade_bit,
+    )
