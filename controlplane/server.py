@@ -14,6 +14,7 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from controlplane.building import InThread
 from controlplane.errors import ControlPlaneError
 from controlplane.inspect import Inspection
 from controlplane.nodes import Nodes
@@ -52,7 +53,7 @@ class Server:
         self._state = state
         self._server_id = secrets.token_hex(4)
         self._nodes = Nodes()
-        self._snapshots = Snapshots(state.store, state.log)
+        self._snapshots = Snapshots(state.store, state.log, InThread())
         self._progress = Progress(tracing)
         self._health = health.aio.HealthServicer()
         self._stopping = False

@@ -98,6 +98,7 @@ class Session:
         self._snapshot: deque[bytes] = deque()
         self._needs_snapshot = False
         self._snapshot_at = 0.0  # not before
+        self._snapshot_under_way = False  # being built; `wake` tells when it is there
         self._flight = Flight(log)
         self._progress_at = 0.0
         self._heartbeat_at = 0.0
@@ -183,7 +184,7 @@ class Session:
         """When `next_message` should be asked again even if nothing happens."""
         if self._phase is _Phase.HOLDING:
             return self._hold_until
-        if self._needs_snapshot:
+        if self._needs_snapshot and not self._snapshot_under_way:
             return min(self._heartbeat_at, self._snapshot_at)
         return self._heartbeat_at
 
@@ -241,6 +242,7 @@ class Session:
 
     def _want_snapshot(self, at: float) -> None:
         self._needs_snapshot = True
+        self._snapshot_under_way = False
         self._snapshot_at = at
         self._snapshot.clear()
 
@@ -254,7 +256,11 @@ class Session:
             if now < self._snapshot_at:
                 return None
             zlib = pb.ENCODING_ZLIB in self.hello.encodings
-            snapshot = self._snapshots.take(pb.ENCODING_ZLIB if zlib else pb.ENCODING_IDENTITY, self.sent_rev)
+            encoding = pb.ENCODING_ZLIB if zlib else pb.ENCODING_IDENTITY
+            snapshot = self._snapshots.take(encoding, self.sent_rev, self._wake)
+            self._snapshot_under_way = snapshot is None
+            if snapshot is None:
+                return None
             self._snapshot.extend(snapshot.messages)
             self._needs_snapshot = False
             self.sent_rev = snapshot.rev

@@ -1,14 +1,28 @@
 """The snapshots this replica has ready for agents that have nothing to build on.
 
 Called by the control plane's sessions. The last snapshot is kept for as long as what followed it is still in the log.
+Building one takes a third of a second at 100,000 endpoints, so the server has it done beside its event loop
+(`controlplane.building`); whoever asks meanwhile is woken when it is there.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
 
 from controlplane.log import Log
 from controlplane.store import Store
 from deltaplane.snapshot import Snapshot, State, build
 from deltaplane.v1 import delta_pb2 as pb
+
+Done = Callable[[Snapshot | None], None]
+Builder = Callable[[State, pb.Encoding.ValueType, Done], None]
+"""Builds a snapshot of a state, now or later, and hands it to the last argument; None: it could not be built."""
+
+
+def at_once(state: State, encoding: pb.Encoding.ValueType, done: Done) -> None:
+    """A `Builder` that waits for nothing."""
+    done(build(state, encoding))
 
 
 def capture(store: Store, log: Log) -> State:
@@ -19,10 +33,12 @@ def capture(store: Store, log: Log) -> State:
 class Snapshots:
     """The last snapshot of each encoding, reused while the log can lead from it to head."""
 
-    def __init__(self, store: Store, log: Log) -> None:
+    def __init__(self, store: Store, log: Log, builder: Builder = at_once) -> None:
         self._store = store
         self._log = log
+        self._builder = builder
         self._kept: dict[int, Snapshot] = {}
+        self._waiting: dict[int, set[Callable[[], None]]] = {}  # whoever waits for one that is being built
 
     def kept(self, encoding: pb.Encoding.ValueType, at_least: int = 0) -> Snapshot | None:
         """One of revision `at_least` or later that can be sent now, None if there is none yet."""
@@ -30,14 +46,22 @@ class Snapshots:
         fits = snapshot is not None and snapshot.rev >= at_least and self._log.holds(snapshot.rev)
         return snapshot if fits else None
 
-    def keep(self, encoding: pb.Encoding.ValueType, snapshot: Snapshot) -> None:
-        """Offers one that was built elsewhere, in a thread for instance."""
-        self._kept[encoding] = snapshot
+    def take(
+        self, encoding: pb.Encoding.ValueType, at_least: int = 0, wake: Callable[[], None] = lambda: None
+    ) -> Snapshot | None:
+        """One of revision `at_least` (head or earlier) or later. None: it is being built; ask again after `wake`."""
+        if self.kept(encoding, at_least) is None:
+            if encoding not in self._waiting:
+                self._waiting[encoding] = set()
+                self._builder(capture(self._store, self._log), encoding, partial(self._built, encoding))
+            if encoding in self._waiting:
+                self._waiting[encoding].add(wake)
+        return self.kept(encoding, at_least)
 
-    def take(self, encoding: pb.Encoding.ValueType, at_least: int = 0) -> Snapshot:
-        """One of revision `at_least` (head or earlier) or later, built here and now if need be."""
-        snapshot = self.kept(encoding, at_least)
+    def _built(self, encoding: pb.Encoding.ValueType, snapshot: Snapshot | None) -> None:
+        waiting = self._waiting.pop(encoding)
         if snapshot is None:
-            snapshot = build(capture(self._store, self._log), encoding)
-            self.keep(encoding, snapshot)
-        return snapshot
+            return  # who waits asks again in their own time
+        self._kept[encoding] = snapshot
+        for wake in waiting:
+            wake()
