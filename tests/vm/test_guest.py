@@ -1,4 +1,4 @@
-"""The guest has what the host lacks: IPVS with its schedulers, dummy links, SCTP sockets, and the laboratory's network."""
+"""The guest has what the host lacks: IPVS, dummy links, SCTP sockets; and the laboratory works there."""
 
 from __future__ import annotations
 

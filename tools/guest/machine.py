@@ -52,7 +52,7 @@ def run(
     limit: float,
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
-    said: Callable[[str], object] = lambda text: None,
+    said: Callable[[str], object] | None = None,
 ) -> int:
     """The job's exit code. `said` is given its output as it comes; it stays in `results` as "log".
 
@@ -62,7 +62,8 @@ def run(
     with _booted(results, limit) as guest:
         _wait(guest, results / "booted", BOOT_LIMIT, "did not boot")
         for text in _follow(guest, results, limit + GRACE):
-            said(text)
+            if said is not None:
+                said(text)
     code = results / "code"
     if not code.exists():
         raise GuestFailed(f"the guest's job did not end within {limit:g} s: {_console(results)}")
