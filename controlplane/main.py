@@ -12,6 +12,7 @@ from typing import Protocol
 import deltaplane
 from controlplane.errors import ControlPlaneError
 from controlplane.log import Log
+from controlplane.notices import Notice
 from controlplane.report import Report
 from controlplane.server import Server
 from controlplane.settings import Settings, parse
@@ -27,6 +28,9 @@ class Source(Protocol):
 
     async def run(self) -> None:
         """Feeds the sink until cancelled. Raises `errors.SourceError` when it cannot be used at all."""
+
+    def tell(self, notice: Notice) -> None:
+        """Tells an operator where the source has a place for it (notices.Notices)."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -54,8 +58,8 @@ def _flat(group: BaseExceptionGroup[ControlPlaneError]) -> Iterator[ControlPlane
 async def _run(settings: Settings) -> None:
     tracing = _tracing(settings)
     state = State(Log(), tracing)
-    server = Server(settings.listen, state, tracing)
     source = _source(settings, state)
+    server = Server(settings.listen, state, tracing, source)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -18,6 +18,7 @@ from controlplane.building import InThread
 from controlplane.errors import ControlPlaneError
 from controlplane.inspect import Inspection
 from controlplane.nodes import Nodes
+from controlplane.notices import Notices, fallback
 from controlplane.progress import Progress
 from controlplane.session import Session
 from controlplane.snapshot import Snapshots
@@ -48,8 +49,9 @@ OPTIONS: tuple[tuple[str, int], ...] = (
 class Server:
     """`start` binds the port, `run` follows the state for health, `stop` tells the agents to go and ends streams."""
 
-    def __init__(self, listen: str, state: State, tracing: Tracing) -> None:
+    def __init__(self, listen: str, state: State, tracing: Tracing, notices: Notices | None = None) -> None:
         self._listen = listen
+        self._notices = notices
         self._state = state
         self._server_id = secrets.token_hex(4)
         self._nodes = Nodes()
@@ -150,11 +152,21 @@ class Server:
                         log, logging.INFO, "agent connected", node=session.node_name, peer=session.peer,
                         mode=session.hello.proxy_mode, version=session.hello.agent_version,
                     )  # fmt: skip
+                    self._introduced(session.hello)
                 for commit in applied:
                     self._progress.applied(session, commit, time.time_ns(), nodes=len(self._nodes))
                 woken.set()
         finally:
             session.close("CANCELLED", "the agent closed the stream")
+
+    def _introduced(self, hello: pb.Hello) -> None:
+        """Says which agent runs in another mode than it was told to."""
+        notice = fallback(hello)
+        if notice is None:
+            return
+        event(log, logging.WARNING, notice.reason, node=notice.node, text=notice.text)
+        if self._notices is not None:
+            self._notices.tell(notice)
 
     async def _write(self, session: Session, context: grpc.aio.ServicerContext[Any, Any], woken: asyncio.Event) -> None:
         """Sends what the stream lacks, then waits for a new revision, a wake-up, or the session's deadline."""

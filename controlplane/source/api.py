@@ -23,6 +23,7 @@ from controlplane.errors import SourceError
 from controlplane.source.objects import Status
 
 UNREACHED = 0
+_JSON = {"Content-Type": "application/json"}
 
 
 class ApiError(SourceError):
@@ -50,18 +51,20 @@ class Stalled(ApiError):
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A collection of the API, cluster-wide."""
+    """A collection of the API, cluster-wide unless a namespace is named."""
 
     group: str  # "" is the core group
     version: str
     plural: str
     selector: str = ""  # label selector, evaluated by the server
     optional: bool = False  # a server without it, or one that forbids it, counts as one that has none
+    namespace: str = ""
 
     @property
     def path(self) -> str:
         root = f"/apis/{self.group}" if self.group else "/api"
-        return f"{root}/{self.version}/{self.plural}"
+        place = f"{self.version}/namespaces/{self.namespace}" if self.namespace else self.version
+        return f"{root}/{place}/{self.plural}"
 
     def __str__(self) -> str:
         return f"{self.plural}.{self.group}" if self.group else self.plural
@@ -125,14 +128,27 @@ class Api:
                 f"cannot {verb} {resource} at API server {self.server}: {reason}; check its address in {self.origin}"
             ) from error
 
+    async def create(self, resource: Resource, thing: Mapping[str, Any], timeout: aiohttp.ClientTimeout) -> None:
+        """Makes an object. Raises `ApiError`."""
+        with self._said("create", resource):
+            response = await self._request(resource, {}, timeout, thing)
+            async with response:
+                if response.status not in {200, 201}:
+                    raise await self._refusal(response, "create", resource)
+
     async def _request(
-        self, resource: Resource, query: Mapping[str, str], timeout: aiohttp.ClientTimeout
+        self,
+        resource: Resource,
+        query: Mapping[str, str],
+        timeout: aiohttp.ClientTimeout,
+        body: Mapping[str, Any] | None = None,
     ) -> aiohttp.ClientResponse:
         parameters = await self._client.param_serialize(
-            method="GET",
+            method="GET" if body is None else "POST",
             resource_path=resource.path,
             query_params=list(query.items()),
-            header_params={"Accept": "application/json"},
+            header_params={"Accept": "application/json", **({} if body is None else _JSON)},
+            body=body,
             auth_settings=["BearerToken"],
         )
         answer = await self._client.call_api(*parameters, _preload_content=False, _request_timeout=timeout)
@@ -153,7 +169,8 @@ class Api:
             return f"{what}: 401, the credentials in {self.origin} are not accepted: renew the token or certificate"
         if status == 403:
             group = resource.group or '""'
-            rule = f"get, list and watch on {resource.plural} in API group {group}"
+            verbs = "create" if verb == "create" else "get, list and watch"
+            rule = f"{verbs} on {resource.plural} in API group {group}"
             return f"{what}: 403, permission is missing: grant {rule}, cluster-wide, to the account of {self.origin}"
         if status == 404:
             return f"{what}: 404, the server does not serve {resource.path}: check its address in {self.origin}"

@@ -7,7 +7,9 @@ from collections.abc import Awaitable, Callable
 from random import Random
 
 from controlplane.facts import Reporter, Sink
+from controlplane.notices import Notice
 from controlplane.source.api import Api, Resource, connect
+from controlplane.source.events import Events
 from controlplane.source.limits import Limits
 from controlplane.source.reflector import Reflector
 from controlplane.source.translate import HEADLESS
@@ -47,6 +49,11 @@ class KubernetesSource:
         self._random = random
         self._sleep = sleep
         self._reflectors: dict[Kind, Reflector] = {}
+        self._events = Events()
+
+    def tell(self, notice: Notice) -> None:
+        """Writes it as an Event (notices.Notices)."""
+        self._events.tell(notice)
 
     @property
     def failures(self) -> dict[Kind, str]:
@@ -58,6 +65,7 @@ class KubernetesSource:
         try:
             self._reflectors = {kind: self._reflector(kind, api) for kind in RESOURCES}
             async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._events.run(api))
                 for reflector in self._reflectors.values():
                     tasks.create_task(reflector.run())
         finally:

@@ -18,6 +18,7 @@ from asyncinotify import Event, Inotify, Mask
 
 from controlplane.errors import SourceError
 from controlplane.facts import Fact, Reporter, Sink
+from controlplane.notices import Notice
 from controlplane.source.claims import Claims
 from controlplane.source.reports import Reports
 from controlplane.source.translate import TYPES
@@ -89,6 +90,9 @@ class ManifestSource:
         self._reports = Reports(reporter)
         self._claims = Claims(str(directory), self._reports)
         self._told: dict[ObjectKey, Object] = {}
+
+    def tell(self, notice: Notice) -> None:
+        """A directory has no place for it; the log has it (notices.Notices)."""
 
     async def run(self) -> None:
         with self._watch() as inotify:

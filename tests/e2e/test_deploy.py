@@ -68,8 +68,8 @@ def test_the_api_server_accepts_every_object(cluster: Cluster, layer: str) -> No
     assert all(line.endswith("serverside-applied (server dry run)") for line in applied)
 
 
-def test_the_role_gives_get_list_and_watch_of_what_is_watched_and_nothing_else(cluster: Cluster) -> None:
-    wanted = {(*kind, verb) for kind in WATCHED for verb in ("get", "list", "watch")}
+def test_the_role_gives_get_list_and_watch_of_what_is_watched_new_events_and_nothing_else(cluster: Cluster) -> None:
+    wanted = {(*kind, verb) for kind in WATCHED for verb in ("get", "list", "watch")} | {("", "events", "create")}
     assert eventually(lambda: all(allows(cluster.api, ACCOUNT, each) for each in wanted))
 
     has = {each for each in every_permission(cluster.api) if allows(cluster.api, ACCOUNT, each)}

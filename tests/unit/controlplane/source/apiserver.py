@@ -19,6 +19,7 @@ class ApiServer:
     def __init__(self) -> None:
         self.queries: list[dict[str, str]] = []
         self.headers: list[dict[str, str]] = []
+        self.created: list[tuple[str, dict[str, Any]]] = []  # path and body of each POST
         self.url = ""
         self._script: list[Answer] = []
         self._stop = asyncio.Event()
@@ -29,6 +30,8 @@ class ApiServer:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.queries.append(dict(request.query))
         self.headers.append(dict(request.headers))
+        if request.method == "POST":
+            self.created.append((request.path, await request.json()))
         answer = self._script.pop(0) if self._script else watch(hold=True)
         return await answer(request, self._stop)
 
@@ -36,6 +39,7 @@ class ApiServer:
     async def running(self) -> AsyncIterator[ApiServer]:
         app = web.Application()
         app.router.add_get("/{path:.*}", self.handle)
+        app.router.add_post("/{path:.*}", self.handle)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -1,0 +1,36 @@
+"""What an operator should hear of a node's agent besides the log: an Event where the source is a cluster. Pure."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from msgspec import Struct
+
+from deltaplane.v1 import delta_pb2 as pb
+
+AUTO = "auto"
+
+
+class Notice(Struct, frozen=True):
+    """Something that happened on a node. Equal ones are told once."""
+
+    node: str
+    instance: str  # of the agent, so that the same news of its next start is news again
+    reason: str  # in one word, as Events have it
+    text: str  # one line
+
+
+class Notices(Protocol):
+    """Where notices go."""
+
+    def tell(self, notice: Notice) -> None:
+        """Takes a notice and returns at once; that it cannot be told is nobody's failure."""
+
+
+def fallback(hello: pb.Hello) -> Notice | None:
+    """An agent says in its Hello that the mode which was asked for cannot work on its node; None: no such thing."""
+    asked = hello.proxy_mode_asked
+    if asked in ("", AUTO, hello.proxy_mode):
+        return None
+    text = f"proxy mode {asked} cannot work here, mode {hello.proxy_mode} is in use: {hello.proxy_mode_reason}"
+    return Notice(hello.node_name, hello.agent_instance, "ProxyModeFallback", text)
