@@ -95,6 +95,8 @@ class Decoder:
             fact, problems = translate(self._kind, thing, event_unix_nano)
         except InvalidObject as error:
             return self._unusable(thing.metadata, str(error))
+        except Exception as error:  # noqa: BLE001 - a fault of ours with one object must not hold up its whole kind
+            return self._unusable(thing.metadata, f"unforeseen: {type(error).__name__}: {error}")
         return Item(fact.key, fact, problems)
 
     def _unusable(self, meta: Any, reason: str) -> Item:

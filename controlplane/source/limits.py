@@ -14,5 +14,6 @@ class Limits:
     page: float = 60.0  # one page of a list
     watch: tuple[float, float] = (300.0, 600.0)  # the server ends a watch after a random time between these
     lookout: tuple[float, float] = (30.0, 60.0)  # until an optional resource is asked for again, at random
+    doubt: float = 30.0  # for how long lists must lack most objects before these are taken for deleted
     page_size: int = 500
     batch: int = 256  # events handed over before other tasks get a turn

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from random import Random
@@ -20,6 +21,7 @@ import aiohttp
 from controlplane.facts import Fact, Reporter, Sink
 from controlplane.source.api import Api, ApiError, Resource, Stalled
 from controlplane.source.backoff import Backoff
+from controlplane.source.brake import RELIST_SECONDS, Brake, Doubtful
 from controlplane.source.decode import Decoder, Item, Malformed
 from controlplane.source.limits import Limits
 from controlplane.source.pages import fetch_pages
@@ -55,7 +57,9 @@ class Reflector:
         self._limits = limits or Limits()
         self._random = random or Random()
         self._sleep = sleep
+        self._clock = clock
         self._backoff = Backoff(random=self._random, clock=clock)
+        self._brake = Brake(self._limits.doubt)
         self._decoder = Decoder(kind)
         self._reports = Reports(reporter)
         self._good: dict[ObjectKey, Fact] = {}
@@ -75,7 +79,21 @@ class Reflector:
                 delay = self._backoff.next()
             except ApiError as error:
                 delay = await self._fail(error)
+            except Exception as error:  # noqa: BLE001 - a fault of ours with one answer; the other kinds are followed on
+                delay = self._stumble(error)
             await self._sleep(delay)
+
+    def _stumble(self, error: Exception) -> float:
+        """After what nobody foresaw: how much of the answer was taken in is unknown, so only a relist can tell."""
+        self._version = ""
+        text = f"{type(error).__name__}: {error}"
+        if text != self.failure:
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{at.filename}:{at.lineno}"
+            event(log, logging.ERROR, "unforeseen, listing again", resource=self._resource, error=text, at=where)
+            log.debug("where it came from", exc_info=error)
+        self.failure = text
+        return self._backoff.next()
 
     async def _step(self) -> None:
         if self._version:
@@ -96,12 +114,20 @@ class Reflector:
             event(log, logging.INFO, "version expired, listing again", resource=self._resource)
         elif isinstance(error, Stalled) and self._version:
             event(log, logging.INFO, "watch is silent, resuming", resource=self._resource)
+        elif isinstance(error, Doubtful):
+            self._version = ""
+            self._alarm(error)
         elif str(error) != self.failure:
             self.failure = str(error)
             event(log, logging.WARNING, "cannot follow the API, trying again", resource=self._resource, error=error)
         if error.status == 401:
             await self._api.refresh()
         return max(error.retry_after, self._backoff.next())
+
+    def _alarm(self, error: Doubtful) -> None:
+        if str(error) != self.failure:
+            event(log, logging.ERROR, "safety brake: list held", resource=self._resource, reason=error)
+        self.failure = str(error)
 
     def _do_without(self, status: int) -> None:
         """An optional resource that is forbidden or not served must not keep the others from being served.
@@ -166,6 +192,15 @@ class Reflector:
         return time.time_ns() if self._synced else 0
 
     def _replace(self, items: dict[ObjectKey, Item], version: str) -> None:
+        """Takes a whole list. Raises `Doubtful` where it lacks too much of what is known."""
+        known, gone = len(self._good), sum(key not in items for key in self._good)
+        if self._brake.holds(known, gone, self._clock()):
+            text = (
+                f"it lacks {gone} of {known} objects; what is known stays until lists agree for {self._limits.doubt} s"
+            )
+            raise Doubtful(text, retry_after=RELIST_SECONDS)
+        if self._brake.lists:
+            event(log, logging.WARNING, "lists agree: what they lack is gone", resource=self._resource, objects=gone)
         self._settle(items, version)
         event(log, logging.INFO, "listed", resource=self._resource, objects=len(self._good), version=version)
 
