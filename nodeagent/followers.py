@@ -9,9 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
+from deltaplane.model import Protocol as Protocols
 from nodeagent.conntrack.cleaner import Cleaner
+from nodeagent.conntrack.intent import place_of
 from nodeagent.metrics import Metrics
-from nodeagent.program.dataplane import Commit, Failed
+from nodeagent.program.dataplane import Commit, Dataplane, Failed, Remembering
 from nodeagent.web.health import Health
 from nodeagent.web.nodeports import Addresses, HealthCheckNodePorts
 
@@ -39,6 +41,12 @@ class Flows:
 
     def __init__(self, cleaner: Cleaner) -> None:
         self._cleaner = cleaner
+
+    def adopt(self, dataplane: Dataplane) -> None:
+        """What the kernel has from before the start, which may be of Services that were deleted meanwhile."""
+        if isinstance(dataplane, Remembering):
+            held = (each for each in dataplane.held() if each.protocol == Protocols.UDP)
+            self._cleaner.adopt(place_of(each.family, each.address, each.port) for each in held)
 
     def want(
         self, services: Sequence[ServiceForwarding], node: NodeForwarding | None = None, *, complete: bool = False

@@ -85,6 +85,8 @@ async def _run(settings: Settings, choice: Choice) -> None:
         return monitor.addresses if monitor is not None else frozenset()
 
     cleaner = Cleaner(NetlinkTable(), lambda swept: _count(metrics, swept), machine)
+    flows = Flows(cleaner)
+    flows.adopt(dataplane)
     bind = ip_address(settings.bind_address).packed if settings.bind_address else None
     agent = Agent(
         Here(settings.node_name, policy, machine, bind),
@@ -92,7 +94,7 @@ async def _run(settings: Settings, choice: Choice) -> None:
         _journal(settings),
         boot_id=_boot_id(),
         mode=Mode(choice.mode, choice.asked, choice.reason),
-        followers=(Flows(cleaner), HealthChecks(checks), Watchers(healthy, metrics, dataplane.pending)),
+        followers=(flows, HealthChecks(checks), Watchers(healthy, metrics, dataplane.pending)),
         metrics=metrics,
         follow_cidrs=follow_cidrs,
     )

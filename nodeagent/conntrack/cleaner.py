@@ -62,7 +62,7 @@ class Cleaner:
         self._error = ""
 
     def adopt(self, places: Iterable[Place]) -> None:
-        """UDP frontends that the kernel had before the start, with their addresses; once, before the first `want`."""
+        """UDP frontends that the kernel had before the start (`intent.place_of`); once, before the first `want`."""
         self._intents.adopt(places)
 
     def want(

@@ -71,11 +71,12 @@ class Intents:
         self._owners: dict[Place, set[ObjectKey]] = {}
         self._wanted: _Changes = {}
         self._committed: _Changes = {}
+        self._taken: _Changes = {}
 
     # ------------------------------------------------------------ in
 
     def adopt(self, places: Iterable[Place]) -> None:
-        """What the kernel forwarded before the start, node ports by the node's addresses.
+        """What the kernel forwarded before the start; a node port's address is all zeros, as in `flows_of`.
 
         Whatever of it is not there once all Services and the node's addresses are known was deleted meanwhile, and none
         of its flows stays.
@@ -110,16 +111,17 @@ class Intents:
         return bool(self._committed)
 
     def again(self, items: Iterable[CleanUp]) -> None:
-        """These could not be done, and are due again."""
+        """These of the last `take` could not be done, and are due again, with all that was known of them."""
         for item in items:
-            change = _Pending(whole=True) if item.others else _Pending(item.sources)
-            _add(self._committed, (item.key, item.place), change)
+            index = item.key, item.place
+            _add(self._committed, index, self._taken[index])
 
     # ------------------------------------------------------------ out
 
     def take(self) -> list[CleanUp]:
         """What is to be cleaned now, as things stand now: whoever came back meanwhile is left alone."""
         changes, self._committed = self._committed, {}
+        self._taken = changes
         items = (self._clean_up(key, place, change) for (key, place), change in changes.items())
         return [item for item in items if item.others or item.sources]
 
@@ -162,9 +164,10 @@ class Intents:
             del self._services[key]
 
     def _leave(self) -> None:
-        for place in self._adopted:
-            if not any(name in self._owners for name in self._names(place)):
-                _add(self._wanted, (LEFT, place), _Pending(whole=True))
+        for adopted in self._adopted:
+            for place in self._concrete(adopted):
+                if not any(name in self._owners for name in self._names(place)):
+                    _add(self._wanted, (LEFT, place), _Pending(whole=True))
         self._adopted.clear()
 
     def _disown(self, place: Place, key: ObjectKey) -> None:
@@ -223,6 +226,11 @@ def _add(changes: _Changes, index: tuple[ObjectKey, Place], change: _Pending) ->
         known.add(change)
 
 
+def place_of(family: int, address: bytes, port: int) -> Place:
+    """A frontend's; `address` is empty for a node port."""
+    return Place(address or _EVERY[family], port)
+
+
 def flows_of(entries: Iterable[Entry]) -> Flows:
     """The UDP frontends of one Service, each with the endpoints its flows may stay with (J2).
 
@@ -232,7 +240,7 @@ def flows_of(entries: Iterable[Entry]) -> Flows:
     for entry in entries:
         frontend = entry.frontend
         if frontend.protocol == _UDP:
-            place = Place(frontend.address or _EVERY[frontend.family], frontend.port)
+            place = place_of(frontend.family, frontend.address, frontend.port)
             flows[place] = _union(flows.get(place, ()), entry.serving, entry.targets, entry.local_targets or ())
     return flows
 

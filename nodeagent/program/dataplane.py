@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -31,6 +31,23 @@ class Commit(Struct, frozen=True):
     size: int = 0  # bytes
     generation: int = 0  # the kernel's own, 0 when unknown
     failed: tuple[Failed, ...] = ()
+
+
+class Held(NamedTuple):
+    """A frontend the kernel had at the start; `address` is packed, and empty for a node port."""
+
+    family: int  # 4, 6
+    address: bytes
+    protocol: int
+    port: int
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """What a backend may be besides: one that can tell, after `start`, what it found."""
+
+    def held(self) -> Iterable[Held]:
+        """The frontends that were adopted, in no order."""
 
 
 class Dataplane(Protocol):

@@ -41,6 +41,11 @@ class Dns:
         ports = [manifests.slice_port(8080, "dns", "UDP")]
         manifests.write(self._folder / "slices.yaml", *manifests.slices("dns", pods, ports))
 
+    def forget(self) -> None:
+        """The Service and its slices are deleted; does not wait."""
+        for name in ("service.yaml", "slices.yaml"):
+            (self._folder / name).unlink()
+
     def flow(self, family: int, kind: str) -> Connection:
         node = self.fabric.nodes[0]
         if kind == "cluster IP":
@@ -103,3 +108,22 @@ def test_flows_to_the_same_port_numbers_elsewhere_stay(dns: Dns, echo: EchoServe
             until(lambda: flow.ask().name == expected, SECOND, what=f"{expected!r}")  # noqa: B023
         assert [entries_of(node, one) for one in (beside, further)] == before
         assert {beside.ask().name, further.ask().name} == {other.name}
+
+
+@BOTH
+@pytest.mark.parametrize("kind", ["cluster IP", "node port"])
+def test_flows_of_a_service_that_was_deleted_while_the_agent_was_down_go_at_its_start(
+    dns: Dns, family: int, kind: str
+) -> None:
+    """J3: the kernel still had it, and nobody has it any more."""
+    pod, node = dns.fabric.pods[0], dns.fabric.nodes[0]
+    agent = dns.line.agents[node.name]
+    dns.open([pod])
+    with dns.flow(family, kind) as flow:
+        assert flow.open().name == pod.name
+        assert entries_of(node, flow)
+        agent.stop()
+        dns.forget()
+        assert entries_of(node, flow)
+        agent.start()
+        until(lambda: not entries_of(node, flow), 20.0, what="the flow's entry to go")

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.model import ObjectKey
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
-from nodeagent.program.dataplane import Commit, Failed
-from nodeagent.program.nftables import inventory, listing
+from nodeagent.program.dataplane import Commit, Failed, Held
+from nodeagent.program.nftables import inventory, listing, naming
 from nodeagent.program.nftables.delivery import Delivery, Drifted
 from nodeagent.program.nftables.drift import Damage, Watch
 from nodeagent.program.nftables.kernel import Kernel, NetlinkKernel, unavailable
@@ -85,6 +85,10 @@ class NftablesDataplane:
             self._read()
         except OSError as error:
             raise unavailable(error, self._settings.table) from error
+
+    def held(self) -> list[Held]:
+        """See `Remembering.held`; nothing of a table that another version of the program wrote."""
+        return [naming.held(frontend) for frontend in self._tracker.frontends]
 
     def apply(
         self, services: Sequence[ServiceForwarding], node: NodeForwarding | None = None, *, complete: bool = False

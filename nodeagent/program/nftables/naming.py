@@ -1,9 +1,10 @@
-"""Frontends and set members in words, for messages to an operator. `dataplane` asks; nothing here is hot."""
+"""Frontends and set members in words and values, for operators and others. `dataplane` asks; nothing here is hot."""
 
 from __future__ import annotations
 
 from ipaddress import ip_address
 
+from nodeagent.program.dataplane import Held
 from nodeagent.program.nftables.changes import Change
 
 
@@ -18,9 +19,14 @@ def describe(change: Change) -> str:
 
 def name_of(frontend: bytes) -> str:
     """A frontend's identity in words, such as 10.96.0.1 TCP/443."""
-    address, protocol, port = frontend[1:-8], frontend[-8], int.from_bytes(frontend[-4:-2], "big")
+    _, address, protocol, port = held(frontend)
     name = {6: "TCP", 17: "UDP", 132: "SCTP"}.get(protocol, str(protocol))
     return f"{_address(address) if address else 'node port'} {name}/{port}"
+
+
+def held(frontend: bytes) -> Held:
+    """What a frontend's identity means."""
+    return Held(frontend[0], frontend[1:-8], frontend[-8], int.from_bytes(frontend[-4:-2], "big"))
 
 
 def _address(packed: bytes) -> str:

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from deltaplane.forwarding import FrontendKind, ServiceForwarding, Target
-from nodeagent.conntrack.intent import LEFT, CleanUp, Intents, Place, flows_of
+from nodeagent.conntrack.intent import LEFT, CleanUp, Intents, Place, flows_of, place_of
 from nodeagent.conntrack.query import Query, queries
 from tests.unit.nodeagent.conntrack.cases import (
     NODE,
@@ -178,6 +178,30 @@ def test_what_the_kernel_had_and_nobody_has_is_left_over() -> None:
     assert left == [CleanUp(LEFT, lost, frozenset(), others=True)]
     intents.again(left)
     assert intents.take() == left
+
+
+def test_a_node_port_the_kernel_had_is_left_over_on_each_of_the_nodes_addresses() -> None:
+    intents = Intents()
+    intents.adopt([place_of(4, b"", NODE_PORT), place_of(4, b"", 30001), place_of(6, b"", 30001)])
+    intents.want([simple(4, E1)], addresses(4), complete=True)
+    intents.commit()
+    left = {item.place for item in intents.take() if item.key == LEFT}
+    assert left == {Place(address, 30001) for address in addresses(4)}
+
+
+def test_what_failed_is_not_forgotten_when_its_node_port_closes_meanwhile() -> None:
+    """Looking at all flows of an open node port failed; once it is closed, those of its former endpoint still go."""
+    first, second = NODES
+    intents = Intents()
+    intents.want([simple(4, E1)], addresses(4), complete=True)
+    intents.want([simple(4, E2)])
+    intents.commit()
+    intents.again(intents.take())
+    intents.want([], [packed(NODE[4][0])])
+    intents.commit()
+    items = set(intents.take())
+    assert {item for item in items if item.place == second} == at([second], E1, E2)
+    assert {item for item in items if item.place == first} == at([first], E2, others=True)
 
 
 def test_two_services_on_one_address_spare_each_others_flows() -> None:
