@@ -28,6 +28,8 @@ from nodeagent.program.nftables.writer import MAIN, Writer
 
 log = logging.getLogger(__name__)
 
+MANY = 500  # frontends to look at: a cold load, or nearly
+
 
 class NftablesDataplane:
     """Implements `nodeagent.program.dataplane.Dataplane`; without a kernel, on the calling thread's."""
@@ -64,7 +66,7 @@ class NftablesDataplane:
         """Hears from now on what others change in this network namespace; gives the reason where that cannot be had."""
         if isinstance(self._kernel, NetlinkKernel) and self._watch.monitor is None:
             try:
-                self._watch.monitor = NetlinkMonitor(self._kernel.port)
+                self._watch.monitor = NetlinkMonitor(self._kernel)
             except OSError as error:
                 return os.strerror(error.errno or 0)
         return ""
@@ -104,7 +106,7 @@ class NftablesDataplane:
             self._retire(services)
             self._completed = True
         if self._completed or not self._delivery.foreign:
-            self._write()
+            (self._write if len(self._tracker.dirty) < MANY else self._write_much)()
         return self._commit()
 
     def pending(self) -> bool:
@@ -211,6 +213,20 @@ class NftablesDataplane:
                 self._tracker.remove(owner)
                 self._invalid.pop(owner, None)
         self._retire_adopted()
+
+    def _write_much(self) -> None:
+        """Writes without listening meanwhile, and compares where others wrote too."""
+        damaged = dict(self._watch.damage)
+        try:
+            with self._watch.away(lambda: self._delivery.transactions, list(self._programs)):
+                self._write()
+        except OSError as error:
+            raise KernelUnavailable(f"nftables: asking for the generation failed ({error.strerror})") from error
+        if self._watch.damage != damaged:
+            log.info("nftables: others wrote too meanwhile, comparing")
+            self._read_again()
+            self._finish()
+            self._watch.damage = damaged
 
     def _write(self) -> None:
         """Brings the kernel to what is wanted; where it contradicts us, reads the table again and tries once more."""
