@@ -112,6 +112,7 @@ class Agent:
     def disconnected(self, now: float) -> None:
         """The kernel keeps what it has (I12)."""
         self._session.disconnected()
+        gc.enable()
         if self._metrics is not None:
             self._metrics.connected(connected=False)
 
@@ -128,6 +129,7 @@ class Agent:
         arrived = time.perf_counter_ns()
         answers: list[bytes] = []
         events = self._session.received(data, now)
+        (gc.disable if self._session.collecting else gc.enable)()  # what a snapshot brings stays
         times = (arrived, time.perf_counter_ns())
         # A delta is written ahead, so that the journal never lacks what the kernel has; a snapshot, which costs a
         # sync, after.

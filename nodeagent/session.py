@@ -62,6 +62,11 @@ class Session:
         self._target = 0  # the replica's head at its Welcome, in its epoch
 
     @property
+    def collecting(self) -> bool:
+        """Whether a snapshot is on its way."""
+        return self._collector is not None
+
+    @property
     def synced(self) -> bool:
         """Whether there is a state, however old."""
         return bool(self.position.epoch)

@@ -39,7 +39,7 @@ def dataplane(space: Namespace, settings: Settings = SETTINGS) -> Iterator[tuple
     """A started dataplane whose sockets are in this namespace."""
     with space.entered():
         kernel = CountingKernel()
-        monitor = NetlinkMonitor(kernel.port)
+        monitor = NetlinkMonitor(kernel)
     made = NftablesDataplane(kernel, settings, monitor)
     made.start()
     try:

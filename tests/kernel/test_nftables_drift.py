@@ -8,8 +8,10 @@ from collections.abc import Iterator
 import pytest
 from msgspec.structs import replace
 
+from deltaplane.forwarding import ServiceForwarding
+from nodeagent.program.nftables import wire
 from nodeagent.program.nftables.cleanup import KUBE_PROXY, OURS, cleanup
-from nodeagent.program.nftables.dataplane import NftablesDataplane
+from nodeagent.program.nftables.dataplane import MANY, NftablesDataplane
 from nodeagent.program.nftables.kernel import NetlinkKernel
 from nodeagent.program.nftables.settings import Settings
 from tests.kernel.nftables_support import dataplane, nft
@@ -21,6 +23,7 @@ from tests.unit.nodeagent.program.nftables.walks import (
     VIP,
     all_sticky,
     both,
+    cluster_ip,
     expected,
     external,
     seen,
@@ -142,3 +145,38 @@ def test_cleanup_leaves_other_tables_alone(space: Namespace) -> None:
     assert cleanup(kernel, (OURS, KUBE_PROXY)) == ()
     kernel.close()
     assert nft(space, "list", "tables").split() == ["table", "ip6", "theirs"]
+
+
+def many(last: int) -> tuple[ServiceForwarding, ...]:
+    """So many Services that they are written without listening."""
+    return tuple(
+        service(f"many-{n}", cluster_ip(f"172.31.{n >> 8}.{n & 255}", targets(1, last))) for n in range(MANY + 100)
+    )
+
+
+def test_a_big_write_is_not_heard_and_compares_nothing(space: Namespace) -> None:
+    with dataplane(space, SETTINGS) as (made, kernel):
+        made.apply((), NODE, complete=True)
+        listings = kernel.listings
+        made.apply(many(2), complete=True)
+        assert kernel.listings - listings == 2  # the two generations
+        assert not heard(made)
+        nft(space, "add table ip another")
+        assert heard(made)
+
+
+def test_what_others_do_during_a_big_write_is_put_right_with_it(space: Namespace) -> None:
+    with dataplane(space, SETTINGS) as (made, kernel):
+        made.apply(many(2), NODE, complete=True)
+        before, commit = made.dump(), kernel.commit
+
+        def disturbed(batch: bytes, first: int, last: int) -> list[wire.Reply]:
+            replies = commit(batch, first, last)
+            kernel.commit = commit  # type: ignore[method-assign]
+            nft(space, "delete element ip deltaplane cluster-ips { 172.31.0.1 }")
+            return replies
+
+        kernel.commit = disturbed  # type: ignore[method-assign]
+        made.apply(many(3), complete=True)
+        assert made.dump()[4]["cluster-ips"] == before[4]["cluster-ips"]
+        assert not made.pending()

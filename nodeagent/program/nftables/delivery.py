@@ -58,6 +58,7 @@ class Delivery:
         self.refused: list[Refusal] = []
         self.done: list[Change] = []
         self.messages = self.elements = self.size = 0
+        self.transactions = 0  # committed so far; not reset
         self._kernel, self._programs, self._table = kernel, programs, table
         self._sequence = 1
 
@@ -157,6 +158,7 @@ class Delivery:
 
     def _sent(self, batch: Batch) -> None:
         self._advance(batch)
+        self.transactions += 1
         self.messages += batch.messages
         self.elements += batch.elements
         self.size += batch.size

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 
 from nodeagent.program.nftables import objects, wire
@@ -11,7 +12,6 @@ from nodeagent.program.nftables.monitor import Monitor
 
 _FAMILIES = {number: family for family, number in NFPROTO.items()}
 _ELEMENTS = (objects.NEW_ELEMENT, objects.DELETE_ELEMENT)
-_NEW_GENERATION = 15  # NFT_MSG_NEWGEN: which program it was; names no table
 
 
 class Damage(IntEnum):
@@ -29,8 +29,13 @@ def damage(messages: Iterable[wire.Message], table: str, own: int) -> dict[int, 
     found: dict[int, Damage] = {}
     for message in messages:
         family, kind = _FAMILIES.get(message.family), message.type & 0xFF
-        if family is None or message.port == own or message.type >> 8 != wire.SUBSYSTEM or kind == _NEW_GENERATION:
-            continue
+        if (
+            family is None
+            or message.port == own
+            or message.type >> 8 != wire.SUBSYSTEM
+            or kind == objects.NEW_GENERATION
+        ):
+            continue  # a new generation says which program it was and names no table
         attributes = wire.attributes(message.body)
         if wire.as_text(attributes.get(1, b"")) != table:
             continue
@@ -62,6 +67,25 @@ class Watch:
             for family, much in found.items():
                 self.damage[family] = max(much, self.damage.get(family, much))
         return bool(self.damage)
+
+    @contextmanager
+    def away(self, own: Callable[[], int], families: Iterable[int]) -> Iterator[None]:
+        """Does not listen for as long as much is written; `own` counts our transactions.
+
+        Where there were others besides them, maybe at our tables, every family is suspect. Raises OSError.
+        """
+        if self.monitor is None:
+            yield
+            return
+        before = self.monitor.generation() - own()
+        self.monitor.leave()
+        try:
+            yield
+        finally:
+            self.monitor.join()
+            if (self.monitor.generation() - own() - before) & 0xFFFF_FFFF:
+                for family in families:
+                    self.damage.setdefault(family, Damage.ELEMENTS)
 
     def close(self) -> None:
         if self.monitor is not None:

@@ -103,6 +103,9 @@ class Ledger:
             reason = f"the kernel refused {describe(change)}: {os.strerror(code)}"
             text = f"{change.owner}: {reason}; tried again with the next change"
             self.failed[change.identity] = Failed(change.owner, "KERNEL_REJECTED", text)
+        for dirty in (self._tracker.dirty, self._tracker.dirty_members):
+            if not dirty:
+                dirty.clear()  # one that was big stays as long to walk through as it was, until it is cleared
 
     def _settle_member(self, change: Change) -> None:
         tracker = self._tracker

@@ -1,7 +1,8 @@
 """The socket that hears of every change of nftables in this network namespace: I/O only, `drift` judges.
 
 Notifications of our own transactions are dropped inside the kernel, so that this costs nothing while nobody else
-touches nftables, however much we write.
+touches nftables, however much we write. The kernel still makes one for each element as long as anybody listens, which
+doubles its time for a cold load: for that the monitor goes away and compares generations (`drift`).
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ import sys
 from struct import pack
 from typing import Protocol
 
-from nodeagent.program.nftables import wire
-from nodeagent.program.nftables.kernel import NETLINK_NETFILTER, SOL_NETLINK
+from nodeagent.program.nftables import objects, wire
+from nodeagent.program.nftables.kernel import NETLINK_NETFILTER, SOL_NETLINK, NetlinkKernel
 
 GROUP = 7  # NFNLGRP_NFTABLES
-_ADD_MEMBERSHIP = 1
+_ADD_MEMBERSHIP, _DROP_MEMBERSHIP = 1, 2
 _SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33
 _BUFFER = 8 << 20  # bytes; a ceiling
 _PORT_OFFSET = 12  # of nlmsg_pid in nlmsghdr
@@ -34,21 +35,31 @@ class Monitor(Protocol):
     def heard(self) -> list[wire.Message] | None:
         """What was said since the last call, without waiting; None where some of it was lost."""
 
+    def leave(self) -> None:
+        """Hears nothing from now on; what was said before stays to be heard."""
+
+    def join(self) -> None:
+        """Hears again."""
+
+    def generation(self) -> int:
+        """How many transactions this network namespace has seen, 32 bits; one that changed nothing is none."""
+
     def close(self) -> None:
         """Hears no more."""
 
 
 class NetlinkMonitor:
-    """The real one, in the network namespace of the calling thread. Raises OSError."""
+    """The real one, beside the kernel that our own changes go to. Raises OSError."""
 
-    def __init__(self, own: int) -> None:
-        self.own = own
+    def __init__(self, kernel: NetlinkKernel) -> None:
+        self.own = kernel.port
+        self._kernel = kernel
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
-            _drop(self._socket, own)
+            _drop(self._socket, self.own)
             self._socket.bind((0, 0))
-            self._socket.setsockopt(SOL_NETLINK, _ADD_MEMBERSHIP, GROUP)
+            self.join()
         except OSError:
             self._socket.close()
             raise
@@ -66,6 +77,16 @@ class NetlinkMonitor:
                 return found if whole else None
             except OSError:
                 whole = False  # ENOBUFS, once for each time that the buffer was full
+
+    def leave(self) -> None:
+        self._socket.setsockopt(SOL_NETLINK, _DROP_MEMBERSHIP, GROUP)
+
+    def join(self) -> None:
+        self._socket.setsockopt(SOL_NETLINK, _ADD_MEMBERSHIP, GROUP)
+
+    def generation(self) -> int:
+        (answer,) = self._kernel.ask(wire.request(objects.GET_GENERATION, 0, 0, 0, b""))
+        return wire.as_number(wire.attributes(answer.body)[1])
 
     def close(self) -> None:
         self._socket.close()

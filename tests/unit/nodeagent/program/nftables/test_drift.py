@@ -12,7 +12,7 @@ from nodeagent.errors import KernelUnavailable
 from nodeagent.program.nftables import objects, wire
 from nodeagent.program.nftables.cleanup import KUBE_PROXY, OURS, cleanup
 from nodeagent.program.nftables.dataplane import NftablesDataplane
-from nodeagent.program.nftables.drift import Damage, damage
+from nodeagent.program.nftables.drift import Damage, Watch, damage
 from nodeagent.program.nftables.memory import MemoryKernel
 from nodeagent.program.nftables.settings import Settings
 from tests.unit.nodeagent.program.nftables.tracing import OUTSIDE, POD, reaches, send
@@ -28,6 +28,7 @@ from tests.unit.nodeagent.program.nftables.walks import (
 )
 
 OWN, OTHER = 7, 8
+FAMILIES = (4, 6)
 STICKY = (all_sticky(both("web", 1, 2, 3)),)
 CLIENTS = "affinity/default/web/p/tcp"
 
@@ -39,6 +40,8 @@ class Ear:
 
     def __init__(self) -> None:
         self.said: list[wire.Message] | None = []
+        self.here = True
+        self.transactions = 0xFFFF_FFFE  # about to wrap
 
     def fileno(self) -> int:
         return 99
@@ -46,6 +49,15 @@ class Ear:
     def heard(self) -> list[wire.Message] | None:
         said, self.said = self.said, []
         return said
+
+    def leave(self) -> None:
+        self.here = False
+
+    def join(self) -> None:
+        self.here = True
+
+    def generation(self) -> int:
+        return self.transactions & 0xFFFF_FFFF
 
     def close(self) -> None:
         """Nothing to let go of."""
@@ -220,3 +232,26 @@ def test_a_cidr_that_is_none_is_that_nodes_trouble(kernel: MemoryKernel) -> None
     assert "10.0.0.0/99" in commit.failed[0].text
     assert seen(dataplane.dump()) == expected(STATES["one endpoint"], NODE)
     assert dataplane.apply([], NODE).failed == ()
+
+
+@pytest.mark.parametrize("others", [0, 1, 3])
+def test_who_went_away_to_write_suspects_everything_where_others_wrote_too(others: int) -> None:
+    ear = Ear()
+    watch = Watch(ear, "deltaplane")
+    own = 7
+    with watch.away(lambda: own, FAMILIES):
+        own += 5
+        ear.transactions += 5 + others
+    assert watch.damage == (dict.fromkeys(FAMILIES, Damage.ELEMENTS) if others else {})
+
+
+def test_a_failure_while_away_does_not_leave_it_deaf() -> None:
+    ear = Ear()
+
+    def fail() -> None:
+        with Watch(ear, "deltaplane").away(lambda: 0, FAMILIES):
+            raise KernelUnavailable("no")
+
+    with pytest.raises(KernelUnavailable):
+        fail()
+    assert ear.here
