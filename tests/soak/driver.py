@@ -18,6 +18,7 @@ from deltaplane.model import EndpointSlice, Kind, Service
 from nodeagent.program.nftables.kernel import Kernel
 from nodeagent.program.nftables.memory import MemoryKernel
 from tests.soak.objects import OWN, Dice
+from tests.soak.trouble import Trouble
 from tests.soak.world import World, remembering, ticking
 
 
@@ -27,6 +28,7 @@ class Driver:
     def __init__(self, world: World, seed: int) -> None:
         self.world, self.random = world, Random(seed)
         self.dice = Dice(self.random)
+        world.troubles.random = self.random
         self._operations: list[Callable[[], None]] = []
         weights = []
         for weight, operation in self._table():
@@ -41,7 +43,7 @@ class Driver:
             (14, world.step), (8, self.some_arrives), (2, self.time_passes),
             (2, self.lose), (2, self.repeat), (1, self.truncate), (1, world.connect),
             (0.4, world.restart_agent), (0.3, self.restart_without_journal), (0.3, self.restart_with_torn_journal),
-            (0.4, world.restart_control_plane), (0.05, world.reboot),
+            (0.4, world.restart_control_plane), (0.05, world.reboot), (1, self.trouble),
         )  # fmt: skip
 
     def work(self, operations: int) -> None:
@@ -102,8 +104,7 @@ class Driver:
             self.world.deliver_down()
 
     def time_passes(self) -> None:
-        self.world.clock.now += self.random.choice((0.6, 11.0, 31.0))
-        self.world.up += self.world.agent.tick(self.world.clock.now)
+        self.world.tick(self.random.choice((0.6, 11.0, 31.0)))
 
     def lose(self) -> None:
         self.world.pull()
@@ -122,6 +123,10 @@ class Driver:
         if self.world.down:
             message = self.world.down[0]
             self.world.down[0] = message[: self.random.randrange(len(message))]
+
+    def trouble(self) -> None:
+        """The next transactions meet with it, unless the next comparison comes first."""
+        self.world.troubles.waiting = self.random.choices(list(Trouble), k=self.random.randint(1, 3))
 
     def restart_without_journal(self) -> None:
         self.world.journal.messages.clear()

@@ -28,6 +28,7 @@ from nodeagent.program.nftables.shared import Builder
 from tests.sessions.link import Replica
 from tests.soak.canonical import canonical, differences, structure, without_spare
 from tests.soak.objects import HERE
+from tests.soak.trouble import Died, TroubledKernel, Troubles
 
 SETTINGS = Settings(("10.244.0.0/16", "fd00:244::/64"))
 PROGRAMS = [program(family, SETTINGS) for family in (4, 6)]
@@ -86,6 +87,7 @@ class World:
         self.down: deque[bytes] = deque()
         self.up: deque[bytes] = deque()
         self.stream: Stream | None = None
+        self.troubles = Troubles()
         self._connect, self.wipe = connect, wipe
         self._start()
 
@@ -105,11 +107,20 @@ class World:
     # ------------------------------------------------------------ processes
 
     def _start(self) -> None:
-        self.kernel = self._connect()
+        self.kernel = TroubledKernel(self._connect(), self.troubles)
         self.dataplane = NftablesDataplane(self.kernel, SETTINGS)
         self.dataplane.start()
         self.agent = Agent(Here(HERE), self.dataplane, self.journal)
-        self.agent.recover()
+        with self._living():
+            self.agent.recover()
+
+    @contextmanager
+    def _living(self) -> Iterator[None]:
+        """Where the process ends in between, another one starts."""
+        try:
+            yield
+        except Died:
+            self.restart_agent()
 
     def restart_agent(self) -> None:
         """A new process on the same kernel and journal."""
@@ -152,12 +163,19 @@ class World:
 
     def deliver_down(self) -> None:
         if self.down:
-            self.up += self.agent.received(self.down.popleft(), self.clock.now)
+            message = self.down.popleft()
+            with self._living():
+                self.up += self.agent.received(message, self.clock.now)
+
+    def tick(self, seconds: float) -> None:
+        """Time passes."""
+        self.clock.now += seconds
+        with self._living():
+            self.up += self.agent.tick(self.clock.now)
 
     def step(self, seconds: float = 0.0) -> None:
         """Everything under way arrives."""
-        self.clock.now += seconds
-        self.up += self.agent.tick(self.clock.now)
+        self.tick(seconds)
         self.pull()
         while self.stream is not None and (self.up or self.down):
             self.deliver_up()
@@ -170,6 +188,7 @@ class World:
 
     def settle(self) -> None:
         """Nothing fails for as long as it takes. Raises AssertionError if the state never arrives."""
+        self.troubles.waiting.clear()
         for _ in range(_PATIENCE):
             if self._arrived():
                 return
@@ -200,6 +219,7 @@ class World:
         fresh = NftablesDataplane(empty, SETTINGS)
         fresh.start()
         fresh.apply(services, here.forwarding(mirror), complete=True)
+        self.dataplane.apply(())  # chains that the kernel would not let go of are taken away with the next change
         made = structure(empty, PROGRAMS)
         there = without_spare(structure(self.kernel, PROGRAMS), made)
         return [

@@ -24,13 +24,18 @@ _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _LISTING_TIMEOUT = 30.0  # seconds
 
 
+class Unanswered(KernelUnavailable):
+    """Whether a transaction was done is not known."""
+
+
 class Kernel(Protocol):
     """What the dataplane needs of a kernel. Errors are those of `nodeagent.errors`."""
 
     def commit(self, batch: bytes, first: int, last: int) -> list[wire.Reply]:
         """Runs a transaction whose brackets open at sequence `first` and whose last inner message is `last`.
 
-        Empty where it was done; else what the kernel refused. Raises KernelUnavailable where it did not answer.
+        Empty where it was done; else what the kernel refused. Raises KernelUnavailable where it never reached the
+        kernel, Unanswered where it may have been done.
         """
 
     def ask(self, request: bytes) -> Iterator[wire.Message]:
@@ -84,7 +89,7 @@ class NetlinkKernel:
                 if answer.sequence == last:
                     return refused
         if not refused:
-            raise KernelUnavailable("nftables: the kernel did not acknowledge a transaction; it is retried")
+            raise Unanswered("nftables: the kernel did not acknowledge a transaction; it is retried")
         return refused
 
     def _waiting(self) -> bytes | None:
@@ -95,9 +100,7 @@ class NetlinkKernel:
             return None
         except OSError as error:
             reason = os.strerror(error.errno or 0)
-            raise KernelUnavailable(
-                f"nftables: reading the kernel's answer failed ({reason}); it is retried"
-            ) from error
+            raise Unanswered(f"nftables: reading the kernel's answer failed ({reason}); it is retried") from error
 
     def ask(self, request: bytes) -> Iterator[wire.Message]:
         self._socket.send(request)

@@ -97,7 +97,9 @@ class MemoryKernel:
         elif operation == objects.GET_SET:
             yield from (head + wire.text(2, name) for name in table.sets)
         else:
-            held = table.sets[wire.as_text(attributes[2])]
+            held = table.sets.get(wire.as_text(attributes[2]))
+            if held is None:
+                raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
             listed = [packed(held, key, data) for key, data in held.elements.items()]
             for start in range(0, len(listed), _PER_MESSAGE):
                 yield head + wire.nest(_ELEMENTS, *listed[start : start + _PER_MESSAGE])
@@ -197,7 +199,8 @@ class MemoryKernel:
     def _add(self, table: MemoryTable, held: MemorySet, key: bytes, element: dict[int, bytes]) -> int:
         data = element.get(2, b"")
         if held.flags & objects.INTERVAL and wire.as_number(element.get(3, b"")):
-            self._put(held.elements, key, elements.END)
+            if key not in held.elements:
+                self._put(held.elements, key, elements.END)
             return 0
         code = unfit(table, held, data)
         if code:

@@ -11,7 +11,8 @@ from sys import maxsize
 
 from nodeagent.errors import KernelUnavailable
 from nodeagent.program.nftables.changes import Change
-from nodeagent.program.nftables.delivery import Delivery, Uninstallable
+from nodeagent.program.nftables.delivery import Delivery, Drifted, Uninstallable
+from nodeagent.program.nftables.kernel import Unanswered
 from nodeagent.program.nftables.ledger import Ledger
 
 MAIN = 4  # the family without which nothing works; the other may be left out
@@ -23,9 +24,23 @@ class Writer:
 
     def __init__(self, ledger: Ledger, delivery: Delivery, leave_out: Callable[[int, str], None]) -> None:
         self._ledger, self._delivery, self._leave_out = ledger, delivery, leave_out
+        self._unsure = False  # the last transaction may have been done or not
 
     def write(self, known: frozenset[bytes] | None) -> None:
-        """Everything that differs; `known` as for `Delivery.deliver`. Raises Drifted, KernelUnavailable."""
+        """Everything that differs; `known` as for `Delivery.deliver`, None right after the tables were read.
+
+        Raises Drifted, at once where the last transaction had no answer; KernelUnavailable.
+        """
+        if self._unsure and known is not None:
+            raise Drifted
+        self._unsure = False
+        try:
+            self._write(known)
+        except Unanswered:
+            self._unsure = True
+            raise
+
+    def _write(self, known: frozenset[bytes] | None) -> None:
         for family in self._delivery.fresh:
             self._install(family, known)
         for group in _groups(self._ledger.changes(), PER_BATCH):
