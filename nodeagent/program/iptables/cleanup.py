@@ -1,0 +1,84 @@
+"""Taking away what was programmed, for `--cleanup` and after a change of mode: ours, which is also kube-proxy's.
+
+What the kubelet makes stays; KUBE-FIREWALL, which both make, stays where the kubelet shows itself in the mangle table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from nodeagent.errors import KernelUnavailable
+from nodeagent.program.iptables import naming as n
+from nodeagent.program.iptables.empties import drop_empty
+from nodeagent.program.iptables.flavour import HINTS
+from nodeagent.program.iptables.tables import Listing, listing
+from nodeagent.program.iptables.tools import Flavour, Iptables, Tools, find
+
+_CHAINS = {
+    n.FILTER: (n.SERVICES, n.EXTERNAL_SERVICES, n.FORWARD, n.NODE_PORTS, n.PROXY_FIREWALL, n.CANARY),
+    n.NAT: (n.SERVICES, n.NODE_PORTS, n.POSTROUTING, n.MARK_MASQ, n.CANARY),
+    n.MANGLE: (n.CANARY,),
+}
+_LOADED = {4: "ip_tables_names", 6: "ip6_tables_names"}
+
+
+def cleanup(flavours: Iterable[Flavour] = tuple(Flavour)) -> tuple[str, ...]:
+    """Removes it from both families in this network namespace; what was there, such as "iptables-nft nat: 7 chains".
+
+    Where the nft flavour's tables have nothing left but the kernel's own chains, they go as well. Raises
+    KernelUnavailable.
+    """
+    found: list[str] = []
+    for flavour in flavours:
+        if find(flavour, 4, "restore") is None:
+            continue
+        tools = Tools(flavour)
+        try:
+            for family in filter(tools.has, (4, 6)):
+                found += remove(tools, family)
+        finally:
+            tools.close()
+    return tuple(found)
+
+
+def remove(kernel: Iptables, family: int) -> Iterator[str]:
+    """The same of one flavour and family. Raises KernelUnavailable."""
+    tables = [table for table in n.TABLES if _is_there(kernel.flavour, family, table)]
+    found = {table: listing(kernel.save(family, table)) for table in tables}
+    kubelet = any(hint in found.get(n.MANGLE, ()) for hint in HINTS)
+    for table in tables:
+        text, chains = removal(table, found[table], kubelet=kubelet)
+        if not chains:
+            continue
+        refusal = kernel.restore(family, text)
+        if refusal is not None:
+            raise KernelUnavailable(f"iptables: removing chains of {table} failed ({refusal.text}): try again")
+        yield f"ip{'6' if family == 6 else ''}tables-{kernel.flavour.value} {table}: {chains} chains"
+        if kernel.flavour is Flavour.NFT:
+            drop_empty(family, table)
+
+
+def _is_there(flavour: Flavour, family: int, table: str) -> bool:
+    """Asking for a legacy table would load it."""
+    if flavour is Flavour.NFT:
+        return True
+    try:
+        return table in Path("/proc/thread-self/net", _LOADED[family]).read_text().split()
+    except OSError:
+        return False
+
+
+def removal(table: str, found: Listing, *, kubelet: bool) -> tuple[str, int]:
+    """The restore input that removes what is ours from a table so listed, and how many chains that are."""
+    known = _CHAINS[table] if kubelet else (*_CHAINS[table], n.KUBELET_FIREWALL)
+    ours = [name for name in found if name in known or (table == n.NAT and n.is_of_services(name))]
+    gone = frozenset(ours)
+    jumps = [
+        f"-D {name} {rule}"
+        for name, rules in found.items()
+        for rule in rules
+        if name not in gone and rule.rpartition("-j ")[2] in gone
+    ]
+    heads, tails = (f":{name} - [0:0]" for name in ours), (f"-X {name}" for name in ours)
+    return "\n".join((f"*{table}", *heads, *jumps, *tails, "COMMIT", "")), len(ours)

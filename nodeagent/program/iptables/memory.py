@@ -1,0 +1,136 @@
+"""iptables in memory: takes the same restore input as the programs and refuses what they would refuse.
+
+For tests and experiments, beside the real programs behind the same seam (`tools.Iptables`); the same cases run against
+all. Each table's part of an input is a transaction. Evaluating packets is `trace`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from copy import deepcopy
+
+from nodeagent.program.iptables import naming as n
+from nodeagent.program.iptables.tools import Flavour, Refusal
+
+_HOOKS = {
+    n.FILTER: ("INPUT", "FORWARD", "OUTPUT"),
+    n.NAT: ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"),
+    n.MANGLE: ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"),
+}
+_VERDICTS = frozenset({"ACCEPT", "DROP", "RETURN", "REJECT", "MARK", "MASQUERADE", "DNAT"})
+_LONGEST_NAME = 28
+
+Chains = dict[str, list[str]]
+
+
+class Refused(Exception):
+    """A line that is not taken."""
+
+
+class MemoryIptables:
+    """Implements `tools.Iptables`. `refusing`: a complaint with which every restore is refused as a whole.
+
+    `poison`: lines that have one of these texts in them are refused; `silent`: without telling which line it was.
+    """
+
+    def __init__(self, families: Iterable[int] = (4, 6), flavour: Flavour = Flavour.NFT) -> None:
+        self.flavour = flavour
+        self.tables: dict[tuple[int, str], Chains] = {}
+        self.refusing = ""
+        self.poison: set[str] = set()
+        self.silent = False
+        self.inputs: list[tuple[int, str]] = []  # every restore: family and text
+        self.listings = 0
+        self.settings = {"net/netfilter/nf_conntrack_tcp_be_liberal": 0, "net/ipv4/conf/all/route_localnet": 0}
+        for family in families:
+            for table, hooks in _HOOKS.items():
+                self.tables[family, table] = {hook: [] for hook in hooks}
+
+    def has(self, family: int) -> bool:
+        return (family, n.NAT) in self.tables
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def sysctl(self, name: str) -> int | None:
+        return self.settings.get(name)
+
+    def set_sysctl(self, name: str, value: int) -> str:
+        if name not in self.settings:
+            return "No such file or directory"
+        self.settings[name] = value
+        return ""
+
+    def save(self, family: int, table: str) -> str:
+        self.listings += 1
+        chains = self.tables[family, table]
+        heads = [f":{name} {'ACCEPT' if name in _HOOKS[table] else '-'} [0:0]" for name in chains]
+        rules = [f"-A {name} {rule}" for name, held in chains.items() for rule in held]
+        return "\n".join(("# Generated", f"*{table}", *heads, *rules, "COMMIT", "# Completed", ""))
+
+    def restore(self, family: int, text: str) -> Refusal | None:
+        self.inputs.append((family, text))
+        if self.refusing:
+            return Refusal(self.refusing, busy=True)
+        table, chains, declared, first = "", Chains(), set[str](), 0
+        for number, line in enumerate(text.splitlines(), 1):
+            if line.startswith("*"):
+                table, first = line[1:], number
+                chains, declared = deepcopy(self.tables[family, table]), set()
+                continue
+            if line == "COMMIT":
+                self.tables[family, table] = chains
+                continue
+            try:
+                self._run(table, chains, declared, line)
+            except Refused as reason:
+                last = text.splitlines().index("COMMIT", first) + 1
+                where = last if self.silent else number
+                return Refusal(f"line {where} failed: {reason}", where)
+        return None
+
+    def _run(self, table: str, chains: Chains, declared: set[str], line: str) -> None:
+        if any(text in line for text in self.poison):
+            raise Refused("Invalid argument")
+        if line.startswith(":"):
+            self._declare(chains, line[1:].partition(" ")[0])
+            return
+        command, name, *rest = line.split(" ", 2)
+        rule = rest[0] if rest else ""
+        if name not in chains:
+            raise Refused(f"Chain '{name}' does not exist")
+        if command == "-X":
+            self._delete(table, chains, name)
+        elif command == "-D":
+            if rule not in chains[name]:
+                raise Refused("Bad rule (does a matching rule exist in that chain?)")
+            chains[name].remove(rule)
+        else:
+            self._check(chains, rule)
+            chains[name].insert(0 if command == "-I" else len(chains[name]), rule)
+
+    @staticmethod
+    def _declare(chains: Chains, name: str) -> None:
+        if len(name) > _LONGEST_NAME:
+            raise Refused("chain name too long")
+        chains[name] = []
+
+    @staticmethod
+    def _delete(table: str, chains: Chains, name: str) -> None:
+        if name in _HOOKS[table] or chains[name]:
+            raise Refused("Directory not empty")
+        if any(target(rule) == name for rules in chains.values() for rule in rules):
+            raise Refused("Device or resource busy")
+        del chains[name]
+
+    @staticmethod
+    def _check(chains: Chains, rule: str) -> None:
+        to = target(rule)
+        if to and to not in _VERDICTS and to not in chains:
+            raise Refused(f"Chain '{to}' does not exist")
+
+
+def target(rule: str) -> str:
+    """Where a rule goes to; "" for one that only counts."""
+    _, found, rest = f" {rule}".rpartition(" -j ")
+    return rest.split(" ")[0] if found else ""

@@ -1,0 +1,39 @@
+"""Names of chains and tables: those of kube-proxy 1.36 (behaviour 2.13), so that every runbook and tool still works."""
+
+from __future__ import annotations
+
+from base64 import b32encode
+from hashlib import sha256
+
+FILTER, NAT, MANGLE = "filter", "nat", "mangle"
+TABLES = (FILTER, NAT, MANGLE)
+
+SERVICES = "KUBE-SERVICES"
+EXTERNAL_SERVICES = "KUBE-EXTERNAL-SERVICES"
+NODE_PORTS = "KUBE-NODEPORTS"
+POSTROUTING = "KUBE-POSTROUTING"
+MARK_MASQ = "KUBE-MARK-MASQ"
+FORWARD = "KUBE-FORWARD"
+PROXY_FIREWALL = "KUBE-PROXY-FIREWALL"
+CANARY = "KUBE-PROXY-CANARY"
+KUBELET_FIREWALL = "KUBE-FIREWALL"  # the kubelet's too: a rule may be added there, nothing else is ours
+
+SVC, SVL, EXT, FW, SEP = "KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-FW-", "KUBE-SEP-"
+_OF_SERVICES = (SVC, SVL, EXT, FW, SEP, "KUBE-XLB-")  # the last one was made until Kubernetes 1.23
+
+PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
+
+
+def port_name(namespace: str, name: str, port: str) -> str:
+    """A service port as comments name it: namespace/name:port, or without the port where it has no name."""
+    return f"{namespace}/{name}:{port}" if port else f"{namespace}/{name}"
+
+
+def chain(prefix: str, service_port: str, protocol: str, endpoint: str = "") -> str:
+    """A Service's chain: the first 16 base32 digits of a sha256 follow the prefix. `endpoint`, for SEP, is ip:port."""
+    return prefix + b32encode(sha256(f"{service_port}{protocol}{endpoint}".encode()).digest()[:10]).decode()
+
+
+def is_of_services(name: str) -> bool:
+    """Whether a chain of the nat table belongs to some Service."""
+    return name.startswith(_OF_SERVICES)

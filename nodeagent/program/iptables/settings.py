@@ -1,0 +1,68 @@
+"""What the chains depend on besides the Services: the operator's choices."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network, ip_network
+
+from msgspec import Struct
+
+
+class Settings(Struct, frozen=True):
+    """How local traffic is told, what is masqueraded, whether node ports answer on loopback.
+
+    A family without any way to tell (no CIDR and no interface) has no local-traffic detector: nothing is masqueraded
+    towards ClusterIPs, and only the node itself counts as inside the cluster.
+    """
+
+    cluster_cidrs: tuple[str, ...] = ()  # local are these sources: the pods' networks, at most one used per family
+    interface: str = ""  # instead of CIDRs: local is what arrives at this interface, or at any named `prefix*`
+    masquerade_all: bool = False  # towards ClusterIPs, whatever the source
+    masquerade_bit: int = 14  # of the packet mark, 0 to 31
+    localhost_node_ports: bool = True  # IPv4 node ports on 127.0.0.0/8, where node ports answer there at all (B5)
+    node_port_networks: tuple[str, ...] = ()  # nodePortAddresses as given; only asked for loopback
+    random_fully: bool = True
+    be_liberal: bool = False  # nf_conntrack_tcp_be_liberal: then INVALID packets are not dropped (I6)
+
+    @property
+    def mark(self) -> str:
+        return f"{1 << self.masquerade_bit:#x}"
+
+    def network(self, family: int) -> IPv4Network | IPv6Network | None:
+        """The first of the CIDRs that is of this family (I5). Raises ValueError for a CIDR that is none."""
+        networks = (ip_network(text.strip(), strict=False) for text in self.cluster_cidrs)
+        return next((network for network in networks if network.version == family), None)
+
+    def local(self, family: int) -> str | None:
+        """The match of local sources; "": all are local; None: there is no detector."""
+        if self.interface:
+            return f"-i {self._interface} "
+        network = self.network(family)
+        if network is None:
+            return None
+        return f"-s {network} " if network.prefixlen else ""
+
+    def off_cluster(self, family: int) -> tuple[str, str] | None:
+        """The matches, before and after the destination, of sources to masquerade towards ClusterIPs; None: none."""
+        if self.masquerade_all:
+            return "", ""
+        if self.interface:
+            return "", f"! -i {self._interface} "
+        network = self.network(family)
+        if network is None or not network.prefixlen:
+            return None
+        return f"! -s {network} ", ""
+
+    def opens_loopback(self, family: int, *, everywhere: bool) -> bool:
+        """Whether node ports answer on 127.0.0.0/8: on every address, or on those of a network that has some of it."""
+        if family != 4 or not self.localhost_node_ports:
+            return False
+        networks = [network for network in map(ip_network, self.node_port_networks) if network.version == 4]
+        return everywhere or any(network.overlaps(_LOOPBACK) for network in networks)
+
+    @property
+    def _interface(self) -> str:
+        """As iptables writes it: any ending is a plus."""
+        return f"{self.interface[:-1]}+" if self.interface.endswith("*") else self.interface
+
+
+_LOOPBACK = ip_network("127.0.0.0/8")

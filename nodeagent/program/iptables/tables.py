@@ -1,0 +1,91 @@
+"""What the kernel has of ours in one family: hashes of chains that are written whole, lines of chains that are shared.
+
+Filled from `iptables-save` at the start and by what was restored since; `tracker` compares with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from nodeagent.program.iptables import naming as n
+from nodeagent.program.iptables.base import HOOKS, KUBELETS, SHARED
+from nodeagent.program.iptables.render import Line
+
+_WHOLE = frozenset({(n.NAT, n.POSTROUTING), (n.NAT, n.MARK_MASQ), (n.FILTER, n.FORWARD)})
+_SHARED = frozenset(SHARED)
+_HOOKS = frozenset(HOOKS) | frozenset(KUBELETS)
+
+Listing = dict[str, list[str]]  # rules by chain, as `listing` reads them
+
+
+def digest(rules: Iterable[str]) -> int:
+    """A chain's content in eight bytes; only compared within this process."""
+    return hash(tuple(rules))
+
+
+def listing(text: str) -> Listing:
+    """The chains of one table in what `iptables-save -t` wrote."""
+    chains: Listing = {}
+    for line in text.splitlines():
+        if line.startswith(":"):
+            chains[line[1 : line.index(" ")]] = []
+        elif line.startswith("-A "):
+            _, name, *rule = line.split(" ", 2)
+            chains[name].append(rule[0] if rule else "")
+    return chains
+
+
+class Tables:
+    """One family. Nothing here changes the kernel: what was done to it is noted."""
+
+    def __init__(self) -> None:
+        self.chains: dict[str, dict[str, int]] = {table: {} for table in n.TABLES}
+        self.shared: dict[tuple[str, str], dict[str, None]] = {}  # absent: so is the chain
+        self.hooks: set[Line] = set()
+        self.muddled: set[tuple[str, str]] = set()  # shared chains that have a line twice: to be written anew
+
+    def adopt(self, table: str, found: Listing) -> None:
+        """Takes over a table as it was listed."""
+        for name, rules in found.items():
+            if (table, name) in _SHARED:
+                self.shared[table, name] = dict.fromkeys(rules)
+                if len(self.shared[table, name]) != len(rules):
+                    self.muddled.add((table, name))
+            elif name == n.CANARY or (table, name) in _WHOLE or (table == n.NAT and n.is_of_services(name)):
+                self.chains[table][name] = digest(rules)
+            else:
+                self.hooks.update(_HOOKS.intersection(Line(table, name, rule) for rule in rules))
+
+    @property
+    def anything(self) -> bool:
+        """Whether there is any Service in it."""
+        return bool(any(self.shared.values()) or any(map(n.is_of_services, self.chains[n.NAT])))
+
+    def lines(self) -> Iterator[tuple[tuple[str, str], str]]:
+        """Every line of the shared chains, with where it stands."""
+        return ((where, rule) for where, rules in self.shared.items() for rule in rules)
+
+    def has(self, line: Line) -> bool:
+        return line.rule in self.shared.get((line.table, line.chain), ())
+
+    # ------------------------------------------------------------ what was done
+
+    def put(self, table: str, name: str, content: int) -> None:
+        self.chains[table][name] = content
+
+    def drop(self, table: str, name: str) -> None:
+        self.chains[table].pop(name, None)
+
+    def add(self, line: Line) -> None:
+        self.shared.setdefault((line.table, line.chain), {})[line.rule] = None
+
+    def remove(self, line: Line) -> None:
+        self.shared[line.table, line.chain].pop(line.rule, None)
+
+    def empty(self, table: str, name: str) -> None:
+        """A shared chain is there, and has nothing."""
+        self.shared[table, name] = {}
+        self.muddled.discard((table, name))
+
+    def hook(self, line: Line) -> None:
+        self.hooks.add(line)

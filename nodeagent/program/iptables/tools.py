@@ -1,0 +1,199 @@
+"""The iptables programs: the only module here that runs anything, and the seam that its in-memory twin shares.
+
+A restore with many lines is one process. Programs run in the network namespace of the thread that made `Tools`, as a
+socket would be in it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from nodeagent.errors import KernelUnavailable
+
+LOCK_WAIT = 5  # seconds for another program's lock; only the legacy flavour has one
+_TIMEOUT = 600.0  # seconds for one program
+_PLACES = "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin"
+_LINE = re.compile(r"(?:at line: |line )(\d+)")
+_CLONE_NEWNET = 0x40000000
+_COMMANDS = {4: "iptables", 6: "ip6tables"}
+
+
+class Flavour(Enum):
+    """Which of the kernel's two rule sets the programs write; each knows nothing of the other's rules."""
+
+    NFT = "nft"
+    LEGACY = "legacy"
+
+
+class Refusal(NamedTuple):
+    """A restore that was not done as a whole. Tables that were committed before `line` stand."""
+
+    text: str  # the program's complaint, one line
+    line: int = 0  # of the input, from 1; 0: not told
+    busy: bool = False  # nothing is wrong with the input: somebody else has the lock, or we lack the right
+
+
+class Iptables(Protocol):
+    """What the dataplane needs of a kernel."""
+
+    flavour: Flavour
+
+    def has(self, family: int) -> bool:
+        """Whether this IP version is there."""
+
+    def save(self, family: int, table: str) -> str:
+        """The rules of one table, as `iptables-save` writes them. Raises KernelUnavailable."""
+
+    def restore(self, family: int, text: str) -> Refusal | None:
+        """Does what `iptables-restore --noflush` does with this input. Raises KernelUnavailable."""
+
+    def sysctl(self, name: str) -> int | None:
+        """A kernel setting of this network namespace, by its path under /proc/sys; None where it is not there."""
+
+    def set_sysctl(self, name: str, value: int) -> str:
+        """Makes a setting; the reason where that is not possible."""
+
+    def close(self) -> None:
+        """Lets go of what was opened."""
+
+
+def find(flavour: Flavour, family: int, action: str) -> str | None:
+    """A program's path: `action` is "restore" or "save". Programs of one flavour only may lack the word for it."""
+    name = _COMMANDS[family]
+    found = _which(f"{name}-{flavour.value}-{action}")
+    if found is None and (plain := _which(f"{name}-{action}")) is not None and _flavour(plain) is flavour:
+        return plain
+    return found
+
+
+def _which(name: str) -> str | None:
+    return shutil.which(name) or shutil.which(name, path=_PLACES)
+
+
+def _flavour(program: str) -> Flavour | None:
+    try:
+        said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return Flavour.NFT if "nf_tables" in said.stdout else Flavour.LEGACY
+
+
+class Around(Protocol):
+    """Who is told of each restore."""
+
+    def before(self, process: int) -> None:
+        """The restore is this process, which has changed nothing yet."""
+
+    def after(self) -> None:
+        """It has ended."""
+
+
+class Tools:
+    """The real ones, in the network namespace of the calling thread."""
+
+    def __init__(self, flavour: Flavour) -> None:
+        self.flavour = flavour
+        self.around: Around | None = None
+        self._home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        self._programs = {
+            (family, action): path
+            for family in _COMMANDS
+            for action in ("restore", "save")
+            if (path := find(flavour, family, action)) is not None
+        }
+        self._ipv6 = Path("/proc/thread-self/net/if_inet6").exists()
+
+    def has(self, family: int) -> bool:
+        return (
+            (family == 4 or self._ipv6) and (family, "restore") in self._programs and (family, "save") in self._programs
+        )
+
+    def save(self, family: int, table: str) -> str:
+        code, text, said = self._run([self._programs[family, "save"], "-t", table], "")
+        if code:
+            raise KernelUnavailable(f"iptables: listing {table} of IPv{family} failed ({said}); it is retried")
+        return text
+
+    def restore(self, family: int, text: str) -> Refusal | None:
+        command = [self._programs[family, "restore"], "--noflush", "-w", str(LOCK_WAIT)]
+        code, _, said = self._run(command, text, self.around)
+        if self.around is not None:
+            self.around.after()
+        if code == 0:
+            return None
+        found = _LINE.search(said)
+        line = int(found[1]) if found else 0
+        return Refusal(said, line, busy=not line)
+
+    def sysctl(self, name: str) -> int | None:
+        try:
+            with self._there():
+                return int(Path("/proc/sys", name).read_text())
+        except (OSError, ValueError):
+            return None
+
+    def set_sysctl(self, name: str, value: int) -> str:
+        try:
+            with self._there():
+                Path("/proc/sys", name).write_text(f"{value}\n")
+        except OSError as error:
+            return os.strerror(error.errno or 0)
+        return ""
+
+    def _run(self, command: Sequence[str], given: str, around: Around | None = None) -> tuple[int, str, str]:
+        pipe = subprocess.PIPE
+        try:
+            with (
+                self._there(),
+                subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as child,  # noqa: S603
+            ):
+                if around is not None:
+                    around.before(child.pid)
+                try:
+                    output, said = child.communicate(given, timeout=_TIMEOUT)
+                except subprocess.TimeoutExpired:
+                    child.kill()
+                    raise
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise KernelUnavailable(f"iptables: {command[0]} did not run ({error}); it is retried") from error
+        return child.returncode, output, complaint(said)
+
+    @contextmanager
+    def _there(self) -> Iterator[None]:
+        """The thread is where this was made, meanwhile."""
+        with Path("/proc/thread-self/ns/net").open("rb") as here:
+            if os.path.samestat(os.fstat(here.fileno()), os.fstat(self._home)):
+                yield
+                return
+            _enter(self._home)
+            try:
+                yield
+            finally:
+                _enter(here.fileno())
+
+    def close(self) -> None:
+        if self._home >= 0:
+            os.close(self._home)
+            self._home = -1
+
+
+def complaint(said: str) -> str:
+    """What a program said is wrong, in one line, without its name and its advice."""
+    lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith(("Try ", "#"))]
+    return re.sub(r"^\S*tables\S* (v\S+ \(\w+\))?:? ?", "", "; ".join(lines)) or "no reason given"
+
+
+def _enter(descriptor: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(descriptor, _CLONE_NEWNET) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

@@ -1,0 +1,203 @@
+"""What is wanted of one family's chains, what the kernel has of it, and the changes that make the two one.
+
+`dataplane` puts Services in and asks for the changes of those that differ. A Service is known by its forwarding alone;
+its text is made when it is needed. Does not know programs or kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from deltaplane.forwarding import NodeForwarding, ServiceForwarding
+from deltaplane.model import Kind, ObjectKey
+from nodeagent.program.dataplane import Failed
+from nodeagent.program.iptables import naming as n
+from nodeagent.program.iptables.base import HOOKS, KUBELETS, SHARED, base
+from nodeagent.program.iptables.claims import Claims
+from nodeagent.program.iptables.render import NOTHING, Identity, Line, Rendered, identity, render
+from nodeagent.program.iptables.rules import LAST, endpoint
+from nodeagent.program.iptables.script import Change
+from nodeagent.program.iptables.settings import Settings
+from nodeagent.program.iptables.tables import Tables, digest
+
+NODE = ObjectKey(Kind.NODE, "", "")
+MANY_ENDPOINTS = 1000  # above it, what leads to endpoints is written without comments (2.13)
+_REWRITE = 64  # lines that go from one shared chain: from here on it is shorter to write it anew
+_UNCOMMENTED = (n.SVC, n.SVL, n.SEP)
+
+
+class Holding(NamedTuple):
+    """What of the kernel is one Service's. `comments`: how its chains are written, which stays so while they live."""
+
+    chains: tuple[str, ...] = ()
+    lines: tuple[Line, ...] = ()
+    comments: bool = True
+
+
+_NONE = Holding()
+
+
+class Tracker:
+    """One family. `dirty` are the objects that may differ, in the order they were put in."""
+
+    def __init__(self, family: int, settings: Settings) -> None:
+        self.family, self.settings = family, settings
+        self.tables = Tables()
+        self.dirty: dict[ObjectKey, None] = {NODE: None}
+        self.node: NodeForwarding | None = None
+        self._wanted: dict[ObjectKey, ServiceForwarding] = {}
+        self._holdings: dict[ObjectKey, Holding] = {}
+        self._claims = Claims()
+        self._endpoints = 0
+
+    def put(self, service: ServiceForwarding) -> None:
+        """Takes what a Service means now."""
+        before = self._wanted.get(service.key)
+        if service == before or (before is None and not service.entries and service.key not in self._holdings):
+            return
+        self._endpoints += _endpoints(service, self.family) - _endpoints(before, self.family)
+        if service.entries:
+            self._wanted[service.key] = service
+        else:
+            self._wanted.pop(service.key, None)
+        touched = self._claims.change(service.key, self._frontends(before), self._frontends(service))
+        self.dirty.update(dict.fromkeys((service.key, *sorted(touched))))
+
+    def put_node(self, node: NodeForwarding) -> None:
+        if node != self.node:
+            self.node = node
+            self.dirty[NODE] = None
+
+    def configure(self, settings: Settings) -> None:
+        """Other settings from now on: everything may differ."""
+        self.settings = settings
+        self.suspect()
+
+    def suspect(self) -> None:
+        """Everything may differ."""
+        self.dirty = dict.fromkeys((NODE, *self._wanted, *self._holdings, *self.dirty))
+
+    def owners(self) -> list[ObjectKey]:
+        """Every Service that is wanted or has something."""
+        return [*self._wanted, *(key for key in self._holdings if key not in self._wanted)]
+
+    def conflicts(self) -> Iterator[Failed]:
+        """Services that wait for an address or a node port of another one."""
+        for owner, frontend, holder in self._claims.conflicts():
+            yield Failed(owner, "CONFLICT", f"{owner}: {_name(frontend)} belongs to {holder}: change one of them")
+
+    def change(self, owner: ObjectKey) -> Change:
+        """What is to be done for an object. Raises KeyError, ValueError for one that cannot be said."""
+        if owner == NODE:
+            return self._base_change()
+        held = self._holdings.get(owner, _NONE)
+        rendered, comments = self._render(owner)
+        lines = tuple(line for line in rendered.lines if self._claims.holds(owner, line.frontend))
+        there = self.tables.chains[n.NAT]
+        kept = set(lines)
+        self._holdings[owner] = Holding(
+            tuple(dict.fromkeys((*rendered.chains, *held.chains))),
+            tuple(dict.fromkeys((*lines, *held.lines))),
+            comments,
+        )
+        return Change(
+            owner,
+            write={(n.NAT, c): r for c, r in rendered.chains.items() if there.get(c) != digest(r)},
+            drop=[name for name in held.chains if name not in rendered.chains and name in there],
+            add=[line for line in lines if not self.tables.has(line)],
+            remove=[line for line in held.lines if line not in kept and self.tables.has(line)],
+        )
+
+    def settle(self, owner: ObjectKey) -> None:
+        """The change is in the kernel."""
+        self.dirty.pop(owner, None)
+        held = self._holdings.get(owner)
+        if held is None:
+            return
+        there = self.tables.chains[n.NAT]
+        chains = tuple(name for name in held.chains if name in there)
+        lines = tuple(line for line in held.lines if self.tables.has(line))
+        if chains or lines:
+            self._holdings[owner] = Holding(chains, lines, held.comments)
+        else:
+            del self._holdings[owner]
+
+    def strays(self) -> Change:
+        """What the kernel has of Services and nobody has any more; shared chains with too many are written anew."""
+        mine = {name for held in self._holdings.values() for name in held.chains}
+        lines = {(line.table, line.chain, line.rule) for held in self._holdings.values() for line in held.lines}
+        gone: dict[tuple[str, str], list[Line]] = {}
+        for where, rule in self.tables.lines():
+            if (*where, rule) not in lines and not self._is_of_node(where, rule):
+                gone.setdefault(where, []).append(Line(*where, rule))
+        anew = [where for where in SHARED if len(gone.get(where, ())) > _REWRITE or where in self.tables.muddled]
+        return Change(
+            None,
+            drop=[name for name in self.tables.chains[n.NAT] if n.is_of_services(name) and name not in mine],
+            append=[line for where in anew for line in self._rest(where, gone.get(where, []))],
+            remove=[line for where, every in gone.items() if where not in anew for line in every],
+            shared=anew,
+        )
+
+    def _rest(self, where: tuple[str, str], gone: Iterable[Line]) -> Iterator[Line]:
+        dropped = {line.rule for line in gone}
+        return (Line(*where, rule) for rule in self.tables.shared.get(where, ()) if rule not in dropped)
+
+    @staticmethod
+    def _is_of_node(where: tuple[str, str], rule: str) -> bool:
+        return where == (n.FILTER, n.KUBELET_FIREWALL) or LAST in rule
+
+    def _render(self, owner: ObjectKey) -> tuple[Rendered, bool]:
+        """The text, and whether it has comments: as what is there, for as long as anything is."""
+        service = self._wanted.get(owner)
+        if service is None:
+            return NOTHING, True
+        held = self._holdings.get(owner)
+        comments = held.comments if held else self._endpoints <= MANY_ENDPOINTS
+        rendered = render(service, self.family, self.settings, comments=comments)
+        if held is None and self._differs(rendered):
+            other = render(service, self.family, self.settings, comments=not comments)
+            if not self._differs(other):
+                return other, not comments
+        return rendered, comments
+
+    def _differs(self, rendered: Rendered) -> bool:
+        """Whether chains that lead to endpoints are there, and other than these."""
+        there = self.tables.chains[n.NAT]
+        ours = (name for name in rendered.chains if name.startswith(_UNCOMMENTED))
+        return any(name in there and there[name] != digest(rendered.chains[name]) for name in ours)
+
+    def _base_change(self) -> Change:
+        wanted, tables = base(self.family, self.settings, self.node), self.tables
+        jumps = wanted.node_ports
+        there = [rule for rule in tables.shared.get((n.NAT, n.SERVICES), ()) if LAST in rule]
+        stale = [] if jumps is None else [rule for rule in there if all(rule != line.rule for line in jumps)]
+        return Change(
+            NODE,
+            write={
+                (table, name): rules
+                for (table, name), rules in wanted.chains.items()
+                if tables.chains[table].get(name) != digest(rules)
+            },
+            append=[line for line in (*wanted.lines, *(jumps or ())) if not tables.has(line)],
+            remove=[Line(n.NAT, n.SERVICES, rule) for rule in stale],
+            hooks=[line for line in (*HOOKS, *KUBELETS) if line not in tables.hooks],
+            shared=[where for where in SHARED if where not in tables.shared],
+        )
+
+    def _frontends(self, service: ServiceForwarding | None) -> set[Identity]:
+        entries = service.entries if service else ()
+        return {identity(entry.frontend) for entry in entries if entry.frontend.family == self.family}
+
+
+def _endpoints(service: ServiceForwarding | None, family: int) -> int:
+    """About how many endpoints a Service has: the most of any of its entries."""
+    entries = service.entries if service else ()
+    return max((len(entry.targets) for entry in entries if entry.frontend.family == family), default=0)
+
+
+def _name(frontend: Identity) -> str:
+    address, protocol, port = frontend
+    place = endpoint(address, port) if address else f"node port {port}"
+    return f"{place}/{n.PROTOCOLS.get(protocol, protocol)}"
