@@ -72,7 +72,8 @@ class Client:
         random.shuffle(self._servers)
         self._conversation = conversation
         self._jitter = jitter
-        self._connected = False
+        self._alone = asyncio.Event()  # no stream
+        self._alone.set()
         self._next_look = 0.0  # when the ticker looks again
         self._sooner = asyncio.Event()  # it should be sooner
         self._told: dict[str, str] = {}  # server -> what was last said of it, so that a long outage is two lines
@@ -86,8 +87,9 @@ class Client:
     async def _idle_ticks(self) -> None:
         """Retries towards the kernel go on without a control plane; answers to nobody are dropped."""
         while True:
-            await asyncio.sleep(TICK_SECONDS if self._connected else IDLE_SECONDS)
-            if not self._connected:
+            await self._alone.wait()
+            await asyncio.sleep(IDLE_SECONDS)
+            if self._alone.is_set():
                 self._conversation.tick(time.monotonic())
 
     async def _connect_for_ever(self) -> None:
@@ -116,7 +118,7 @@ class Client:
                 call: Call = channel.stream_stream(METHOD)()
                 try:
                     await call.write(self._conversation.connected(time.monotonic()))
-                    self._connected = True
+                    self._alone.clear()
                     ticker = asyncio.create_task(self._tick(call))
                     try:
                         async for data in call:
@@ -137,7 +139,7 @@ class Client:
             reason = f"{error.code().name}: {error.details()}"
         except (asyncio.InvalidStateError, grpc.aio.UsageError, grpc.aio.InternalError) as error:
             reason = f"{type(error).__name__}: {error}"
-        self._connected = False
+        self._alone.set()
         self._conversation.disconnected(time.monotonic())
         self._say(server, reason or "stream ended")
         return heard, refused
