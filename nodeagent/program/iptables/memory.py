@@ -7,7 +7,6 @@ all. Each table's part of an input is a transaction. Evaluating packets is `trac
 from __future__ import annotations
 
 from collections.abc import Iterable
-from copy import deepcopy
 
 from nodeagent.program.iptables import naming as n
 from nodeagent.program.iptables.tools import Flavour, Refusal
@@ -25,6 +24,24 @@ Chains = dict[str, list[str]]
 
 class Refused(Exception):
     """A line that is not taken."""
+
+
+class _Draft(Chains):
+    """A table within a transaction: a chain is copied when it is looked at, so that the old one stays as it was."""
+
+    def __init__(self, chains: Chains) -> None:
+        super().__init__(chains)
+        self._copied: set[str] = set()
+
+    def __getitem__(self, name: str) -> list[str]:
+        if name not in self._copied:
+            self._copied.add(name)
+            self[name] = list(super().__getitem__(name))
+        return super().__getitem__(name)
+
+    def __setitem__(self, name: str, rules: list[str]) -> None:
+        self._copied.add(name)
+        super().__setitem__(name, rules)
 
 
 class MemoryIptables:
@@ -72,24 +89,24 @@ class MemoryIptables:
         self.inputs.append((family, text))
         if self.refusing:
             return Refusal(self.refusing, busy=True)
-        table, chains, declared, first = "", Chains(), set[str](), 0
+        table, chains, first = "", Chains(), 0
         for number, line in enumerate(text.splitlines(), 1):
             if line.startswith("*"):
                 table, first = line[1:], number
-                chains, declared = deepcopy(self.tables[family, table]), set()
+                chains = _Draft(self.tables[family, table])
                 continue
             if line == "COMMIT":
-                self.tables[family, table] = chains
+                self.tables[family, table] = dict(chains)
                 continue
             try:
-                self._run(table, chains, declared, line)
+                self._run(table, chains, line)
             except Refused as reason:
                 last = text.splitlines().index("COMMIT", first) + 1
                 where = last if self.silent else number
                 return Refusal(f"line {where} failed: {reason}", where)
         return None
 
-    def _run(self, table: str, chains: Chains, declared: set[str], line: str) -> None:
+    def _run(self, table: str, chains: Chains, line: str) -> None:
         if any(text in line for text in self.poison):
             raise Refused("Invalid argument")
         if line.startswith(":"):

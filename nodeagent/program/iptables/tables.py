@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from nodeagent.program.iptables import naming as n
 from nodeagent.program.iptables.base import HOOKS, KUBELETS, SHARED
 from nodeagent.program.iptables.render import Line
+from nodeagent.program.iptables.rules import LAST
 
 _WHOLE = frozenset({(n.NAT, n.POSTROUTING), (n.NAT, n.MARK_MASQ), (n.FILTER, n.FORWARD)})
 _SHARED = frozenset(SHARED)
@@ -59,7 +60,8 @@ class Tables:
     @property
     def anything(self) -> bool:
         """Whether there is any Service in it."""
-        return bool(any(self.shared.values()) or any(map(n.is_of_services, self.chains[n.NAT])))
+        ours = (rule for where, rule in self.lines() if where[1] != n.KUBELET_FIREWALL and LAST not in rule)
+        return any(ours) or any(map(n.is_of_services, self.chains[n.NAT]))
 
     def lines(self) -> Iterator[tuple[tuple[str, str], str]]:
         """Every line of the shared chains, with where it stands."""
