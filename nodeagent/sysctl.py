@@ -74,8 +74,13 @@ def _plan(config: Conntrack, cores: int) -> Iterator[Setting]:
 
 def setup(config: Conntrack, *, cores: int | None = None, root: Path = Path("/")) -> list[Failure]:
     """Makes the settings under `root`, logs each change and each failure, and returns the failures. Never raises."""
+    return make(plan(config, cores or os.cpu_count() or 1), root)
+
+
+def make(settings: Iterable[Setting], root: Path = Path("/")) -> list[Failure]:
+    """Makes these settings as `setup` does; a mode's own ones too."""
     failures = []
-    for setting in plan(config, cores or os.cpu_count() or 1):
+    for setting in settings:
         failure = _make(setting, root)
         if failure is not None:
             failures.append(Failure(setting, failure))

@@ -1,0 +1,88 @@
+"""What must be there before the first Service: the link, the sets, the rules, the kernel's settings. Made when missing.
+
+Called by `dataplane` before each write; does nothing once it has seen that all is there.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from nodeagent.program.ipvs import inventory, rules
+from nodeagent.program.ipvs import wire as codec
+from nodeagent.program.ipvs.courier import Courier, Order, reason
+from nodeagent.program.ipvs.inventory import Found
+from nodeagent.program.ipvs.kernel import Channel, Kernel, NetlinkKernel
+from nodeagent.program.ipvs.settings import Settings
+from nodeagent.program.ipvs.state import State
+from nodeagent.sysctl import Setting, make
+
+log = logging.getLogger(__name__)
+
+_V4 = "proc/sys/net/ipv4"
+_REUSE_IS_FINE = (5, 9)  # since this version a reused port of a client finds an endpoint that is there (L9)
+
+
+class Footing:
+    """For these families and settings. Raises ValueError for a CIDR that is none."""
+
+    def __init__(self, families: Iterable[int], settings: Settings) -> None:
+        self.families = tuple(families)
+        self.settings = settings
+        self.wanted = {family: rules.tables(family, settings) for family in self.families}
+        self.excluded = settings.excluded()
+        self.found = Found()
+        self._settled = False
+
+    def forget(self) -> None:
+        """All of it is to be looked at again."""
+        self._settled = False
+
+    def make(self, courier: Courier, state: State) -> None:
+        """Raises DataplaneUnavailable, KernelUnavailable, OSError."""
+        if self._settled:
+            return
+        inventory.make(courier, state, self.found)
+        for family in self.families:
+            text = self.lacking(courier.kernel, family)
+            if text:
+                courier.kernel.restore(family, text)
+                log.info("ipvs: rules of IPv%d written", family)
+        if isinstance(courier.kernel, NetlinkKernel):
+            make(sysctls(self.settings))
+        self._timeouts(courier)
+        self._settled = True
+
+    def lacking(self, kernel: Kernel, family: int) -> str:
+        """What is to be restored so that the rules are there; empty: they are. Raises OSError."""
+        return rules.difference(self.wanted[family], kernel.save(family))
+
+    def _timeouts(self, courier: Courier) -> None:
+        wanted = self.settings.timeouts
+        if not any(wanted):
+            return
+        answer = next(courier.ask(Channel.IPVS, Order(codec.GET_CONFIG, b""), listing=False))
+        there = codec.read_timeouts(answer)
+        if any(value not in (0, found) for value, found in zip(wanted, there, strict=True)):
+            for code in courier.send(Channel.IPVS, [Order(codec.SET_CONFIG, codec.timeouts(wanted))]).values():
+                log.warning("ipvs: timeouts %s not set: %s", wanted, reason(code))
+
+
+def sysctls(settings: Settings, release: str = "") -> Iterator[Setting]:
+    """What the mode needs of the kernel's settings (L10)."""
+    yield Setting(f"{_V4}/ip_forward", 1)
+    for name in ("conntrack", "expire_nodest_conn", "expire_quiescent_template"):
+        yield Setting(f"{_V4}/vs/{name}", 1)
+    if _version(release or os.uname().release) < _REUSE_IS_FINE and Path("/", _V4, "vs/conn_reuse_mode").exists():
+        yield Setting(f"{_V4}/vs/conn_reuse_mode", 0)
+    if settings.strict_arp:
+        yield Setting(f"{_V4}/conf/all/arp_ignore", 1)
+        yield Setting(f"{_V4}/conf/all/arp_announce", 2)
+
+
+def _version(release: str) -> tuple[int, int]:
+    first, _, rest = release.partition(".")
+    second = rest.partition(".")[0]
+    return (int(first), int(second)) if first.isdigit() and second.isdigit() else _REUSE_IS_FINE

@@ -1,0 +1,201 @@
+"""Messages of generic netlink's IPVS family, of ipset and of rtnetlink's links and addresses, packed and read: pure.
+
+After `linux/ip_vs.h`, `linux/netfilter/ipset/ip_set.h` and `linux/rtnetlink.h`, beside the framing of the nftables
+codec. IPVS's numbers are in host order, its ports and addresses are not; ipset's are big-endian and marked so.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from struct import Struct as Layout
+from typing import NamedTuple
+
+from deltaplane.forwarding import Target
+from nodeagent.program.ipvs.objects import BY_MARK, Held, Manner, Real, VirtualKey
+from nodeagent.program.nftables import wire
+
+AF = {4: 2, 6: 10}
+FAMILIES = {number: family for family, number in AF.items()}
+
+# generic netlink: the number of a family by its name
+CONTROLLER, GET_FAMILY, FAMILY_NAME, FAMILY_ID = 16, 3, 2, 1
+
+NEW_SERVICE, SET_SERVICE, DEL_SERVICE, GET_SERVICE = 1, 2, 3, 4
+NEW_DEST, SET_DEST, DEL_DEST, GET_DEST = 5, 6, 7, 8
+SET_CONFIG, GET_CONFIG = 12, 13
+SERVICE, DEST = 1, 2  # IPVS_CMD_ATTR_...
+TIMEOUTS = (4, 5, 6)  # TCP, TCP after a FIN, UDP
+_AF, _PROTOCOL, _ADDR, _PORT, _FWMARK, _SCHEDULER, _FLAGS, _TIMEOUT, _NETMASK = range(1, 10)
+_DEST_ADDR, _DEST_PORT, _METHOD, _WEIGHT, _UPPER, _LOWER, _ACTIVE, _INACTIVE = range(1, 9)
+_DEST_FAMILY = 11
+_HASHED = 0x2  # IP_VS_SVC_F_HASHED: the kernel's own
+
+_u16, _u32, _port, _two = Layout("=H").pack, Layout("=I").pack, Layout(">H").pack, Layout("=II").pack
+_NETMASKS = {4: b"\xff\xff\xff\xff", 6: _u32(128)}  # a mask of IPv4, a length of IPv6
+_MASQUERADE = wire.attribute(_METHOD, _u32(0))
+_THRESHOLDS = wire.attribute(_UPPER, _u32(0)) + wire.attribute(_LOWER, _u32(0))
+
+
+def number(payload: bytes) -> int:
+    """A number in host order."""
+    return int.from_bytes(payload, sys.byteorder)
+
+
+def family_request(name: str, sequence: int) -> bytes:
+    body = wire.text(FAMILY_NAME, name)
+    return wire.message((CONTROLLER, wire.REQUEST, sequence), GET_FAMILY, body)
+
+
+def service(key: VirtualKey, manner: Manner | None = None) -> bytes:
+    """The attribute that names a virtual server and, with a manner, describes it whole."""
+    parts = [wire.attribute(_AF, _u16(AF[key.family]))]
+    if key.protocol == BY_MARK:
+        parts.append(wire.attribute(_FWMARK, _u32(key.port)))
+    else:
+        parts += [
+            wire.attribute(_PROTOCOL, _u16(key.protocol)),
+            wire.attribute(_ADDR, key.address.ljust(16, b"\0")),
+            wire.attribute(_PORT, _port(key.port)),
+        ]
+    if manner is not None:
+        parts += [
+            wire.text(_SCHEDULER, manner.scheduler),
+            wire.attribute(_FLAGS, _two(manner.flags, 0xFFFFFFFF)),
+            wire.attribute(_TIMEOUT, _u32(manner.timeout)),
+            wire.attribute(_NETMASK, _NETMASKS[key.family]),
+        ]
+    return wire.nest(SERVICE, *parts)
+
+
+def dest(family: int, target: Target, weight: int | None = None) -> bytes:
+    """The attribute that names a real server and, with a weight, describes it whole: always by address translation."""
+    parts = [
+        wire.attribute(_DEST_ADDR, target.address.ljust(16, b"\0")),
+        wire.attribute(_DEST_PORT, _port(target.port)),
+        wire.attribute(_DEST_FAMILY, _u16(AF[family])),
+    ]
+    if weight is not None:
+        parts += [_MASQUERADE, wire.attribute(_WEIGHT, _u32(weight)), _THRESHOLDS]
+    return wire.nest(DEST, *parts)
+
+
+def timeouts(values: tuple[int, int, int]) -> bytes:
+    """All three are set at once; seconds."""
+    return b"".join(wire.attribute(kind, _u32(value)) for kind, value in zip(TIMEOUTS, values, strict=True))
+
+
+def read_timeouts(body: bytes) -> tuple[int, int, int]:
+    given = wire.attributes(body)
+    tcp, fin, udp = (number(given.get(kind, b"")) for kind in TIMEOUTS)
+    return tcp, fin, udp
+
+
+def read_service(body: bytes) -> tuple[VirtualKey, Manner] | None:
+    """One entry of the listing; None for what is no virtual server of IPv4 or IPv6."""
+    given = wire.attributes(wire.attributes(body).get(SERVICE, b""))
+    family = FAMILIES.get(number(given.get(_AF, b"")))
+    if family is None:
+        return None
+    flags = number(given.get(_FLAGS, b"")[:4]) & ~_HASHED
+    manner = Manner(wire.as_text(given.get(_SCHEDULER, b"")), flags, number(given.get(_TIMEOUT, b"")))
+    if _FWMARK in given and number(given[_FWMARK]):
+        return VirtualKey(family, BY_MARK, b"", number(given[_FWMARK])), _timed(manner)
+    address = given.get(_ADDR, bytes(16))[: 4 if family == 4 else 16]
+    port = int.from_bytes(given.get(_PORT, b""), "big")
+    return VirtualKey(family, number(given.get(_PROTOCOL, b"")), address, port), _timed(manner)
+
+
+def _timed(manner: Manner) -> Manner:
+    """Without affinity the timeout says nothing."""
+    return manner if manner.flags & 1 else manner._replace(timeout=0)
+
+
+def read_dest(family: int, body: bytes) -> Real:
+    given = wire.attributes(wire.attributes(body).get(DEST, b""))
+    address = given.get(_DEST_ADDR, bytes(16))[: 4 if family == 4 else 16]
+    target = Target(address, int.from_bytes(given.get(_DEST_PORT, b""), "big"))
+    connections = number(given.get(_ACTIVE, b"")) + number(given.get(_INACTIVE, b""))
+    return Real(target, number(given.get(_WEIGHT, b"")), connections)
+
+
+def described(key: VirtualKey, held: Held) -> bytes:
+    """A virtual server as the kernel lists it; for its twin in memory."""
+    return service(key, held.manner._replace(flags=held.manner.flags | _HASHED))
+
+
+def listed(family: int, real: Real) -> bytes:
+    """A real server as the kernel lists it; for its twin in memory."""
+    counts = wire.attribute(_ACTIVE, _u32(real.connections)) + wire.attribute(_INACTIVE, _u32(0))
+    inner = wire.attributes(dest(family, real.target, real.weight))[DEST]
+    return wire.nest(DEST, inner, counts)
+
+
+# ---------------------------------------------------------------- rtnetlink
+
+NEW_LINK, DEL_LINK, GET_LINK = 16, 17, 18
+NEW_ADDRESS, DEL_ADDRESS, GET_ADDRESS = 20, 21, 22
+_LINK = Layout("=BxHiII")  # ifinfomsg: family, type, index, flags, change
+_IFADDR = Layout("=BBBBI")  # ifaddrmsg: family, prefix length, flags, scope, interface
+_IFLA_IFNAME, _IFLA_LINKINFO, _INFO_KIND = 3, 18, 1
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_NODAD = 0x02
+LENGTHS = {4: 32, 6: 128}
+
+
+class Address(NamedTuple):
+    family: int
+    address: bytes
+    link: int
+
+
+def frame(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
+    """A message of rtnetlink, which has no header between netlink's and its own."""
+    return wire.HEADER.pack(wire.HEADER.size + len(body), kind, flags, sequence, 0) + body
+
+
+def link(name: str, kind: str = "") -> bytes:
+    """The body that names a link; with a kind, the one to be made."""
+    info = wire.nest(_IFLA_LINKINFO, wire.text(_INFO_KIND, kind)) if kind else b""
+    return _LINK.pack(0, 0, 0, 0, 0) + wire.text(_IFLA_IFNAME, name) + info
+
+
+def frames(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    """The messages of one datagram of any kind: type, flags, sequence, and what follows netlink's own header."""
+    start = 0
+    while start + wire.HEADER.size <= len(data):
+        length, kind, flags, sequence, _ = wire.HEADER.unpack_from(data, start)
+        if length < wire.HEADER.size or start + length > len(data):
+            return
+        yield kind, flags, sequence, data[start + wire.HEADER.size : start + length]
+        start += (length + 3) & ~3
+
+
+def read_link(body: bytes) -> tuple[int, str]:
+    """Index and name."""
+    _, _, index, _, _ = _LINK.unpack_from(body)
+    return index, wire.as_text(wire.attributes(body[_LINK.size :]).get(_IFLA_IFNAME, b""))
+
+
+def shown_link(index: int, name: str) -> bytes:
+    """A link as the kernel shows it; for its twin in memory."""
+    return _LINK.pack(0, 0, index, 0, 0) + wire.text(_IFLA_IFNAME, name)
+
+
+def address(given: Address) -> bytes:
+    """The body that names one address with nobody else in its network."""
+    head = _IFADDR.pack(AF[given.family], LENGTHS[given.family], _NODAD if given.family == 6 else 0, 0, given.link)
+    both = wire.attribute(_IFA_LOCAL, given.address) + wire.attribute(_IFA_ADDRESS, given.address)
+    return head + both
+
+
+def all_addresses() -> bytes:
+    return _IFADDR.pack(0, 0, 0, 0, 0)
+
+
+def read_address(body: bytes) -> Address | None:
+    af, _, _, _, index = _IFADDR.unpack_from(body)
+    given = wire.attributes(body[_IFADDR.size :])
+    found = given.get(_IFA_LOCAL, given.get(_IFA_ADDRESS, b""))
+    family = FAMILIES.get(af)
+    return None if family is None or not found else Address(family, found, index)
