@@ -120,8 +120,7 @@ class Driver:
 
     def truncate(self) -> None:
         self.world.pull()
-        if self.world.down:
-            message = self.world.down[0]
+        if self.world.down and (message := self.world.down[0]):
             self.world.down[0] = message[: self.random.randrange(len(message))]
 
     def trouble(self) -> None:
