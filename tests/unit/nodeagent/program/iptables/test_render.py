@@ -54,12 +54,18 @@ def test_three_endpoints() -> None:
     first, second, third = SEP
     assert found.chains == {
         SVC: (
-            "! -s 10.180.0.0/16 -d 172.30.0.1/32 -p tcp -m comment --comment "
-            f'"default/web:p cluster IP" -m tcp --dport 80 {MASQ}',
-            '-m comment --comment "default/web:p -> 10.180.1.1:8080" '
-            f"-m statistic --mode random --probability 0.33333333349 -j {first}",
-            '-m comment --comment "default/web:p -> 10.180.1.2:8080" '
-            f"-m statistic --mode random --probability 0.50000000000 -j {second}",
+            (
+                "! -s 10.180.0.0/16 -d 172.30.0.1/32 -p tcp -m comment --comment "
+                f'"default/web:p cluster IP" -m tcp --dport 80 {MASQ}'
+            ),
+            (
+                '-m comment --comment "default/web:p -> 10.180.1.1:8080" '
+                f"-m statistic --mode random --probability 0.33333333349 -j {first}"
+            ),
+            (
+                '-m comment --comment "default/web:p -> 10.180.1.2:8080" '
+                f"-m statistic --mode random --probability 0.50000000000 -j {second}"
+            ),
             f'-m comment --comment "default/web:p -> 10.180.1.3:8080" -j {third}',
         ),
         **{
@@ -89,10 +95,14 @@ def test_local_policies_and_source_ranges() -> None:
     assert list(found.chains) == [EXT, FW, SVC, SVL, *SEP[:2]]
     assert found.chains[EXT] == (
         f'-s 10.180.0.0/16 -m comment --comment "pod traffic for default/web:p external destinations" -j {SVC}',
-        '-m comment --comment "masquerade LOCAL traffic for default/web:p external destinations" '
-        f"-m addrtype --src-type LOCAL {MASQ}",
-        '-m comment --comment "route LOCAL traffic for default/web:p external destinations" '
-        f"-m addrtype --src-type LOCAL -j {SVC}",
+        (
+            '-m comment --comment "masquerade LOCAL traffic for default/web:p external destinations" '
+            f"-m addrtype --src-type LOCAL {MASQ}"
+        ),
+        (
+            '-m comment --comment "route LOCAL traffic for default/web:p external destinations" '
+            f"-m addrtype --src-type LOCAL -j {SVC}"
+        ),
         f"-j {SVL}",
     )
     assert found.chains[FW] == (
