@@ -28,8 +28,9 @@ from nodeagent.health import Health
 from nodeagent.hello import Mode
 from nodeagent.here import Here
 from nodeagent.journal import Journal
+from nodeagent.leftovers import Leftovers
 from nodeagent.metrics import Metrics
-from nodeagent.modes import Choice, chosen, cleanup, open_dataplane
+from nodeagent.modes import Choice, chosen, cleanup, leftovers, open_dataplane
 from nodeagent.web import site
 from nodeagent.web.nodeports import HealthCheckNodePorts
 
@@ -67,7 +68,8 @@ def tune() -> None:
 
 
 async def _run(settings: Settings, choice: Choice) -> None:
-    dataplane, follow_cidrs = open_dataplane(settings)
+    opened = open_dataplane(settings)
+    dataplane = opened.dataplane
     dataplane.start()  # where this kernel cannot do it, that is all there is to say
     _tell(choice)
     for note in settings.notes:
@@ -94,9 +96,14 @@ async def _run(settings: Settings, choice: Choice) -> None:
         _journal(settings),
         boot_id=_boot_id(),
         mode=Mode(choice.mode, choice.asked, choice.reason),
-        followers=(flows, HealthChecks(checks), Watchers(healthy, metrics, dataplane.pending)),
+        followers=(
+            flows,
+            HealthChecks(checks),
+            Watchers(healthy, metrics, dataplane.pending),
+            Leftovers(lambda: leftovers(choice.mode, opened)),
+        ),
         metrics=metrics,
-        follow_cidrs=follow_cidrs,
+        follow_cidrs=opened.follow,
     )
     agent.recover()
     work = [

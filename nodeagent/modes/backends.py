@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Protocol, cast
@@ -10,8 +10,7 @@ from typing import Protocol, cast
 from nodeagent.config import Settings
 from nodeagent.errors import AgentError, DataplaneUnavailable
 from nodeagent.modes.choice import ORDER, Choice, choose
-from nodeagent.modes.detectors import CidrFollower
-from nodeagent.program.dataplane import Dataplane
+from nodeagent.modes.opened import Opened
 
 PACKAGE = "nodeagent.modes"
 
@@ -22,13 +21,13 @@ class Backend(Protocol):
     def probe(self) -> None:
         """Tries whether this machine can do the mode, leaving nothing behind. Raises `DataplaneUnavailable`."""
 
-    def open_dataplane(self, settings: Settings) -> tuple[Dataplane, CidrFollower | None]:
-        """The dataplane, not started, and what takes the Node's pod CIDRs where they matter."""
+    def open_dataplane(self, settings: Settings) -> Opened:
+        """The dataplane, not started, and what goes along with it."""
 
     def cleanup(self, in_use: str = "") -> tuple[str, ...]:
-        """Removes what we and kube-proxy leave in this mode, except what mode `in_use` needs; names it.
+        """Removes what we and kube-proxy leave in this mode, except what another mode that is in use needs; names it.
 
-        Where `in_use` is this very mode, only what kube-proxy has beside ours goes. Raises `AgentError`.
+        Where there is nothing, or this machine cannot do the mode, it costs little and gives (). Raises `AgentError`.
         """
 
 
@@ -48,23 +47,37 @@ def chosen(settings: Settings) -> Choice:
     )
 
 
-def open_dataplane(settings: Settings) -> tuple[Dataplane, CidrFollower | None]:
-    """The backend of the mode in use (see `config.in_mode`), not started, and what takes the Node's pod CIDRs."""
+def open_dataplane(settings: Settings) -> Opened:
+    """The backend of the mode in use (see `config.in_mode`), not started."""
     return backend(settings.proxy_mode).open_dataplane(settings)
 
 
-def cleanup(in_use: str = "", modes: Iterable[str] = ORDER) -> tuple[str, ...]:
-    """Removes everything of ours and of kube-proxy's from this network namespace, but what mode `in_use` needs.
+def cleanup() -> tuple[str, ...]:
+    """Removes everything of ours and of kube-proxy's from this network namespace; gives the names of what was there.
 
-    The others are cleaned up although one cannot be. Gives the names of what was there; raises `AgentError` at the end.
+    The other modes are cleaned up although one cannot be. Raises `AgentError` at the end.
     """
+    return _together(_cleaner(mode, "") for mode in ORDER)
+
+
+def leftovers(mode: str, opened: Opened) -> tuple[str, ...]:
+    """Removes what other modes, and kube-proxy in any, have left beside the mode in use. As `cleanup`."""
+    return _together([*(_cleaner(other, mode) for other in ORDER if other != mode), opened.beside])
+
+
+Cleaner = Callable[[], tuple[str, ...]]
+
+
+def _cleaner(mode: str, in_use: str) -> Cleaner:
+    return lambda: backend(mode).cleanup(in_use) if find_spec(f"{PACKAGE}.{mode}") else ()
+
+
+def _together(cleaners: Iterable[Cleaner]) -> tuple[str, ...]:
     removed: list[str] = []
     failures: list[str] = []
-    for mode in modes:
-        if find_spec(f"{PACKAGE}.{mode}") is None:
-            continue
+    for clean in cleaners:
         try:
-            removed += backend(mode).cleanup(in_use)
+            removed += clean()
         except AgentError as error:
             failures.append(str(error))
     if failures:

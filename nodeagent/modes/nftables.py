@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from nodeagent.config import Detector, Settings
 from nodeagent.errors import DataplaneUnavailable
-from nodeagent.modes.detectors import CidrFollower, interface_of
-from nodeagent.program.dataplane import Dataplane
+from nodeagent.modes.opened import Opened, interface_of
 from nodeagent.program.nftables import cleanup as tables
 from nodeagent.program.nftables.dataplane import NftablesDataplane
 from nodeagent.program.nftables.kernel import NetlinkKernel, unavailable
@@ -15,19 +14,22 @@ from nodeagent.program.nftables.settings import Settings as Nftables
 __all__ = ["cleanup", "open_dataplane", "probe"]
 
 
-def open_dataplane(settings: Settings) -> tuple[Dataplane, CidrFollower | None]:
+def open_dataplane(settings: Settings) -> Opened:
     """See `Backend.open_dataplane`."""
     dataplane = NftablesDataplane(settings=_translated(settings, settings.cluster_cidrs))
 
     def follow(cidrs: tuple[str, ...]) -> None:
         dataplane.configure(_translated(settings, cidrs))
 
-    return dataplane, follow if settings.detector is Detector.NODE_CIDR else None
+    def beside() -> tuple[str, ...]:
+        return _removed(tables.KUBE_PROXY)
+
+    return Opened(dataplane, follow if settings.detector is Detector.NODE_CIDR else None, beside)
 
 
-def cleanup(in_use: str = "") -> tuple[str, ...]:
-    """See `Backend.cleanup`; the tables of different programs are different."""
-    return _removed(tables.KUBE_PROXY) if in_use == "nftables" else _removed(tables.OURS, tables.KUBE_PROXY)
+def cleanup(in_use: str = "") -> tuple[str, ...]:  # noqa: ARG001 - no other mode needs it
+    """See `Backend.cleanup`; the tables are nobody else's."""
+    return _removed(tables.OURS, tables.KUBE_PROXY)
 
 
 def _removed(*names: str) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """`python -m tests.flows`: the table of all scenarios and columns; exit code 1 where a difference is not explained.
 
-`--columns model,kernel` runs some columns only; `-k TEXT` scenarios whose name has the text. A full run of all columns
-writes docs/behaviour.md anew.
+`--columns model,nftables` runs some columns only; `-k TEXT` scenarios whose name has the text. A full run of all
+columns writes docs/behaviour.md anew.
 """
 
 from __future__ import annotations
@@ -11,27 +11,42 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.flows import conformance, document
+from tests.flows import apart, conformance, document
+from tests.flows.columns import COLUMNS
 from tests.flows.corpus import scenarios
-from tests.flows.scenario import COLUMNS
+from tests.flows.scenario import Scenario
 from tools.lab.fabric import terminated_as_exit
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.flows", description=__doc__)
-    parser.add_argument("--columns", default=",".join(COLUMNS), help="which of " + ", ".join(COLUMNS))
-    parser.add_argument("-k", default="", metavar="TEXT", help="scenarios whose name has this text")
-    given = parser.parse_args()
+    given = _arguments()
     columns = [column for column in COLUMNS if column in given.columns.split(",")]
     chosen = [scenario for scenario in scenarios() if given.k in scenario.id]
-    with terminated_as_exit(), tempfile.TemporaryDirectory() as folder:
-        found = conformance.results(chosen, columns, Path(folder), _tell)
+    with terminated_as_exit():
+        found = _found(chosen, columns, given)
+    if given.into:
+        apart.save(found, given.into)
     _say("\n".join(conformance.table(chosen, found, columns)))
     if columns == list(COLUMNS) and not given.k:
         document.write(found)
     bad = conformance.unexplained(found)
     _say(f"\n{len(bad)} unexplained" + "".join(f"\n  {name}" for name in bad))
     return 1 if bad else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.flows", description=__doc__)
+    parser.add_argument("--columns", default=",".join(COLUMNS), help="which of " + ", ".join(COLUMNS))
+    parser.add_argument("-k", default="", metavar="TEXT", help="scenarios whose name has this text")
+    parser.add_argument("--into", type=Path, metavar="FILE", help="leave the results there as well")
+    return parser.parse_args()
+
+
+def _found(chosen: list[Scenario], columns: list[str], given: argparse.Namespace) -> apart.Found:
+    if len(columns) > 1 or (columns == ["ipvs"] and not given.into):
+        return apart.results(chosen, columns, ["-k", given.k], _tell)
+    with tempfile.TemporaryDirectory() as folder:
+        return conformance.results(chosen, columns, Path(folder), _tell)
 
 
 def _tell(line: str) -> None:

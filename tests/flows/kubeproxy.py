@@ -1,4 +1,4 @@
-"""Column 4: kube-proxy itself, on the same objects, with the same packets."""
+"""kube-proxy's columns: itself, in a mode of its own, on the same objects, with the same packets."""
 
 from __future__ import annotations
 

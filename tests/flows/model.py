@@ -51,6 +51,10 @@ class Reading:
         self._everywhere = node.match_all_families
         self._cidrs: tuple[str, ...] = getattr(node, "service_cidrs", ())
 
+    def knows(self, flow: Flow) -> bool:
+        """Whether a Service has the address and port."""
+        return self._entry(flow) is not None
+
     def sticky(self, flow: Flow) -> bool:
         entry = self._entry(flow)
         return entry is not None and entry.affinity_seconds > 0

@@ -16,7 +16,7 @@ from tools.lab.echo import EchoServers, Server
 from tools.lab.fabric import Host, forwarding, quiet
 from tools.lab.links import Wiring
 from tools.lab.netns import Namespace
-from tools.lab.rules import delete_tables, run
+from tools.lab.rules import run, wipe
 
 BYSTANDER, AT_HOME = "bystander", "bystander-at-home"
 _GATEWAYS = {4: "192.168.200.1", 6: "fd00:200::1"}
@@ -119,7 +119,7 @@ class Network:
 
     def clean(self) -> None:
         """No rules and no tracked connections on the node."""
-        delete_tables([self.node])
+        wipe(self.node)
 
     def close(self) -> None:
         self.echo.close()

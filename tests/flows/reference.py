@@ -32,8 +32,8 @@ _OWN = {("ServiceCIDR", "kubernetes")}  # the API server has these itself
 class Reference:
     """Raises `tools.lab.parts.PartMissing` where a program cannot be had."""
 
-    def __init__(self, network: Network, folder: Path) -> None:
-        self._network, self._folder = network, folder
+    def __init__(self, network: Network, folder: Path, mode: str) -> None:
+        self._network, self._folder, self._mode = network, folder, mode
         self.api = ApiServer(network.machine("apiserver", API_ADDRESS), folder)
         self._process: Process | None = None
         self._options: tuple[object, ...] = ()
@@ -74,12 +74,12 @@ class Reference:
         return {
             "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
             "kind": "KubeProxyConfiguration",
-            "mode": "nftables",
+            "mode": self._mode,
             "hostnameOverride": NODE_NAME,
             "clientConnection": {"kubeconfig": str(self.api.admin_kubeconfig)},
             "clusterCIDR": ",".join(filter(None, cidrs)),
             "nodePortAddresses": list(view.nodeport_addresses),
-            "nftables": {"masqueradeAll": view.masquerade_all, "minSyncPeriod": "10ms", "syncPeriod": "30s"},
+            self._mode: {"masqueradeAll": view.masquerade_all, "minSyncPeriod": "10ms", "syncPeriod": "30s"},
             "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
         }
 
@@ -148,12 +148,19 @@ class Reference:
             self.api.admin.apply(
                 slice_ | {"addressType": kind, "endpoints": [{"addresses": [address]}], "ports": ports}
             )
-        wanted = f"{addresses[family == 6]} . tcp . {port} "
-        until(lambda: wanted in self._map(family), 30, 0.01, lambda: f"kube-proxy synced {name}: {self._tail()}")
+        holds = self._map_holds if self._mode == "nftables" else self._chain_holds
+        address = addresses[family == 6]
+        until(lambda: holds(family, address, port), 30, 0.01, lambda: f"kube-proxy synced {name}: {self._tail()}")
 
-    def _map(self, family: int) -> str:
+    def _map_holds(self, family: int, address: str, port: int) -> bool:
         table = "ip" if family == 4 else "ip6"
-        return run(self._network.node, "nft", "list", "map", table, "kube-proxy", "service-ips", check=False)
+        listed = run(self._network.node, "nft", "list", "map", table, "kube-proxy", "service-ips", check=False)
+        return f"{address} . tcp . {port} " in listed
+
+    def _chain_holds(self, family: int, address: str, port: int) -> bool:
+        program, length = ("iptables", 32) if family == 4 else ("ip6tables", 128)
+        listed = run(self._network.node, program, "-t", "nat", "-S", "KUBE-SERVICES", check=False).splitlines()
+        return any(f"-d {address}/{length} " in line and f"--dport {port} " in line for line in listed)
 
     def _tail(self) -> str:
         return self._process.tail() if self._process else "not started"

@@ -6,6 +6,8 @@ which it does reach sooner or later. The word `masqueraded` after them says that
 `ENDPOINT/masqueraded` says it of one. `sticky` says that a client stays with whichever it got, `sticky again` that this
 is the one it got in an earlier sticky flow of the scenario, and `sticky expires` that it may get another after a second
 without connections. `kept` is a UDP client that keeps its source port over the scenario's steps.
+`instead` lists columns (or groups of them: a proxy mode, or kube-proxy) in which some flows have another outcome,
+`because` of what, and in which steps if not in all that have the flow.
 Called by `corpus` and the columns; knows neither Kubernetes objects nor how any column works.
 """
 
@@ -16,6 +18,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
+from tests.flows.columns import BY_NAME, COLUMNS, GROUPS
+
 POD, NODE, EXTERNAL, BLOCKED = "10.0.0.2", "192.168.0.2", "203.0.113.2", "203.0.113.130"
 CLIENTS = {"pod": POD, "node": NODE, "external": EXTERNAL, "blocked": BLOCKED, "loopback": "127.0.0.1"}
 NODE_NAME = "test-node"
@@ -24,7 +28,6 @@ CLUSTER_CIDR = "10.0.0.0/8"
 PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 MANNERS = frozenset({"sticky", "again", "expires", "kept"})
 REFUSED, DROP, PASS, REACH = "refused", "drop", "pass", "reach"
-COLUMNS = ("model", "interpreter", "kernel", "kube-proxy")
 
 End = tuple[str, bool]  # an endpoint as address:port, and whether it sees the node's address
 
@@ -61,6 +64,11 @@ class Flow:
     @property
     def family(self) -> int:
         return ip_address(self.to).version
+
+    @property
+    def place(self) -> tuple[str, str, str, int]:
+        """Who connects to what."""
+        return self.source, self.protocol, self.to, self.port
 
     @property
     def sticky(self) -> bool:
@@ -102,6 +110,17 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Instead:
+    """What becomes of some flows in some columns, where that is another thing and has its reason."""
+
+    groups: tuple[str, ...]  # columns, or groups of them
+    because: str
+    flows: tuple[Flow, ...]
+    steps: tuple[int, ...] = ()  # from 1; none: all that have the flow
+    families: tuple[int, ...] = (4, 6)
+
+
+@dataclass(frozen=True)
 class Scenario:
     name: str
     family: int
@@ -110,17 +129,20 @@ class Scenario:
     view: View
     steps: tuple[Step, ...]
     upstream: str = ""
-    not_in: tuple[tuple[str, str], ...] = ()  # column, reason
+    not_in: tuple[tuple[str, str], ...] = ()  # column or group of columns, reason
+    instead: tuple[Instead, ...] = ()
 
     @property
     def id(self) -> str:
         return f"{self.name}-v{self.family}"
 
     def reason_not_in(self, column: str) -> str:
-        return dict(self.not_in).get(column, "")
+        """Why the column does not run it; "": it does."""
+        reasons = dict(self.not_in)
+        return next((reasons[group] for group in BY_NAME[column].groups if group in reasons), "")
 
 
-_TOP = {"about", "rows", "node", "steps", "upstream", "not-in", "families"}
+_TOP = {"about", "rows", "node", "steps", "upstream", "not-in", "instead", "families"}
 _STEP = {"apply", "delete", "flows", "operations", "health"}
 _NODE = {"addresses", "zone", "cluster-cidr", "masquerade-all", "nodeport-addresses"}
 
@@ -129,7 +151,7 @@ def parse(name: str, family: int, document: Mapping[str, Any], clients: Mapping[
     """A scenario of one document, whose addresses are of this family. Raises `Unreadable`."""
     _known(document, _TOP, name)
     not_in = dict(document.get("not-in") or {})
-    if not document.get("rows") or not set(not_in) <= set(COLUMNS):
+    if not document.get("rows") or not set(not_in) <= GROUPS:
         raise Unreadable(f"{name}: rows are missing, or not-in names no column of {', '.join(COLUMNS)}")
     return Scenario(
         name=name,
@@ -140,6 +162,18 @@ def parse(name: str, family: int, document: Mapping[str, Any], clients: Mapping[
         steps=tuple(_step(step, clients, f"{name}, step {i}") for i, step in enumerate(document["steps"], 1)),
         upstream=document.get("upstream", ""),
         not_in=tuple(not_in.items()),
+        instead=tuple(_instead(given, clients, name) for given in document.get("instead", ())),
+    )
+
+
+def _instead(given: Mapping[str, Any], clients: Mapping[str, str], name: str) -> Instead:
+    _known(given, {"in", "because", "steps", "flows", "families"}, f"{name}, instead")
+    if not set(given["in"]) <= GROUPS:
+        raise Unreadable(f"{name}, instead: in names no column of {', '.join(COLUMNS)}")
+    flows = tuple(parse_flow(line, clients, f"{name}, instead") for line in given["flows"])
+    because = " ".join(given["because"].split())
+    return Instead(
+        tuple(given["in"]), because, flows, tuple(given.get("steps", ())), tuple(given.get("families", (4, 6)))
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.flows import interpreter, model
+from tests.flows.columns import GROUPS
 from tests.flows.corpus import scenarios
 from tests.flows.scenario import Scenario
 from tests.flows.tiers import cases, holds
@@ -23,5 +24,12 @@ def test_interpreter(scenario: Scenario) -> None:
 
 def test_explanations_name_scenarios_that_exist() -> None:
     names = {name for scenario in scenarios() for name in (scenario.id, scenario.name)}
-    explained = {name for reasons in pending().values() for name in reasons} | set(deviations())
-    assert explained <= names
+    explained = [(group, name) for known in (pending(), deviations()) for group in known for name in known[group]]
+    assert [(group, name) for group, name in explained if name not in names or group not in GROUPS] == []
+
+
+def test_other_outcomes_are_of_flows_that_exist() -> None:
+    for scenario in scenarios():
+        flows = {flow.place for step in scenario.steps for flow in step.flows}
+        for instead in scenario.instead:
+            assert {flow.place for flow in instead.flows} <= flows, scenario.id

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.flows.corpus import scenarios
+from tests.flows.dialects import heard
 from tests.flows.product import Missing
 from tests.flows.scenario import Scenario
 from tests.flows.verdicts import Difference, explanation
@@ -20,7 +21,7 @@ def cases(column: str) -> list[object]:
             continue
         reason = explanation(column, scenario)
         marks = [pytest.mark.xfail(reason=reason, strict=True)] if reason else []
-        found.append(pytest.param(scenario, marks=marks, id=scenario.id))
+        found.append(pytest.param(heard(scenario, column)[0], marks=marks, id=scenario.id))
     return found
 
 

@@ -1,7 +1,8 @@
 """Differences between what a scenario says and what a column saw, and the two lists that explain some of them.
 
-`pending.yaml`: scenarios that wait for a part of the product, by column. `deviations.yaml`: where kube-proxy is wrong
-and the product is not. Both give reasons, and both are strict: an explanation that explains nothing is a failure.
+`pending.yaml`: scenarios that wait for a part of the product. `deviations.yaml`: where kube-proxy is wrong and the
+product is not, or a kernel dialect cannot say it. Both give reasons by column, or group of columns, and are strict: an
+explanation that explains nothing is a failure. Where the other outcome is known, a scenario's `instead` says it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from tests.flows.columns import BY_NAME
 from tests.flows.scenario import REACH, Flow, Outcome, Scenario
 
 HERE = Path(__file__).parent
@@ -55,9 +57,9 @@ def pending() -> dict[str, dict[str, str]]:
 
 
 @cache
-def deviations() -> dict[str, str]:
-    """Reasons by scenario name, where kube-proxy is known to do otherwise."""
-    found: dict[str, str] = _read("deviations.yaml")
+def deviations() -> dict[str, dict[str, str]]:
+    """Reasons by column (or group of columns) and scenario name, where it is known to do otherwise."""
+    found: dict[str, dict[str, str]] = _read("deviations.yaml")
     return found
 
 
@@ -68,9 +70,8 @@ def _read(name: str) -> Any:
 
 def explanation(column: str, scenario: Scenario) -> str:
     """Why a difference in this column is known; "" where it is not."""
-    if column == "kube-proxy":
-        return _find(deviations(), scenario)
-    return _find(pending().get(column) or {}, scenario)
+    lists = [known[group] for known in (pending(), deviations()) for group in BY_NAME[column].groups if group in known]
+    return next((reason for reasons in lists if (reason := _find(reasons, scenario))), "")
 
 
 def _find(reasons: dict[str, str], scenario: Scenario) -> str:
