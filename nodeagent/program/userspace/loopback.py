@@ -1,0 +1,98 @@
+"""The listeners' own addresses on the loopback interface, by rtnetlink (`linux/rtnetlink.h`, `linux/if_addr.h`).
+
+No other machine has a route to them, the kernel never chooses them as a source (host scope; deprecated), and a redirect
+there works behind interfaces without an address. `dataplane` adds them, `cleanup` takes them away.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import sys
+from ipaddress import ip_address
+from struct import pack
+
+from nodeagent.errors import KernelUnavailable
+from nodeagent.program.nftables import wire
+from nodeagent.program.userspace.settings import Settings
+
+_NEW, _DELETE = 20, 21  # RTM_NEWADDR, RTM_DELADDR
+_REPLACE = 0x100
+_NODAD, _HOST = 0x02, 254  # IFA_F_NODAD, RT_SCOPE_HOST
+_ADDRESS, _LOCAL, _CACHE = 1, 2, 6
+_FOR_EVER = 0xFFFFFFFF
+LOOPBACK = 1  # the interface's number, the same in every network namespace
+
+
+class Home:
+    """The listeners' addresses, added when they are first asked for, in the network namespace of the maker's thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._there: set[int] = set()
+        self._kernel = Route()
+
+    def place(self, family: int) -> bytes:
+        """The address of a family, packed; it is there. Raises KernelUnavailable."""
+        address = self._settings.address(family)
+        if family not in self._there:
+            try:
+                self._kernel.add(address)
+            except OSError as error:
+                reason = error.strerror or os.strerror(error.errno or 0)
+                what = f"adding {ip_address(address)} to the loopback interface failed ({reason})"
+                raise KernelUnavailable(f"userspace: {what}: give the agent CAP_NET_ADMIN; it is retried") from error
+            self._there.add(family)
+        return address
+
+    def forget(self) -> None:
+        """Somebody else may have taken them away: they are added again if need be."""
+        self._there.clear()
+
+    def close(self) -> None:
+        self._kernel.close()
+
+
+class Route:
+    """The kernel's side of addresses, in the network namespace of the thread that made it."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+
+    def add(self, address: bytes) -> None:
+        """The address is there afterwards. Raises OSError."""
+        self._ask(_NEW, wire.CREATE | _REPLACE, address)
+
+    def remove(self, address: bytes) -> bool:
+        """Whether it was there. Raises OSError."""
+        try:
+            self._ask(_DELETE, 0, address)
+        except OSError as error:
+            if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EOPNOTSUPP, errno.ENODEV):
+                return False
+            raise
+        return True
+
+    def _ask(self, kind: int, flags: int, address: bytes) -> None:
+        body = request(kind, address)
+        head = wire.HEADER.pack(wire.HEADER.size + len(body), kind, flags | wire.REQUEST | wire.ACK, 1, 0)
+        self._socket.send(head + body)
+        answer = self._socket.recv(1 << 16)
+        code = -int.from_bytes(answer[wire.HEADER.size : wire.HEADER.size + 4], sys.byteorder, signed=True)
+        if code:
+            raise OSError(code, os.strerror(code))
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def request(kind: int, address: bytes, interface: int = LOOPBACK) -> bytes:
+    """The message behind its header."""
+    six = len(address) == 16
+    family, scope = (socket.AF_INET6, 0) if six else (socket.AF_INET, _HOST)
+    head = pack("=BBBBI", family, 8 * len(address), _NODAD if six else 0, scope, interface)
+    parts = wire.attribute(_LOCAL, address) + wire.attribute(_ADDRESS, address)
+    if six and kind == _NEW:
+        parts += wire.attribute(_CACHE, pack("=IIII", 0, _FOR_EVER, 0, 0))  # never preferred, valid for ever
+    return head + parts

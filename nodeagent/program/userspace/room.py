@@ -1,0 +1,69 @@
+"""What all listeners of an agent share: the loop, the settings, the pipes, and how many connections there may be.
+
+Listeners that find it full stop accepting, so that further connections wait in the kernel's queues, and go on when one
+ends. Runs in the proxy's loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from nodeagent.program.userspace.pipes import Pipes
+from nodeagent.program.userspace.settings import Settings
+
+_PAUSE = 0.1  # seconds until accepting is tried again where this process may open no more files
+
+
+class Guest(Protocol):
+    """A client's connection, on its way to an endpoint or established."""
+
+    def abort(self) -> None: ...
+
+
+class Waiting(Protocol):
+    """A listener that stopped accepting."""
+
+    def listen(self) -> None: ...
+
+
+class Room:
+    """`failed` counts clients that no endpoint could be found for."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, settings: Settings) -> None:
+        self.loop, self.settings = loop, settings
+        self.pipes = Pipes()
+        self.guests: set[Guest] = set()
+        self.waiting: set[Waiting] = set()
+        self.failed = 0
+
+    @property
+    def free(self) -> bool:
+        return len(self.guests) < self.settings.max_connections
+
+    def enter(self, guest: Guest) -> None:
+        self.guests.add(guest)
+
+    def leave(self, guest: Guest) -> None:
+        """One less; whoever waits for room accepts again."""
+        self.guests.discard(guest)
+        if self.waiting:
+            self.resume()
+
+    def wait(self, listener: Waiting) -> None:
+        self.waiting.add(listener)
+
+    def try_again_later(self) -> None:
+        self.loop.call_later(_PAUSE, self.resume)
+
+    def resume(self) -> None:
+        waiting, self.waiting = self.waiting, set()
+        for listener in waiting:
+            listener.listen()
+
+    def close(self) -> None:
+        """Ends every connection."""
+        self.waiting.clear()
+        for guest in list(self.guests):
+            guest.abort()
+        self.pipes.close()

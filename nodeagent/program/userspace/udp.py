@@ -1,0 +1,204 @@
+"""A UDP listener: each client gets an endpoint and a socket towards it, until neither has said anything for a while.
+
+Runs in the proxy's loop. Datagrams pass through one buffer that all listeners share. A client whose endpoint refuses
+before it ever answered moves to the next one, and its first datagram with it.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections import OrderedDict
+
+from deltaplane.forwarding import Target
+from nodeagent.program.userspace import sockets
+from nodeagent.program.userspace.balancer import Balancer
+from nodeagent.program.userspace.plan import Port
+from nodeagent.program.userspace.room import Room
+
+RECEIVES = 64  # datagrams taken from a socket before others get their turn
+Peer = tuple[str | int, ...]  # what a socket calls the other side
+
+
+class Flows:
+    """Every client of every listener, the one silent for longest first."""
+
+    def __init__(self, room: Room) -> None:
+        self.room = room
+        self.buffer = bytearray(1 << 16)
+        self.view = memoryview(self.buffer)
+        self._flows: OrderedDict[Flow, None] = OrderedDict()
+        self._sweeping = False
+
+    def __len__(self) -> int:
+        return len(self._flows)
+
+    def add(self, flow: Flow) -> None:
+        """One more; the one silent for longest gives way where there are too many."""
+        if len(self._flows) >= self.room.settings.max_flows:
+            next(iter(self._flows)).close()
+        self._flows[flow] = None
+        self._sweep_later()
+
+    def touch(self, flow: Flow) -> None:
+        flow.last = self.room.loop.time()
+        self._flows.move_to_end(flow)
+
+    def discard(self, flow: Flow) -> None:
+        self._flows.pop(flow, None)
+
+    def _sweep_later(self) -> None:
+        if not self._sweeping and self._flows:
+            self._sweeping = True
+            self.room.loop.call_later(self.room.settings.udp_idle / 2, self._sweep)
+
+    def _sweep(self) -> None:
+        self._sweeping = False
+        ended = self.room.loop.time() - self.room.settings.udp_idle
+        while self._flows and (flow := next(iter(self._flows))).last <= ended:
+            flow.close()
+        self._sweep_later()
+
+    def close(self) -> None:
+        for flow in list(self._flows):
+            flow.close()
+
+
+class UdpListener:
+    """One listener; `balancer` is changed by its owner, `updated` is called after that."""
+
+    def __init__(self, port: Port, bound: socket.socket, balancer: Balancer, flows: Flows) -> None:
+        self.port, self.balancer, self.shared = port, balancer, flows
+        self.serving: tuple[Target, ...] = ()  # where flows may stay besides the list
+        self.flows: dict[Peer, Flow] = {}
+        self.socket = bound
+        flows.room.loop.add_reader(bound.fileno(), self._readable)
+
+    @property
+    def number(self) -> int:
+        return int(self.socket.getsockname()[1])
+
+    def close(self) -> None:
+        """Hears no more; its clients are forgotten."""
+        for flow in list(self.flows.values()):
+            flow.close()
+        self.shared.room.loop.remove_reader(self.socket.fileno())
+        self.socket.close()
+
+    def updated(self) -> None:
+        """Clients of endpoints that are gone get another one with their next datagram."""
+        stay = {*self.balancer.targets, *self.serving}
+        for flow in [flow for flow in self.flows.values() if flow.target not in stay]:
+            flow.close()
+
+    def _readable(self) -> None:
+        buffer, view = self.shared.buffer, self.shared.view
+        for _ in range(RECEIVES):
+            try:
+                size, peer = self.socket.recvfrom_into(buffer)
+            except OSError:  # nothing more, or an error that a client's machine reported
+                return
+            flow = self.flows.get(peer) or self._open(peer)
+            if flow is not None:
+                flow.send(view[:size])
+
+    def _open(self, peer: Peer) -> Flow | None:
+        """A new client; None where no endpoint can be had."""
+        flow = Flow(self, peer)
+        if not flow.move():
+            self.shared.room.failed += 1
+            return None
+        self.flows[peer] = flow
+        self.shared.add(flow)
+        return flow
+
+
+class Flow:
+    """One client and its endpoint."""
+
+    def __init__(self, listener: UdpListener, peer: Peer) -> None:
+        self._listener, self._peer, self._shared = listener, peer, listener.shared
+        self._room = listener.shared.room
+        self._tried: dict[Target, None] = {}
+        self._first = b""  # the first datagram, kept until there is an answer
+        self._upstream: socket.socket | None = None
+        self._answered = False
+        self.target = Target(b"", 0)
+        self.last = self._room.loop.time()
+
+    def move(self) -> bool:
+        """Goes to the next endpoint; false where all were tried."""
+        self._let_go()
+        balancer, now, name = self._listener.balancer, self._room.loop.time(), str(self._peer[0])
+        while (target := balancer.choose(name, self._tried, now)) is not None:
+            self._tried[target] = None
+            try:
+                made, code = sockets.upstream(self._listener.port, target, self._room.settings.mark)
+            except OSError:
+                return False
+            if not code:
+                balancer.worked(name, target, now)
+                self.target, self._upstream = target, made
+                self._room.loop.add_reader(made.fileno(), self._readable)
+                return True
+            made.close()
+            balancer.failed(target, now)
+        return False
+
+    def send(self, data: memoryview) -> None:
+        """A datagram from the client."""
+        if not self._answered and not self._first:
+            self._first = bytes(data)
+        self._shared.touch(self)
+        self._forward(data)
+
+    def _forward(self, data: memoryview | bytes) -> None:
+        while self._upstream is not None:
+            try:
+                self._upstream.send(data)
+            except OSError as error:
+                if error.errno == errno.ECONNREFUSED and self._refused():
+                    continue
+            return
+
+    def _readable(self) -> None:
+        buffer, view, upstream = self._shared.buffer, self._shared.view, self._upstream
+        for _ in range(RECEIVES):
+            if upstream is None:
+                return
+            try:
+                size = upstream.recv_into(buffer)
+            except BlockingIOError:
+                return
+            except OSError:
+                if self._refused() and self._first:
+                    self._forward(self._first)
+                return
+            self._reply(view[:size])
+
+    def _reply(self, data: memoryview) -> None:
+        self._answered, self._first = True, b""
+        self._shared.touch(self)
+        try:
+            self._listener.socket.sendto(data, self._peer)
+        except OSError:
+            return  # the client's datagrams are lost as any network may lose them
+
+    def _refused(self) -> bool:
+        """The endpoint refuses: whether there is another one for this client."""
+        self._listener.balancer.failed(self.target, self._room.loop.time())
+        if not self._answered and self.move():
+            return True
+        self.close()
+        return False
+
+    def _let_go(self) -> None:
+        if self._upstream is not None:
+            self._room.loop.remove_reader(self._upstream.fileno())
+            self._upstream.close()
+            self._upstream = None
+
+    def close(self) -> None:
+        self._let_go()
+        self._shared.discard(self)
+        self._listener.flows.pop(self._peer, None)
