@@ -54,6 +54,7 @@ class Count(Struct, frozen=True):
     flows: int
     waiting: int  # listeners that do not accept for want of room
     failed: int
+    held: int  # bytes taken from one end of a connection and not yet taken by the other
 
 
 class Proxy:
@@ -157,7 +158,9 @@ class Proxy:
 
     def _count(self) -> Count:
         room = self._room
-        return Count(len(self._listeners), len(room.guests), len(self._flows), len(room.waiting), room.failed)
+        return Count(
+            len(self._listeners), len(room.guests), len(self._flows), len(room.waiting), room.failed, room.held
+        )
 
     def _end(self) -> None:
         self._retire(list(self._listeners))

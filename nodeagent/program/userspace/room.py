@@ -18,13 +18,19 @@ _PAUSE = 0.1  # seconds until accepting is tried again where this process may op
 class Guest(Protocol):
     """A client's connection, on its way to an endpoint or established."""
 
-    def abort(self) -> None: ...
+    @property
+    def held(self) -> int:
+        """Bytes that wait in this process."""
+
+    def abort(self) -> None:
+        """Ends it with a reset."""
 
 
 class Waiting(Protocol):
     """A listener that stopped accepting."""
 
-    def listen(self) -> None: ...
+    def listen(self) -> None:
+        """Accepts again."""
 
 
 class Room:
@@ -40,6 +46,10 @@ class Room:
     @property
     def free(self) -> bool:
         return len(self.guests) < self.settings.max_connections
+
+    @property
+    def held(self) -> int:
+        return sum(guest.held for guest in self.guests)
 
     def enter(self, guest: Guest) -> None:
         self.guests.add(guest)

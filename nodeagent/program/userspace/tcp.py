@@ -75,6 +75,8 @@ class TcpListener:
 class _Attempt:
     """A client that waits for an endpoint."""
 
+    held = 0
+
     def __init__(self, listener: TcpListener, client: socket.socket, name: str) -> None:
         self._listener, self._client, self._name = listener, client, name
         self._room = listener.room
