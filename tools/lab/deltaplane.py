@@ -7,6 +7,7 @@ relay. A restart keeps name, folder and log; how a program ends (`stop` or `kill
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 import threading
 import time
@@ -164,17 +165,26 @@ class Agent:
         self.node, self.name, self.log = node, f"agent-{node.name}", folder / f"agent-{node.name}.log"
         self.state = folder / f"state-{node.name}"
         self.state.mkdir(parents=True, exist_ok=True)
+        self.mode = "nftables"  # from the next start on
         self._command = [
             *COMMAND, "agent", f"--server={server}", "--insecure", f"--hostname-override={node.name}",
-            "--proxy-mode=nftables", f"--cluster-cidr={','.join(CLUSTER_CIDRS)}", f"--state-dir={self.state}",
-            *LEAVE_THE_MACHINE, *flags,
+            f"--cluster-cidr={','.join(CLUSTER_CIDRS)}", f"--state-dir={self.state}", *LEAVE_THE_MACHINE, *flags,
         ]  # fmt: skip
         self.process: Process | None = None
 
     def start(self) -> Process:
         """Starts it; whether it is up to date the control plane knows (`wait_applied`)."""
-        self.process = Process(self.name, self._command, self.log, self.node.space)
+        command = [*self._command, f"--proxy-mode={self.mode}"]
+        self.process = Process(self.name, command, self.log, self.node.space)
         return self.process
+
+    def change(self, mode: str) -> Process | None:
+        """Asks it to end, and starts it in another mode at once; gives the old one, which may be ending still."""
+        old, self.mode = self.process, mode
+        if old:
+            old.signal(signal.SIGTERM)
+        self.start()
+        return old
 
     def stop(self) -> None:
         """Politely; the rules stay."""
