@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from ipaddress import ip_address
 
-from nodeagent.errors import KernelUnavailable
+from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
 from nodeagent.program.nftables import cleanup as tables
 from nodeagent.program.nftables.kernel import NetlinkKernel, unavailable
 from nodeagent.program.userspace.loopback import Route
@@ -16,15 +16,21 @@ from nodeagent.program.userspace.settings import Settings
 
 
 def cleanup(settings: Settings | None = None) -> tuple[str, ...]:
-    """Removes it from this network namespace; what was there, such as "ip deltaplane-userspace". Raises AgentError."""
+    """Removes it from this network namespace; what was there, such as "nftables ip deltaplane-userspace".
+
+    Raises AgentError.
+    """
     chosen = settings or Settings()
     return (*_tables(chosen), *_addresses(chosen))
 
 
 def _tables(settings: Settings) -> tuple[str, ...]:
-    kernel = NetlinkKernel()
     try:
-        return tables.cleanup(kernel, (settings.table,))
+        kernel = NetlinkKernel()
+    except DataplaneUnavailable:
+        return ()  # where there is no nftables, nothing was left in it
+    try:
+        return tuple(f"nftables {found}" for found in tables.cleanup(kernel, (settings.table,)))
     except OSError as error:
         raise unavailable(error, settings.table) from error
     finally:

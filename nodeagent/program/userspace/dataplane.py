@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.model import ObjectKey
+from nodeagent.conntrack.table import NetlinkTable
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
 from nodeagent.program.dataplane import Commit, Failed
 from nodeagent.program.nftables import naming, render
@@ -19,6 +20,7 @@ from nodeagent.program.userspace.proxy import Count, Proxy
 from nodeagent.program.userspace.redirects import Drifted, Redirects, Written
 from nodeagent.program.userspace.settings import Settings
 from nodeagent.program.userspace.staff import Staff
+from nodeagent.program.userspace.stale import StaleFlows
 from nodeagent.program.userspace.tracker import NODE, STANDS, Tracker
 
 log = logging.getLogger(__name__)
@@ -53,10 +55,19 @@ class UserspaceDataplane:
         except DataplaneUnavailable:
             self._redirects.close()
             raise
+        self._flows = self._tracked_flows()
+        self._stale = StaleFlows(self._flows)
         self._proxy = Proxy(self._settings)
         self._staff = Staff(self._proxy, self._redirects.place)
         self._proxy.start()
         log.info("userspace: redirects by %s", self._redirects.kind)
+
+    def _tracked_flows(self) -> NetlinkTable | None:
+        try:
+            return NetlinkTable()
+        except KernelUnavailable as error:
+            log.warning("userspace: UDP clients of deleted Services will not be noticed: %s", error)
+            return None
 
     @property
     def adopted(self) -> bool:
@@ -67,6 +78,8 @@ class UserspaceDataplane:
         """Ends the proxy, and every connection through it; redirects stay."""
         self._proxy.close()
         self._redirects.close()
+        if self._flows is not None:
+            self._flows.close()
 
     def count(self) -> Count:
         """How much goes through the proxy at the moment."""
@@ -160,6 +173,7 @@ class UserspaceDataplane:
         for difference, why in written.refused:
             text = f"{difference.owner}: {why}; tried again with the next change"
             self._refused[difference.slot] = Failed(difference.owner, "KERNEL_REJECTED", text)
+        self._stale.sweep(written.done)
         self._staff.dismiss()
         return Commit(written.messages, written.elements, written.size, failed=self._failures())
 

@@ -15,6 +15,11 @@ from nodeagent.program.userspace.settings import Settings
 PROBE, NO_TABLE = "deltaplane-probe", "deltaplane-no-table"
 
 
+def probe() -> None:
+    """Whether any way works, in the network namespace of the calling thread. Raises DataplaneUnavailable."""
+    probe_nft()
+
+
 def probe_nft(kernel: Kernel | None = None) -> None:
     """Offers the IPv4 program in a transaction whose last message must fail, so that none of it ever holds.
 

@@ -1,0 +1,31 @@
+"""Mode userspace as `nodeagent.modes` knows it: the shape of `nodeagent.modes.backends.Backend`."""
+
+from __future__ import annotations
+
+from nodeagent.config import Detector, Settings
+from nodeagent.modes.opened import Opened, interface_of
+from nodeagent.program.userspace import cleanup as redirects
+from nodeagent.program.userspace.dataplane import UserspaceDataplane
+from nodeagent.program.userspace.probe import probe
+from nodeagent.program.userspace.settings import Settings as Userspace
+
+__all__ = ["cleanup", "open_dataplane", "probe"]
+
+
+def open_dataplane(settings: Settings) -> Opened:
+    """See `Backend.open_dataplane`."""
+    dataplane = UserspaceDataplane(settings=_translated(settings, settings.cluster_cidrs))
+
+    def follow(cidrs: tuple[str, ...]) -> None:
+        dataplane.configure(_translated(settings, cidrs))
+
+    return Opened(dataplane, follow if settings.detector is Detector.NODE_CIDR else None)
+
+
+def cleanup(in_use: str = "") -> tuple[str, ...]:  # noqa: ARG001 - no other mode needs it
+    """See `Backend.cleanup`."""
+    return redirects.cleanup()
+
+
+def _translated(settings: Settings, cluster_cidrs: tuple[str, ...]) -> Userspace:
+    return Userspace(cluster_cidrs=cluster_cidrs, interface=interface_of(settings), mark_bit=settings.masquerade_bit)
