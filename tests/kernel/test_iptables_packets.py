@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from msgspec.structs import replace
@@ -10,12 +11,14 @@ from msgspec.structs import replace
 from deltaplane.forwarding import Entry, Frontend, FrontendKind, NodeForwarding, ServiceForwarding
 from deltaplane.model import Kind, ObjectKey
 from nodeagent.program.dataplane import Commit
+from nodeagent.program.iptables.accounting import LOOPBACK, Accounts
 from nodeagent.program.iptables.tools import Flavour
 from tests.kernel.iptables_support import FLAVOURS, cleaned, dataplane
 from tests.kernel.nftables_support import entry, node_addresses, packed, targets
 from tools.lab.client import ANSWER, REFUSED, TIMEOUT, UNREACHABLE, Connection, Outcome, connect, many
 from tools.lab.echo import EchoServers
 from tools.lab.fabric import Fabric, Pod
+from tools.lab.netns import Namespace
 from tools.lab.rules import run
 
 pytestmark = pytest.mark.kernel
@@ -45,6 +48,12 @@ def web(pods: list[Pod], family: int, number: int = 6, seconds: int = 0) -> Serv
     )
     sticky = tuple(replace(each, affinity_seconds=seconds) for each in entries)
     return ServiceForwarding(ObjectKey(Kind.SERVICE, "default", "web"), sticky)
+
+
+def counted(space: Namespace, name: str) -> int | None:
+    """What the kernel's counter of that name has counted; None where it has none."""
+    with space.entered(), closing(Accounts()) as accounts:
+        return accounts.packets(name)
 
 
 @BOTH
@@ -211,6 +220,7 @@ def test_node_ports_on_loopback_are_for_the_node_alone(clean: Fabric, echo: Echo
         with dataplane(node.space, flavour) as made:
             made.apply([web([pod], 4)], EVERYWHERE, complete=True)
             assert connect(node.space, "127.0.0.1", 30080).name == pod.name
+            assert counted(node.space, LOOPBACK) in (1, None)
             assert connect(clean.outside[0].space, node.address(4, 1), 30080).name == pod.name
             assert connect(neighbour, inner, 9999, timeout=0.3).kind == TIMEOUT
             run(node.space, f"iptables-{flavour.value}", "-F", "KUBE-FIREWALL")

@@ -6,10 +6,12 @@ What the kubelet makes stays; KUBE-FIREWALL, which both make, stays where the ku
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 from nodeagent.errors import KernelUnavailable
 from nodeagent.program.iptables import naming as n
+from nodeagent.program.iptables.accounting import NAMES, Accounts
 from nodeagent.program.iptables.empties import drop_empty
 from nodeagent.program.iptables.flavour import HINTS
 from nodeagent.program.iptables.tables import Listing, listing
@@ -39,7 +41,15 @@ def cleanup(flavours: Iterable[Flavour] = tuple(Flavour)) -> tuple[str, ...]:
                 found += remove(tools, family)
         finally:
             tools.close()
-    return tuple(found)
+    return (*found, *_counters())
+
+
+def _counters() -> list[str]:
+    try:
+        with closing(Accounts()) as accounts:
+            return [f"counter {name}" for name in NAMES if accounts.delete(name)]
+    except OSError:
+        return []  # a kernel without them
 
 
 def remove(kernel: Iptables, family: int) -> Iterator[str]:

@@ -14,6 +14,7 @@ from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.model import ObjectKey
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
 from nodeagent.program.dataplane import Commit, Failed
+from nodeagent.program.iptables.accounting import NAMES
 from nodeagent.program.iptables.delivery import Delivery
 from nodeagent.program.iptables.drift import Deaf, Watch, listen
 from nodeagent.program.iptables.flavour import detect
@@ -161,7 +162,8 @@ class IptablesDataplane:
         """What was asked for, as this machine has it."""
         liberal = self._asked.be_liberal or bool(self._kernel.sysctl(_BE_LIBERAL))
         opened = self._asked.localhost_node_ports and not self._no_loopback
-        return structs.replace(self._asked, be_liberal=liberal, localhost_node_ports=opened)
+        counted = tuple(filter(self._kernel.account, NAMES))
+        return structs.replace(self._asked, be_liberal=liberal, localhost_node_ports=opened, counted=counted)
 
     def _reconfigure(self) -> Commit:
         settings = self._settings()

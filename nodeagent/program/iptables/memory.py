@@ -58,6 +58,7 @@ class MemoryIptables:
         self.silent = False
         self.inputs: list[tuple[int, str]] = []  # every restore: family and text
         self.listings = 0
+        self.counting = False  # whether the kernel has counters
         self.settings = {"net/netfilter/nf_conntrack_tcp_be_liberal": 0, "net/ipv4/conf/all/route_localnet": 0}
         for family in families:
             for table, hooks in _HOOKS.items():
@@ -68,6 +69,9 @@ class MemoryIptables:
 
     def close(self) -> None:
         """Nothing to let go of."""
+
+    def account(self, name: str) -> bool:
+        return self.counting
 
     def sysctl(self, name: str) -> int | None:
         return self.settings.get(name)

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from deltaplane.forwarding import Entry, Frontend, FrontendKind, ServiceForwarding, Target, Verdict
 from nodeagent.program.iptables import naming as n
+from nodeagent.program.iptables.accounting import LOOPBACK
 from nodeagent.program.iptables.rules import (
     DROP,
     LOCAL_DESTINATION,
@@ -21,6 +22,7 @@ from nodeagent.program.iptables.rules import (
     TO_MASQUERADE,
     chance,
     comment,
+    counted,
     endpoint,
     recent,
     single,
@@ -49,10 +51,13 @@ class Rendered(Struct, frozen=True, gc=False):
 NOTHING = Rendered({}, ())
 
 
-def render(service: ServiceForwarding, family: int, settings: Settings, *, comments: bool = True) -> Rendered:
+def render(
+    service: ServiceForwarding, family: int, settings: Settings, *, comments: bool = True, loopback: bool = False
+) -> Rendered:
     """`comments` False: none in the chains that lead to endpoints, as kube-proxy does it above 1,000 endpoints.
 
-    Raises KeyError for a protocol that is none of Kubernetes', ValueError for an address or port that is none.
+    `loopback`: connections to node ports there are counted. Raises KeyError for a protocol that is none of Kubernetes',
+    ValueError for an address or port that is none.
     """
     ports: dict[tuple[str, int], list[Entry]] = {}
     for entry in service.entries:
@@ -62,7 +67,7 @@ def render(service: ServiceForwarding, family: int, settings: Settings, *, comme
         return NOTHING
     chains: dict[str, tuple[str, ...]] = {}
     lines: dict[Line, None] = {}
-    manner = _Manner(family, settings, comments)
+    manner = _Manner(family, settings, comments, loopback)
     for (name, protocol), entries in ports.items():
         port = _Port(service, (name, n.PROTOCOLS[protocol]), entries, manner)
         chains.update(port.chains())
@@ -76,6 +81,7 @@ class _Manner(NamedTuple):
     family: int
     settings: Settings
     comments: bool
+    loopback: bool  # connections to node ports there are counted
 
 
 class _Port:
@@ -86,7 +92,7 @@ class _Port:
     ) -> None:
         self.name = n.port_name(service.key.namespace, service.key.name, port[0])
         self.protocol = port[1]
-        self.family, self.settings, self.comments = manner
+        self.family, self.settings, self.comments, self.loopback = manner
         self.inside = [entry for entry in entries if entry.frontend.kind is FrontendKind.CLUSTER_IP]
         self.outside = [entry for entry in entries if entry.frontend.kind is not FrontendKind.CLUSTER_IP]
         self.served = any(entry.verdict is not Verdict.REJECT for entry in entries)
@@ -140,7 +146,10 @@ class _Port:
         if self.served:
             where = n.SERVICES if front.address else n.NODE_PORTS
             to = self.chain(n.FW if entry.source_ranges else n.EXT)
-            yield Line(n.NAT, where, f"{self._match(front, self._kind(front))}-j {to}", frontend)
+            match = self._match(front, self._kind(front))
+            if self.loopback and not front.address:
+                yield Line(n.NAT, where, f"-d 127.0.0.0/8 {match}{counted(LOOPBACK)}-j {to}", frontend)
+            yield Line(n.NAT, where, f"{match}-j {to}", frontend)
         if self.served and entry.source_ranges:
             reason = f"{self.name} traffic not accepted by {self.chain(n.FW)}"
             yield Line(n.FILTER, n.PROXY_FIREWALL, self._match(front, reason) + DROP, frontend)

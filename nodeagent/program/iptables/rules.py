@@ -51,6 +51,11 @@ def chance(remaining: int) -> str:
     return f"-m statistic --mode random --probability {steps / _STEPS:.11f} "
 
 
+def counted(name: str) -> str:
+    """A match that counts into a counter of the kernel; iptables-save puts two blanks before the name."""
+    return f"-m nfacct --nfacct-name  {name} "
+
+
 def recent(family: int, operation: str, name: str) -> str:
     """A match on the list of clients that chain `name` keeps."""
     mask = "255.255.255.255" if family == 4 else ":".join(["ffff"] * 8)

@@ -126,7 +126,7 @@ def _headers(table: str, tables: Tables, change: Change) -> Iterable[Step]:
             yield Step(f":{name} - [0:0]", change.owner, partial(tables.empty, table, name))
     for (where, name), rules in change.write.items():
         if where == table:
-            yield Step(f":{name} - [0:0]", change.owner, partial(tables.put, table, name, digest(rules)))
+            yield Step(f":{name} - [0:0]", change.owner, partial(tables.put, table, name, digest(name, rules)))
     if table == n.NAT:
         yield from (Step(f":{name} - [0:0]", change.owner) for name in change.drop)
 

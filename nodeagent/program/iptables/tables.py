@@ -19,9 +19,9 @@ _HOOKS = frozenset(HOOKS) | frozenset(KUBELETS)
 Listing = dict[str, list[str]]  # rules by chain, as `listing` reads them
 
 
-def digest(rules: Iterable[str]) -> int:
-    """A chain's content in eight bytes; only compared within this process."""
-    return hash(tuple(rules))
+def digest(name: str, rules: Iterable[str]) -> int:
+    """A chain's content in eight bytes; only compared within this process. The order of source ranges is no content."""
+    return hash(tuple(sorted(rules) if name.startswith(n.FW) else rules))
 
 
 def listing(text: str) -> Listing:
@@ -53,7 +53,7 @@ class Tables:
                 if len(self.shared[table, name]) != len(rules):
                     self.muddled.add((table, name))
             elif name == n.CANARY or (table, name) in _WHOLE or (table == n.NAT and n.is_of_services(name)):
-                self.chains[table][name] = digest(rules)
+                self.chains[table][name] = digest(name, rules)
             else:
                 self.hooks.update(_HOOKS.intersection(Line(table, name, rule) for rule in rules))
 

@@ -12,12 +12,13 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from nodeagent.errors import KernelUnavailable
+from nodeagent.program.iptables.accounting import Accounts
 
 LOCK_WAIT = 5  # seconds for another program's lock; only the legacy flavour has one
 _TIMEOUT = 600.0  # seconds for one program
@@ -61,6 +62,9 @@ class Iptables(Protocol):
 
     def set_sysctl(self, name: str, value: int) -> str:
         """Makes a setting; the reason where that is not possible."""
+
+    def account(self, name: str) -> bool:
+        """Makes one of the kernel's counters, where there is none of that name; whether there is one now."""
 
     def close(self) -> None:
         """Lets go of what was opened."""
@@ -148,6 +152,13 @@ class Tools:
         except OSError as error:
             return os.strerror(error.errno or 0)
         return ""
+
+    def account(self, name: str) -> bool:
+        try:
+            with self._there(), closing(Accounts()) as accounts:
+                return accounts.ensure(name)
+        except OSError:
+            return False
 
     def _run(self, command: Sequence[str], given: str, around: Around | None = None) -> tuple[int, str, str]:
         pipe = subprocess.PIPE

@@ -16,7 +16,16 @@ from nodeagent.program.iptables import naming as n
 from nodeagent.program.iptables.memory import MemoryIptables
 
 _PROTOCOLS = {name: number for number, name in n.PROTOCOLS.items()}
-_SKIPPED = {"--comment": 1, "--name": 1, "--mask": 1, "--rsource": 0, "--seconds": 1, "--reap": 0, "--mode": 1}
+_SKIPPED = {
+    "--comment": 1,
+    "--name": 1,
+    "--mask": 1,
+    "--rsource": 0,
+    "--seconds": 1,
+    "--reap": 0,
+    "--mode": 1,
+    "--nfacct-name": 1,
+}
 
 
 class Packet(NamedTuple):

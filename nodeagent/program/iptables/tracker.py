@@ -13,6 +13,7 @@ from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.model import Kind, ObjectKey
 from nodeagent.program.dataplane import Failed
 from nodeagent.program.iptables import naming as n
+from nodeagent.program.iptables.accounting import LOOPBACK
 from nodeagent.program.iptables.base import HOOKS, KUBELETS, SHARED, base
 from nodeagent.program.iptables.claims import Claims
 from nodeagent.program.iptables.render import NOTHING, Identity, Line, Rendered, identity, render
@@ -66,8 +67,11 @@ class Tracker:
 
     def put_node(self, node: NodeForwarding) -> None:
         if node != self.node:
+            before = self._counts_loopback
             self.node = node
             self.dirty[NODE] = None
+            if self._counts_loopback != before:
+                self.suspect()
 
     def configure(self, settings: Settings) -> None:
         """Other settings from now on: everything may differ."""
@@ -103,7 +107,7 @@ class Tracker:
         )
         return Change(
             owner,
-            write={(n.NAT, c): r for c, r in rendered.chains.items() if there.get(c) != digest(r)},
+            write={(n.NAT, c): r for c, r in rendered.chains.items() if there.get(c) != digest(c, r)},
             drop=[name for name in held.chains if name not in rendered.chains and name in there],
             add=[line for line in lines if not self.tables.has(line)],
             remove=[line for line in held.lines if line not in kept and self.tables.has(line)],
@@ -155,18 +159,27 @@ class Tracker:
             return NOTHING, True
         held = self._holdings.get(owner)
         comments = held.comments if held else self._endpoints <= MANY_ENDPOINTS
-        rendered = render(service, self.family, self.settings, comments=comments)
+        rendered = self._text(service, comments=comments)
         if held is None and self._differs(rendered):
-            other = render(service, self.family, self.settings, comments=not comments)
+            other = self._text(service, comments=not comments)
             if not self._differs(other):
                 return other, not comments
         return rendered, comments
+
+    def _text(self, service: ServiceForwarding, *, comments: bool) -> Rendered:
+        return render(service, self.family, self.settings, comments=comments, loopback=self._counts_loopback)
+
+    @property
+    def _counts_loopback(self) -> bool:
+        if self.node is None or LOOPBACK not in self.settings.counted:
+            return False
+        return self.settings.opens_loopback(self.family, everywhere=self.family in self.node.match_all_families)
 
     def _differs(self, rendered: Rendered) -> bool:
         """Whether chains that lead to endpoints are there, and other than these."""
         there = self.tables.chains[n.NAT]
         ours = (name for name in rendered.chains if name.startswith(_UNCOMMENTED))
-        return any(name in there and there[name] != digest(rendered.chains[name]) for name in ours)
+        return any(name in there and there[name] != digest(name, rendered.chains[name]) for name in ours)
 
     def _base_change(self) -> Change:
         wanted, tables = base(self.family, self.settings, self.node), self.tables
@@ -178,7 +191,7 @@ class Tracker:
             write={
                 (table, name): rules
                 for (table, name), rules in wanted.chains.items()
-                if tables.chains[table].get(name) != digest(rules)
+                if tables.chains[table].get(name) != digest(name, rules)
             },
             append=[line for line in (*wanted.lines, *(jumps or ())) if not tables.has(line)],
             remove=[Line(n.NAT, n.SERVICES, rule) for rule in stale],

@@ -344,6 +344,24 @@ def test_loopback_is_routed_only_where_node_ports_answer_there_and_after_the_gua
     assert not dataplane.pending()
 
 
+def test_where_the_kernel_has_counters_loopback_and_invalid_packets_are_counted() -> None:
+    everywhere, web_port = NodeForwarding((), (4, 6)), service("web", node_port(30080, targets(1)))
+    kernel = MemoryIptables()
+    kernel.counting = True
+    dataplane = started(kernel)
+    dataplane.apply([web_port], NODE, complete=True)
+    assert kernel.tables[4, n.FILTER][n.FORWARD][0] == (
+        "-m conntrack --ctstate INVALID -m nfacct --nfacct-name  ct_state_invalid_dropped_pkts -j DROP"
+    )
+    assert len(kernel.tables[4, n.NAT][n.NODE_PORTS]) == 1
+    dataplane.apply([], everywhere)
+    first, second = kernel.tables[4, n.NAT][n.NODE_PORTS]
+    assert first == second.replace("-p tcp", "-d 127.0.0.0/8 -p tcp").replace(
+        "-j", "-m nfacct --nfacct-name  localhost_nps_accepted_pkts -j"
+    )
+    assert started(kernel).apply([web_port], everywhere, complete=True) == Commit()
+
+
 def test_a_liberal_connection_tracker_drops_no_invalid_packet() -> None:
     kernel = MemoryIptables()
     kernel.settings["net/netfilter/nf_conntrack_tcp_be_liberal"] = 1
