@@ -29,6 +29,7 @@ from nodeagent.program.nftables.writer import MAIN, Writer
 log = logging.getLogger(__name__)
 
 MANY = 500  # frontends to look at: a cold load, or nearly
+READINGS = 4  # of the tables in a row, before what the kernel then contradicts is taken for refused
 
 
 class NftablesDataplane:
@@ -145,8 +146,7 @@ class NftablesDataplane:
         Raises KernelUnavailable, and is to be called again then.
         """
         self._delivery.reset()
-        self._read_again()
-        self._finish()
+        self._mend()
         self._watch.damage.clear()
         return self._commit()
 
@@ -224,8 +224,7 @@ class NftablesDataplane:
             raise KernelUnavailable(f"nftables: asking for the generation failed ({error.strerror})") from error
         if self._watch.damage != damaged:
             log.info("nftables: others wrote too meanwhile, comparing")
-            self._read_again()
-            self._finish()
+            self._mend()
             self._watch.damage = damaged
 
     def _write(self) -> None:
@@ -234,8 +233,23 @@ class NftablesDataplane:
             self._writer.write(frozenset(self._ledger.failed))
         except Drifted:
             log.warning("nftables: table %s was changed by somebody else, reading it again", self._settings.table)
+            self._mend()
+
+    def _mend(self) -> None:
+        """Reads the tables again and writes what differs.
+
+        Others may be at it still, as who deletes one family's table and then the other's: nothing is called refused
+        before the kernel has contradicted what was just read a few times in a row.
+        """
+        for _ in range(READINGS - 1):
             self._read_again()
-            self._finish()
+            try:
+                self._finish(frozenset(self._ledger.failed))
+            except Drifted:
+                continue
+            return
+        self._read_again()
+        self._finish(None)
 
     def _read_again(self) -> None:
         try:
@@ -244,12 +258,12 @@ class NftablesDataplane:
             reason = f"reading table {self._settings.table} again failed ({error.strerror})"
             raise KernelUnavailable(f"nftables: {reason}; it is retried") from error
 
-    def _finish(self) -> None:
-        """Writes after the tables were read again."""
+    def _finish(self, known: frozenset[bytes] | None) -> None:
+        """Writes after the tables were read again; `known` as for `Writer.write`."""
         if self._completed:
             self._retire_adopted()
         if self._completed or not self._delivery.foreign:
-            self._writer.write(None)
+            self._writer.write(known)
 
     def _commit(self) -> Commit:
         sent = self._delivery

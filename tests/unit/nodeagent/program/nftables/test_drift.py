@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 
 import pytest
 from msgspec.structs import replace
@@ -31,6 +32,7 @@ OWN, OTHER = 7, 8
 FAMILIES = (4, 6)
 STICKY = (all_sticky(both("web", 1, 2, 3)),)
 CLIENTS = "affinity/default/web/p/tcp"
+OTHER_NODE = NodeForwarding(NODE.node_port_addresses[:1], (), ("172.31.0.0/16", "fd00:10:97::/112"))
 
 
 class Ear:
@@ -157,6 +159,65 @@ def test_a_repair_that_the_kernel_refuses_is_still_needed(kernel: MemoryKernel) 
     kernel.refusing = 0
     dataplane.repair()
     assert seen(dataplane.dump()) == expected(STATES["one endpoint"], NODE)
+
+
+class Thief(MemoryKernel):
+    """Somebody takes the table of a family away just before a transaction, in this order; 0: none."""
+
+    plan: tuple[int, ...] = ()
+
+    def commit(self, batch: bytes, first: int, last: int) -> list[wire.Reply]:
+        family, self.plan = (self.plan or (0,))[0], self.plan[1:]
+        self.tables.pop((family, "deltaplane"), None)
+        return super().commit(batch, first, last)
+
+
+@pytest.mark.parametrize("before", [(), (2,), (10,), (2, 10)])
+@pytest.mark.parametrize("plan", [(2,), (10,), (2, 10), (10, 2), (0, 2), (0, 10), (0, 2, 10), (10, 0, 2)])
+def test_tables_taken_away_one_after_another_are_put_back_without_a_failure(
+    before: tuple[int, ...], plan: tuple[int, ...]
+) -> None:
+    kernel = Thief()
+    dataplane, _ = started(kernel)
+    dataplane.apply(STATES["five endpoints"], NODE, complete=True)
+    for family in before:
+        del kernel.tables[family, "deltaplane"]
+    kernel.plan = plan
+    assert dataplane.apply(STATES["one endpoint"], OTHER_NODE).failed == ()
+    assert dataplane.repair().failed == ()
+    assert seen(dataplane.dump()) == expected(STATES["one endpoint"], OTHER_NODE)
+
+
+class Stubborn(MemoryKernel):
+    """A kernel that says of one map that it is not there, though it lists it."""
+
+    stubborn = False
+    asked = 0
+
+    def commit(self, batch: bytes, first: int, last: int) -> list[wire.Reply]:
+        for message in wire.messages(batch):
+            name = wire.as_text(wire.attributes(message.body).get(2, b"")) if message.type & 0xFF < 16 else ""
+            if self.stubborn and message.family == 2 and name == "endpoints":
+                return [wire.Reply(message.sequence, errno.ENOENT)]
+        return super().commit(batch, first, last)
+
+    def ask(self, request: bytes) -> Iterator[wire.Message]:
+        self.asked += 1
+        return super().ask(request)
+
+
+def test_what_the_kernel_contradicts_again_and_again_is_refused_in_the_end() -> None:
+    kernel = Stubborn()
+    dataplane, _ = started(kernel)
+    dataplane.apply(STATES["one endpoint"], NODE, complete=True)
+    kernel.stubborn = True
+    assert {failed.code for failed in dataplane.apply(STATES["five endpoints"]).failed} == {"KERNEL_REJECTED"}
+    kernel.asked = 0
+    assert {failed.code for failed in dataplane.apply(STATES["five endpoints"]).failed} == {"KERNEL_REJECTED"}
+    assert kernel.asked == 0  # it is known by now
+    kernel.stubborn = False
+    assert dataplane.apply(()).failed == ()
+    assert seen(dataplane.dump()) == expected(STATES["five endpoints"], NODE)
 
 
 @pytest.mark.parametrize("chain", ["services", "cluster-8"])
