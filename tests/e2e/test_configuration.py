@@ -65,3 +65,24 @@ def normal(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: normal(inner) for name, inner in value.items()}
     return [normal(inner) for inner in value] if isinstance(value, list | tuple) else [] if value is None else value
+
+
+LENIENT = """mode: nftables
+foo: 1
+conntrack: {mim: 1, min: 7}
+logging: {vmodule: [{filePattern: a, level: 1}]}
+hostnameOverride: a
+hostnameOverride: b
+"""
+
+
+def test_what_it_only_logs_is_let_pass_with_the_same_meaning(kube_proxy: Path, tmp_path: Path) -> None:
+    error, theirs = asked(kube_proxy, tmp_path, LENIENT)
+    config, notes = load(HEAD + LENIENT)
+
+    for path in ("foo", "conntrack.mim", "logging.vmodule[0].level"):
+        assert f'unknown field "{path}"' in error
+        assert [note for note in notes if note.startswith(f"{path}: unknown field")]
+    assert len(notes) == 4
+    assert (config.conntrack.min, config.hostname_override) == (7, "b")
+    assert (theirs["conntrack"]["min"], theirs["hostnameOverride"]) == (7, "b")
