@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Self
 
-from tools.lab.echo import LINGER_RESET, family_of, kind_of
+from tools.lab.echo import LINGER_RESET, family_of, kind_of, number_of
 from tools.lab.netns import Namespace
 
 ANSWER, REFUSED, RESET, TIMEOUT, UNREACHABLE = "answer", "refused", "reset", "timeout", "unreachable"
@@ -43,7 +43,7 @@ class Connection:
     """A connection (or a UDP flow with one source port) that stays open: `ask` as often as wanted."""
 
     def __init__(self, space: Namespace, address: str, port: int, protocol: str = "tcp", timeout: float = 2.0) -> None:
-        self._socket = space.socket(family_of(address), kind_of(protocol))
+        self._socket = space.socket(family_of(address), kind_of(protocol), number_of(protocol))
         self._socket.settimeout(timeout)
         self._connect: Callable[[], None] = lambda: self._socket.connect((address, port))
         self._datagram = protocol == "udp"
@@ -139,7 +139,7 @@ def many(
 
 
 def _quick(address: str, port: int, protocol: str, timeout: float) -> Outcome:
-    with socket.socket(family_of(address), kind_of(protocol)) as sock:
+    with socket.socket(family_of(address), kind_of(protocol), number_of(protocol)) as sock:
         sock.settimeout(timeout)
         try:
             sock.connect((address, port))

@@ -36,7 +36,13 @@ class Server:
 
 
 def kind_of(protocol: str) -> int:
-    return {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}[protocol]
+    """The type of its sockets. SCTP, where the kernel has it, is used one connection to a socket, as TCP is."""
+    return {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM, "sctp": socket.SOCK_STREAM}[protocol]
+
+
+def number_of(protocol: str) -> int:
+    """Which of the protocols of that type; 0: the usual one."""
+    return socket.IPPROTO_SCTP if protocol == "sctp" else 0
 
 
 def family_of(address: str) -> int:
@@ -58,12 +64,12 @@ class EchoServers:
 
     def start(self, space: Namespace, address: str, port: int, protocol: str = "tcp", name: str = "") -> Server:
         """Listens on that address in that namespace; the answer begins with `name` (default: the namespace's)."""
-        listener = space.socket(family_of(address), kind_of(protocol))
+        listener = space.socket(family_of(address), kind_of(protocol), number_of(protocol))
         try:
             listener.setblocking(False)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((address, port))
-            if protocol == "tcp":
+            if protocol != "udp":
                 listener.listen(4096)
         except OSError as failure:
             listener.close()
@@ -71,7 +77,7 @@ class EchoServers:
                 failure.errno, f"echo on {space.name} {protocol} {address}:{port}: {failure.strerror}"
             ) from failure
         server = Server(name or space.name, protocol, address, port, listener)
-        act = self._accept if protocol == "tcp" else self._answer_datagram
+        act = self._answer_datagram if protocol == "udp" else self._accept
         self._ask(lambda: self._watch(listener, lambda: act(server)))
         self._servers.append(server)
         return server

@@ -161,6 +161,8 @@ def quiet(space: Namespace) -> None:
         "ipv6/conf/all/accept_dad": 0,
         "ipv6/conf/default/accept_ra": 0,
         "ipv6/conf/all/accept_ra": 0,
+        "ipv6/conf/default/accept_redirects": 0,
+        "ipv6/conf/all/accept_redirects": 0,
         "ipv4/conf/all/rp_filter": 0,
         "ipv4/conf/default/rp_filter": 0,
         "ipv4/conf/all/send_redirects": 0,

@@ -148,8 +148,8 @@ class MemoryKernel:
             return
         _check(found in self.sets, errno.ENOENT)
         if command == sets.DESTROY:
-            referred = f"--match-set {names.named(*found)} " in self.rules[found[0]].saved()
-            _check(not referred, 4100)
+            matched = f"--match-set {names.named(*found)} "
+            _check(not any(matched in rules.saved() for rules in self.rules.values()), 4100)
             del self.sets[found]
             return
         kind_name, width = names.TYPES[found[1]], 4 if found[0] == 4 else 16
@@ -161,10 +161,8 @@ class MemoryKernel:
                 self.sets[found].pop(key, None)
 
     def _named(self, body: bytes) -> tuple[int, str]:
-        found = _NAMES.get(wire.as_text(wire.attributes(body)[sets.SETNAME]))
-        if found is None:
-            raise Refused(errno.ENOENT)
-        return found
+        name = wire.as_text(wire.attributes(body)[sets.SETNAME])
+        return _NAMES.get(name, (0, name))
 
     def _shown_sets(self, command: int, body: bytes) -> Iterator[bytes]:
         if command == sets.TYPE:

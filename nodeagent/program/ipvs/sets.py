@@ -64,8 +64,8 @@ def read_revision(body: bytes) -> int:
     return wire.attributes(body).get(REVISION, b"\0")[0]
 
 
-def create(family: int, name: str, newest: int) -> bytes:
-    """The set of ours that has this name for IPv4."""
+def create(family: int, name: str, newest: int, called: str = "") -> bytes:
+    """The set of ours that has this name for IPv4; or one `called` otherwise that is like it."""
     kind = names.TYPES[name]
     if kind == BITMAP_PORT:
         data = _net(_PORT, _be16(0)) + _net(_PORT_TO, _be16(0xFFFF))
@@ -75,7 +75,7 @@ def create(family: int, name: str, newest: int) -> bytes:
         data += _net(_CADT_FLAGS, _be32(_WITH_SKBINFO))
     af = 0 if kind == BITMAP_PORT else (2 if family == 4 else 10)
     return (
-        about(names.named(family, name))
+        about(called or names.named(family, name))
         + wire.text(TYPENAME, kind)
         + wire.number8(REVISION, newest)
         + wire.number8(FAMILY, af)

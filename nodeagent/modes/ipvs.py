@@ -1,0 +1,62 @@
+"""Mode ipvs as `nodeagent.modes` knows it: the shape of `nodeagent.modes.backends.Backend`."""
+
+from __future__ import annotations
+
+from nodeagent.config import Detector, Settings
+from nodeagent.errors import DataplaneUnavailable
+from nodeagent.modes.opened import Opened, interface_of
+from nodeagent.program.ipvs import cleanup as leaving
+from nodeagent.program.ipvs.dataplane import IpvsDataplane
+from nodeagent.program.ipvs.kernel import NetlinkKernel
+from nodeagent.program.ipvs.probe import probe
+from nodeagent.program.ipvs.settings import Settings as Ipvs
+
+__all__ = ["cleanup", "open_dataplane", "probe"]
+
+
+def open_dataplane(settings: Settings) -> Opened:
+    """See `Backend.open_dataplane`; what kube-proxy left in this mode is made our own."""
+    dataplane = IpvsDataplane(settings=_translated(settings, settings.cluster_cidrs))
+
+    def follow(cidrs: tuple[str, ...]) -> None:
+        dataplane.configure(_translated(settings, cidrs))
+
+    return Opened(dataplane, follow if settings.detector is Detector.NODE_CIDR else None)
+
+
+def cleanup(in_use: str = "") -> tuple[str, ...]:
+    """See `Backend.cleanup`; iptables mode has chains of the same names."""
+    try:
+        kernel = NetlinkKernel()
+    except DataplaneUnavailable:
+        return ()  # where there is no IPVS, nothing was left in it
+    try:
+        return leaving.cleanup(kernel, _shared() if in_use == "iptables" else None)
+    finally:
+        kernel.close()
+
+
+def _shared() -> dict[str, tuple[str, ...]]:
+    """The chains that iptables mode has as well, by table."""
+    from nodeagent.program.iptables import naming as n  # noqa: PLC0415 - that mode is in use
+
+    return {
+        n.FILTER: (n.FORWARD, n.PROXY_FIREWALL),
+        n.NAT: (n.SERVICES, n.POSTROUTING, n.MARK_MASQ),
+    }
+
+
+def _translated(settings: Settings, cluster_cidrs: tuple[str, ...]) -> Ipvs:
+    section = settings.configuration.ipvs
+    return Ipvs(
+        cluster_cidrs=cluster_cidrs,
+        interface=interface_of(settings),
+        masquerade_all=settings.masquerade_all,
+        masquerade_bit=settings.masquerade_bit,
+        scheduler=section.scheduler,
+        strict_arp=section.strict_arp,
+        exclude_cidrs=section.exclude_cidrs,
+        tcp_timeout=int(section.tcp_timeout.seconds),
+        tcp_fin_timeout=int(section.tcp_fin_timeout.seconds),
+        udp_timeout=int(section.udp_timeout.seconds),
+    )

@@ -1,0 +1,111 @@
+"""Probing leaves nothing behind and says why not; cleaning takes what is ours and nothing else."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from ipaddress import ip_network
+
+import pytest
+
+from deltaplane.forwarding import Target
+from nodeagent.errors import DataplaneUnavailable
+from nodeagent.program.ipvs import names, rules
+from nodeagent.program.ipvs.cleanup import cleanup
+from nodeagent.program.ipvs.kernel import Channel
+from nodeagent.program.ipvs.memory import MemoryKernel
+from nodeagent.program.ipvs.objects import Held, Manner, VirtualKey
+from nodeagent.program.ipvs.probe import probe
+from nodeagent.program.ipvs.settings import Settings
+from tests.unit.nodeagent.program.ipvs.cases import NODE, NODE_ADDRESSES, STATES, packed
+from tests.unit.nodeagent.program.ipvs.test_dataplane import started
+
+THEIRS = VirtualKey(4, 6, packed("192.0.2.1"), 80)
+
+
+def contents(kernel: MemoryKernel) -> tuple[object, ...]:
+    return kernel.virtuals, kernel.sets, kernel.links, kernel.addresses, kernel.save(4), kernel.save(6)
+
+
+def test_a_probe_leaves_nothing_behind() -> None:
+    kernel = MemoryKernel()
+    for scheduler in ("", "mh", "lc"):
+        probe(Settings(scheduler=scheduler), kernel)
+    assert contents(kernel) == contents(MemoryKernel())
+
+
+def test_what_a_killed_probe_left_does_not_stop_the_next() -> None:
+    kernel = MemoryKernel()
+    kernel.links[7] = "dp-probe"
+    kernel.virtuals[VirtualKey(4, 6, packed("198.51.100.0"), 20000)] = Held(Manner("rr", 0, 0))
+    probe(None, kernel)
+    assert contents(kernel) == contents(MemoryKernel())
+
+
+def test_a_probe_names_the_scheduler_that_is_missing() -> None:
+    with pytest.raises(DataplaneUnavailable, match="scheduler twos: load ip_vs_twos"):
+        probe(Settings(scheduler="twos"), MemoryKernel())
+
+
+def test_a_probe_without_rights_says_so() -> None:
+    kernel = MemoryKernel()
+    kernel.refusing = errno.EPERM
+    with pytest.raises(DataplaneUnavailable, match="not permitted"):
+        probe(None, kernel)
+
+
+class NoSets(MemoryKernel):
+    """A kernel without ipset."""
+
+    def ask(self, channel: Channel, request: bytes) -> Iterator[bytes]:
+        if channel is Channel.SETS:
+            raise OSError(errno.EOPNOTSUPP, "no")
+        return super().ask(channel, request)
+
+
+def test_a_probe_names_the_sets_that_are_missing() -> None:
+    with pytest.raises(DataplaneUnavailable, match=r"no sets of type .*load ip_set"):
+        probe(None, NoSets())
+
+
+def test_cleaning_takes_what_is_ours_and_nothing_else() -> None:
+    kernel = MemoryKernel(addresses=[packed(text) for text in NODE_ADDRESSES])
+    kernel.rules[4].restore("*nat\n:MINE - [0:0]\n-A MINE -j RETURN\n-A PREROUTING -j MINE\nCOMMIT\n")
+    kernel.virtuals[THEIRS] = Held(Manner("lc", 0, 0), {Target(packed("192.0.2.9"), 80): 4})
+    before = repr(contents(kernel))
+    started(kernel).apply(STATES["affinity, local policy"] + STATES["moved"], NODE, complete=True)
+    gone = cleanup(kernel)
+    assert {"link kube-ipvs0", "set KUBE-CLUSTER-IP", "IPv4 chain nat KUBE-SERVICES"} <= set(gone)
+    assert "KUBE" not in kernel.save(4) + kernel.save(6)
+    assert kernel.sets == {}
+    assert list(kernel.virtuals) == [THEIRS]
+    assert kernel.links == {1: "lo", 2: "eth0"}
+    assert "-A PREROUTING -j MINE" in kernel.save(4)
+    assert cleanup(kernel) == ()
+    assert "eth0" in before
+
+
+def test_cleaning_keeps_what_another_mode_uses_and_excluded_networks() -> None:
+    kernel = MemoryKernel(addresses=[packed(text) for text in NODE_ADDRESSES])
+    started(kernel).apply(STATES["moved"], NODE, complete=True)
+    text = "*nat\n:KUBE-SERVICES - [0:0]\n-A KUBE-SERVICES -j KUBE-SVC-X\nCOMMIT\n".replace("KUBE-SVC-X", "RETURN")
+    kernel.rules[4].restore(text)
+    gone = cleanup(kernel, {"nat": ("KUBE-SERVICES",)}, (ip_network("172.30.0.0/24"),))
+    assert "IPv4 chain nat KUBE-SERVICES" not in gone
+    assert "-A PREROUTING -m comment --comment" in kernel.save(4)
+    assert [key.address for key in kernel.virtuals] == [packed("172.30.0.7")]
+
+
+def test_rules_that_are_there_are_not_written_again() -> None:
+    kernel = MemoryKernel()
+    wanted = rules.tables(4, Settings(("10.0.0.0/8",)))
+    kernel.restore(4, rules.difference(wanted, kernel.save(4)))
+    assert rules.difference(wanted, kernel.save(4)) == ""
+    kernel.rules[4].tables["filter"]["INPUT"].pop()
+    assert rules.difference(wanted, kernel.save(4)).count("\n") == 3
+
+
+def test_names_of_sets_fit_the_kernel_and_differ() -> None:
+    made = [names.named(family, name) for family in (4, 6) for name in names.TYPES]
+    assert len(set(made)) == len(made)
+    assert max(map(len, made)) == 31

@@ -1,0 +1,69 @@
+"""What the ipvs tests share: a dataplane in a node's namespace, the stock tools there, a clean slate."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from nodeagent.program.ipvs.dataplane import IpvsDataplane
+from nodeagent.program.ipvs.kernel import NetlinkKernel
+from nodeagent.program.ipvs.names import DEVICE
+from nodeagent.program.ipvs.settings import Settings
+from nodeagent.program.ipvs.watch import NetlinkWatch
+from tools.lab.fabric import CLUSTER_CIDRS
+from tools.lab.netns import Namespace
+
+SETTINGS = Settings(CLUSTER_CIDRS)
+
+
+class Placed(IpvsDataplane):
+    """A dataplane whose calls are made inside a namespace: its programs and settings belong to the calling thread."""
+
+    def __init__(self, space: Namespace, settings: Settings = SETTINGS) -> None:
+        with space.entered():
+            kernel, watch = NetlinkKernel(), NetlinkWatch()
+        super().__init__(kernel, settings, watch)
+        self.space = space
+
+    def _once(self, *, again: bool) -> None:
+        with self.space.entered():
+            super()._once(again=again)
+
+    def drifted(self) -> bool:
+        with self.space.entered():
+            return super().drifted()
+
+
+@contextmanager
+def dataplane(space: Namespace, settings: Settings = SETTINGS) -> Iterator[Placed]:
+    """A started dataplane in this namespace."""
+    made = Placed(space, settings)
+    made.start()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def run(space: Namespace, *command: str, check: bool = True) -> str:
+    """A program's output inside a namespace."""
+    with space.entered():
+        return subprocess.run(command, capture_output=True, text=True, check=check).stdout
+
+
+_WIPE = f"""
+for tool in iptables ip6tables; do
+  printf '*nat\nCOMMIT\n*filter\nCOMMIT\n*mangle\nCOMMIT\n' | $tool-restore
+done
+ipvsadm -C
+ipset destroy
+ip link del {DEVICE} 2>/dev/null
+conntrack -F 2>/dev/null
+true
+"""
+
+
+def wipe(space: Namespace) -> None:
+    """No virtual server, rule, set or link of any mode is left."""
+    run(space, "sh", "-c", _WIPE)
