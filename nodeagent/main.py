@@ -13,7 +13,7 @@ from pathlib import Path
 
 import deltaplane
 from deltaplane import logs
-from nodeagent import config, oom, sysctl
+from nodeagent import config, handover, oom, sysctl
 from nodeagent.addresses.monitor import Monitor, follow
 from nodeagent.addresses.node_ports import NodePorts
 from nodeagent.addresses.selection import parse as parse_policy
@@ -31,6 +31,7 @@ from nodeagent.journal import Journal
 from nodeagent.leftovers import Leftovers
 from nodeagent.metrics import Metrics
 from nodeagent.modes import Choice, chosen, cleanup, leftovers, open_dataplane
+from nodeagent.program.dataplane import Dataplane
 from nodeagent.web import site
 from nodeagent.web.nodeports import HealthCheckNodePorts
 
@@ -126,6 +127,7 @@ async def _run(settings: Settings, choice: Choice) -> None:
     )  # fmt: skip
     try:
         await _until_stopped(work)
+        await _hand_over(dataplane, settings)
     finally:
         asyncio.get_running_loop().remove_reader(dataplane.fileno())
         agent.close()
@@ -146,6 +148,16 @@ def _hear(agent: Agent) -> None:
     agent.kernel_changed()
     if agent.drifted:
         asyncio.get_running_loop().call_later(REPAIR_PAUSE, _hear, agent)
+
+
+async def _hand_over(dataplane: Dataplane, settings: Settings) -> None:
+    """Serves on until a successor has taken over, where this process itself carries connections; a signal ends it."""
+    loop, hurry = asyncio.get_running_loop(), asyncio.Event()
+    loop.remove_reader(dataplane.fileno())  # what the successor changes is not to be put right
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, hurry.set)
+    if not await handover.finish(dataplane, settings.drain_seconds, hurry):
+        logs.event(log, logging.WARNING, "connections that go through this agent end with it")
 
 
 async def _until_stopped(work: Sequence[Coroutine[None, None, None]]) -> None:

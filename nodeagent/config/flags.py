@@ -13,7 +13,7 @@ import deltaplane
 from deltaplane import flags
 from nodeagent.config import addresses
 from nodeagent.config.defaults import filled
-from nodeagent.config.kinds import BOOL, INT
+from nodeagent.config.kinds import BOOL, DURATION, INT
 from nodeagent.config.options import OPTIONS, PORTS, Option
 from nodeagent.config.schema import HEALTHZ_PORT, METRICS_PORT, KubeProxyConfiguration, VmoduleItem, replaced
 
@@ -125,6 +125,10 @@ def _own(group: _ArgumentGroup) -> None:
     add = group.add_argument
     add("--server", type=flags.addresses, metavar="HOST:PORT[,...]", help="control plane replicas")
     _switch(group, "insecure", "plain text, no authentication")
+    add(
+        "--drain-period", dest="drain-period", type=DURATION.parse, metavar="DURATION",
+        help="userspace mode: for how long an agent that was asked to end serves on, until another has taken over",
+    )  # fmt: skip
     add("--state-dir", dest="state-dir", metavar="DIR", help="where the agent keeps what it was sent, to resume")
     add(
         "--health-listen", dest="health-listen", type=_optional_address, metavar="HOST:PORT", help="gRPC health service"

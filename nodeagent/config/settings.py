@@ -17,9 +17,11 @@ from msgspec import structs
 
 from deltaplane.flags import UsageError
 from nodeagent.config import addresses, defaults, document, flags, validation
-from nodeagent.config.durations import Duration
+from nodeagent.config.durations import Duration, of
 from nodeagent.config.notes import notes
 from nodeagent.config.schema import Conntrack, KubeProxyConfiguration
+
+DRAIN_PERIOD = of(seconds=10)
 
 
 class Task(Enum):
@@ -50,6 +52,7 @@ class Settings:
     proxy_mode: str  # as it was asked for; after `in_mode`, the one in use
     strict_mode: bool  # end where it cannot be had, instead of taking another
     cluster_cidrs: tuple[str, ...]  # one per family; none: no detector by address
+    drain_seconds: float  # userspace mode: for how long an ending agent serves on
     state_dir: str | None  # None: nothing is kept over a restart but the kernel's own state
     health_listen: str | None  # HOST:PORT of the gRPC health service; None: none
     verbosity: int
@@ -155,6 +158,7 @@ def _settings(said: flags.Given, config: KubeProxyConfiguration, task: Task, rem
         proxy_mode=config.mode or defaults.AUTO,
         strict_mode=bool(said.get("strict-mode")),
         cluster_cidrs=_cluster_cidrs(config),
+        drain_seconds=_drain_seconds(said),
         state_dir=said.get("state-dir") or None,
         health_listen=said.get("health-listen") or None,
         verbosity=config.logging.verbosity,
@@ -178,6 +182,13 @@ def _settings(said: flags.Given, config: KubeProxyConfiguration, task: Task, rem
         given=said,
         removed=removed,
     )
+
+
+def _drain_seconds(said: flags.Given) -> float:
+    period = said.get("drain-period", DRAIN_PERIOD)
+    if period < 0:
+        _refuse(f"--drain-period={period}: must be greater than or equal to 0")
+    return float(period.seconds)
 
 
 def _cluster_cidrs(config: KubeProxyConfiguration) -> tuple[str, ...]:

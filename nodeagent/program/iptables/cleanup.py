@@ -28,11 +28,12 @@ _LOADED = {4: "ip_tables_names", 6: "ip6_tables_names"}
 def cleanup(flavours: Iterable[Flavour] = tuple(Flavour)) -> tuple[str, ...]:
     """Removes it from both families in this network namespace; what was there, such as "iptables-nft nat: 7 chains".
 
-    Where the nft flavour's tables have nothing left but the kernel's own chains, they go as well. Raises
-    KernelUnavailable.
+    Where the nft flavour's tables have nothing left but the kernel's own chains, they go as well. Counters go where
+    neither flavour is left. Raises KernelUnavailable.
     """
     found: list[str] = []
-    for flavour in flavours:
+    chosen = frozenset(flavours)
+    for flavour in chosen:
         if find(flavour, 4, "restore") is None:
             continue
         tools = Tools(flavour)
@@ -41,7 +42,7 @@ def cleanup(flavours: Iterable[Flavour] = tuple(Flavour)) -> tuple[str, ...]:
                 found += remove(tools, family)
         finally:
             tools.close()
-    return (*found, *_counters())
+    return (*found, *(_counters() if chosen == frozenset(Flavour) else ()))
 
 
 def _counters() -> list[str]:

@@ -6,7 +6,7 @@ Joins the pure parts (`plan`, `tracker`) with the proxy and a way to redirect. C
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.model import ObjectKey
@@ -15,13 +15,14 @@ from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
 from nodeagent.program.dataplane import Commit, Failed
 from nodeagent.program.nftables import naming, render
 from nodeagent.program.userspace.choosing import open_redirects
+from nodeagent.program.userspace.direct import DirectRedirects
 from nodeagent.program.userspace.plan import Plan, plan
 from nodeagent.program.userspace.proxy import Count, Proxy
 from nodeagent.program.userspace.redirects import Drifted, Redirects, Written
 from nodeagent.program.userspace.settings import Settings
 from nodeagent.program.userspace.staff import Staff
 from nodeagent.program.userspace.stale import StaleFlows
-from nodeagent.program.userspace.tracker import NODE, STANDS, Tracker
+from nodeagent.program.userspace.tracker import NODE, STANDS, Placement, Tracker, leads
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class UserspaceDataplane:
         self._invalid: dict[ObjectKey, Failed] = {}
         self._refused: dict[bytes, Failed] = {}  # by slot
         self._completed = False
+        self._seen: Mapping[bytes, Placement] | None = None  # what the last look found; None: what the tracker has
 
     # ------------------------------------------------------------ life
 
@@ -59,6 +61,8 @@ class UserspaceDataplane:
         self._stale = StaleFlows(self._flows)
         self._proxy = Proxy(self._settings)
         self._staff = Staff(self._proxy, self._redirects.place)
+        if isinstance(self._redirects, DirectRedirects):
+            self._redirects.doors = self._proxy.doors
         self._proxy.start()
         log.info("userspace: redirects by %s", self._redirects.kind)
 
@@ -80,6 +84,17 @@ class UserspaceDataplane:
         self._redirects.close()
         if self._flows is not None:
             self._flows.close()
+
+    def superseded(self) -> bool:
+        """Whether no redirect leads here any more, and no connection goes through the proxy (`handover.Carrying`)."""
+        if self._redirects.fileno() < 0 or self._redirects.drifted():
+            try:
+                self._seen = self._redirects.read()
+            except DataplaneUnavailable:
+                return False
+        seen = self._tracker.standing if self._seen is None else self._seen
+        led = any(seen.get(slot) == placement for slot, placement in self._tracker.standing.items() if leads(placement))
+        return not led and not self._proxy.count().connections
 
     def count(self) -> Count:
         """How much goes through the proxy at the moment."""

@@ -38,6 +38,11 @@ def is_frontend(slot: bytes) -> bool:
     return len(slot) in _FRONTENDS
 
 
+def leads(placement: Placement) -> bool:
+    """Whether it leads to a listener, and is no member of a set and no refusal."""
+    return any(isinstance(value, bytes) and value for _, value in placement)
+
+
 STANDS: Placement = ((MEMBER, b""),)  # the placement of every set member
 
 

@@ -1,0 +1,41 @@
+"""What a namespace's kernel holds of any proxy mode, as stock tools list it: to compare two ways to the same state."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from tools.lab.netns import Namespace
+from tools.lab.rules import run
+
+MODES = ("nftables", "iptables", "userspace")
+_COUNTERS = re.compile(r" (?:counter )?packets \d+ bytes \d+| handle \d+|\[\d+:\d+\]|(?: expires [0-9dhms]+)")
+_LISTENER = re.compile(r"(169\.254\.86\.1|fd64:656c:7461::1) \. \d+")
+
+
+def listing(space: Namespace) -> list[str]:
+    """Every table, chain, rule, set and address there is, without counters and in an order of its own."""
+    return sorted(set(_lines(space)))
+
+
+def _lines(space: Namespace) -> Iterator[str]:
+    yield from _elements(run(space, "nft", "list", "ruleset"))
+    for program in ("iptables-legacy-save", "ip6tables-legacy-save"):
+        saved = run(space, program, check=False).splitlines()
+        yield from (f"{program} {_plain(line)}" for line in saved if not line.startswith("#"))
+    yield from run(space, "ipset", "list", check=False).splitlines()
+    yield from run(space, "ip", "-o", "address", "show", "dev", "lo").splitlines()
+
+
+def _elements(text: str) -> Iterator[str]:
+    """Lines of `nft list`, with the elements of a set one by one: their order is the kernel's own."""
+    inside = False
+    for line in map(_plain, text.splitlines()):
+        inside = inside or line.startswith("elements = {")
+        yield from line.removeprefix("elements = {").removesuffix("}").split(", ") if inside else (line,)
+        inside = inside and not line.endswith("}")
+
+
+def _plain(line: str) -> str:
+    """Without what differs from one listing to the next: counters, handles, the numbers of listening ports."""
+    return _LISTENER.sub(r"\1 . port", _COUNTERS.sub("", line)).strip().rstrip(",")
