@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from nodeagent.program.dataplane import Failed
 from nodeagent.program.nftables.changes import EMPTY, Change, Operation, frontend_change, member_change
 from nodeagent.program.nftables.naming import describe, name_of
-from nodeagent.program.nftables.render import Placement
+from nodeagent.program.nftables.render import SERVICE_CIDR_MEMBER, Placement
 from nodeagent.program.nftables.shared import is_private
 from nodeagent.program.nftables.sweep import Use
 from nodeagent.program.nftables.tracker import NODE, Claim, Tracker
@@ -46,11 +46,13 @@ class Ledger:
     def changes(self, family: int = 0) -> Iterator[Change]:
         """Everything that differs, or that of one family, made as needed.
 
-        A Service's set members come with its first frontend, removals last.
+        A Service's set members come with its first frontend, removals last; but for ranges, which go before others
+        come: to the kernel a range is two elements, and those that overlap share them.
         """
         tracker = self._tracker
         offered = {member for member in tracker.dirty_members if family and member[0] != family}
         gone: list[bytes] = []
+        yield from self._members(self._ranges_to_go(), offered)
         for frontend in list(tracker.dirty):
             if family and frontend[0] != family:
                 continue
@@ -65,6 +67,10 @@ class Ledger:
         for frontend in gone:
             yield from self._frontend(frontend, None)
         yield from self._members(list(tracker.dirty_members), offered)
+
+    def _ranges_to_go(self) -> list[bytes]:
+        tracker = self._tracker
+        return [m for m in tracker.dirty_members if m[1] == SERVICE_CIDR_MEMBER and tracker.wants(m) is None]
 
     def _frontend(self, frontend: bytes, claim: Claim | None) -> Iterator[Change]:
         """The change of a frontend, if there is one."""

@@ -18,6 +18,7 @@ from nodeagent.program.nftables.memory_tables import (
     MemorySet,
     MemoryTable,
     complete,
+    overlaps,
     packed,
     target,
     unfit,
@@ -198,10 +199,8 @@ class MemoryKernel:
 
     def _add(self, table: MemoryTable, held: MemorySet, key: bytes, element: dict[int, bytes]) -> int:
         data = element.get(2, b"")
-        if held.flags & objects.INTERVAL and wire.as_number(element.get(3, b"")):
-            if key not in held.elements:
-                self._put(held.elements, key, elements.END)
-            return 0
+        if held.flags & objects.INTERVAL:
+            return self._add_bound(held, key, elements.END if wire.as_number(element.get(3, b"")) else b"")
         code = unfit(table, held, data)
         if code:
             return code
@@ -212,6 +211,11 @@ class MemoryKernel:
         if key not in held.elements:
             self._put(held.elements, key, data)
         return 0
+
+    def _add_bound(self, held: MemorySet, key: bytes, kind: bytes) -> int:
+        if key not in held.elements and not overlaps(held, key, kind):
+            self._put(held.elements, key, kind)
+        return 0 if held.elements.get(key) == kind else errno.EEXIST
 
     def _put(self, place: dict, key: object, made: object) -> None:  # type: ignore[type-arg]  # any of the tables above
         place[key] = made

@@ -65,6 +65,21 @@ def unfit(table: MemoryTable, held: MemorySet, data: bytes) -> int:
     return 0 if len(wire.attributes(data).get(1, b"")) == held.data_size else errno.EINVAL
 
 
+def overlaps(held: MemorySet, key: bytes, kind: bytes) -> bool:
+    """Whether a new bound of an interval set would reach into a range that is there (nft_rbtree, by neighbours).
+
+    A start must not come after a start, an end neither after an end nor before one. The kernel does not see more than
+    that: of two ranges with the same end, the one that goes takes it along. It does take ranges that touch; here they
+    are refused, because they would need two bounds at one key.
+    """
+    before = max((bound for bound in held.elements if bound < key), default=None)
+    after_end = before is None or held.elements[before] == elements.END
+    if kind != elements.END:
+        return not after_end
+    behind = min((bound for bound in held.elements if bound > key), default=None)
+    return after_end or (behind is not None and held.elements[behind] == elements.END)
+
+
 def complete(table: MemoryTable, rule: bytes) -> bool:
     """Whether the sets and chains that a rule names are there."""
     named = references(rule)
