@@ -30,8 +30,9 @@ Different from kube-proxy, on purpose:
   A mode that is named and cannot work is replaced in the same order, which a line in the log, an Event on the Node and
   a metric tell; with `--strict-mode` the agent ends instead. `--proxy-mode` wins over a file's `mode`.
 - Without a `mode`, node ports answer as in nftables mode, at the node's primary addresses, whichever mode is taken.
-- A field nobody knows is an error and not a line in the log: a mistyped name would change nothing, silently. Fields
-  that earlier kube-proxies had are let pass ({", ".join(f"`{path}`" for path in REMOVED)}).
+- A field nobody knows, and one that stands twice, is let pass with a line in the log for each, which has its path and
+  the name that may have been meant; of fields that earlier kube-proxies had it says why they do nothing
+  ({", ".join(f"`{path}`" for path in REMOVED)}). A value of a wrong type is an error.
 - An empty `--healthz-bind-address` or `--metrics-bind-address` switches the listener off, as kube-proxy's help says of
   its own.
 - `--write-config-to` writes what the file or the flags say for every mode, not for the one in use only.
@@ -43,7 +44,11 @@ Different from kube-proxy, on purpose:
   by the cluster autoscaler for deletion.
 - `/livez` beside it: the same without the Node, that is, whether the agent itself works.
 - `/metrics` on `--metrics-bind-address`: Prometheus text, with kube-proxy's names and labels, and Deltaplane's own that
-  begin with `deltaplane_`.
+  begin with `deltaplane_`. `kubeproxy_network_programming_duration_seconds` counts, as kube-proxy's, from the time in
+  an EndpointSlice's annotation `endpoints.kubernetes.io/last-change-trigger-time` to the commit; of changes that
+  arrive merged, the newest eight.
+- `/metrics/slis` beside it: the results of `/healthz` there, as `kubernetes_healthcheck` and
+  `kubernetes_healthchecks_total`.
 - `/proxyMode`, `/configz` and `/healthz` beside it: the mode; the running configuration as JSON; `ok`.
 - any path on a Service's `healthCheckNodePort`: 200 while the Service has ready endpoints on this node and the agent is
   healthy, otherwise 503, with the number of endpoints in the header `X-Load-Balancing-Endpoint-Weight`.
