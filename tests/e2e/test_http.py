@@ -6,6 +6,7 @@ import http.client
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import pytest
@@ -176,4 +177,33 @@ def forms(node: Node) -> dict[str, Any]:
         for sample in one.samples
     }
     found["start"] = "process_start_time_seconds" in slis.body
+    return found
+
+
+def test_the_endpoint_controllers_time_is_measured_to_the_commit_on_every_node(shop: Shop) -> None:
+    """5.3: written into the slice's annotation at the API server, counted on the nodes once and by family."""
+    shop.open()
+    shop.endpoints(shop.fabric.pods)
+    shop.settle()
+    before = {node.name: programmed(node) for node in shop.fabric.nodes}
+    part = manifests.slices("my-service", shop.fabric.pods[:2], SLICE_PORTS)[0]
+    said = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    part["metadata"]["annotations"] = {"endpoints.kubernetes.io/last-change-trigger-time": said}
+    with shop.line.change():
+        shop.rest.apply(part)
+    for node in shop.fabric.nodes:
+        (count, total), (count_before, total_before) = programmed(node)["IPv4"], before[node.name]["IPv4"]
+        assert count == count_before + 1
+        assert 0 < total - total_before < LIMIT
+        assert programmed(node)["IPv6"] == before[node.name]["IPv6"]
+
+
+def programmed(node: Node) -> dict[str, tuple[float, float]]:
+    """By family: how many changes were counted, and their seconds."""
+    name, found = "kubeproxy_network_programming_duration_seconds", {}
+    text = ask(node.space, "127.0.0.1", METRICS, "/metrics").body
+    for one in text_string_to_metric_families(text):
+        if one.name == name:
+            by = {(sample.name, sample.labels.get("ip_family")): sample.value for sample in one.samples}
+            found = {family: (by[f"{name}_count", family], by[f"{name}_sum", family]) for family in ("IPv4", "IPv6")}
     return found
