@@ -18,7 +18,7 @@ PACKAGE = "nodeagent.modes"
 class Backend(Protocol):
     """What a module of this package named after a mode offers."""
 
-    def probe(self) -> None:
+    def probe(self, settings: Settings | None = None) -> None:
         """Tries whether this machine can do the mode, leaving nothing behind. Raises `DataplaneUnavailable`."""
 
     def open_dataplane(self, settings: Settings) -> Opened:
@@ -42,9 +42,8 @@ def backend(mode: str) -> Backend:
 def chosen(settings: Settings) -> Choice:
     """The mode to run in, by really trying. Raises `AgentError` where there is none."""
     scheduler = bool(settings.configuration.ipvs.scheduler)
-    return choose(
-        settings.proxy_mode, lambda mode: backend(mode).probe(), scheduler=scheduler, strict=settings.strict_mode
-    )
+    asked, strict = settings.proxy_mode, settings.strict_mode
+    return choose(asked, lambda mode: backend(mode).probe(settings), scheduler=scheduler, strict=strict)
 
 
 def open_dataplane(settings: Settings) -> Opened:

@@ -6,12 +6,17 @@ from nodeagent.config import Detector, Settings
 from nodeagent.config.defaults import PRIMARY
 from nodeagent.modes.opened import Opened, interface_of
 from nodeagent.program.iptables import cleanup as chains
+from nodeagent.program.iptables import probe as trial
 from nodeagent.program.iptables.dataplane import IptablesDataplane
-from nodeagent.program.iptables.probe import probe
 from nodeagent.program.iptables.settings import Settings as Iptables
-from nodeagent.program.iptables.tools import Flavour
+from nodeagent.program.iptables.tools import Flavour, plain
 
 __all__ = ["cleanup", "open_dataplane", "probe"]
+
+
+def probe(settings: Settings | None = None) -> None:  # noqa: ARG001 - nothing that may be set makes a difference
+    """See `Backend.probe`."""
+    trial.probe()
 
 
 def open_dataplane(settings: Settings) -> Opened:
@@ -27,9 +32,15 @@ def open_dataplane(settings: Settings) -> Opened:
     return Opened(dataplane, follow if settings.detector is Detector.NODE_CIDR else None, beside)
 
 
-def cleanup(in_use: str = "") -> tuple[str, ...]:  # noqa: ARG001 - no other mode needs it
-    """See `Backend.cleanup`."""
-    return chains.cleanup()
+def cleanup(in_use: str = "") -> tuple[str, ...]:
+    """See `Backend.cleanup`; ipvs mode has chains of the same names, which it has written anew by then."""
+    if in_use != "ipvs":
+        return chains.cleanup()
+    from nodeagent.program.ipvs.rules import CHAINS  # noqa: PLC0415 - that mode is in use
+
+    used = plain()  # that mode asks for no flavour
+    others = chains.cleanup(flavour for flavour in Flavour if flavour is not used)
+    return others if used is None else (*others, *chains.cleanup((used,), keep=CHAINS))
 
 
 def _translated(settings: Settings, cluster_cidrs: tuple[str, ...]) -> Iptables:

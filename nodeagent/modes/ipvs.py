@@ -6,12 +6,18 @@ from nodeagent.config import Detector, Settings
 from nodeagent.errors import DataplaneUnavailable
 from nodeagent.modes.opened import Opened, interface_of
 from nodeagent.program.ipvs import cleanup as leaving
+from nodeagent.program.ipvs import probe as trial
 from nodeagent.program.ipvs.dataplane import IpvsDataplane
 from nodeagent.program.ipvs.kernel import NetlinkKernel
-from nodeagent.program.ipvs.probe import probe
+from nodeagent.program.ipvs.rules import Kept
 from nodeagent.program.ipvs.settings import Settings as Ipvs
 
 __all__ = ["cleanup", "open_dataplane", "probe"]
+
+
+def probe(settings: Settings | None = None) -> None:
+    """See `Backend.probe`; with the scheduler that is asked for."""
+    trial.probe(None if settings is None else _translated(settings, ()))
 
 
 def open_dataplane(settings: Settings) -> Opened:
@@ -31,19 +37,18 @@ def cleanup(in_use: str = "") -> tuple[str, ...]:
     except DataplaneUnavailable:
         return ()  # where there is no IPVS, nothing was left in it
     try:
-        return leaving.cleanup(kernel, _shared() if in_use == "iptables" else None)
+        return leaving.cleanup(kernel, _of_iptables() if in_use == "iptables" else Kept())
     finally:
         kernel.close()
 
 
-def _shared() -> dict[str, tuple[str, ...]]:
-    """The chains that iptables mode has as well, by table."""
+def _of_iptables() -> Kept:
+    """The chains that iptables mode has as well."""
     from nodeagent.program.iptables import naming as n  # noqa: PLC0415 - that mode is in use
+    from nodeagent.program.iptables.base import HOOKS  # noqa: PLC0415
 
-    return {
-        n.FILTER: (n.FORWARD, n.PROXY_FIREWALL),
-        n.NAT: (n.SERVICES, n.POSTROUTING, n.MARK_MASQ),
-    }
+    chains = {n.FILTER: (n.FORWARD, n.PROXY_FIREWALL), n.NAT: (n.SERVICES, n.POSTROUTING, n.MARK_MASQ)}
+    return Kept(chains, frozenset(HOOKS))
 
 
 def _translated(settings: Settings, cluster_cidrs: tuple[str, ...]) -> Ipvs:

