@@ -1,44 +1,32 @@
-"""Which way brings traffic to the listeners: the first that this machine can do, or the one that is asked for."""
+"""Opens the way that brings traffic to the listeners: the first that works here, or the one asked for."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
 
-from nodeagent.errors import DataplaneUnavailable
+from nodeagent.program.iptables.tools import Flavour
+from nodeagent.program.userspace.direct import DirectRedirects
+from nodeagent.program.userspace.iptables import IptablesRedirects
 from nodeagent.program.userspace.nft import NftRedirects
+from nodeagent.program.userspace.probe import first_working
 from nodeagent.program.userspace.redirects import Redirects
 from nodeagent.program.userspace.settings import Settings
 
 log = logging.getLogger(__name__)
 
-WAYS: dict[str, Callable[[Settings], Redirects]] = {"nft": NftRedirects}
+_MAKERS: dict[str, Callable[[Settings], Redirects]] = {
+    "nft": NftRedirects,
+    "iptables": IptablesRedirects,
+    "iptables-nft": lambda settings: IptablesRedirects(settings, flavour=Flavour.NFT),
+    "iptables-legacy": lambda settings: IptablesRedirects(settings, flavour=Flavour.LEGACY),
+    "direct": lambda _: DirectRedirects(),
+}
 
 
 def open_redirects(settings: Settings) -> Redirects:
     """In the network namespace of the calling thread. Raises DataplaneUnavailable where none works."""
-    if settings.redirect:
-        if settings.redirect not in WAYS:
-            raise DataplaneUnavailable(
-                f"userspace: no way to redirect is called {settings.redirect!r}: {', '.join(WAYS)}"
-            )
-        return _tried(settings.redirect, settings)
-    reasons = []
-    for name in WAYS:
-        try:
-            return _tried(name, settings)
-        except DataplaneUnavailable as error:
-            reasons.append(str(error))
-            log.info("userspace: no redirects by %s: %s", name, error)
-    raise DataplaneUnavailable(reasons[-1])
-
-
-def _tried(name: str, settings: Settings) -> Redirects:
-    """Opened and really asked, so that what cannot work is not taken."""
-    made = WAYS[name](settings)
-    try:
-        made.read()
-    except DataplaneUnavailable:
-        made.close()
-        raise
-    return made
+    name, reasons = first_working(settings)
+    for reason in reasons:
+        log.warning("userspace: redirects otherwise: %s", reason)
+    return _MAKERS[name](settings)

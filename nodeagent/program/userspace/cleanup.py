@@ -6,13 +6,25 @@ And what kube-proxy's userspace mode, which it had up to 1.25, left in iptables.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from ipaddress import ip_address
+from pathlib import Path
 
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
+from nodeagent.program.iptables.empties import drop_empty, present
+from nodeagent.program.iptables.tables import Listing, listing
+from nodeagent.program.iptables.tools import Flavour, Iptables, Tools, find
 from nodeagent.program.nftables import cleanup as tables
 from nodeagent.program.nftables.kernel import NetlinkKernel, unavailable
+from nodeagent.program.userspace.lines import FILTER, NAT, TOP
 from nodeagent.program.userspace.loopback import Route
 from nodeagent.program.userspace.settings import Settings
+
+_LOADED = {4: "ip_tables_names", 6: "ip6_tables_names"}
+KUBE_PROXY = frozenset((
+    *("KUBE-PORTALS-CONTAINER", "KUBE-PORTALS-HOST", "KUBE-NODEPORT-CONTAINER", "KUBE-NODEPORT-HOST"),
+    "KUBE-NODEPORT-NON-LOCAL",
+))  # fmt: skip
 
 
 def cleanup(settings: Settings | None = None) -> tuple[str, ...]:
@@ -21,7 +33,7 @@ def cleanup(settings: Settings | None = None) -> tuple[str, ...]:
     Raises AgentError.
     """
     chosen = settings or Settings()
-    return (*_tables(chosen), *_addresses(chosen))
+    return (*_tables(chosen), *_chains(), *_addresses(chosen))
 
 
 def _tables(settings: Settings) -> tuple[str, ...]:
@@ -35,6 +47,55 @@ def _tables(settings: Settings) -> tuple[str, ...]:
         raise unavailable(error, settings.table) from error
     finally:
         kernel.close()
+
+
+def _chains() -> tuple[str, ...]:
+    found: list[str] = []
+    for flavour in Flavour:
+        if find(flavour, 4, "restore") is None:
+            continue
+        tools = Tools(flavour)
+        try:
+            found += [text for family in filter(tools.has, (4, 6)) for text in remove_chains(tools, family)]
+        finally:
+            tools.close()
+    return tuple(found)
+
+
+def remove_chains(tools: Iptables, family: int) -> Iterator[str]:
+    """Takes our chains, and kube-proxy's of this mode, out of one family of a flavour. Raises KernelUnavailable."""
+    there = present(family) if tools.flavour is Flavour.NFT else _loaded(family)
+    for table in (table for table in (NAT, FILTER) if table in there):
+        text, chains = removal(table, listing(tools.save(family, table)))
+        if not chains:
+            continue
+        refusal = tools.restore(family, text)
+        if refusal is not None:
+            raise KernelUnavailable(f"userspace: removing chains of {table} failed ({refusal.text}): try again")
+        if tools.flavour is Flavour.NFT:
+            drop_empty(family, table)
+        yield f"ip{'6' if family == 6 else ''}tables-{tools.flavour.value} {table}: {chains} chains of userspace mode"
+
+
+def _loaded(family: int) -> frozenset[str]:
+    """The tables of the legacy flavour that are there; asking for another would load it."""
+    try:
+        return frozenset(Path("/proc/thread-self/net", _LOADED[family]).read_text().split())
+    except OSError:
+        return frozenset()
+
+
+def removal(table: str, found: Listing) -> tuple[str, int]:
+    """The restore input that removes them from a table so listed, and how many they are."""
+    gone = [name for name in found if name.startswith(TOP) or name in KUBE_PROXY]
+    jumps = [
+        f"-D {name} {rule}"
+        for name, rules in found.items()
+        for rule in rules
+        if name not in gone and rule.rpartition("-j ")[2] in gone
+    ]
+    heads, tails = (f":{name} - [0:0]" for name in gone), (f"-X {name}" for name in gone)
+    return "\n".join((f"*{table}", *heads, *jumps, *tails, "COMMIT", "")), len(gone)
 
 
 def _addresses(settings: Settings) -> tuple[str, ...]:

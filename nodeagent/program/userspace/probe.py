@@ -1,4 +1,4 @@
-"""Whether this machine can bring traffic to listeners of ours, tried for real and with nothing left behind."""
+"""Whether this machine can bring traffic to listeners of ours, really tried, with nothing left behind."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import errno
 import os
 
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
+from nodeagent.program.iptables import probe as iptables
+from nodeagent.program.iptables.tools import Flavour
 from nodeagent.program.nftables.kernel import Kernel, NetlinkKernel
 from nodeagent.program.nftables.objects import DELETE_TABLE, Table
 from nodeagent.program.nftables.transaction import Batch
@@ -13,11 +15,37 @@ from nodeagent.program.userspace.program import program
 from nodeagent.program.userspace.settings import Settings
 
 PROBE, NO_TABLE = "deltaplane-probe", "deltaplane-no-table"
+USUAL = ("nft", "iptables", "direct")  # best first; iptables in the flavour that this machine uses
+WAYS = ("nft", "iptables", "iptables-nft", "iptables-legacy", "direct")
 
 
-def probe() -> None:
-    """Whether any way works, in the network namespace of the calling thread. Raises DataplaneUnavailable."""
-    probe_nft()
+def probe(settings: Settings | None = None) -> None:
+    """Raises DataplaneUnavailable where no way works that these settings allow; the last resort always does."""
+    first_working(settings or Settings())
+
+
+def first_working(settings: Settings) -> tuple[str, tuple[str, ...]]:
+    """The way to take, and why none before it. Raises DataplaneUnavailable."""
+    if settings.redirect and settings.redirect not in WAYS:
+        raise DataplaneUnavailable(f"userspace: no way to redirect is called {settings.redirect!r}: {', '.join(WAYS)}")
+    reasons: list[str] = []
+    for name in (settings.redirect,) if settings.redirect else USUAL:
+        try:
+            _try(name)
+        except DataplaneUnavailable as error:
+            reasons.append(str(error))
+        else:
+            return name, tuple(reasons)
+    raise DataplaneUnavailable("; ".join(reasons))
+
+
+def _try(name: str) -> None:
+    """Raises DataplaneUnavailable."""
+    if name == "nft":
+        probe_nft()
+    elif name != "direct":
+        _, _, flavour = name.partition("-")
+        iptables.probe(Flavour(flavour) if flavour else None)
 
 
 def probe_nft(kernel: Kernel | None = None) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import logging
 import resource
+import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
@@ -23,6 +24,7 @@ from deltaplane.model import ObjectKey
 from nodeagent.errors import KernelUnavailable
 from nodeagent.program.userspace import sockets
 from nodeagent.program.userspace.balancer import Balancer, Clients
+from nodeagent.program.userspace.direct import Door
 from nodeagent.program.userspace.plan import Line, Port
 from nodeagent.program.userspace.room import Room
 from nodeagent.program.userspace.settings import Settings
@@ -67,6 +69,7 @@ class Proxy:
         self._room = Room(self._loop, settings)
         self._flows = Flows(self._room)
         self._listeners: dict[Port, TcpListener | UdpListener] = {}
+        self._doors: dict[Door, TcpListener | UdpListener] = {}
         self._clients: WeakValueDictionary[tuple[ObjectKey, str, int, int], Clients] = WeakValueDictionary()
         self._thread = threading.Thread(target=self._loop.run_forever, name="userspace-proxy", daemon=True)
 
@@ -92,7 +95,12 @@ class Proxy:
         if gone:
             self._do(lambda: self._retire(gone))
 
+    def doors(self, opening: Iterable[Door], closing: Iterable[Door]) -> dict[Door, str]:
+        """Listens at further places for listeners that are open; which places could not be had, and why."""
+        return self._do(lambda: self._move(tuple(opening), tuple(closing)))
+
     def count(self) -> Count:
+        """How much there is."""
         return self._do(self._count)
 
     def _do(self, act: Callable[[], _T]) -> _T:
@@ -124,9 +132,9 @@ class Proxy:
         line = order.line
         clients = self._clients_of(port) if line.affinity else None
         listener.balancer.set(line.targets, line.affinity, clients)
-        if isinstance(listener, UdpListener):
-            listener.serving = line.serving
-            listener.updated()
+        for one in (listener, *(door for door in self._doors.values() if door.port == port)):
+            if isinstance(one, UdpListener):
+                one.updated(line.serving)
         return listener.number
 
     def _open(self, port: Port, place: Place) -> TcpListener | UdpListener:
@@ -136,10 +144,28 @@ class Proxy:
             if error.errno not in _TAKEN or not place[1]:
                 raise
             bound = sockets.listening(port, (place[0], 0), self._settings)
-        balancer = Balancer(self._settings.suspect_seconds)
+        return self._listener(port, bound, Balancer(self._settings.suspect_seconds))
+
+    def _listener(self, port: Port, bound: socket.socket, balancer: Balancer) -> TcpListener | UdpListener:
         if port.protocol == UDP:
             return UdpListener(port, bound, balancer, self._flows)
         return TcpListener(port, bound, balancer, self._room)
+
+    def _move(self, opening: Iterable[Door], closing: Iterable[Door]) -> dict[Door, str]:
+        for door in closing:
+            if (listener := self._doors.pop(door, None)) is not None:
+                listener.close()
+        behind = {(one.port.family, one.port.protocol, one.number): one for one in self._listeners.values()}
+        failed: dict[Door, str] = {}
+        for door in opening:
+            try:
+                first = behind[door.family, door.protocol, door.number]
+                bound = sockets.listening(first.port, (door.address, door.port), self._settings)
+            except (OSError, KeyError) as error:
+                failed[door] = sockets.reason(error) if isinstance(error, OSError) else "it has no listener"
+            else:
+                self._doors[door] = self._listener(first.port, bound, first.balancer)
+        return failed
 
     def _clients_of(self, port: Port) -> Clients:
         """Who was sent where, shared by all listeners of a service port (H2)."""
@@ -163,6 +189,7 @@ class Proxy:
         )
 
     def _end(self) -> None:
+        self._move((), tuple(self._doors))
         self._retire(list(self._listeners))
         self._flows.close()
         self._room.close()

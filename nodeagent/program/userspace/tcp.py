@@ -43,9 +43,6 @@ class TcpListener:
         self.room.waiting.discard(self)
         self._socket.close()
 
-    def updated(self) -> None:
-        """The list has changed: established connections stay where they are."""
-
     def _accept(self) -> None:
         for _ in range(ACCEPTS):
             if not self.room.free:

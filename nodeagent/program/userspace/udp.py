@@ -65,11 +65,10 @@ class Flows:
 
 
 class UdpListener:
-    """One listener; `balancer` is changed by its owner, `updated` is called after that."""
+    """One listener; `balancer` is changed by its owner, who calls `updated` after that."""
 
     def __init__(self, port: Port, bound: socket.socket, balancer: Balancer, flows: Flows) -> None:
         self.port, self.balancer, self.shared = port, balancer, flows
-        self.serving: tuple[Target, ...] = ()  # where flows may stay besides the list
         self.flows: dict[Peer, Flow] = {}
         self.socket = bound
         flows.room.loop.add_reader(bound.fileno(), self._readable)
@@ -85,9 +84,9 @@ class UdpListener:
         self.shared.room.loop.remove_reader(self.socket.fileno())
         self.socket.close()
 
-    def updated(self) -> None:
-        """Clients of endpoints that are gone get another one with their next datagram."""
-        stay = {*self.balancer.targets, *self.serving}
+    def updated(self, serving: tuple[Target, ...]) -> None:
+        """Clients of endpoints that neither are in the list nor serve get another one with their next datagram."""
+        stay = {*self.balancer.targets, *serving}
         for flow in [flow for flow in self.flows.values() if flow.target not in stay]:
             flow.close()
 

@@ -1,0 +1,180 @@
+"""The ways to bring traffic to the proxy: tried, chosen, changed by others, taken away, and done without."""
+
+from __future__ import annotations
+
+import select
+import subprocess
+
+import pytest
+from msgspec.structs import replace
+
+from deltaplane.forwarding import Masquerade, NodeForwarding, Verdict
+from nodeagent.program.userspace.cleanup import cleanup
+from nodeagent.program.userspace.dataplane import UserspaceDataplane
+from nodeagent.program.userspace.probe import probe
+from tests.kernel.nftables_support import entry, nft, node_addresses, packed, targets
+from tests.kernel.userspace_support import KEY, SETTINGS, cluster_ip, node_port, service, userspace, vip
+from tools.lab.client import REFUSED, connect, many
+from tools.lab.echo import EchoServers
+from tools.lab.fabric import Fabric
+from tools.lab.netns import Namespace
+
+pytestmark = pytest.mark.kernel
+
+BOTH = pytest.mark.parametrize("family", [4, 6])
+OURS = ("list", "table", "ip", "deltaplane-userspace")
+IPTABLES = pytest.mark.parametrize("flavour", ["nft", "legacy"])
+
+
+def run(space: Namespace, *command: str) -> str:
+    return subprocess.run(
+        ["ip", "netns", "exec", space.name, *command], capture_output=True, text=True, check=True
+    ).stdout
+
+
+@pytest.mark.parametrize("way", ["", "nft", "iptables-nft", "iptables-legacy", "direct"])
+def test_a_probe_leaves_nothing(clean: Fabric, way: str) -> None:
+    space = clean.nodes[0].space
+    before = nft(space, "list", "ruleset"), run(space, "ip", "address", "show", "lo")
+    with space.entered():
+        probe(replace(SETTINGS, redirect=way))
+    assert (nft(space, "list", "ruleset"), run(space, "ip", "address", "show", "lo")) == before
+
+
+@pytest.mark.parametrize("way", ["nft", "iptables-nft", "iptables-legacy"])
+def test_what_was_programmed_is_taken_away_by_name(clean: Fabric, way: str) -> None:
+    node = clean.nodes[0]
+    for command in ("add table ip somebody", "add chain ip somebody theirs"):
+        nft(node.space, *command.split())
+    before = nft(node.space, "list", "ruleset"), run(node.space, "ip", "address", "show", "lo")
+    made = UserspaceDataplane(replace(SETTINGS, redirect=way))
+    with node.space.entered():
+        made.start()
+        web = service(*(entry(cluster_ip(family), targets(clean.pods, family)) for family in (4, 6)))
+        made.apply([web], node_addresses(node), complete=True)
+        made.close()
+        removed = cleanup()
+        assert len(removed) == (4 if way == "nft" else 6), removed
+        assert cleanup() == ()
+    assert (nft(node.space, "list", "ruleset"), run(node.space, "ip", "address", "show", "lo")) == before
+    nft(node.space, "delete", "table", "ip", "somebody")
+
+
+def test_what_kube_proxy_left_of_its_userspace_mode_goes_too(clean: Fabric) -> None:
+    space = clean.nodes[0].space
+    with space.entered():
+        cleanup()
+    rule = "-A KUBE-PORTALS-HOST -d 172.30.0.9/32 -p tcp -j DNAT --to 10.0.0.1:1"
+    for command in ("-N KUBE-PORTALS-HOST", "-N KUBE-MINE", "-I OUTPUT -j KUBE-PORTALS-HOST", rule):
+        run(space, "iptables-nft", "-t", "nat", *command.split())
+    with space.entered():
+        assert cleanup() == ("iptables-nft nat: 1 chains of userspace mode",)
+    left = run(space, "iptables-nft-save", "-t", "nat")
+    assert "PORTALS" not in left
+    assert "KUBE-MINE" in left
+    nft(space, "delete", "table", "ip", "nat")
+
+
+def test_what_others_do_to_our_table_is_put_right(clean: Fabric, echo: EchoServers) -> None:
+    node, pod = clean.nodes[0], clean.pods[0]
+    echo.start_pod(pod)
+    with userspace(node.space, replace(SETTINGS, redirect="nft")) as made:
+        made.apply([service(entry(cluster_ip(4), targets([pod], 4)))], node_addresses(node), complete=True)
+        before = nft(node.space, *OURS)
+        for damage in ("flush map ip deltaplane-userspace redirects", "delete table ip deltaplane-userspace"):
+            nft(node.space, *damage.split())
+            assert select.select([made.fileno()], [], [], 5)[0]
+            assert made.drifted()
+            assert made.repair().elements
+            assert nft(node.space, *OURS) == before
+            assert not made.drifted()
+            assert connect(node.clients[0].space, vip(4), 80).name == pod.name
+
+
+@IPTABLES
+def test_a_rule_that_others_took_is_noticed_with_the_next_change(
+    clean: Fabric, echo: EchoServers, flavour: str
+) -> None:
+    node, pod = clean.nodes[0], clean.pods[0]
+    echo.start_pod(pod)
+    web = service(entry(cluster_ip(4), targets([pod], 4)))
+    with userspace(node.space, replace(SETTINGS, redirect=f"iptables-{flavour}")) as made:
+        made.apply([web], node_addresses(node), complete=True)
+        run(node.space, f"iptables-{flavour}", "-t", "nat", "-F", "DELTAPLANE-US-IPS")
+        made.apply([service(entry(cluster_ip(4), ()))])  # its rule cannot be deleted: it is gone
+        assert connect(node.clients[0].space, vip(4), 80).kind == REFUSED
+        run(node.space, f"iptables-{flavour}", "-t", "nat", "-F", "PREROUTING")
+        assert made.repair().elements
+        made.apply([web])
+        assert connect(node.clients[0].space, vip(4), 80).name == pod.name
+
+
+@IPTABLES
+def test_a_restart_on_iptables_writes_nothing(clean: Fabric, echo: EchoServers, flavour: str) -> None:
+    node, pods = clean.nodes[0], clean.pods
+    echo.start_pod(pods[0])
+    settings = replace(SETTINGS, redirect=f"iptables-{flavour}")
+    refused = entry(cluster_ip(4, 17), ())
+    dropped = entry(node_port(6), targets(pods, 6))
+    dropped = replace(dropped, masquerade=Masquerade.NODE_ONLY, local_targets=(), external_verdict=Verdict.DROP)
+    wanted = [service(entry(cluster_ip(4), targets(pods[:1], 4)), refused, dropped)]
+    with userspace(node.space, settings) as made:
+        everywhere = NodeForwarding((packed(node.v4[0]),), match_all_families=(6,))
+        made.apply(wanted, everywhere, complete=True)
+        made.close()
+        with userspace(node.space, settings) as again:
+            done = again.apply(wanted, everywhere, complete=True)
+            assert (done.messages, done.elements) == (0, 0)
+            assert connect(node.clients[0].space, vip(4), 80).name == pods[0].name
+            assert again.apply([], NodeForwarding(), complete=True).elements
+            for table in ("nat", "filter"):
+                assert " 192.168" not in run(node.space, f"iptables-{flavour}-save", "-t", table)
+                assert "--dport" not in run(node.space, f"iptables-{flavour}-save", "-t", table)
+                assert "--dport" not in run(node.space, f"ip6tables-{flavour}-save", "-t", table)
+
+
+@BOTH
+def test_without_redirects_it_listens_where_the_machine_has_the_address(
+    clean: Fabric, echo: EchoServers, family: int
+) -> None:
+    node, pods = clean.nodes[0], clean.pods
+    for pod in pods:
+        echo.start_pod(pod)
+    names, mine = {pod.name for pod in pods}, {pod.name for pod in node.servers}
+    address = f"{vip(family)}/{32 if family == 4 else 128}"
+    everyone = targets(pods, family)
+    policy = replace(entry(node_port(family, 17), everyone), local_targets=targets(node.servers, family))
+    web = [service(entry(cluster_ip(family), everyone), entry(node_port(family), everyone), policy)]
+    inside, outside, own = node.clients[0].space, clean.outside[0].space, node.address(family)
+    with userspace(node.space, replace(SETTINGS, redirect="direct")) as made:
+        done = made.apply(web, node_addresses(node), complete=True)
+        assert [(failed.key, failed.code) for failed in done.failed] == [(KEY, "KERNEL_REJECTED")]
+        assert "give this machine the address" in done.failed[0].text
+        assert made.pending()
+        assert set(many(outside, own, 30080, 12)) == names
+        run(node.space, "ip", "address", "add", address, "dev", "lo")
+        assert made.apply([]).failed == ()
+        assert set(many(inside, vip(family), 80, 12)) == names
+        assert set(many(inside, own, 30080, 12, "udp")) == mine  # sources are not told apart
+        made.apply([service(*(replace(each, targets=everyone[:1]) for each in web[0].entries[:2]))])
+        assert len(many(inside, vip(family), 80, 5)) == 1
+        assert connect(inside, own, 30080, "udp").kind == REFUSED
+        made.apply([], complete=True)
+        assert connect(inside, vip(family), 80).kind == REFUSED
+        assert not made.pending()
+    run(node.space, "ip", "address", "del", address, "dev", "lo")
+
+
+def test_sctp_is_reported_and_the_other_ports_work(clean: Fabric, echo: EchoServers) -> None:
+    node, pod = clean.nodes[0], clean.pods[0]
+    echo.start_pod(pod)
+    with userspace(node.space) as made:
+        backends = targets([pod], 4)
+        done = made.apply(
+            [service(entry(cluster_ip(4, 132), backends), entry(cluster_ip(4), backends))],
+            node_addresses(node), complete=True,
+        )  # fmt: skip
+        assert [(failed.key, failed.code) for failed in done.failed] == [(KEY, "UNSUPPORTED")]
+        assert "SCTP" in done.failed[0].text
+        assert not made.pending()
+        assert connect(node.clients[0].space, vip(4), 80).name == pod.name
