@@ -48,7 +48,7 @@ def _of_iptables() -> Kept:
     from nodeagent.program.iptables.base import HOOKS  # noqa: PLC0415
 
     chains = {n.FILTER: (n.FORWARD, n.PROXY_FIREWALL), n.NAT: (n.SERVICES, n.POSTROUTING, n.MARK_MASQ)}
-    return Kept(chains, frozenset(HOOKS))
+    return Kept(chains, frozenset((line.table, line.chain, line.rule) for line in HOOKS))
 
 
 def _translated(settings: Settings, cluster_cidrs: tuple[str, ...]) -> Ipvs:

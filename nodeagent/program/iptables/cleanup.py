@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
-from types import MappingProxyType
 
 from nodeagent.errors import KernelUnavailable
 from nodeagent.program.iptables import naming as n
@@ -87,7 +86,6 @@ def removal(table: str, found: Listing, keep: Collection[str] = (), *, kubelet: 
     """The restore input that removes what is ours from a table so listed, and how many chains that are."""
     known = _CHAINS[table] if kubelet else (*_CHAINS[table], n.KUBELET_FIREWALL)
     ours = [name for name in found if name in known or (table == n.NAT and n.is_of_services(name))]
-    ours = [name for name in ours if name not in keep]
     ours = [name for name in ours if name not in keep]
     gone = frozenset(ours)
     jumps = [

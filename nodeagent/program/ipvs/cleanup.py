@@ -5,7 +5,7 @@ Rules first, since they hold the sets; then virtual servers, which the sets and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from nodeagent.program.ipvs import inventory, names, rules, sets
 from nodeagent.program.ipvs import wire as codec
@@ -16,19 +16,17 @@ from nodeagent.program.ipvs.settings import Network
 from nodeagent.program.ipvs.state import State, excluded
 
 
-def cleanup(
-    kernel: Kernel, keep: Mapping[str, Sequence[str]] | None = None, exclude: Sequence[Network] = ()
-) -> tuple[str, ...]:
+def cleanup(kernel: Kernel, keep: rules.Kept = rules.NOTHING, exclude: Sequence[Network] = ()) -> tuple[str, ...]:
     """Removes and names what was there. Raises KernelUnavailable.
 
-    `keep`: chains by table that another mode needs, such as KUBE-SERVICES; `exclude`: networks whose virtual servers
+    `keep`: chains that another mode needs, such as KUBE-SERVICES; `exclude`: networks whose virtual servers
     stay. Where virtual servers of others are at addresses of the link, they go with it: that link is nobody else's.
     """
     courier, state = Courier(kernel), State()
     families = [family for family in (4, 6) if kernel.has(family)]
     try:
         found = inventory.read(courier, state, families)
-        gone = [name for family in families for name in _rules(kernel, family, keep or {})]
+        gone = [name for family in families for name in _rules(kernel, family, keep)]
     except OSError as error:
         raise unavailable("reading what is to be removed", error) from error
     servers = [key for key in state.virtuals if not excluded(key, exclude)]
@@ -43,7 +41,7 @@ def cleanup(
     return (*gone, *_sets(courier, there))
 
 
-def _rules(kernel: Kernel, family: int, keep: Mapping[str, Sequence[str]]) -> list[str]:
+def _rules(kernel: Kernel, family: int, keep: rules.Kept) -> list[str]:
     text, chains = rules.removal(kernel.save(family), keep)
     if text:
         kernel.restore(family, text)

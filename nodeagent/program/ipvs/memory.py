@@ -212,6 +212,11 @@ class MemoryKernel:
             for link, address in list(self.addresses):
                 yield codec.address(codec.Address(4 if len(address) == 4 else 6, address, link))
             return
+        if kind == codec.GET_ROUTE:
+            asked = codec.read_route(body)
+            there = any(address == asked for _, address in self.addresses)
+            yield codec.shown_route(codec.Address(4 if len(asked) == 4 else 6, asked, 0), there)
+            return
         name = codec.read_link(body)[1]
         index = self._index(name)
         if not index:

@@ -14,7 +14,7 @@ Chains carry the names kube-proxy's ipvs mode gives them; each rule stands as `i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -211,16 +211,17 @@ def _access(family: int, settings: Settings) -> Iterator[str]:
 
 
 def difference(wanted: Mapping[str, Table], saved: str) -> str:
-    """What `iptables-restore --noflush` is to be given so that the kernel has these tables; empty: it has them."""
+    """What `iptables-restore --noflush` is to be given so that the kernel has these tables; empty: it has them.
+
+    Jumps to chains of ours that we do not make are another mode's, which has chains of the same names: they go.
+    """
     chains, texts = _parsed(saved), []
     for table, (ours, jumps) in wanted.items():
         found = chains.get(table, {})
-        lines = []
-        for chain, rules in ours.items():
-            if found.get(chain) != list(rules):
-                lines += [f":{chain} - [0:0]"]
-        changed = [line[1:].split(" ")[0] for line in lines]
+        changed = [chain for chain, rules in ours.items() if found.get(chain) != list(rules)]
+        lines = [f":{chain} - [0:0]" for chain in changed]
         lines += [f"-A {chain} {rule}" for chain in changed for rule in ours[chain]]
+        lines += [f"-D {chain} {rule}" for chain, rule in _leading_to(found, ours) if Jump(chain, rule) not in jumps]
         missing = [jump for jump in jumps if jump.rule not in found.get(jump.chain, ())]
         lines += [f"-I {jump.chain} 1 {jump.rule}" for jump in reversed(missing)]
         if lines:
@@ -228,22 +229,46 @@ def difference(wanted: Mapping[str, Table], saved: str) -> str:
     return "".join(texts)
 
 
-def removal(saved: str, keep: Mapping[str, Sequence[str]]) -> tuple[str, tuple[str, ...]]:
-    """What takes away every chain of ours with the jumps there, but those to `keep` by table; and their names."""
+class Kept(NamedTuple):
+    """What another mode needs of the chains that have the same names, and the jumps that it makes itself."""
+
+    chains: Mapping[str, Collection[str]] = {}  # by table
+    jumps: Collection[tuple[str, str, str]] = ()  # table, chain, rule
+
+
+NOTHING = Kept()
+
+
+def removal(saved: str, keep: Kept) -> tuple[str, tuple[str, ...]]:
+    """What takes away every chain of ours with the jumps there, but those to `keep`; and the chains' names."""
     chains, texts, gone = _parsed(saved), [], []
+    made = tables(4, Settings())
     for table, ours in CHAINS.items():
         found = chains.get(table, {})
-        there = [chain for chain in ours if chain in found and chain not in keep.get(table, ())]
-        if not there:
-            continue
+        there = [chain for chain in ours if chain in found and chain not in keep.chains.get(table, ())]
         jumps = [
-            f"-D {chain} {rule}" for chain, rules in found.items() if chain not in there
-            for rule in rules if rule.rpartition("-j ")[2].split(" ")[0] in there
+            (chain, rule) for chain, rule in _leading_to(found, ours)
+            if _target(rule) in there
+            or (Jump(chain, rule) in made[table].jumps and (table, chain, rule) not in keep.jumps)
         ]  # fmt: skip
-        lines = [*(f":{chain} - [0:0]" for chain in there), *jumps, *(f"-X {chain}" for chain in there)]
-        texts.append("\n".join([f"*{table}", *lines, "COMMIT\n"]))
+        lines = [f":{chain} - [0:0]" for chain in there]
+        lines += [f"-D {chain} {rule}" for chain, rule in jumps if chain not in there]
+        lines += [f"-X {chain}" for chain in there]
+        if lines:
+            texts.append("\n".join([f"*{table}", *lines, "COMMIT\n"]))
         gone += [f"{table} {chain}" for chain in there]
     return "".join(texts), tuple(gone)
+
+
+def _target(rule: str) -> str:
+    return rule.rpartition("-j ")[2].split(" ")[0]
+
+
+def _leading_to(found: Mapping[str, Sequence[str]], ours: Collection[str]) -> list[tuple[str, str]]:
+    """Rules in other chains than ours that jump to one of ours."""
+    return [
+        (chain, rule) for chain, rules in found.items() if chain not in ours for rule in rules if _target(rule) in ours
+    ]
 
 
 def _parsed(saved: str) -> dict[str, dict[str, list[str]]]:

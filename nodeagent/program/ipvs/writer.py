@@ -6,7 +6,9 @@ and taking away goes the other way round. What is refused is somebody's failure 
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -32,6 +34,7 @@ _CONTRADICTIONS = {
     codec.DEL_DEST: (errno.ENOENT, errno.ESRCH),
 }
 _NO_SET = errno.ENOENT
+PATIENCE, PAUSE = 100, 0.001  # how often, and how long in seconds, an address of IPv6 is waited for
 
 
 class Drifted(Exception):
@@ -143,6 +146,18 @@ class Writer:
                 self._settle_element(element, there=adding)
             else:
                 self.failed[element] = reason(code)
+        last = next((e for e in reversed(elements) if e.family == 6 and e in self.state.elements), None)
+        if adding and last is not None:
+            self._await(codec.Address(6, last.key, link))
+
+    def _await(self, address: codec.Address) -> None:
+        """IPv6 makes an address this machine's a moment after it took it; addresses one after the other."""
+        order = Order(codec.GET_ROUTE, codec.route(address))
+        for _ in range(PATIENCE):
+            with contextlib.suppress(OSError):  # no route at all is no local one
+                if codec.is_local(next(self.courier.ask(Channel.ROUTE, order, listing=False))):
+                    return
+            time.sleep(PAUSE)
 
     # ------------------------------------------------------------ virtual servers
 

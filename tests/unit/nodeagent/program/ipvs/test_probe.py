@@ -88,12 +88,27 @@ def test_cleaning_takes_what_is_ours_and_nothing_else() -> None:
 def test_cleaning_keeps_what_another_mode_uses_and_excluded_networks() -> None:
     kernel = MemoryKernel(addresses=[packed(text) for text in NODE_ADDRESSES])
     started(kernel).apply(STATES["moved"], NODE, complete=True)
-    text = "*nat\n:KUBE-SERVICES - [0:0]\n-A KUBE-SERVICES -j KUBE-SVC-X\nCOMMIT\n".replace("KUBE-SVC-X", "RETURN")
-    kernel.rules[4].restore(text)
-    gone = cleanup(kernel, {"nat": ("KUBE-SERVICES",)}, (ip_network("172.30.0.0/24"),))
+    portal = '-m comment --comment "kubernetes service portals" -j KUBE-SERVICES'
+    kernel.rules[4].restore("*nat\n:KUBE-SERVICES - [0:0]\n-A KUBE-SERVICES -j RETURN\nCOMMIT\n")
+    keep = rules.Kept({"nat": ("KUBE-SERVICES",)}, {("nat", "PREROUTING", portal)})
+    gone = cleanup(kernel, keep, (ip_network("172.30.0.0/24"),))
     assert "IPv4 chain nat KUBE-SERVICES" not in gone
-    assert "-A PREROUTING -m comment --comment" in kernel.save(4)
+    nat = kernel.rules[4].tables["nat"]
+    assert {chain: found for chain, found in nat.items() if found} == {
+        "PREROUTING": [portal], "KUBE-SERVICES": ["-j RETURN"]
+    }  # fmt: skip
     assert [key.address for key in kernel.virtuals] == [packed("172.30.0.7")]
+
+
+def test_jumps_that_another_mode_made_to_chains_of_ours_go_when_ours_are_made() -> None:
+    kernel = MemoryKernel()
+    kernel.restore(4, "*filter\n:KUBE-PROXY-FIREWALL - [0:0]\n-A OUTPUT -j KUBE-PROXY-FIREWALL\nCOMMIT\n")
+    kernel.restore(4, rules.difference(rules.tables(4, Settings()), kernel.save(4)))
+    fresh = MemoryKernel()
+    fresh.restore(4, rules.difference(rules.tables(4, Settings()), fresh.save(4)))
+    assert {n: dict(sorted(t.items())) for n, t in kernel.rules[4].tables.items()} == {
+        n: dict(sorted(t.items())) for n, t in fresh.rules[4].tables.items()
+    }
 
 
 def test_rules_that_are_there_are_not_written_again() -> None:
