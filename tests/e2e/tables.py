@@ -103,7 +103,7 @@ def _frontend(family: int, parts: Iterable[Any]) -> Frontend:
 
 
 def _power_of_two(count: int) -> int:
-    return 1 << (count - 1).bit_length()
+    return max(4, 1 << (count - 1).bit_length())
 
 
 def generation(space: Namespace) -> int:

@@ -36,8 +36,8 @@ pytestmark = pytest.mark.kernel
 
 STICKY = "/10800/default/web//tcp"
 SHARED = (
-    *("external-local-4-2", "nodeport-local-2-0", "external-1", "nodeport-8", "cluster-2", "firewall/1234"),
-    *(name + STICKY for name in ("external-local-4-2", "nodeport-local-2-4", "nodeport-1")),
+    *("external-local-8-4", "nodeport-local-4-0", "external-4", "nodeport-8", "cluster-4", "firewall/1234"),
+    *(name + STICKY for name in ("external-local-8-4", "nodeport-local-4-8", "nodeport-4")),
 )
 PLAIN = Settings(SETTINGS.cluster_cidrs)
 CHOICES = {
@@ -140,7 +140,7 @@ def test_the_stock_tool_lists_a_thousand_services_and_loads_its_own_listing(spac
         assert "typeof ip daddr . meta l4proto . th dport . numgen random mod 65536 : ip daddr . th dport" in listed
         assert len(re.findall(r"172\.30\.\d+\.\d+ \. tcp \. 80 : goto cluster-4", listed)) == 1000
         assert "172.30.0.7 . tcp . 80 . 2 : 10.180.1.3 . 8080" in listed
-        assert "30080 : goto nodeport-2" in listed
+        assert "30080 : goto nodeport-4" in listed
         nft(other, "-f", "-", stdin=listed)
         with dataplane(other, SETTINGS) as (copy, _):
             assert copy.dump() == made.dump()

@@ -61,7 +61,7 @@ class Program(NamedTuple):
 _AFFINITY = "/60/namespace/name/port/tcp"
 SAMPLES = tuple(
     name + tail
-    for name in ("external-local-4-4", "nodeport-local-4-4", "external-1", "nodeport-1", "external-local-4-0")
+    for name in ("external-local-4-4", "nodeport-local-4-4", "external-8", "nodeport-8", "external-local-4-0")
     for tail in ("", _AFFINITY)
 )
 SAMPLE_RANGES = {4: merged(["192.0.2.0/24"]), 6: merged(["2001:db8::/32"])}

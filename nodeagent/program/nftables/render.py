@@ -20,7 +20,7 @@ from deltaplane.forwarding import (
 )
 from deltaplane.model import ObjectKey
 from nodeagent.program.nftables.ranges import Range, merged
-from nodeagent.program.nftables.shared import LOCAL_OFFSET
+from nodeagent.program.nftables.shared import LOCAL_OFFSET, SMALLEST
 
 REFUSALS = {Verdict.FORWARD: "", Verdict.REJECT: "reject", Verdict.DROP: "drop"}
 CLUSTER_IP_MEMBER, HAIRPIN_MEMBER, NODE_PORT_MEMBER, SERVICE_CIDR_MEMBER, ANYWHERE_MEMBER = range(5)  # of which set
@@ -104,8 +104,8 @@ def pack(targets: tuple[Target, ...]) -> bytes:
 
 
 def power(count: int) -> int:
-    """The smallest power of two that is not below `count` (at least 1)."""
-    return 1 << (count - 1).bit_length() if count > 1 else 1
+    """The smallest power of two that is not below `count`, and at least `SMALLEST`."""
+    return 1 << (count - 1).bit_length() if count > SMALLEST else SMALLEST
 
 
 @cache

@@ -200,7 +200,7 @@ def _see_frontends(
         assert isinstance(chain, str)
         head, _, tail = chain.partition("/")
         size = next(int(word) for word in head.split("-") if word.isdigit())
-        assert size // 2 < counts[element, False] <= size
+        assert (0 if size == 4 else size // 2) < counts[element, False] <= size
         assert (element + bytes(4) in tables[lists[1]]) is bool(tail)
         sets.setdefault("served", set()).add(_name(element))
         sets.setdefault("sticky", set()).add((_name(element), int(tail.split("/")[0]) if tail else 0))
