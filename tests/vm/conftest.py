@@ -35,3 +35,13 @@ def echo(lab: Fabric) -> Iterator[EchoServers]:
     servers = EchoServers()
     yield servers
     servers.close()
+
+
+@pytest.fixture(scope="session")
+def serving(lab: Fabric) -> Iterator[EchoServers]:
+    """Every server pod answers on 8080 over every protocol."""
+    servers = EchoServers()
+    for pod in lab.pods:
+        servers.start_pod(pod, protocols=("tcp", "udp", "sctp"))
+    yield servers
+    servers.close()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from deltaplane.forwarding import (
@@ -12,23 +10,25 @@ from deltaplane.forwarding import (
     FrontendKind,
     Hairpin,
     Masquerade,
-    NodeForwarding,
     ServiceForwarding,
-    Target,
     Verdict,
 )
-from deltaplane.model import Kind, ObjectKey
 from nodeagent.program.ipvs.settings import Settings
 from tests.unit.nodeagent.program.ipvs.cases import packed
 from tests.vm.ipvs_support import dataplane, run, wipe
+from tests.vm.services import addresses, entry, local, service, vip
 from tools.lab.client import ANSWER, REFUSED, TIMEOUT, UNREACHABLE, Connection, Outcome, connect, many
 from tools.lab.echo import EchoServers
 from tools.lab.fabric import CLUSTER_CIDRS, Fabric, Node, Pod
 
-Where = tuple[int, str, int, int]  # family, address, the protocol's number, port
 BOTH = pytest.mark.parametrize("family", [4, 6])
 PROTOCOLS = pytest.mark.parametrize(("protocol", "number"), [("tcp", 6), ("udp", 17), ("sctp", 132)])
 QUICK = 0.4  # seconds until silence counts as a drop
+
+
+@pytest.fixture(autouse=True)
+def _answers(serving: EchoServers) -> None:
+    """Every server pod answers on 8080."""
 
 
 @pytest.fixture
@@ -36,52 +36,6 @@ def node(lab: Fabric) -> Node:
     """The first node, without anything of any mode."""
     wipe(lab.nodes[0].space)
     return lab.nodes[0]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def serving(lab: Fabric) -> Iterator[EchoServers]:
-    """Every server pod answers on 8080 over every protocol."""
-    servers = EchoServers()
-    for pod in lab.pods:
-        servers.start_pod(pod, protocols=("tcp", "udp", "sctp"))
-    yield servers
-    servers.close()
-
-
-def vip(family: int, which: int = 1) -> str:
-    return f"172.30.0.{which}" if family == 4 else f"fd00:10:96::{which}"
-
-
-def at(pods: list[Pod], family: int) -> tuple[Target, ...]:
-    return tuple(sorted(Target(packed(pod.address(family)), 8080) for pod in pods))
-
-
-def front(kind: FrontendKind, where: Where) -> Frontend:
-    family, address, number, port = where
-    return Frontend(kind, family, packed(address) if address else b"", number, port)
-
-
-def entry(kind: FrontendKind, where: Where, pods: list[Pod], *, ranges: tuple[str, ...] = ()) -> Entry:
-    """Under Cluster policy."""
-    backends = at(pods, where[0])
-    masquerade = Masquerade.OFF_CLUSTER if kind is FrontendKind.CLUSTER_IP else Masquerade.ALWAYS
-    verdict = Verdict.FORWARD if backends else Verdict.REJECT
-    return Entry(front(kind, where), "p", backends, verdict, masquerade, source_ranges=ranges)
-
-
-def local(kind: FrontendKind, where: Where, pods: list[Pod], here: list[Pod]) -> Entry:
-    """Under Local policy."""
-    family, external = where[0], Verdict.FORWARD if here else Verdict.DROP
-    lists = at(pods, family), at(here, family)
-    return Entry(front(kind, where), "p", lists[0], Verdict.FORWARD, Masquerade.NODE_ONLY, lists[1], external)
-
-
-def service(*entries: Entry, hairpins: tuple[Hairpin, ...] = (), name: str = "web") -> ServiceForwarding:
-    return ServiceForwarding(ObjectKey(Kind.SERVICE, "default", name), entries, hairpins)
-
-
-def addresses(node: Node) -> NodeForwarding:
-    return NodeForwarding(tuple(sorted((packed(node.address(4)), packed(node.address(6))))))
 
 
 @BOTH

@@ -1,8 +1,9 @@
 """The names kube-proxy's ipvs mode has for its link, sets and chains, so that every tool and `--cleanup` knows them.
 
-Three sets are our own: what is dropped for everybody, what is dropped for outside sources, and the marks that send
-outside sources to the endpoints of this node. An element's key is, by the set's type, the packed address, the
-protocol's number (one byte) with the port (two, big-endian), a second address, a prefix length (one byte).
+Four sets are our own: what is dropped for everybody, what is dropped for outside sources, where connections over IPv6
+are reset, and the marks that send outside sources to the endpoints of this node. An element's key is, by the set's
+type, the packed address, the protocol's number (one byte) with the port (two, big-endian), a second address, a prefix
+length (one byte).
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ HEALTH_CHECK = "KUBE-HEALTH-CHECK-NODE-PORT"
 IPVS_IPS = "KUBE-IPVS-IPS"
 DROP = "KUBE-IPVS-DROP"
 DROP_OUTSIDE = "KUBE-IPVS-DROP-OUTSIDE"
+RESET = "KUBE-IPVS-RESET"
 OUTSIDE_MARK = "KUBE-IPVS-OUTSIDE-MARK"
 
 NODE_PORT = {6: "KUBE-NODE-PORT-TCP", 17: "KUBE-NODE-PORT-UDP", 132: "KUBE-NODE-PORT-SCTP-HASH"}
@@ -62,6 +64,7 @@ TYPES = {
     IPVS_IPS: HASH_IP,
     DROP: HASH_IP_PORT,
     DROP_OUTSIDE: HASH_IP_PORT,
+    RESET: HASH_IP_PORT,
     OUTSIDE_MARK: HASH_IP_PORT,
 }
 MARKED = frozenset({OUTSIDE_MARK})  # sets whose elements carry a packet mark (skbinfo)

@@ -13,7 +13,7 @@ from msgspec import Struct
 from deltaplane.forwarding import Entry, FrontendKind, Masquerade, ServiceForwarding, Verdict
 from nodeagent.program.ipvs import names
 from nodeagent.program.ipvs.names import Element, place
-from nodeagent.program.ipvs.objects import SCTP, Manner, Virtual, VirtualKey
+from nodeagent.program.ipvs.objects import SCTP, TCP, Manner, Virtual, VirtualKey
 from nodeagent.program.ipvs.settings import PERSISTENT, Settings
 
 
@@ -91,6 +91,8 @@ def _elements(entry: Entry, key: VirtualKey, here: Here) -> Iterator[Element]:
             yield Element(family, names.ADDRESS, address)
     if entry.verdict is Verdict.DROP:
         yield Element(family, names.DROP, where)
+    elif entry.verdict is Verdict.REJECT and (family, protocol) == (6, TCP):
+        yield Element(family, names.RESET, where)
     elif entry.local_targets is not None and entry.external_verdict is Verdict.DROP:
         yield Element(family, names.DROP_OUTSIDE, where)
     if entry.source_ranges:

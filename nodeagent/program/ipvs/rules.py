@@ -186,8 +186,8 @@ def _filter(family: int, settings: Settings) -> Table:
         NODE_PORT: [f"-p tcp {member(names.HEALTH_CHECK, 'dst')} -j ACCEPT"],
     }
     jumps = (
-        Jump("INPUT", _jump("kubernetes ipvs access filter", FILTER)),
         Jump("INPUT", _jump("kube-proxy firewall rules", FIREWALL)),
+        Jump("INPUT", _jump("kubernetes ipvs access filter", FILTER)),
         Jump("INPUT", _jump("kubernetes health check rules", NODE_PORT)),
         Jump("FORWARD", _jump("kube-proxy firewall rules", FIREWALL)),
         Jump("FORWARD", _jump("kubernetes forwarding rules", FORWARD)),
@@ -204,9 +204,13 @@ def _access(family: int, settings: Settings) -> Iterator[str]:
     yield f"{_NEW} {member(names.DROP)} -j DROP"
     if outside is not None:
         yield _join(outside, _NEW, _FOREIGN_SOURCE, member(names.DROP_OUTSIDE), "-j DROP")
+    if family == 6:  # an ICMPv6 error, as IPVS sends it, is lost on a socket that is connecting, for a second
+        yield f"-p tcp {_NEW} {member(names.RESET)} -j REJECT --reject-with tcp-reset"
     for name in names.KNOWN:
         yield f"{member(name)} -j RETURN"
     yield f"-p tcp {member(names.HEALTH_CHECK, 'dst')} -j RETURN"
+    if family == 6:
+        yield f"-p tcp {_NEW} {member(names.IPVS_IPS, 'dst')} -j REJECT --reject-with tcp-reset"
     yield f"{_NEW} {member(names.IPVS_IPS, 'dst')} -j REJECT --reject-with {refusal}"
 
 

@@ -73,16 +73,12 @@ def _expected(entry: Entry, address: bytes) -> Iterator[tuple[str, Any]]:
     virtual = VirtualKey(front.family, front.protocol, address, front.port)
     manner = ("rr", 1 if entry.affinity_seconds else 0, entry.affinity_seconds)
     where = names.place(address, front.protocol, front.port)
+    yield from _refusals(entry, where)
     if entry.verdict is not Verdict.DROP:
         yield "virtual", (virtual, manner)
         yield from (("real", (virtual, target, 1)) for target in entry.targets)
-    else:
-        yield names.DROP, (front.family, where)
-    if entry.local_targets is not None:
-        if entry.external_verdict is Verdict.DROP:
-            yield names.DROP_OUTSIDE, (front.family, where)
-        elif entry.local_targets != entry.targets:
-            yield "outside", (virtual, manner, frozenset(entry.local_targets))
+    if entry.local_targets not in (None, entry.targets) and entry.external_verdict is not Verdict.DROP:
+        yield "outside", (virtual, manner, frozenset(entry.local_targets or ()))
     for name in _set_names(entry):
         is_port = front.kind == FrontendKind.NODE_PORT and front.protocol != 132
         yield name, (front.family, front.port.to_bytes(2, "big") if is_port else where)
@@ -94,6 +90,16 @@ def _expected(entry: Entry, address: bytes) -> Iterator[tuple[str, Any]]:
         yield names.LOAD_BALANCER_FW, (front.family, where)
         key_ = where + network.network_address.packed + bytes((network.prefixlen,))
         yield names.SOURCE_CIDR, (front.family, key_)
+
+
+def _refusals(entry: Entry, where: bytes) -> Iterator[tuple[str, Any]]:
+    family = entry.frontend.family
+    if entry.verdict is Verdict.DROP:
+        yield names.DROP, (family, where)
+    if entry.verdict is Verdict.REJECT and (family, entry.frontend.protocol) == (6, 6):
+        yield names.RESET, (6, where)
+    if entry.local_targets is not None and entry.external_verdict is Verdict.DROP:
+        yield names.DROP_OUTSIDE, (family, where)
 
 
 def _set_names(entry: Entry) -> list[str]:
