@@ -29,6 +29,7 @@ from nodeagent.mirror import Mirror, ServiceName
 from nodeagent.program.dataplane import Commit, Dataplane, Failed
 from nodeagent.programming import triggers
 from nodeagent.session import Session
+from nodeagent.trouble import Trouble
 
 if TYPE_CHECKING:
     from nodeagent.followers import Follower
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RETRY_FIRST = 0.5  # seconds between tries at what the kernel refused; doubles up to RETRY_LAST
-RETRY_LAST = 30.0
 REPAIR_PAUSE = 0.5  # seconds between two repairs
 
 Times = tuple[int, int]  # perf_counter nanoseconds: the message's arrival, and the start of resolve
@@ -66,10 +65,7 @@ class Agent:
         self._here = here
         self._view = NodeView(here.name)
         self._whole = True  # the kernel is to be compared with the whole state, not with a change
-        self._retry_at = 0.0
-        self._retry_pause = RETRY_FIRST
-        self._stuck = ""  # why the kernel took nothing; empty while it does
-        self._failed: tuple[Failed, ...] = ()
+        self._trouble = Trouble()
         self._followers = followers
         self.drifted = False  # others changed what is ours in the kernel
         self._repair_at = 0.0  # not before: whoever fights over our tables shall not have all of this process
@@ -162,13 +158,13 @@ class Agent:
             answers += self._commit((), self._session.rev, _now(), self._here.forwarding(self.mirror))
         if self.drifted and now >= self._repair_at:
             answers += self._repair(now)
-        if now >= self._retry_at and (self._stuck or self._dataplane.pending()):
+        if now >= self._trouble.retry_at and self._unsettled():
             answers += self._retry(now)
         return answers
 
     def pause(self, now: float) -> float:
         """Seconds until an Ack is due or the kernel is to be tried again; infinite if neither."""
-        retry = self._retry_at - now if self._stuck or self._dataplane.pending() else inf
+        retry = self._trouble.retry_at - now if self._unsettled() else inf
         node = self._here.due_in(now) if self.complete else inf
         repair = self._repair_at - now if self.drifted and self.complete else inf
         return 0.0 if self._answers else max(0.0, min(retry, node, repair, self._session.pause(now)))
@@ -260,11 +256,10 @@ class Agent:
                 log, logging.INFO, "kernel has the whole state", rev=rev, services=len(self.mirror.services),
                 elements=report.kernel_elements, milliseconds=(report.resolve_ns + report.commit_ns) // 1_000_000,
             )  # fmt: skip
-        self._accepted()
         failures = (*done.failed, *(item for follower in self._followers for item in follower.failures()))
-        self._note(failures)
         now = time.monotonic()
-        retry_at = time.time_ns() + int(max(0.0, self._retry_at - now) * 1e9)
+        self._trouble.accepted(failures, now)
+        retry_at = time.time_ns() + int(max(0.0, self._trouble.retry_at - now) * 1e9)
         failed = [self._failure(item, retry_at) for item in failures]
         if self._metrics is not None:
             self._metrics.position(rev, self._session.rev)
@@ -299,40 +294,20 @@ class Agent:
             self._metrics.repaired()
         return self._committed(done, self._session.rev, _report(times, times[1], done), complete=False)
 
+    def _unsettled(self) -> bool:
+        return bool(self._trouble.stuck or self._dataplane.pending())
+
     def _retry(self, now: float) -> list[bytes]:
         times = _now()
-        self._retry_pause = min(RETRY_LAST, self._retry_pause * 2)
-        self._retry_at = now + self._retry_pause
+        self._trouble.retrying(now)
         if self._whole:
-            return self._commit_whole(self._session.rev, times) if self._session.synced and self._stuck else []
+            return self._commit_whole(self._session.rev, times) if self._session.synced and self._trouble.stuck else []
         return self._commit((), self._session.rev, times, None)
 
     def _refused(self, reason: str) -> None:
-        if reason != self._stuck:
-            event(log, logging.ERROR, "kernel refuses; retrying", reason=reason)
         for follower in self._followers:
             follower.refused()
-        self._stuck = reason
-        self._retry_at = time.monotonic() + self._retry_pause
-
-    def _accepted(self) -> None:
-        if self._stuck:
-            event(log, logging.INFO, "kernel accepts again")
-        self._stuck = ""
-
-    def _note(self, failed: tuple[Failed, ...]) -> None:
-        """Says each new failure once, and resets the pace of retries when all is well."""
-        for item in failed:
-            if item not in self._failed:
-                event(log, logging.ERROR, "object not in the kernel", object=item.key, code=item.code, text=item.text)
-        for item in self._failed:
-            if item.key not in {other.key for other in failed}:
-                event(log, logging.INFO, "object in the kernel again", object=item.key)
-        self._failed = failed
-        if not failed:
-            self._retry_pause = RETRY_FIRST
-        elif self._retry_at <= time.monotonic():
-            self._retry_at = time.monotonic() + self._retry_pause
+        self._trouble.refused(reason, time.monotonic())
 
 
 def _now() -> Times:

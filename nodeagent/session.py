@@ -48,7 +48,6 @@ class Session:
 
     def __init__(self, hello: pb.Hello, mirror: Mirror) -> None:
         self.mirror = mirror
-        self.server_id = ""
         self._hello = hello
         self._acks = Acks()
         self._phase = _Phase.DISCONNECTED
@@ -77,17 +76,12 @@ class Session:
         return self.position.rev
 
     @property
-    def following(self) -> bool:
-        """Whether deltas follow on what the mirror has."""
-        return self._phase is _Phase.FOLLOWING
-
-    @property
     def current(self) -> bool:
         """Whether the mirror is at least what the replica had when it said Welcome.
 
         A snapshot that agents share may be older than head, and older than what this node's kernel holds.
         """
-        return self.following and self.rev >= self._target
+        return self._phase is _Phase.FOLLOWING and self.rev >= self._target
 
     @property
     def applied_rev(self) -> int:
@@ -162,7 +156,6 @@ class Session:
             return self._violated("Welcome came twice")
         if welcome.protocol != PROTOCOL:
             return self._violated(f"the replica speaks protocol {welcome.protocol}, this agent {PROTOCOL}")
-        self.server_id = welcome.server_id
         self._target = welcome.head_rev
         self._acks.min_interval = welcome.min_ack_interval_ms / 1000
         self._acks.window = welcome.ack_window or self._acks.window
