@@ -16,7 +16,7 @@ from tools.lab.rules import delete_tables
 @pytest.mark.parametrize("seed", [1, 2])
 def test_any_sequence_ends_in_the_last_input(seed: int) -> None:
     with in_memory(seed) as driver:
-        assert run(driver, 1_000, every=100) == []
+        assert run(driver, 600, every=100) == []
 
 
 @pytest.mark.kernel

@@ -232,7 +232,7 @@ class NftablesDataplane:
         try:
             self._writer.write(frozenset(self._ledger.failed))
         except Drifted:
-            log.warning("nftables: table %s was changed by somebody else, reading it again", self._settings.table)
+            log.warning("nftables: table %s may not be as we left it, reading it again", self._settings.table)
             self._mend()
 
     def _mend(self) -> None:

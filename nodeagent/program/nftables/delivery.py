@@ -28,7 +28,7 @@ DRIFT = frozenset((errno.ENOENT, errno.EEXIST))
 
 
 class Drifted(Exception):
-    """The kernel contradicts what we believe it holds: somebody else changed our table, or took it away."""
+    """What the kernel holds is not known: others changed our table or took it away, or a transaction had no answer."""
 
 
 class Uninstallable(Exception):
