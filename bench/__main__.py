@@ -1,6 +1,8 @@
-"""`python -m bench [agent|cold|memory|packet ...] [--quick]`: measures, prints, and writes docs/performance.md.
+"""`python -m bench [agent|cold|memory|packet|modes ...] [--quick]`: measures, prints, and writes docs/performance.md.
 
-Root on Linux, and nothing else of weight on the machine. `--quick` takes few samples and writes nothing.
+Root on Linux, and nothing else of weight on the machine. `--quick` takes few samples and writes nothing. For `modes`
+`--mode iptables,nftables` takes some and `--sizes 1000x3,5000x10` other sizes; ipvs is measured in the guest
+(`python -m tools.guest -- python -m bench modes --mode ipvs --quick`), whose files are gone with it.
 """
 
 from __future__ import annotations
@@ -10,13 +12,16 @@ import os
 import sys
 from collections.abc import Callable
 
-from bench import agent, machine, packet, report
+from bench import agent, machine, modes, packet, report
 
-MEASUREMENTS: dict[str, Callable[[bool], str]] = {
-    "agent": lambda quick: report.change(agent.change(quick=quick)),
-    "cold": lambda quick: report.cold(agent.cold(quick=quick)),
-    "memory": lambda quick: report.memory(agent.memory(quick=quick)),
-    "packet": lambda quick: report.packet(packet.measure(quick=quick), packet.reference_version()),
+MEASUREMENTS: dict[str, Callable[[argparse.Namespace], str]] = {
+    "agent": lambda given: report.change(agent.change(quick=given.quick)),
+    "cold": lambda given: report.cold(agent.cold(quick=given.quick)),
+    "memory": lambda given: report.memory(agent.memory(quick=given.quick)),
+    "packet": lambda given: report.packet(packet.measure(quick=given.quick), packet.reference_version()),
+    "modes": lambda given: report.modes(
+        modes.measure(given.mode, given.sizes, quick=given.quick), packet.reference_version()
+    ),
 }
 
 
@@ -24,6 +29,8 @@ def main() -> int:
     parser = argparse.ArgumentParser("bench", description=__doc__)
     parser.add_argument("which", nargs="*", metavar="NAME", help=f"{', '.join(MEASUREMENTS)}; default: all")
     parser.add_argument("--quick", action="store_true", help="few samples, for a look; docs/performance.md stays")
+    parser.add_argument("--mode", type=lambda text: text.split(","), default=["nftables", "iptables", "ipvs"])
+    parser.add_argument("--sizes", type=_sizes, default=modes.SIZES, metavar="SERVICESxENDPOINTS,...")
     given = parser.parse_args()
     unknown = [name for name in given.which if name not in MEASUREMENTS]
     if unknown:
@@ -33,11 +40,16 @@ def main() -> int:
         return 1
     for name in given.which or MEASUREMENTS:
         print(f"== {name}: {machine.description()}", flush=True)
-        body = MEASUREMENTS[name](given.quick)
+        body = MEASUREMENTS[name](given)
         print(body, flush=True)
         if not given.quick:
             report.section(name, body)
     return 0
+
+
+def _sizes(text: str) -> tuple[tuple[int, int], ...]:
+    pairs = (size.partition("x") for size in text.split(","))
+    return tuple((int(services), int(endpoints)) for services, _, endpoints in pairs)
 
 
 if __name__ == "__main__":

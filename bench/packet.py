@@ -30,6 +30,9 @@ from tools.lab.process import Process
 SERVICES, ENDPOINTS = 1_000, 3
 BASE = Path(__file__).parents[1] / "deploy" / "kustomize" / "base"
 PATIENCE = 30.0  # seconds until a change counts as lost
+START = 900.0  # seconds until a start counts as failed
+SYNCED = dict.fromkeys(("nftables", "iptables"), "SyncProxyRules complete") | {"ipvs": "syncProxyRules complete"}
+"""What kube-proxy logs, for each family, when everything is in the kernel."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,23 @@ def paces(quick: bool) -> tuple[Pace, ...]:
     )
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What both proxies are to do: the mode, and how many Services with how many endpoints each."""
+
+    mode: str = "nftables"
+    services: int = SERVICES
+    endpoints: int = ENDPOINTS
+
+
+@dataclass(frozen=True)
+class Start:
+    """From a proxy's start on a clean node until it says that everything is in the kernel; seconds."""
+
+    took: float
+    cpu: float
+
+
 @dataclass
 class Side:
     """One node's proxy and what it took, in seconds."""
@@ -61,6 +81,7 @@ class Side:
     took: list[float] = field(default_factory=list)
     cpu: float = 0.0  # during all the changes of a pace
     idle: float = 0.0  # CPU seconds per second without any change
+    start: Start = Start(0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -81,30 +102,30 @@ class Scene:
     A Service is changed once at most, so that the whole run changes different ones.
     """
 
-    def __init__(self, api: ApiServer, fabric: Fabric) -> None:
-        self._api, self._random = api, random.Random(1)
+    def __init__(self, api: ApiServer, fabric: Fabric, setting: Setting) -> None:
+        self._api, self._random, self._setting = api, random.Random(1), setting
         self._silent = [pod for node in fabric.nodes for pod in node.servers[:-1]]
         self.listening = [node.servers[-1] for node in fabric.nodes]
         self._addresses: list[str] = []
-        self._unchanged = list(range(SERVICES))
+        self._unchanged = list(range(setting.services))
         self._random.shuffle(self._unchanged)
 
     def load(self) -> None:
         """Writes every Service and slice."""
-        for number in range(SERVICES):
+        for number in range(self._setting.services):
             made = self._api.admin.create(service(f"service-{number}", [port(80, 8080, "http")]))
             self._addresses.append(made["spec"]["clusterIP"])
             endpoints = map(pod_endpoint, self._behind(number))
             self._api.admin.create(endpoint_slice(f"service-{number}", endpoints, [slice_port(8080, "http")]))
 
     def _behind(self, number: int) -> list[Pod]:
-        return [self._silent[(number + n) % len(self._silent)] for n in range(ENDPOINTS)]
+        return [self._silent[(number + n) % len(self._silent)] for n in range(self._setting.endpoints)]
 
     def change(self, probers: Sequence[Prober]) -> list[Watch]:
         """Writes one endpoint's replacement in one Service; the watches begin just before the write."""
         number = self._unchanged.pop()
         behind = self._behind(number)
-        behind[self._random.randrange(ENDPOINTS)] = self.listening[number % len(self.listening)]
+        behind[self._random.randrange(self._setting.endpoints)] = self.listening[number % len(self.listening)]
         body = {"endpoints": [pod_endpoint(pod) for pod in behind]}
         watches = [prober.watch(self._addresses[number], 80) for prober in probers]
         self._api.admin.patch("EndpointSlice", f"service-{number}-v4", body, api="discovery.k8s.io/v1")
@@ -113,9 +134,9 @@ class Scene:
 
 def measure(*, quick: bool = False) -> list[Measured]:
     """Builds everything, measures each pace, and takes it down."""
-    with _stage() as (scene, controlplane, agent, reference):
-        _idle((agent, reference), 3.0 if quick else 20.0)
-        return [_pace(pace, scene, controlplane, agent, reference) for pace in paces(quick)]
+    with stage(Setting()) as (scene, controlplane, agent, reference):
+        rest((agent, reference), 3.0 if quick else 20.0)
+        return [run(pace, scene, controlplane, agent, reference) for pace in paces(quick)]
 
 
 def reference_version() -> str:
@@ -126,16 +147,18 @@ def reference_version() -> str:
 
 
 @contextmanager
-def _stage() -> Iterator[tuple[Scene, Process, Side, Side]]:
+def stage(setting: Setting) -> Iterator[tuple[Scene, Process, Side, Side]]:
+    """Everything is there and serving; the proxies were started one after the other, each alone."""
     with ExitStack() as stack:
-        fabric = stack.enter_context(fabrics.running(Topology(nodes=2, servers=3, clients=1, outside=0)))
+        pods = max(3, -(-setting.endpoints // 2) + 1)  # on each of two nodes; one of them listens
+        fabric = stack.enter_context(fabrics.running(Topology(nodes=2, servers=pods, clients=1, outside=0)))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="deltaplane-bench-")))
         servers = EchoServers()
         stack.callback(servers.close)
         api = ApiServer(fabric.apiserver, folder)
         stack.callback(api.close)
         api.start()
-        scene = Scene(api, fabric)
+        scene = Scene(api, fabric, setting)
         for pod in scene.listening:
             servers.start_pod(pod, protocols=("tcp",))
         kubeconfig = _admit(api, fabric)
@@ -144,10 +167,14 @@ def _stage() -> Iterator[tuple[Scene, Process, Side, Side]]:
         stack.callback(controlplane.close)
         controlplane.start()
         agent = Agent(fabric.nodes[0], controlplane.address, folder)
+        agent.mode = setting.mode
         stack.callback(agent.stop)
-        theirs = kubeproxy.start(fabric.nodes[1], api.admin_kubeconfig, folder)
+        began = time.perf_counter()
+        ours = _started(agent.start(), began, "kernel has the whole state", 1)
+        began = time.perf_counter()
+        theirs = kubeproxy.start(fabric.nodes[1], api.admin_kubeconfig, folder, setting.mode, "--v=2")
         stack.callback(theirs.stop)
-        sides = _sides(fabric, agent.start(), theirs, stack)
+        sides = _sides(fabric, ours, _started(theirs, began, SYNCED[setting.mode], 2), stack)
         for side, watch in zip(sides, scene.change([side.prober for side in sides]), strict=True):
             assert watch.over.wait(PATIENCE), f"{side.name} does not serve:\n{side.process.tail()}"
         assert controlplane.process
@@ -165,30 +192,45 @@ def _admit(api: ApiServer, fabric: Fabric) -> Path:
     return api.kubeconfig(account, deployment["metadata"]["namespace"])
 
 
-def _sides(fabric: Fabric, ours: Process, theirs: Process, stack: ExitStack) -> tuple[Side, Side]:
+def _started(process: Process, began: float, text: str, times: int) -> tuple[Process, Start]:
+    """Waits until it has logged that it is complete, `times` families."""
+    process.wait_until(lambda: process.output().count(text) >= times, START, f"logging {text!r}")
+    took = time.perf_counter() - began
+    time.sleep(1.0)  # what is left to do, such as writing the journal
+    return process, Start(took, machine.cpu_of_all(process.pid))
+
+
+def _sides(
+    fabric: Fabric, ours: tuple[Process, Start], theirs: tuple[Process, Start], stack: ExitStack
+) -> tuple[Side, Side]:
     probers = [Prober(node.clients[0].space) for node in fabric.nodes]
     for prober in probers:
         stack.callback(prober.close)
-    return Side("deltaplane agent", ours, probers[0]), Side("kube-proxy", theirs, probers[1])
+    return (
+        Side("deltaplane agent", ours[0], probers[0], start=ours[1]),
+        Side("kube-proxy", theirs[0], probers[1], start=theirs[1]),
+    )
 
 
-def _idle(sides: Sequence[Side], seconds: float) -> None:
+def rest(sides: Sequence[Side], seconds: float) -> None:
+    """What they cost while nothing changes."""
     time.sleep(3.0)
-    before = [machine.cpu(side.process.pid) for side in sides]
+    before = [machine.cpu_of_all(side.process.pid) for side in sides]
     time.sleep(seconds)
     for side, was in zip(sides, before, strict=True):
-        side.idle = (machine.cpu(side.process.pid) - was) / seconds
+        side.idle = (machine.cpu_of_all(side.process.pid) - was) / seconds
 
 
-def _pace(pace: Pace, scene: Scene, controlplane: Process, *sides: Side) -> Measured:
-    fresh = [Side(side.name, side.process, side.prober, idle=side.idle) for side in sides]
+def run(pace: Pace, scene: Scene, controlplane: Process, *sides: Side) -> Measured:
+    """Writes at this pace, and waits for all of it."""
+    fresh = [Side(side.name, side.process, side.prober, idle=side.idle, start=side.start) for side in sides]
     processes = [controlplane, *(side.process for side in sides)]
     time.sleep(2.5)
-    before, started = [machine.cpu(process.pid) for process in processes], time.perf_counter()
+    before, started = [machine.cpu_of_all(process.pid) for process in processes], time.perf_counter()
     watches = _write(pace, scene, [side.prober for side in sides])
     lost = _collect(fresh, watches)
     time.sleep(1.5)  # what the last change still costs
-    spent = [machine.cpu(process.pid) - was for process, was in zip(processes, before, strict=True)]
+    spent = [machine.cpu_of_all(process.pid) - was for process, was in zip(processes, before, strict=True)]
     for side, cost in zip(fresh, spent[1:], strict=True):
         side.cpu = cost
     return Measured(pace, fresh[0], fresh[1], spent[0], time.perf_counter() - started, lost)

@@ -6,13 +6,13 @@ The document has one section per measurement between two marks; a run replaces t
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench import machine
 from bench.agent import Changes, Memory
-from bench.packet import ENDPOINTS, SERVICES, Measured, Side
+from bench.packet import ENDPOINTS, SERVICES, Measured, Setting, Side
 
 PATH = Path(__file__).parents[1] / "docs" / "performance.md"
 PARTS = (
@@ -132,6 +132,39 @@ def _packet_floors(one: Measured) -> list[str]:
     return [
         floor(f"sooner, {one.pace.title}", f"{sooner:.0f} times", "at least 20 times", met=sooner >= 20),
         floor(f"cheaper, {one.pace.title}", f"{cheaper:.1f} times", "at least 20 times", met=cheaper >= 20),
+    ]
+
+
+def modes(found: Iterable[tuple[Setting, Measured]], reference: str) -> str:
+    """(d)."""
+    rows = [
+        "| mode | Services | proxy | start s | its CPU s | median ms | p99 ms | CPU ms per change | of it idle | n |",
+        "|---|--:|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    floors: list[str] = []
+    for setting, one in found:
+        rows += [_mode_row(setting, one, side) for side in (one.agent, one.reference)]
+        floors += _mode_floors(setting, one)
+    return "\n".join([*rows, "", f"kube-proxy is {reference}; CPU with that of the programs they start.", "", *floors])
+
+
+def _mode_row(setting: Setting, one: Measured, side: Side) -> str:
+    times = (statistics.median(side.took), quantile(side.took, 0.99))
+    idle = side.idle * one.seconds / one.pace.changes
+    cells = [setting.mode, f"{setting.services:,} x {setting.endpoints}", side.name]
+    cells += [f"{side.start.took:.2f}", f"{side.start.cpu:.2f}", *(f"{seconds * 1e3:.1f}" for seconds in times)]
+    cells += [f"{side.cpu / one.pace.changes * 1e3:.2f}", f"{idle * 1e3:.1f}", str(len(side.took))]
+    return f"| {' | '.join(cells)} |"
+
+
+def _mode_floors(setting: Setting, one: Measured) -> list[str]:
+    sooner, cheaper = ratios(one)
+    title = f"{setting.mode} at {setting.services:,} x {setting.endpoints}"
+    begin = one.agent.start.took / one.reference.start.took
+    return [
+        floor(f"{title}, sooner", f"{sooner:.1f} times", "at least 10 times", met=sooner >= 10),
+        floor(f"{title}, cheaper", f"{cheaper:.1f} times", "at least 10 times", met=cheaper >= 10),
+        floor(f"{title}, start", f"{begin:.2f} of kube-proxy's time", "at most 1", met=begin <= 1),
     ]
 
 

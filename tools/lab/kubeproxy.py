@@ -9,10 +9,10 @@ from tools.lab.fabric import CLUSTER_CIDRS, Node
 from tools.lab.process import Process
 
 
-def start(node: Node, kubeconfig: Path, folder: Path, mode: str = "nftables") -> Process:
+def start(node: Node, kubeconfig: Path, folder: Path, mode: str = "nftables", *flags: str) -> Process:
     """Starts it and returns at once; it waits up to 1 s between two syncs, so give it 2.5 s to settle.
 
-    `mode`: nftables or iptables.
+    `mode`: nftables, iptables or ipvs; `flags`: more of its own.
     """
     command: list[str | Path] = [
         parts.find("kube-proxy"),
@@ -24,5 +24,6 @@ def start(node: Node, kubeconfig: Path, folder: Path, mode: str = "nftables") ->
         "--conntrack-max-per-core=0",
         "--conntrack-tcp-timeout-established=0",
         "--conntrack-tcp-timeout-close-wait=0",
+        *flags,
     ]
     return Process(f"kube-proxy-{node.name}", command, folder / f"kube-proxy-{node.name}.log", node.space)
