@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,3 +69,15 @@ true
 def wipe(space: Namespace) -> None:
     """No virtual server, rule, set or link of any mode is left."""
     run(space, "sh", "-c", _WIPE)
+
+
+def answers_ping(space: Namespace, address: str) -> bool:
+    """Whether an IPv4 address answers an ICMP echo within two seconds."""
+    request = struct.pack("!BBHHH", 8, 0, 0xF7FD, 1, 1)  # type, code, checksum, number, sequence
+    with space.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as sock:
+        sock.settimeout(2)
+        sock.sendto(request, (address, 0))
+        try:
+            return sock.recv(256)[20] == 0
+        except TimeoutError:
+            return False

@@ -15,7 +15,7 @@ from nodeagent.program.ipvs.names import DEVICE
 from nodeagent.program.ipvs.probe import probe
 from nodeagent.program.ipvs.settings import Settings
 from tests.unit.nodeagent.program.ipvs.cases import packed, picture
-from tests.vm.ipvs_support import SETTINGS, Placed, dataplane, run, wipe
+from tests.vm.ipvs_support import SETTINGS, Placed, answers_ping, dataplane, run, wipe
 from tests.vm.services import addresses, entry, service, vip
 from tools.lab.client import Connection, connect, many, until
 from tools.lab.echo import EchoServers
@@ -41,7 +41,7 @@ def test_ipvsadm_lists_one_server_per_address_and_endpoint_and_the_address_answe
         shown = [" ".join(line.split()[:5]) for line in lines]
         ends = [f"-> {pod.v4}:8080 Masq 1 0" for pod in lab.pods[:2]]
         assert sorted(shown) == sorted(["TCP 172.30.0.1:80 rr", f"TCP {node.v4[0]}:30080 rr", *ends, *ends])
-        assert "1 received" in run(node.clients[0].space, "ping", "-c1", "-W2", vip(4))
+        assert answers_ping(node.clients[0].space, vip(4))
 
 
 def test_every_scheduler_of_the_kernel_is_taken_and_shown(lab: Fabric, node: Node, serving: EchoServers) -> None:
@@ -51,7 +51,6 @@ def test_every_scheduler_of_the_kernel_is_taken_and_shown(lab: Fabric, node: Nod
     with dataplane(node.space) as made:
         for scheduler in SCHEDULERS:
             with node.space.entered():
-                probe(Settings(scheduler=scheduler))
                 made.configure(Settings(CLUSTER_CIDRS, scheduler=scheduler))
             made.apply([web], addresses(node), complete=True)
             flags = " (mh-port)" if scheduler == "mh" else ""

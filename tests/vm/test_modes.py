@@ -12,11 +12,12 @@ from nodeagent import config
 from nodeagent.errors import DataplaneUnavailable
 from nodeagent.modes import backend, chosen, open_dataplane
 from nodeagent.program.dataplane import Dataplane
-from tests.vm.ipvs_support import run, wipe
+from tests.vm.ipvs_support import answers_ping, run, wipe
 from tests.vm.services import addresses, entry, service, vip
 from tools.lab.client import connect, many
 from tools.lab.echo import EchoServers
 from tools.lab.fabric import CLUSTER_CIDRS, Fabric, Node
+from tools.lab.rules import hint
 
 BOTH = pytest.mark.parametrize("family", [4, 6])
 NUMBERS = {"tcp": 6, "udp": 17, "sctp": 132}
@@ -37,6 +38,7 @@ def settings(mode: str) -> config.Settings:
 def opened(node: Node, mode: str) -> Iterator[Dataplane]:
     """A started dataplane of this mode, whose calls are to be made on the node."""
     wipe(node.space)
+    hint(node.space)  # there is no nf_tables here
     with node.space.entered():
         dataplane = open_dataplane(config.in_mode(settings(mode), mode)).dataplane
         dataplane.start()
@@ -90,11 +92,19 @@ def test_userspace_serves_where_the_kernel_has_no_nftables(
 
 def test_a_mode_this_kernel_lacks_is_not_chosen(lab: Fabric) -> None:
     """There is no nf_tables here: named, it falls back; ipvs is taken where a scheduler asks for it (W12)."""
+    hint(lab.nodes[0].space)
     with lab.nodes[0].space.entered():
         with pytest.raises(DataplaneUnavailable):
             backend("nftables").probe()
         assert chosen(settings("ipvs")).mode == "ipvs"
         assert chosen(settings("nftables")).mode != "nftables"
+
+
+def test_in_iptables_mode_the_address_does_not_answer_ping(lab: Fabric, serving: EchoServers) -> None:
+    node = lab.nodes[0]
+    with opened(node, "iptables") as dataplane:
+        put(dataplane, [web(lab, 4, "tcp")], addresses(node))
+        assert not answers_ping(node.clients[0].space, vip(4))
 
 
 def test_from_iptables_to_ipvs_and_back_nothing_is_left(lab: Fabric, serving: EchoServers) -> None:
