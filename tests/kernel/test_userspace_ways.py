@@ -14,7 +14,7 @@ from nodeagent.program.userspace.dataplane import UserspaceDataplane
 from nodeagent.program.userspace.probe import probe
 from tests.kernel.nftables_support import entry, nft, node_addresses, packed, targets
 from tests.kernel.userspace_support import KEY, SETTINGS, cluster_ip, node_port, service, userspace, vip
-from tools.lab.client import REFUSED, connect, many
+from tools.lab.client import REFUSED, TIMEOUT, connect, many
 from tools.lab.echo import EchoServers
 from tools.lab.fabric import Fabric
 from tools.lab.netns import Namespace
@@ -89,6 +89,22 @@ def test_what_others_do_to_our_table_is_put_right(clean: Fabric, echo: EchoServe
             assert nft(node.space, *OURS) == before
             assert not made.drifted()
             assert connect(node.clients[0].space, vip(4), 80).name == pod.name
+
+
+@pytest.mark.parametrize("way", ["nft", "iptables-nft", "iptables-legacy"])
+def test_nobody_comes_to_a_listener_but_by_a_redirect(clean: Fabric, echo: EchoServers, way: str) -> None:
+    node, pod = clean.nodes[0], clean.pods[0]
+    echo.start_pod(pod)
+    web = service(*(entry(cluster_ip(family), targets([pod], family)) for family in (4, 6)))
+    with userspace(node.space, replace(SETTINGS, redirect=way)) as made:
+        made.apply([web], node_addresses(node), complete=True)
+        for address in SETTINGS.addresses:
+            held = run(node.space, "ss", "-Hltn", "src", f"[{address}]" if ":" in address else address)
+            port = int(held.split()[3].rpartition(":")[2])
+            for space in (node.clients[0].space, node.space):
+                assert connect(space, address, port, timeout=0.2).kind == TIMEOUT
+        assert connect(node.clients[0].space, vip(4), 80).answered
+        assert connect(node.clients[0].space, vip(6), 80).answered
 
 
 @IPTABLES

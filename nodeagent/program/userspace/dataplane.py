@@ -87,6 +87,8 @@ class UserspaceDataplane:
 
     def superseded(self) -> bool:
         """Whether no redirect leads here any more, and no connection goes through the proxy (`handover.Carrying`)."""
+        if isinstance(self._redirects, DirectRedirects):  # a successor cannot listen there before this one has ended
+            return not self._proxy.count().connections
         if self._redirects.fileno() < 0 or self._redirects.drifted():
             try:
                 self._seen = self._redirects.read()

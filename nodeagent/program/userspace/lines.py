@@ -24,6 +24,7 @@ TOP = "DELTAPLANE-US"
 INSIDE, IPS, IPS_OUTSIDE = f"{TOP}-INSIDE", f"{TOP}-IPS", f"{TOP}-IPS-OUTSIDE"
 AT, AT_OUTSIDE = f"{TOP}-AT", f"{TOP}-AT-OUTSIDE"  # by destination: where node ports answer
 PORTS, PORTS_OUTSIDE = f"{TOP}-PORTS", f"{TOP}-PORTS-OUTSIDE"
+GUARD = f"{TOP}-GUARD"  # who was not redirected has no business at the listeners
 STRAY = "stray"  # the map of lines that make no placement of ours
 _REJECT = {4: "REJECT --reject-with icmp-port-unreachable", 6: "REJECT --reject-with icmp6-port-unreachable"}
 _RESET = "REJECT --reject-with tcp-reset"  # IPv6 TCP: see the nftables program
@@ -54,6 +55,7 @@ def constant(family: int, settings: Settings) -> dict[tuple[str, str], list[str]
     return {
         (NAT, TOP): [*_pods(family, settings), node, *_to(IPS_OUTSIDE, AT_OUTSIDE), f"-g {INSIDE}"],
         (NAT, INSIDE): _to(IPS, AT),
+        (FILTER, GUARD): [f"{_to_host(settings.address(family))} -m conntrack ! --ctstate DNAT -j DROP"],
     }
 
 
@@ -78,6 +80,7 @@ def jumps(settings: Settings) -> list[Line]:
     return [
         Line(NAT, "PREROUTING", f"-j {TOP}"),
         Line(NAT, "OUTPUT", f"{spared}-j {INSIDE}"),
+        Line(FILTER, "INPUT", f"{new}-j {GUARD}"),
         Line(FILTER, "INPUT", f"{new}-j {AT}"),
         *(Line(FILTER, chain, f"{new}-j {TOP}") for chain in ("INPUT", "FORWARD", "OUTPUT")),
     ]

@@ -12,7 +12,7 @@ from hashlib import sha256
 from ipaddress import ip_network
 
 from nodeagent.program.nftables import expressions as x
-from nodeagent.program.nftables import shared
+from nodeagent.program.nftables import shared, wire
 from nodeagent.program.nftables import statements as s
 from nodeagent.program.nftables.objects import INTERVAL, Chain, Hook, Rule, Set, rule
 from nodeagent.program.nftables.program import (
@@ -72,7 +72,7 @@ def _chains(family: int, settings: Settings) -> tuple[Chain, ...]:
         Chain("service-endpoints-check", (rule(_refuse(family, t.REFUSALS)),)),
         Chain("nodeport-endpoints-check", _at_node_ports(family, _refuse(family, t.NODE_REFUSALS))),
         Chain("cluster-ips-check", _cluster_check(family)),
-        *_base_chains(settings),
+        *_base_chains(family, settings),
     )
 
 
@@ -107,13 +107,26 @@ def _at_node_ports(family: int, then: s.Statement) -> tuple[Rule, ...]:
     )
 
 
+def _at_listeners(family: int, settings: Settings) -> Rule:
+    """Who was not redirected has no business at the listeners: it would evade what their redirects refuse."""
+    home = s.inside(x.destination(family), family, ip_network(settings.address(family)))
+    return rule(s.connection("state", "new"), home, _untranslated(), s.drop())
+
+
+def _untranslated() -> s.Statement:
+    """Goes on only for connections whose destination was not translated."""
+    track = x.Expression("ct", wire.number(1, 1) + wire.number(2, x.CT_STATUS))
+    steps = (track, x.bitwise(x.host32(x.STATUS_DNAT), bytes(4)), x.compare(bytes(4)))
+    return s.Statement("ct status & dnat == 0x00000000", steps)
+
+
 def _unmarked(bit: int) -> s.Statement:
     """Goes on only where the packet's mark has not this bit."""
     steps = (x.meta(x.META_MARK, 1), x.bitwise(x.host32(bit), bytes(4)), x.compare(bytes(4)))
     return s.Statement(f"meta mark & 0x{bit:08x} == 0x00000000", steps)
 
 
-def _base_chains(settings: Settings) -> tuple[Chain, ...]:
+def _base_chains(family: int, settings: Settings) -> tuple[Chain, ...]:
     """Sources outside that a policy drops are dropped before anything is redirected."""
     new, not_ours = s.connection("state", "new"), _unmarked(settings.mark)
     check = {name: rule(new, s.jump(f"{name}-check")) for name in ("outside", "service-endpoints", "cluster-ips")}
@@ -121,7 +134,7 @@ def _base_chains(settings: Settings) -> tuple[Chain, ...]:
     services, clusters = check["service-endpoints"], check["cluster-ips"]
     return (
         Chain("filter-prerouting", (check["outside"],), Hook("filter", "prerouting", -110)),
-        Chain("filter-input", (node, services), Hook("filter", "input", 0)),
+        Chain("filter-input", (_at_listeners(family, settings), node, services), Hook("filter", "input", 0)),
         Chain("filter-forward", (services, clusters), Hook("filter", "forward", 0)),
         Chain("filter-output", (services, clusters), Hook("filter", "output", 0)),
         Chain("nat-prerouting", (rule(s.jump("services")),), Hook("nat", "prerouting", -100)),

@@ -28,7 +28,7 @@ class Relay:
         self._ends = ends
         self._over = over
         one, other = (end.fileno() for end in ends)
-        self._halves = (_Half(loop, pipes, one, other, self), _Half(loop, pipes, other, one, self))
+        self._halves: tuple[_Half, ...] = (_Half(loop, pipes, one, other, self), _Half(loop, pipes, other, one, self))
         for half in self._halves:
             half.start()
 
@@ -55,6 +55,7 @@ class Relay:
             half.stop()
         for connection in self._ends:
             end(connection)
+        self._halves = ()  # nothing is left for the garbage collector to find out
         self._over(self)
 
 

@@ -11,6 +11,7 @@ import errno
 import os
 import socket
 import struct
+from functools import lru_cache
 from ipaddress import ip_address
 
 from deltaplane.forwarding import Target
@@ -21,6 +22,7 @@ from nodeagent.program.userspace.settings import Settings
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 KINDS = {6: socket.SOCK_STREAM, 17: socket.SOCK_DGRAM}
 SO_MARK = 36
+KEEPALIVE = 30  # seconds of silence after which a peer is asked whether it is there, and again
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends a reset
 
 
@@ -35,7 +37,7 @@ def listening(port: Port, place: tuple[bytes, int], settings: Settings) -> socke
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if port.ranges:
             _filter(made, port)
-        made.bind((str(ip_address(place[0])), place[1]))
+        made.bind((_text(place[0]), place[1]))
         if port.protocol == socket.IPPROTO_TCP:
             made.listen(settings.backlog)
     except OSError:
@@ -58,16 +60,23 @@ def upstream(port: Port, target: Target, mark: int) -> tuple[socket.socket, int]
         made.setblocking(False)
         with contextlib.suppress(PermissionError):  # without CAP_NET_ADMIN there are no redirects to be spared from
             made.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
-        return made, made.connect_ex((str(ip_address(target.address)), target.port))
+        return made, made.connect_ex((_text(target.address), target.port))
     except OSError:
         made.close()
         raise
 
 
+@lru_cache(maxsize=8192)
+def _text(address: bytes) -> str:
+    return str(ip_address(address))
+
+
 def tune(connection: socket.socket) -> None:
-    """Nothing waits for more to send, and a peer that is gone without a word is found out."""
+    """Nothing waits for more to send, and a peer that is gone without a word is found out within minutes."""
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE)
 
 
 def reset(connection: socket.socket) -> None:

@@ -21,46 +21,52 @@ Peer = tuple[str | int, ...]  # what a socket calls the other side
 
 
 class Flows:
-    """Every client of every listener, the one silent for longest first."""
+    """Every client of every listener; of those that wait for an answer, and of the others, the longest silent first."""
 
     def __init__(self, room: Room) -> None:
         self.room = room
         self.buffer = bytearray(1 << 16)
         self.view = memoryview(self.buffer)
-        self._flows: OrderedDict[Flow, None] = OrderedDict()
+        self._idle: OrderedDict[Flow, None] = OrderedDict()
+        self._waiting: OrderedDict[Flow, None] = OrderedDict()
         self._sweeping = False
 
     def __len__(self) -> int:
-        return len(self._flows)
+        return len(self._idle) + len(self._waiting)
 
-    def add(self, flow: Flow) -> None:
-        """One more; the one silent for longest gives way where there are too many."""
-        if len(self._flows) >= self.room.settings.max_flows:
-            next(iter(self._flows)).close()
-        self._flows[flow] = None
+    def make_room(self) -> None:
+        """The one silent for longest gives way where there are too many."""
+        if len(self) >= self.room.settings.max_flows:
+            next(iter(self._idle or self._waiting)).close()
+
+    def touch(self, flow: Flow, *, answered: bool) -> None:
+        """A client asked, or was answered, just now."""
+        flow.last = self.room.loop.time()
+        now, before = (self._idle, self._waiting) if answered else (self._waiting, self._idle)
+        before.pop(flow, None)
+        now[flow] = None
+        now.move_to_end(flow)
         self._sweep_later()
 
-    def touch(self, flow: Flow) -> None:
-        flow.last = self.room.loop.time()
-        self._flows.move_to_end(flow)
-
     def discard(self, flow: Flow) -> None:
-        self._flows.pop(flow, None)
+        self._idle.pop(flow, None)
+        self._waiting.pop(flow, None)
 
     def _sweep_later(self) -> None:
-        if not self._sweeping and self._flows:
+        if not self._sweeping and len(self):
             self._sweeping = True
             self.room.loop.call_later(self.room.settings.udp_idle / 2, self._sweep)
 
     def _sweep(self) -> None:
         self._sweeping = False
-        ended = self.room.loop.time() - self.room.settings.udp_idle
-        while self._flows and (flow := next(iter(self._flows))).last <= ended:
-            flow.close()
+        settings, now = self.room.settings, self.room.loop.time()
+        for flows, patience in ((self._idle, settings.udp_idle), (self._waiting, settings.udp_patience)):
+            while flows and (flow := next(iter(flows))).last <= now - patience:
+                flow.close()
         self._sweep_later()
 
     def close(self) -> None:
-        for flow in list(self._flows):
+        for flow in [*self._idle, *self._waiting]:
             flow.close()
 
 
@@ -103,12 +109,12 @@ class UdpListener:
 
     def _open(self, peer: Peer) -> Flow | None:
         """A new client; None where no endpoint can be had."""
+        self.shared.make_room()
         flow = Flow(self, peer)
         if not flow.move():
             self.shared.room.failed += 1
             return None
         self.flows[peer] = flow
-        self.shared.add(flow)
         return flow
 
 
@@ -148,7 +154,7 @@ class Flow:
         """A datagram from the client."""
         if not self._answered and not self._first:
             self._first = bytes(data)
-        self._shared.touch(self)
+        self._shared.touch(self, answered=False)
         self._forward(data)
 
     def _forward(self, data: memoryview | bytes) -> None:
@@ -177,7 +183,7 @@ class Flow:
 
     def _reply(self, data: memoryview) -> None:
         self._answered, self._first = True, b""
-        self._shared.touch(self)
+        self._shared.touch(self, answered=True)
         try:
             self._listener.socket.sendto(data, self._peer)
         except OSError:

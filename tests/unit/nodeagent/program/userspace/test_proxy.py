@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -16,6 +17,7 @@ from nodeagent.program.userspace.plan import Line, Port
 from nodeagent.program.userspace.proxy import Order, Proxy
 from nodeagent.program.userspace.settings import Settings
 from tests.unit.nodeagent.program.userspace.support import KEY, LOCAL, Server, packed, target
+from tools.lab.client import until
 
 HERE = (packed("127.0.0.1"), 0)
 TCP, UDP = Port(KEY, "p", 4, 6, "cluster"), Port(KEY, "p", 4, 17, "cluster")
@@ -77,6 +79,30 @@ def test_the_first_datagram_goes_on_to_an_endpoint_that_is_there(proxy: Proxy, c
     client.settimeout(0.2)
     with pytest.raises(TimeoutError):
         client.recv(1)
+
+
+def test_who_waits_for_an_answer_waits_longer_than_who_has_one(client: socket.socket) -> None:
+    made = Proxy(replace(LOCAL, udp_idle=0.05, udp_patience=60.0, max_flows=2))
+    made.start()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(5)
+        number = opened(made, UDP, target(server.getsockname()[1]))
+        client.sendto(b"slow", ("127.0.0.1", number))
+        _, peer = server.recvfrom(100)
+        time.sleep(0.3)
+        assert made.count().flows == 1
+        server.sendto(b"at last", peer)
+        assert client.recv(100) == b"at last"
+        until(lambda: made.count().flows == 0)
+        several = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(5)]
+        for one in several:
+            one.sendto(b"?", ("127.0.0.1", number))
+            server.recv(100)
+        assert made.count().flows == 2
+        for one in several:
+            one.close()
+    made.close()
 
 
 def test_a_client_moves_with_its_affinity(proxy: Proxy) -> None:
