@@ -8,7 +8,7 @@ from nodeagent.modes.opened import Opened, interface_of
 from nodeagent.program.ipvs import cleanup as leaving
 from nodeagent.program.ipvs import probe as trial
 from nodeagent.program.ipvs.dataplane import IpvsDataplane
-from nodeagent.program.ipvs.kernel import NetlinkKernel
+from nodeagent.program.ipvs.kernel import NetlinkKernel, is_loaded
 from nodeagent.program.ipvs.rules import Kept
 from nodeagent.program.ipvs.settings import Settings as Ipvs
 
@@ -32,10 +32,12 @@ def open_dataplane(settings: Settings) -> Opened:
 
 def cleanup(in_use: str = "") -> tuple[str, ...]:
     """See `Backend.cleanup`; iptables mode has chains of the same names."""
+    if not is_loaded():
+        return ()  # where there is no IPVS, nothing was left in it; asking for it would load it
     try:
         kernel = NetlinkKernel()
     except DataplaneUnavailable:
-        return ()  # where there is no IPVS, nothing was left in it
+        return ()
     try:
         return leaving.cleanup(kernel, _of_iptables() if in_use == "iptables" else Kept())
     finally:

@@ -132,7 +132,7 @@ def listed_after(node: Node, mode: str, services: list[ServiceForwarding]) -> li
 
 
 def listed(node: Node) -> list[str]:
-    """Rules, sets and virtual servers as the stock tools list them, in any order."""
+    """Rules, sets and virtual servers as the stock tools list them, in any order; not what is the kubelet's too."""
     texts = [run(node.space, *tool) for tool in (["iptables-save"], ["ipset", "save"], ["ipvsadm", "-Sn"])]
     lines = (line.partition(" [")[0].partition(" initval ")[0] for text in texts for line in text.splitlines())
-    return sorted(line for line in lines if not line.startswith("#"))
+    return sorted(line for line in lines if not line.startswith("#") and "KUBE-FIREWALL" not in line)

@@ -148,6 +148,11 @@ class NetlinkKernel:
             connection.close()
 
 
+def is_loaded() -> bool:
+    """Whether the kernel has IPVS now, without loading it."""
+    return Path("/proc/thread-self/net/ip_vs").exists()
+
+
 def _open(channel: Channel) -> socket.socket:
     made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, channel)
     made.bind((0, 0))

@@ -11,7 +11,6 @@ import errno
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 from deltaplane.forwarding import Target
 from nodeagent.program.ipvs import sets
@@ -19,37 +18,19 @@ from nodeagent.program.ipvs import wire as codec
 from nodeagent.program.ipvs.courier import Courier, Order, reason
 from nodeagent.program.ipvs.kernel import Channel
 from nodeagent.program.ipvs.names import ADDRESS, OUTSIDE_MARK, Element, place
-from nodeagent.program.ipvs.objects import TCP, Held, Server, Virtual, VirtualKey, mark_key
-from nodeagent.program.ipvs.state import Change, State
+from nodeagent.program.ipvs.objects import Held, Server, Virtual, VirtualKey, mark_key
+from nodeagent.program.ipvs.state import State
+from nodeagent.program.ipvs.steps import CONTRADICTIONS, Step, explained, order, steps_to
 from nodeagent.program.ipvs.tracker import Tracker
 from nodeagent.program.nftables import wire
 
 Thing = VirtualKey | Element
-_CONTRADICTIONS = {
-    codec.NEW_SERVICE: (errno.EEXIST,),
-    codec.SET_SERVICE: (errno.ESRCH,),
-    codec.DEL_SERVICE: (errno.ESRCH,),
-    codec.NEW_DEST: (errno.EEXIST, errno.ESRCH),
-    codec.SET_DEST: (errno.ENOENT, errno.ESRCH),
-    codec.DEL_DEST: (errno.ENOENT, errno.ESRCH),
-}
 _NO_SET = errno.ENOENT
 PATIENCE, PAUSE = 100, 0.001  # how often, and how long in seconds, an address of IPv6 is waited for
 
 
 class Drifted(Exception):
     """The kernel holds something else than we think: it is to be read again."""
-
-
-class Step(NamedTuple):
-    """One message to IPVS: to which virtual server, and for which address and port of a Service."""
-
-    command: int
-    at: VirtualKey
-    cause: VirtualKey
-    server: Server | None = None
-    target: Target | None = None
-    weight: int = 1
 
 
 class Writer:
@@ -168,10 +149,11 @@ class Writer:
             virtual = self.tracker.wanted(key)
             if virtual is None or virtual.targets is None:
                 continue
-            steps += self._steps(key, key, Server(virtual.manner, virtual.targets))
+            steps += steps_to(key, key, Server(virtual.manner, virtual.targets), self.state.virtuals.get(key))
             if virtual.outside is not None:
                 mark = self.state.mark(key)
-                steps += self._steps(mark_key(key.family, mark), key, Server(virtual.manner, virtual.outside))
+                at = mark_key(key.family, mark)
+                steps += steps_to(at, key, Server(virtual.manner, virtual.outside), self.state.virtuals.get(at))
                 marks.append((_marking(key), mark))
         self._run(steps)
         self._change_sets([item for item in marks if item[0] not in self.state.elements], sets.ADD)
@@ -179,20 +161,6 @@ class Writer:
         self._unmark(unmarked)
         self._run([step for key in unmarked for step in self._mark_removal(key)])
         self.drain({step.at for step in steps if step.command == codec.SET_DEST and not step.weight})
-
-    def _steps(self, at: VirtualKey, cause: VirtualKey, server: Server) -> Iterator[Step]:
-        change = Change(server, self.state.virtuals.get(at))
-        if change.create or change.edit:
-            yield Step(codec.NEW_SERVICE if change.create else codec.SET_SERVICE, at, cause, server)
-        for target in change.added:
-            yield Step(codec.NEW_DEST, at, cause, target=target)
-        for target in change.revived:
-            yield Step(codec.SET_DEST, at, cause, target=target)
-        for target in change.leaving:
-            if cause.protocol == TCP:
-                yield Step(codec.SET_DEST, at, cause, target=target, weight=0)
-            else:
-                yield Step(codec.DEL_DEST, at, cause, target=target)
 
     def _removal(self, key: VirtualKey) -> Iterator[Step]:
         yield from self._mark_removal(key)
@@ -212,7 +180,7 @@ class Writer:
         self._change_sets([(element, 0) for element in there], sets.DEL)
 
     def _run(self, steps: Sequence[Step]) -> None:
-        refused = self.courier.send(Channel.IPVS, [_order(step) for step in steps])
+        refused = self.courier.send(Channel.IPVS, [order(step) for step in steps])
         self.courier.elements += len(steps)
         broken: set[VirtualKey] = set()  # what follows on a virtual server that could not be made says nothing
         for number, step in enumerate(steps):
@@ -220,9 +188,9 @@ class Writer:
             if not code:
                 self._settle(step)
             elif step.at not in broken:
-                if code in _CONTRADICTIONS[step.command]:
+                if code in CONTRADICTIONS[step.command]:
                     raise Drifted
-                self.failed.setdefault(step.cause, _explained(step, code))
+                self.failed.setdefault(step.cause, explained(step, code))
                 if step.command == codec.NEW_SERVICE:
                     broken.add(step.at)
 
@@ -288,17 +256,3 @@ def _parts(elements: Sequence[tuple[Element, int]]) -> Iterator[list[tuple[Eleme
     for members in by_set.values():
         for start in range(0, len(members), sets.PER_MESSAGE):
             yield members[start : start + sets.PER_MESSAGE]
-
-
-def _order(step: Step) -> Order:
-    manner = step.server.manner if step.server is not None else None
-    body = codec.service(step.at, manner)
-    if step.target is not None:
-        body += codec.dest(step.at.family, step.target, None if step.command == codec.DEL_DEST else step.weight)
-    return Order(step.command, body)
-
-
-def _explained(step: Step, code: int) -> str:
-    if step.server is not None and code == errno.ENOENT:
-        return f"the kernel has no scheduler {step.server.manner.scheduler}: load ip_vs_{step.server.manner.scheduler}"
-    return reason(code)
