@@ -14,10 +14,17 @@ from nodeagent.program.dataplane import Failed
 from nodeagent.program.iptables import naming as n
 from nodeagent.program.iptables.script import Change, Script
 from nodeagent.program.iptables.tables import Tables, listing
-from nodeagent.program.iptables.tools import Iptables, Refusal
+from nodeagent.program.iptables.tools import Flavour, Iptables, Refusal
 from nodeagent.program.iptables.tracker import NODE, Tracker
 
 RETRIES = 8  # objects that failed before and are tried again with one apply, each with a restore of its own
+
+MOST = 500
+"""Chains in one transaction of the nft flavour, about.
+
+iptables-nft walks a list of all the names in a transaction at each of its lines, so that 50,000 chains at once take it
+tens of minutes. The legacy flavour replaces the whole table with every transaction, so there it is one for all.
+"""
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +70,7 @@ class Delivery:
         changes = self._changes(owners)
         if strays:
             changes.append(self.tracker.strays())
-        script = Script(self.tracker.tables, changes)
+        script = Script(self.tracker.tables, changes, MOST if self._kernel.flavour is Flavour.NFT else 0)
         refusal = self._restore(script) if script else None
         if refusal is None:
             script.done()

@@ -19,7 +19,9 @@ CANARY = "KUBE-PROXY-CANARY"
 KUBELET_FIREWALL = "KUBE-FIREWALL"  # the kubelet's too: a rule may be added there, nothing else is ours
 
 SVC, SVL, EXT, FW, SEP = "KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-FW-", "KUBE-SEP-"
-_OF_SERVICES = (SVC, SVL, EXT, FW, SEP, "KUBE-XLB-")  # the last one was made until Kubernetes 1.23
+_OF_SERVICES = (FW, EXT, "KUBE-XLB-", SVC, SVL, SEP)  # XLB was made until Kubernetes 1.23
+DESCENT = tuple(prefix[:8] for prefix in _OF_SERVICES)
+"""How the chains' names begin, those that lead to others first."""
 
 PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
 

@@ -6,8 +6,9 @@ old refusals go out after the translation that replaces them came in: filter, na
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -38,6 +39,11 @@ class Change(NamedTuple):
     def anything(self) -> bool:
         return any(self[1:])
 
+    @property
+    def size(self) -> int:
+        """How many chains it is about."""
+        return len(self.write) + len(self.drop)
+
 
 class Step(NamedTuple):
     """A line of the input. `effect`: what to note once its section is in."""
@@ -53,16 +59,14 @@ class Section(NamedTuple):
 
 
 class Script:
-    """The whole input; nothing to do where it has no sections."""
+    """The whole input; nothing to do where it has no sections.
 
-    def __init__(self, tables: Tables, changes: Iterable[Change]) -> None:
+    `most`: chains in one transaction, about; a change is never divided. 0: everything is one transaction per table.
+    """
+
+    def __init__(self, tables: Tables, changes: Iterable[Change], most: int = 0) -> None:
         every = [change for change in changes if change.anything]
-        made = [_section(table, tables, every) for table in (n.MANGLE, n.FILTER, n.NAT)]
-        last = Section(n.FILTER, _removals(n.FILTER, tables, every))
-        if not made[2].steps:
-            made[1].steps.extend(last.steps)
-            last.steps.clear()
-        self.sections = [section for section in (*made, last) if section.steps]
+        self.sections = [section for batch in _batches(every, most) for section in _sections(tables, batch)]
 
     def __bool__(self) -> bool:
         return bool(self.sections)
@@ -97,6 +101,40 @@ class Script:
                 return number, section.steps[line - first - 1] if inside else None
             first = after
         return len(self.sections), None
+
+
+def _batches(changes: list[Change], most: int) -> Iterator[list[Change]]:
+    if not most:
+        yield changes
+        return
+    batch: list[Change] = []
+    size = 0
+    for change in chain.from_iterable(_parts(each, most) for each in changes):
+        if batch and size + change.size > most:
+            yield batch
+            batch, size = [], 0
+        batch.append(change)
+        size += change.size
+    yield batch
+
+
+def _parts(change: Change, most: int) -> Iterator[Change]:
+    """What nobody has any more may be divided: lines go first, and chains after those that lead to them."""
+    if change.owner is not None or change.size <= most:
+        yield change
+        return
+    drop = sorted(change.drop, key=lambda name: n.DESCENT.index(name[:8]))
+    yield change._replace(drop=())
+    yield from (Change(None, drop=drop[start : start + most]) for start in range(0, len(drop), most))
+
+
+def _sections(tables: Tables, changes: list[Change]) -> list[Section]:
+    made = [_section(table, tables, changes) for table in (n.MANGLE, n.FILTER, n.NAT)]
+    last = Section(n.FILTER, _removals(n.FILTER, tables, changes))
+    if not made[2].steps:
+        made[1].steps.extend(last.steps)
+        last.steps.clear()
+    return [section for section in (*made, last) if section.steps]
 
 
 def _section(table: str, tables: Tables, changes: list[Change]) -> Section:
