@@ -10,6 +10,7 @@ import errno
 import os
 import socket
 import sys
+import time
 from ipaddress import ip_address
 from struct import pack
 
@@ -18,6 +19,8 @@ from nodeagent.program.nftables import wire
 from nodeagent.program.userspace.settings import Settings
 
 _NEW, _DELETE = 20, 21  # RTM_NEWADDR, RTM_DELADDR
+_GET_ROUTE, _DESTINATION, _TYPE, _LOCAL_ROUTE = 26, 1, 7, 2  # RTM_GETROUTE, RTA_DST, rtm_type's place, RTN_LOCAL
+_LOOKS, _PAUSE = 1000, 0.001  # at most, and seconds between two
 _REPLACE = 0x100
 _NODAD, _HOST = 0x02, 254  # IFA_F_NODAD, RT_SCOPE_HOST
 _ADDRESS, _LOCAL, _CACHE = 1, 2, 6
@@ -61,27 +64,42 @@ class Route:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
 
     def add(self, address: bytes) -> None:
-        """The address is there afterwards. Raises OSError."""
-        self._ask(_NEW, wire.CREATE | _REPLACE, address)
+        """The address is there afterwards, and packets find it. Raises OSError."""
+        self._ask(_NEW, wire.CREATE | _REPLACE, request(_NEW, address))
+        for _ in range(_LOOKS):  # an IPv6 address is routed by a worker of the kernel, a moment later
+            if self._routed(address):
+                return
+            time.sleep(_PAUSE)
+        raise OSError(errno.ETIMEDOUT, "the kernel does not route it to itself")
+
+    def _routed(self, address: bytes) -> bool:
+        try:
+            answer = self._ask(_GET_ROUTE, 0, route_request(address))
+        except OSError:
+            return False  # no route at all
+        return answer[wire.HEADER.size + _TYPE] == _LOCAL_ROUTE
 
     def remove(self, address: bytes) -> bool:
         """Whether it was there. Raises OSError."""
         try:
-            self._ask(_DELETE, 0, address)
+            self._ask(_DELETE, 0, request(_DELETE, address))
         except OSError as error:
             if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EOPNOTSUPP, errno.ENODEV):
                 return False
             raise
         return True
 
-    def _ask(self, kind: int, flags: int, address: bytes) -> None:
-        body = request(kind, address)
-        head = wire.HEADER.pack(wire.HEADER.size + len(body), kind, flags | wire.REQUEST | wire.ACK, 1, 0)
-        self._socket.send(head + body)
+    def _ask(self, kind: int, flags: int, body: bytes) -> bytes:
+        """The first message of the answer: what was asked for, or that it was done. Raises OSError."""
+        flags |= wire.REQUEST if kind == _GET_ROUTE else wire.REQUEST | wire.ACK
+        self._socket.send(wire.HEADER.pack(wire.HEADER.size + len(body), kind, flags, 1, 0) + body)
         answer = self._socket.recv(1 << 16)
-        code = -int.from_bytes(answer[wire.HEADER.size : wire.HEADER.size + 4], sys.byteorder, signed=True)
-        if code:
-            raise OSError(code, os.strerror(code))
+        _, said, _, _, _ = wire.HEADER.unpack_from(answer)
+        if said == wire.ERROR:
+            code = -int.from_bytes(answer[wire.HEADER.size : wire.HEADER.size + 4], sys.byteorder, signed=True)
+            if code:
+                raise OSError(code, os.strerror(code))
+        return answer
 
     def close(self) -> None:
         self._socket.close()
@@ -96,3 +114,9 @@ def request(kind: int, address: bytes, interface: int = LOOPBACK) -> bytes:
     if six and kind == _NEW:
         parts += wire.attribute(_CACHE, pack("=IIII", 0, _FOR_EVER, 0, 0))  # never preferred, valid for ever
     return head + parts
+
+
+def route_request(address: bytes) -> bytes:
+    """Asks where packets to an address go: the message behind its header."""
+    family = socket.AF_INET6 if len(address) == 16 else socket.AF_INET
+    return pack("=BBBBBBBBI", family, 8 * len(address), 0, 0, 0, 0, 0, 0, 0) + wire.attribute(_DESTINATION, address)
