@@ -60,6 +60,10 @@ class Room:
         if self.waiting:
             self.resume()
 
+    def replace(self, guest: Guest, successor: Guest) -> None:
+        self.guests.discard(guest)
+        self.guests.add(successor)
+
     def wait(self, listener: Waiting) -> None:
         self.waiting.add(listener)
 

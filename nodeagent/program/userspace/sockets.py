@@ -39,6 +39,7 @@ def listening(port: Port, place: tuple[bytes, int], settings: Settings) -> socke
             _filter(made, port)
         made.bind((_text(place[0]), place[1]))
         if port.protocol == socket.IPPROTO_TCP:
+            tune(made)  # what it accepts takes after it
             made.listen(settings.backlog)
     except OSError:
         made.close()
@@ -60,6 +61,8 @@ def upstream(port: Port, target: Target, mark: int) -> tuple[socket.socket, int]
         made.setblocking(False)
         with contextlib.suppress(PermissionError):  # without CAP_NET_ADMIN there are no redirects to be spared from
             made.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
+        if port.protocol == socket.IPPROTO_TCP:
+            tune(made)
         return made, made.connect_ex((_text(target.address), target.port))
     except OSError:
         made.close()
@@ -71,12 +74,12 @@ def _text(address: bytes) -> str:
     return str(ip_address(address))
 
 
-def tune(connection: socket.socket) -> None:
+def tune(made: socket.socket) -> None:
     """Nothing waits for more to send, and a peer that is gone without a word is found out within minutes."""
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE)
 
 
 def reset(connection: socket.socket) -> None:

@@ -148,15 +148,8 @@ class _Attempt:
 
     def _carry(self, made: socket.socket) -> None:
         self._unwatch(made)
-        self._room.leave(self)
-        try:
-            for end in (self._client, made):
-                sockets.tune(end)
-        except OSError:  # the client has gone
-            self._client.close()
-            sockets.reset(made)
-            return
-        self._room.enter(Relay(self._room.loop, self._room.pipes, (self._client, made), self._room.leave))
+        room = self._room
+        room.replace(self, Relay(room.loop, room.pipes, (self._client, made), room.leave))
 
     def _unwatch(self, made: socket.socket) -> None:
         self._room.loop.remove_writer(made.fileno())
