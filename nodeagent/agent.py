@@ -76,11 +76,11 @@ class Agent:
 
     # ------------------------------------------------------------ life
 
-    def recover(self) -> None:
+    def recover(self, alone: Callable[[], bool] = lambda: True) -> None:
         """Takes in what the journal kept, to resume by revision.
 
-        It reaches the kernel now only if that holds nothing of ours (after a reboot); otherwise the kernel may be
-        newer, and is compared once a replica has said what is true.
+        It reaches the kernel now only if that holds nothing of ours (after a reboot), nor of another mode or proxy
+        (`alone`); otherwise the kernel may be newer, and is compared once a replica has said what is true.
         """
         if self._journal is None:
             return
@@ -88,7 +88,7 @@ class Agent:
         if changed is None:
             return
         event(log, logging.INFO, "state recovered", rev=changed.rev, services=len(self.mirror.services))
-        if not self._dataplane.adopted:
+        if not self._dataplane.adopted and alone():
             self._commit_whole(changed.rev, _now())
 
     def close(self) -> None:

@@ -30,7 +30,7 @@ from nodeagent.here import Here
 from nodeagent.journal import Journal
 from nodeagent.leftovers import Leftovers
 from nodeagent.metrics import Metrics
-from nodeagent.modes import Choice, chosen, cleanup, leftovers, open_dataplane
+from nodeagent.modes import Choice, alone, chosen, cleanup, leftovers, open_dataplane
 from nodeagent.program.dataplane import Dataplane
 from nodeagent.web import site
 from nodeagent.web.nodeports import HealthCheckNodePorts
@@ -106,7 +106,7 @@ async def _run(settings: Settings, choice: Choice) -> None:
         metrics=metrics,
         follow_cidrs=opened.follow,
     )
-    agent.recover()
+    agent.recover(alone)
     work = [
         Client(settings.servers, agent).run(),
         cleaner.run(),

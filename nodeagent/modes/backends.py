@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Protocol, cast
 
 from nodeagent.config import Settings
@@ -23,6 +22,9 @@ class Backend(Protocol):
 
     def open_dataplane(self, settings: Settings) -> Opened:
         """The dataplane, not started, and what goes along with it."""
+
+    def present(self) -> bool:
+        """Whether rules of ours or of kube-proxy's in this mode may lead somewhere. Costs little, and never raises."""
 
     def cleanup(self, in_use: str = "") -> tuple[str, ...]:
         """Removes what we and kube-proxy leave in this mode, except what another mode that is in use needs; names it.
@@ -51,6 +53,11 @@ def open_dataplane(settings: Settings) -> Opened:
     return backend(settings.proxy_mode).open_dataplane(settings)
 
 
+def alone() -> bool:
+    """Whether no mode and no kube-proxy serves here; what is left of one may be newer than what this agent knows."""
+    return not any(backend(mode).present() for mode in ORDER)
+
+
 def cleanup() -> tuple[str, ...]:
     """Removes everything of ours and of kube-proxy's from this network namespace; gives the names of what was there.
 
@@ -68,7 +75,7 @@ Cleaner = Callable[[], tuple[str, ...]]
 
 
 def _cleaner(mode: str, in_use: str) -> Cleaner:
-    return lambda: backend(mode).cleanup(in_use) if find_spec(f"{PACKAGE}.{mode}") else ()
+    return lambda: backend(mode).cleanup(in_use)
 
 
 def _together(cleaners: Iterable[Cleaner]) -> tuple[str, ...]:

@@ -32,6 +32,11 @@ def open_dataplane(settings: Settings) -> Opened:
     return Opened(dataplane, follow if settings.detector is Detector.NODE_CIDR else None, beside)
 
 
+def present() -> bool:
+    """See `Backend.present`."""
+    return chains.present()
+
+
 def cleanup(in_use: str = "") -> tuple[str, ...]:
     """See `Backend.cleanup`; ipvs mode has chains of the same names, which it has written anew by then."""
     if in_use != "ipvs":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 from nodeagent.config import Detector, Settings
 from nodeagent.errors import DataplaneUnavailable
 from nodeagent.modes.opened import Opened, interface_of
@@ -9,6 +11,7 @@ from nodeagent.program.ipvs import cleanup as leaving
 from nodeagent.program.ipvs import probe as trial
 from nodeagent.program.ipvs.dataplane import IpvsDataplane
 from nodeagent.program.ipvs.kernel import NetlinkKernel, is_loaded
+from nodeagent.program.ipvs.names import DEVICE
 from nodeagent.program.ipvs.rules import Kept
 from nodeagent.program.ipvs.settings import Settings as Ipvs
 
@@ -28,6 +31,11 @@ def open_dataplane(settings: Settings) -> Opened:
         dataplane.configure(_translated(settings, cidrs))
 
     return Opened(dataplane, follow if settings.detector is Detector.NODE_CIDR else None)
+
+
+def present() -> bool:
+    """See `Backend.present`."""
+    return DEVICE in {name for _, name in socket.if_nameindex()}
 
 
 def cleanup(in_use: str = "") -> tuple[str, ...]:

@@ -32,6 +32,11 @@ def open_dataplane(settings: Settings) -> Opened:
     return Opened(dataplane, follow if settings.detector is Detector.NODE_CIDR else None, beside)
 
 
+def present() -> bool:
+    """See `Backend.present`."""
+    return tables.present((tables.OURS, tables.KUBE_PROXY))
+
+
 def cleanup(in_use: str = "") -> tuple[str, ...]:  # noqa: ARG001 - no other mode needs it
     """See `Backend.cleanup`; the tables are nobody else's."""
     return _removed(tables.OURS, tables.KUBE_PROXY)

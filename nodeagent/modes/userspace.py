@@ -27,6 +27,11 @@ def open_dataplane(settings: Settings) -> Opened:
     return Opened(dataplane, follow if settings.detector is Detector.NODE_CIDR else None)
 
 
+def present() -> bool:
+    """See `Backend.present`: without their process, redirects lead nowhere."""
+    return False
+
+
 def cleanup(in_use: str = "") -> tuple[str, ...]:  # noqa: ARG001 - no other mode needs it
     """See `Backend.cleanup`."""
     return redirects.cleanup()

@@ -11,12 +11,18 @@ from typing import Any
 import pytest
 
 from deltaplane.v1 import inspection_pb2 as inspection
-from tests.e2e.shop import Shop, names, reached
+from tests.e2e.conftest import Cluster
+from tests.e2e.shop import Shop, names, reached, until_reached
+from tests.kernel.load_support import Aim, loaded
+from tests.kernel.modes_support import listing
+from tools.lab import kubeproxy, parts
 from tools.lab.client import until
 from tools.lab.deltaplane import Agent
 from tools.lab.rest import Rest
-from tools.lab.rules import run
+from tools.lab.rules import run, wipe
 
+WHOLE = "kernel has the whole state"
+GUARD = "127.0.0.0/8"  # in a chain that is the kubelet's as well
 METRICS = "127.0.0.1:10249"
 SEEN = re.compile(r"(?m)^deltaplane_proxy_mode_fallback\{(.*)\} (\S+)$")
 
@@ -29,7 +35,8 @@ def agent(shop: Shop) -> Iterator[Agent]:
     agent = another(shop)
     yield agent
     agent.stop()
-    usual.start()
+    wipe(agent.node.space)
+    usual.start().wait_log(WHOLE)
     shop.settle()
 
 
@@ -66,7 +73,7 @@ def test_a_mode_that_cannot_work_is_replaced_and_everybody_is_told(shop: Shop, a
     assert page(agent, "proxyMode") == "nftables"
     assert json.loads(page(agent, "configz"))["kubeproxy.config.k8s.io"]["mode"] == "nftables"
     assert SEEN.findall(page(agent, "metrics")) == [('asked="ipvs",mode="nftables"', "1.0")]
-    shop.line.wait_applied()
+    shop.line.controlplane.wait_applied([name])
     node = shop.line.controlplane.nodes()[name]
     assert (node.state, node.proxy_mode, node.proxy_mode_asked) == (inspection.NODE_STATE_LIVE, "nftables", "ipvs")
     assert node.proxy_mode_reason.startswith("ipvs: ")
@@ -95,3 +102,47 @@ def test_auto_takes_the_best_and_says_nothing_of_a_fallback(shop: Shop, agent: A
     assert reached(shop.clients["pod"], address, 80, "tcp") == names(shop.fabric.pods)
     assert page(agent, "proxyMode") == "nftables"
     assert SEEN.findall(page(agent, "metrics")) == [('asked="auto",mode="nftables"', "0.0")]
+
+
+CHANGES = [("iptables", "nftables"), ("nftables", "iptables"), ("nftables", "nftables"), ("iptables", "iptables")]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=" to ".join)
+def test_it_takes_over_from_kube_proxy_and_nothing_of_that_is_left(
+    cluster: Cluster, shop: Shop, agent: Agent, tmp_path: Path, change: tuple[str, str]
+) -> None:
+    """Clients that connect meanwhile do not notice, and the kernel is as after a first start."""
+    _needs_kube_proxy()
+    theirs, ours = change
+    space, client = agent.node.space, agent.node.clients[0].space
+    wipe(space)
+    addresses = shop.open()
+    shop.endpoints(shop.fabric.pods)
+    process = kubeproxy.start(agent.node, cluster.api.admin_kubeconfig, tmp_path, theirs)
+    aims: list[Aim] = [(client, address, 80) for address in addresses]
+    for _, address, port in aims:
+        until_reached(client, address, port, "tcp", shop.fabric.pods)
+    process.stop()
+    agent.mode = ours
+    with loaded(aims, 200) as load:
+        load.more(50)
+        agent.start().wait_log(WHOLE)
+        load.more(100)
+    assert load.failed == {}
+    taken_over = listing(space)
+
+    agent.stop()
+    wipe(space)
+    agent.start().wait_log(WHOLE)
+    shop.line.controlplane.wait_applied([agent.node.name])
+    fresh = listing(space)
+    more = [line for line in taken_over if line not in fresh and GUARD not in line]
+    less = [line for line in fresh if line not in taken_over]
+    assert more + less == [], "\n".join([*(f"+ {line}" for line in more), *(f"- {line}" for line in less)])
+
+
+def _needs_kube_proxy() -> None:
+    try:
+        parts.find("kube-proxy")
+    except parts.PartMissing as missing:
+        pytest.skip(str(missing))

@@ -17,21 +17,23 @@ from tests.flows.network import Network
 from tests.flows.product import cluster_cidrs
 from tests.flows.scenario import NODE_NAME, View
 from tests.flows.verdicts import NotHere
+from tools.lab.netns import Namespace
 from tools.lab.rules import hint, run
 
 
 class Machine:
     """The node's kernel as the agent works on it: the program, and then the flows that the change has made stale."""
 
-    def __init__(self, dataplane: Dataplane, cleaner: Cleaner) -> None:
-        self._dataplane, self._cleaner = dataplane, cleaner
+    def __init__(self, dataplane: Dataplane, cleaner: Cleaner, space: Namespace) -> None:
+        self._dataplane, self._cleaner, self._space = dataplane, cleaner, space
 
     def apply(
         self, services: Sequence[ServiceForwarding], node: NodeForwarding | None = None, *, complete: bool = False
     ) -> Commit:
         """As `Dataplane.apply`."""
         self._cleaner.want(services, node, complete=complete)
-        done = self._dataplane.apply(services, node, complete=complete)
+        with self._space.entered():  # where the programs of some modes run
+            done = self._dataplane.apply(services, node, complete=complete)
         self._cleaner.commit({failed.key for failed in done.failed})
         self._cleaner.clean()
         return done
@@ -48,7 +50,7 @@ def machine(network: Network, column: Column, view: View) -> Iterator[Machine]:
         table = NetlinkTable()
         dataplane.start()
     with closing(table), closing(dataplane):
-        yield Machine(dataplane, Cleaner(table))
+        yield Machine(dataplane, Cleaner(table), network.node)
     network.clean()
 
 

@@ -10,16 +10,21 @@ from tools.lab.rules import run
 
 MODES = ("nftables", "iptables", "userspace")
 _COUNTERS = re.compile(r" (?:counter )?packets \d+ bytes \d+| handle \d+|\[\d+:\d+\]|(?: expires [0-9dhms]+)")
+_SLOT = re.compile(r"( \. (?:tcp|udp|sctp) \. \d+|^(?:tcp|udp|sctp) \. \d+) \. \d+ : ")
+_SPARE = re.compile(r"\tchain (?:cluster|node|external|nodeport|local)(?:-local)?(?:-\d+)+ \{\n.*?\n\t\}\n", re.DOTALL)
 _LISTENER = re.compile(r"(169\.254\.86\.1|fd64:656c:7461::1) \. \d+")
 
 
 def listing(space: Namespace) -> list[str]:
-    """Every table, chain, rule, set and address there is, without counters and in an order of its own."""
+    """Every table, chain, rule, set and address there is, without counters and in an order of its own.
+
+    Left out are nftables mode's chains for so many endpoints: all Services share them, and they may stay when unused.
+    """
     return sorted(set(_lines(space)))
 
 
 def _lines(space: Namespace) -> Iterator[str]:
-    yield from _elements(run(space, "nft", "list", "ruleset"))
+    yield from _elements(_SPARE.sub("", run(space, "nft", "list", "ruleset")))
     for program in ("iptables-legacy-save", "ip6tables-legacy-save"):
         saved = run(space, program, check=False).splitlines()
         yield from (f"{program} {_plain(line)}" for line in saved if not line.startswith("#"))
@@ -32,10 +37,11 @@ def _elements(text: str) -> Iterator[str]:
     inside = False
     for line in map(_plain, text.splitlines()):
         inside = inside or line.startswith("elements = {")
-        yield from line.removeprefix("elements = {").removesuffix("}").split(", ") if inside else (line,)
+        texts = line.removeprefix("elements = {").removesuffix("}").split(", ") if inside else [line]
+        yield from (_SLOT.sub(r"\1 : ", text.strip()) for text in texts)
         inside = inside and not line.endswith("}")
 
 
 def _plain(line: str) -> str:
-    """Without what differs from one listing to the next: counters, handles, the numbers of listening ports."""
+    """Without what differs between two ways there: counters, handles, which slot an endpoint has, listening ports."""
     return _LISTENER.sub(r"\1 . port", _COUNTERS.sub("", line)).strip().rstrip(",")

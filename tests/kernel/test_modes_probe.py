@@ -46,7 +46,7 @@ def test_a_kernel_that_refuses_one_message_is_told_from_one_that_takes_all(clean
     assert nft(space, "list", "ruleset") == ""
 
 
-@pytest.mark.parametrize("mode", ["nftables"])
+@pytest.mark.parametrize("mode", ["nftables", "iptables", "userspace"])
 def test_every_mode_that_this_machine_has_is_tried_leaving_nothing(clean: Fabric, mode: str) -> None:
     space = clean.nodes[0].space
     with space.entered():

@@ -47,6 +47,21 @@ def cleanup(
     return (*found, *(_counters() if chosen == frozenset(Flavour) else ()))
 
 
+def present() -> bool:
+    """Whether either flavour has the chain of Services, in IPv4; false where that cannot be asked."""
+    return any(_has_services(flavour) for flavour in Flavour if find(flavour, 4, "save") is not None)
+
+
+def _has_services(flavour: Flavour) -> bool:
+    tools = Tools(flavour)
+    try:
+        return _is_there(flavour, 4, n.NAT) and n.SERVICES in listing(tools.save(4, n.NAT))
+    except KernelUnavailable:
+        return False
+    finally:
+        tools.close()
+
+
 def _counters() -> list[str]:
     try:
         with closing(Accounts()) as accounts:

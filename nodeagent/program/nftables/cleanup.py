@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from nodeagent.errors import KernelUnavailable
-from nodeagent.program.nftables.expressions import LAYOUTS
-from nodeagent.program.nftables.kernel import Kernel
-from nodeagent.program.nftables.objects import DELETE_TABLE, Table
+from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
+from nodeagent.program.nftables import wire
+from nodeagent.program.nftables.expressions import LAYOUTS, NFPROTO
+from nodeagent.program.nftables.kernel import Kernel, NetlinkKernel
+from nodeagent.program.nftables.objects import DELETE_TABLE, GET_TABLE, Table
 from nodeagent.program.nftables.transaction import Batch
 
 OURS, KUBE_PROXY = "deltaplane", "kube-proxy"
@@ -26,6 +27,26 @@ def cleanup(kernel: Kernel, tables: Sequence[str] = (OURS,)) -> tuple[str, ...]:
             if kernel.has(family) and _delete(kernel, family, name):
                 found.append(f"{layout.name} {name}")
     return tuple(found)
+
+
+def present(names: Iterable[str]) -> bool:
+    """Whether one of these tables is in this network namespace; false where that cannot be asked."""
+    try:
+        kernel = NetlinkKernel()
+    except DataplaneUnavailable:
+        return False
+    try:
+        return any(_is_there(kernel, family, name) for name in names for family in LAYOUTS)
+    finally:
+        kernel.close()
+
+
+def _is_there(kernel: Kernel, family: int, name: str) -> bool:
+    body = Table(family, name).attributes()
+    try:
+        return bool(list(kernel.ask(wire.request(GET_TABLE, 0, 0, NFPROTO[family], body))))
+    except OSError:
+        return False
 
 
 def _delete(kernel: Kernel, family: int, name: str) -> bool:
