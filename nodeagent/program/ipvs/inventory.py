@@ -15,7 +15,7 @@ from nodeagent.program.ipvs import wire as codec
 from nodeagent.program.ipvs.courier import Courier, Order, reason
 from nodeagent.program.ipvs.kernel import Channel
 from nodeagent.program.ipvs.names import ADDRESS, DEVICE, Element
-from nodeagent.program.ipvs.objects import Held, VirtualKey
+from nodeagent.program.ipvs.objects import Held, Real, VirtualKey
 from nodeagent.program.ipvs.state import State
 from nodeagent.program.nftables import wire
 
@@ -41,7 +41,9 @@ def read(courier: Courier, state: State, families: Iterable[int]) -> Found:
         if key.family in families and state.is_ours(key):
             state.virtuals[key] = held
     for key, held in state.virtuals.items():
-        held.reals = read_reals(courier, key)
+        reals = list(_reals(courier, key))
+        held.reals = {real.target: real.weight for real in reals}
+        held.idle = tuple(real.target for real in reals if not real.weight and not real.connections)
     return found
 
 
@@ -113,8 +115,13 @@ def keys(courier: Courier) -> dict[VirtualKey, Held]:
 
 
 def read_reals(courier: Courier, key: VirtualKey) -> dict[Target, int]:
+    """The real servers of one virtual server and their weights. Raises OSError."""
+    return {real.target: real.weight for real in _reals(courier, key)}
+
+
+def _reals(courier: Courier, key: VirtualKey) -> Iterator[Real]:
     bodies = courier.ask(Channel.IPVS, Order(codec.GET_DEST, codec.service(key)))
-    return {real.target: real.weight for real in (codec.read_dest(key.family, body) for body in bodies)}
+    return (codec.read_dest(key.family, body) for body in bodies)
 
 
 def make(courier: Courier, state: State, found: Found) -> None:

@@ -52,13 +52,14 @@ class Server(NamedTuple):
 
 
 class Held:
-    """A virtual server in the kernel. `reals` has each real server's weight; 0: it drains."""
+    """A virtual server in the kernel. `reals` has each real server's weight; 0: it drains; `idle`: it has drained."""
 
-    __slots__ = ("manner", "reals")
+    __slots__ = ("idle", "manner", "reals")
 
     def __init__(self, manner: Manner, reals: dict[Target, int] | None = None) -> None:
         self.manner = manner
         self.reals: dict[Target, int] = reals if reals is not None else {}
+        self.idle: tuple[Target, ...] = ()
 
 
 class Real(NamedTuple):

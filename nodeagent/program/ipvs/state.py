@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from deltaplane.forwarding import Target
 from nodeagent.program.ipvs import names
 from nodeagent.program.ipvs.names import Element, place
-from nodeagent.program.ipvs.objects import BY_MARK, Held, Server, VirtualKey
+from nodeagent.program.ipvs.objects import BY_MARK, Held, Server, VirtualKey, mark_key
 from nodeagent.program.ipvs.rules import MARKS, MARKS_MASK
 from nodeagent.program.ipvs.settings import Network
 
@@ -57,7 +57,7 @@ class State:
     def mark(self, key: VirtualKey) -> int:
         """The mark for outside sources at an address and port; the same every time."""
         if key not in self.marks:
-            self.note_mark(key, self._free())
+            self.note_mark(key, self._free(key.family))
         return self.marks[key]
 
     def note_mark(self, key: VirtualKey, mark: int) -> None:
@@ -67,18 +67,20 @@ class State:
     def forget_mark(self, key: VirtualKey) -> None:
         self._marked.pop(self.marks.pop(key, 0), None)
 
-    def _free(self) -> int:
+    def _free(self, family: int) -> int:
+        """None that a virtual server has which an agent that was killed could not name any more."""
         for _ in range(_MARKS_OF):
             self._next = self._next % (_MARKS_OF - 1) + 1
-            if MARKS | self._next not in self._marked:
-                return MARKS | self._next
+            mark = MARKS | self._next
+            if mark not in self._marked and mark_key(family, mark) not in self.virtuals:
+                return mark
         raise ValueError("every packet mark is taken")
 
 
 class Change:
     """How one virtual server differs from what is wanted."""
 
-    __slots__ = ("added", "create", "edit", "leaving", "revived")
+    __slots__ = ("added", "create", "edit", "idle", "leaving", "revived")
 
     def __init__(self, server: Server, held: Held | None) -> None:
         have: Mapping[Target, int] = held.reals if held is not None else {}
@@ -87,6 +89,8 @@ class Change:
         self.edit = held is not None and held.manner != server.manner
         self.added = [target for target in server.targets if target not in have]
         self.revived = [target for target, weight in have.items() if target in wanted and weight != 1]
+        idle = held.idle if held is not None else ()
+        self.idle = [target for target in idle if target not in wanted and have.get(target) == 0]
         self.leaving = [target for target, weight in have.items() if target not in wanted and weight]
 
 

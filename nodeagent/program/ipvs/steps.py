@@ -1,4 +1,4 @@
-"""The messages that bring a virtual server to what is wanted, and what their refusals mean. Pure; `writer` sends them."""
+"""The messages that bring a virtual server to what is wanted, and what refusals mean. Pure; `writer` sends them."""
 
 from __future__ import annotations
 
@@ -43,6 +43,8 @@ def steps_to(at: VirtualKey, cause: VirtualKey, server: Server, held: Held | Non
         yield Step(codec.NEW_DEST, at, cause, target=target)
     for target in change.revived:
         yield Step(codec.SET_DEST, at, cause, target=target)
+    for target in change.idle:
+        yield Step(codec.DEL_DEST, at, cause, target=target)
     for target in change.leaving:
         if cause.protocol == TCP:
             yield Step(codec.SET_DEST, at, cause, target=target, weight=0)

@@ -18,7 +18,7 @@ from nodeagent.program.ipvs import wire as codec
 from nodeagent.program.ipvs.courier import Courier, Order, reason
 from nodeagent.program.ipvs.kernel import Channel
 from nodeagent.program.ipvs.names import ADDRESS, OUTSIDE_MARK, Element, place
-from nodeagent.program.ipvs.objects import Held, Server, Virtual, VirtualKey, mark_key
+from nodeagent.program.ipvs.objects import BY_MARK, Held, Server, Virtual, VirtualKey, mark_key
 from nodeagent.program.ipvs.state import State
 from nodeagent.program.ipvs.steps import CONTRADICTIONS, Step, explained, order, steps_to
 from nodeagent.program.ipvs.tracker import Tracker
@@ -176,7 +176,8 @@ class Writer:
                 yield Step(codec.DEL_SERVICE, at, key)
 
     def _unmark(self, keys: Iterable[VirtualKey]) -> None:
-        there = [_marking(key) for key in keys if _marking(key) in self.state.elements]
+        marked = (_marking(key) for key in keys if key.protocol != BY_MARK)
+        there = [element for element in marked if element in self.state.elements]
         self._change_sets([(element, 0) for element in there], sets.DEL)
 
     def _run(self, steps: Sequence[Step]) -> None:
@@ -205,6 +206,7 @@ class Writer:
             virtuals[step.at].manner = step.server.manner
         elif step.command == codec.DEL_DEST and step.target is not None:
             virtuals[step.at].reals.pop(step.target, None)
+            virtuals[step.at].idle = ()
         elif step.target is not None:
             virtuals[step.at].reals[step.target] = step.weight
 
