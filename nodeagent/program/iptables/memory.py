@@ -26,6 +26,10 @@ class Refused(Exception):
     """A line that is not taken."""
 
 
+class Killed(BaseException):
+    """The end of the process, between two transactions."""
+
+
 class _Draft(Chains):
     """A table within a transaction: a chain is copied when it is looked at, so that the old one stays as it was."""
 
@@ -59,6 +63,7 @@ class MemoryIptables:
         self.inputs: list[tuple[int, str]] = []  # every restore: family and text
         self.listings = 0
         self.counting = False  # whether the kernel has counters
+        self.commits = -1  # so many more, and then it is over, as if the agent was killed; negative: no end
         self.settings = {"net/netfilter/nf_conntrack_tcp_be_liberal": 0, "net/ipv4/conf/all/route_localnet": 0}
         for family in families:
             for table, hooks in _HOOKS.items():
@@ -100,6 +105,9 @@ class MemoryIptables:
                 chains = _Draft(self.tables[family, table])
                 continue
             if line == "COMMIT":
+                if not self.commits:
+                    raise Killed
+                self.commits -= 1
                 self.tables[family, table] = dict(chains)
                 continue
             try:
