@@ -29,11 +29,11 @@ def test_not_until_the_head_of_the_welcome_is_reached(link: Link) -> None:
     agent, current = link.node.agent, []
     while link.down:
         link.deliver_down()
-        current.append((agent.following, agent.rev, agent.current))
+        current.append((agent.collecting, agent.rev, agent.current))
 
     head = link.replica.log.head
-    assert (True, head - 1, False) in current  # the snapshot is whole, and yet not what the replica has now
-    assert current[-1] == (True, head, True)
+    assert (False, head - 1, False) in current  # the snapshot is whole, and yet not what the replica has now
+    assert current[-1] == (False, head, True)
 
 
 def test_a_replica_that_has_nothing_more_to_send_is_not_waited_for(link: Link) -> None:
