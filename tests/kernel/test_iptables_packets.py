@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from deltaplane.forwarding import Entry, Frontend, FrontendKind, NodeForwarding, ServiceForwarding
 from deltaplane.model import Kind, ObjectKey
 from nodeagent.program.dataplane import Commit
-from nodeagent.program.iptables.accounting import LOOPBACK, Accounts
+from nodeagent.program.iptables import naming
+from nodeagent.program.iptables.accounting import Accounts
 from nodeagent.program.iptables.tools import Flavour
 from tests.kernel.iptables_support import FLAVOURS, cleaned, dataplane
 from tests.kernel.nftables_support import entry, node_addresses, packed, targets
@@ -220,7 +221,7 @@ def test_node_ports_on_loopback_are_for_the_node_alone(clean: Fabric, echo: Echo
         with dataplane(node.space, flavour) as made:
             made.apply([web([pod], 4)], EVERYWHERE, complete=True)
             assert connect(node.space, "127.0.0.1", 30080).name == pod.name
-            assert counted(node.space, LOOPBACK) in (1, None)
+            assert counted(node.space, naming.LOOPBACK_COUNTER) in (1, None)
             assert connect(clean.outside[0].space, node.address(4, 1), 30080).name == pod.name
             assert connect(neighbour, inner, 9999, timeout=0.3).kind == TIMEOUT
             run(node.space, f"iptables-{flavour.value}", "-F", "KUBE-FIREWALL")

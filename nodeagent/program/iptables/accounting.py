@@ -11,10 +11,6 @@ import socket
 from nodeagent.program.nftables import wire
 from nodeagent.program.nftables.kernel import NETLINK_NETFILTER
 
-INVALID = "ct_state_invalid_dropped_pkts"
-LOOPBACK = "localhost_nps_accepted_pkts"
-NAMES = (INVALID, LOOPBACK)
-
 _SUBSYSTEM = 7  # NFNL_SUBSYS_ACCT
 _NEW, _GET, _DELETE = 0, 1, 3  # NFNL_MSG_ACCT_*
 _NAME, _PACKETS = 1, 2  # NFACCT_NAME, NFACCT_PKTS

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from deltaplane.forwarding import NodeForwarding
 from nodeagent.program.iptables import naming as n
-from nodeagent.program.iptables.accounting import INVALID
 from nodeagent.program.iptables.render import Line
 from nodeagent.program.iptables.rules import LAST, LOCAL_DESTINATION, comment, counted, single
 from nodeagent.program.iptables.settings import Settings
@@ -85,7 +84,8 @@ def _chains(settings: Settings) -> Iterator[tuple[tuple[str, str], tuple[str, ..
 def _forwarding(settings: Settings) -> Iterator[str]:
     """I6."""
     if not settings.be_liberal:
-        yield f"-m conntrack --ctstate INVALID {counted(INVALID) if INVALID in settings.counted else ''}-j DROP"
+        counting = counted(n.INVALID_COUNTER) if n.INVALID_COUNTER in settings.counted else ""
+        yield f"-m conntrack --ctstate INVALID {counting}-j DROP"
     yield f"{comment('kubernetes forwarding rules')}-m mark --mark {settings.mark}/{settings.mark} -j ACCEPT"
     yield f"{comment('kubernetes forwarding conntrack rule')}-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
 

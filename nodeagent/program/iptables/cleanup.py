@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nodeagent.errors import KernelUnavailable
 from nodeagent.program.iptables import naming as n
-from nodeagent.program.iptables.accounting import NAMES, Accounts
+from nodeagent.program.iptables.accounting import Accounts
 from nodeagent.program.iptables.empties import drop_empty
 from nodeagent.program.iptables.flavour import HINTS
 from nodeagent.program.iptables.tables import Listing, listing
@@ -65,7 +65,7 @@ def _has_services(flavour: Flavour) -> bool:
 def _counters() -> list[str]:
     try:
         with closing(Accounts()) as accounts:
-            return [f"counter {name}" for name in NAMES if accounts.delete(name)]
+            return [f"counter {name}" for name in n.COUNTERS if accounts.delete(name)]
     except OSError:
         return []  # a kernel without them
 

@@ -14,7 +14,7 @@ from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.model import ObjectKey
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
 from nodeagent.program.dataplane import Commit, Failed
-from nodeagent.program.iptables.accounting import NAMES
+from nodeagent.program.iptables import naming as n
 from nodeagent.program.iptables.delivery import Delivery
 from nodeagent.program.iptables.drift import Deaf, Watch, listen
 from nodeagent.program.iptables.flavour import detect
@@ -162,7 +162,7 @@ class IptablesDataplane:
         """What was asked for, as this machine has it."""
         liberal = self._asked.be_liberal or bool(self._kernel.sysctl(_BE_LIBERAL))
         opened = self._asked.localhost_node_ports and not self._no_loopback
-        counted = tuple(filter(self._kernel.account, NAMES))
+        counted = tuple(filter(self._kernel.account, n.COUNTERS))
         return structs.replace(self._asked, be_liberal=liberal, localhost_node_ports=opened, counted=counted)
 
     def _reconfigure(self) -> Commit:

@@ -23,6 +23,10 @@ _OF_SERVICES = (FW, EXT, "KUBE-XLB-", SVC, SVL, SEP)  # XLB was made until Kuber
 DESCENT = tuple(prefix[:8] for prefix in _OF_SERVICES)
 """How the chains' names begin, those that lead to others first."""
 
+INVALID_COUNTER, LOOPBACK_COUNTER = "ct_state_invalid_dropped_pkts", "localhost_nps_accepted_pkts"
+COUNTERS = (INVALID_COUNTER, LOOPBACK_COUNTER)
+"""The kernel's counters that rules count into, where it has any: `accounting`."""
+
 PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
 
 

@@ -13,7 +13,6 @@ from msgspec import Struct
 
 from deltaplane.forwarding import Entry, Frontend, FrontendKind, ServiceForwarding, Target, Verdict
 from nodeagent.program.iptables import naming as n
-from nodeagent.program.iptables.accounting import LOOPBACK
 from nodeagent.program.iptables.rules import (
     DROP,
     LOCAL_DESTINATION,
@@ -148,7 +147,7 @@ class _Port:
             to = self.chain(n.FW if entry.source_ranges else n.EXT)
             match = self._match(front, self._kind(front))
             if self.loopback and not front.address:
-                yield Line(n.NAT, where, f"-d 127.0.0.0/8 {match}{counted(LOOPBACK)}-j {to}", frontend)
+                yield Line(n.NAT, where, f"-d 127.0.0.0/8 {match}{counted(n.LOOPBACK_COUNTER)}-j {to}", frontend)
             yield Line(n.NAT, where, f"{match}-j {to}", frontend)
         if self.served and entry.source_ranges:
             reason = f"{self.name} traffic not accepted by {self.chain(n.FW)}"

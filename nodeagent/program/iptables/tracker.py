@@ -13,7 +13,6 @@ from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.model import Kind, ObjectKey
 from nodeagent.program.dataplane import Failed
 from nodeagent.program.iptables import naming as n
-from nodeagent.program.iptables.accounting import LOOPBACK
 from nodeagent.program.iptables.base import HOOKS, KUBELETS, SHARED, base
 from nodeagent.program.iptables.claims import Claims
 from nodeagent.program.iptables.render import NOTHING, Identity, Line, Rendered, identity, render
@@ -171,7 +170,7 @@ class Tracker:
 
     @property
     def _counts_loopback(self) -> bool:
-        if self.node is None or LOOPBACK not in self.settings.counted:
+        if self.node is None or n.LOOPBACK_COUNTER not in self.settings.counted:
             return False
         return self.settings.opens_loopback(self.family, everywhere=self.family in self.node.match_all_families)
 
