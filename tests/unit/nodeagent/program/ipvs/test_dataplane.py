@@ -270,6 +270,7 @@ def test_a_look_finds_what_others_did_and_repair_puts_it_right(kernel: MemoryKer
         dataplane._drift._look()
         assert not dataplane._drift._seen
     spoil(kernel, damage)
+    dataplane._drift._rules_at = 0.0
     for _ in range(12):  # sets are looked at in turn
         dataplane._drift._look()
         if dataplane._drift._seen:
