@@ -1,0 +1,98 @@
+"""The real programs in the guest: one control plane on manifests, an agent on each node in ipvs mode, real clients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.vm.ipvs_support import run, wipe
+from tests.vm.services import vip
+from tests.vm.test_modes import listed as of_node
+from tools.lab import manifests
+from tools.lab.client import connect, knocking, many, until
+from tools.lab.deltaplane import Deployment
+from tools.lab.echo import EchoServers
+from tools.lab.fabric import Fabric, Pod
+from tools.lab.rules import hint
+
+pytestmark = pytest.mark.timeout(180)
+MODES = ("iptables", "userspace", "ipvs")
+
+
+def put(folder: Path, pods: list[Pod]) -> None:
+    """The Service `web` over these pods, in both families."""
+    made = manifests.service("web", [manifests.port(80, 8080, "p", node_port=30080)], [vip(4), vip(6)], kind="NodePort")
+    aside = folder.parent / "web.new"
+    manifests.write(aside, made, *manifests.slices("web", pods, [manifests.slice_port(8080, "p")]))
+    aside.rename(folder / "web.yaml")
+
+
+@pytest.fixture
+def line(lab: Fabric, serving: EchoServers, tmp_path: Path) -> Iterator[Deployment]:
+    """Control plane and agents, not started, on nodes without anything of any mode; `web` over all pods is there."""
+    for node in lab.nodes:
+        wipe(node.space)
+    folder = tmp_path / "objects"
+    folder.mkdir()
+    manifests.write(folder / "nodes.yaml", *(manifests.node_object(node) for node in lab.nodes))
+    put(folder, lab.pods)
+    with Deployment(lab, tmp_path, "--source=manifests", f"--manifests={folder}") as made:
+        for agent in made.agents.values():
+            agent.mode = "ipvs"
+        yield made
+    for node in lab.nodes:
+        wipe(node.space)
+
+
+def test_a_change_arrives_and_what_others_did_is_put_right(lab: Fabric, line: Deployment, tmp_path: Path) -> None:
+    line.start(timeout=90)
+    node, client = lab.nodes[0], lab.nodes[0].clients[0].space
+    for family in (4, 6):
+        assert set(many(client, vip(family), 80, 8)) == {pod.name for pod in lab.pods}
+        assert connect(lab.outside[0].space, lab.nodes[1].address(family), 30080).answered
+    with line.change(timeout=60):
+        put(tmp_path / "objects", lab.pods[:1])
+    assert set(many(client, vip(4), 80, 4)) == {lab.pods[0].name}
+    run(node.space, "ip", "addr", "del", f"{vip(4)}/32", "dev", "kube-ipvs0")
+    until(lambda: vip(4) in run(node.space, "ip", "-4", "addr", "show", "dev", "kube-ipvs0"), 20)
+    assert connect(client, vip(4), 80).answered
+
+
+def test_killed_and_started_again_no_connection_fails(lab: Fabric, line: Deployment) -> None:
+    line.start(timeout=90)
+    agent = line.agents[lab.nodes[0].name]
+    with knocking(lab.nodes[0].clients[0].space, vip(4), 80, pause=0.02) as seen:
+        for _ in range(3):
+            agent.kill()
+            agent.start()
+            line.wait_applied(timeout=60)
+    assert seen.failures == []
+
+
+def test_a_mode_changed_four_times_under_load(lab: Fabric, line: Deployment) -> None:
+    """ipvs, iptables, userspace, ipvs: no new connection fails, and nothing of the others is left (W13)."""
+    node = lab.nodes[0]
+    hint(node.space)
+    line.start(timeout=90)
+    agent = line.agents[node.name]
+    fresh = listed(lab)
+    with knocking(node.clients[0].space, vip(4), 80, pause=0.02) as seen:
+        for mode in MODES:
+            old = agent.change(mode)
+            in_use(line, node.name, mode)
+            line.wait_applied(timeout=60)
+            if old is not None:
+                old.wait_end(60)
+    assert seen.failures == [], seen.answers
+    until(lambda: listed(lab) == fresh, 20, what=lambda: "\n".join(sorted({*listed(lab)} ^ {*fresh})))
+
+
+def in_use(line: Deployment, node: str, mode: str) -> None:
+    """Waits until the agent there says that it runs in this mode."""
+    until(lambda: line.controlplane.nodes()[node].proxy_mode == mode, 60, what=line.complaints)
+
+
+def listed(lab: Fabric) -> list[str]:
+    return of_node(lab.nodes[0])
