@@ -23,7 +23,7 @@ from tests.kernel.userspace_support import (
     userspace,
     vip,
 )
-from tools.lab.client import RESET, Connection, connect, many, until
+from tools.lab.client import RESET, Connection, connect, knocking, many, until
 from tools.lab.echo import EchoServers
 from tools.lab.fabric import Fabric
 
@@ -153,6 +153,34 @@ def test_what_the_receiver_does_not_take_waits_at_the_sender(clean: Fabric) -> N
         asking.close()
         answering.close()
     assert (got, digest.digest()) == (total, hashlib.sha256(piece * (total // len(piece))).digest())
+
+
+@pytest.mark.parametrize("number", [6, 17])
+def test_endpoints_replaced_one_by_one_fail_no_client(clean: Fabric, echo: EchoServers, number: int) -> None:
+    """Every pod is taken out, stops, and comes back before it listens again."""
+    node, pods = clean.nodes[0], clean.pods
+    protocol, inside = "tcp" if number == 6 else "udp", node.clients[0].space
+    with userspace(node.space) as made:
+        for pod in pods:
+            echo.start_pod(pod)
+        made.apply([service(web(4, targets(pods, 4), number))], node_addresses(node), complete=True)
+        with (
+            knocking(inside, vip(4), 80, protocol, pause=0.0005) as one,
+            knocking(node.space, vip(4), 80, protocol, pause=0.0005) as two,
+        ):
+            for pod in pods * 5:
+                rest = [other for other in pods if other is not pod]
+                made.apply([service(web(4, targets(rest, 4), number))])
+                enough = one.total + 3, two.total + 3
+                until(lambda: one.total > enough[0] and two.total > enough[1])  # noqa: B023
+                echo.stop_pod(pod)
+                made.apply([service(web(4, targets(pods, 4), number))])
+                enough = one.total + 3, two.total + 3
+                until(lambda: one.total > enough[0] and two.total > enough[1])  # noqa: B023
+                echo.start_pod(pod)
+        assert one.failures == two.failures == []
+        assert set(one.answers) == {pod.name for pod in pods}
+        assert made.count().failed == 0
 
 
 def test_connections_beyond_the_limit_wait_for_room(clean: Fabric, echo: EchoServers) -> None:

@@ -12,6 +12,7 @@ from deltaplane.forwarding import Masquerade, NodeForwarding, Verdict
 from nodeagent.program.userspace.cleanup import cleanup
 from nodeagent.program.userspace.dataplane import UserspaceDataplane
 from nodeagent.program.userspace.probe import probe
+from nodeagent.program.userspace.program import program
 from tests.kernel.nftables_support import entry, nft, node_addresses, packed, targets
 from tests.kernel.userspace_support import KEY, SETTINGS, cluster_ip, node_port, service, userspace, vip
 from tools.lab.client import REFUSED, TIMEOUT, connect, many
@@ -30,6 +31,17 @@ def run(space: Namespace, *command: str) -> str:
     return subprocess.run(
         ["ip", "netns", "exec", space.name, *command], capture_output=True, text=True, check=True
     ).stdout
+
+
+@BOTH
+def test_the_program_is_what_the_stock_tool_makes_of_its_text(clean: Fabric, family: int) -> None:
+    space, name = clean.nodes[0].space, "ip" if family == 4 else "ip6"
+    listed = ("list", "table", name, "deltaplane-userspace")
+    with userspace(space, replace(SETTINGS, redirect="nft")) as made:
+        made.apply([], complete=True)
+        ours = nft(space, *listed)
+    nft(space, "-f", "-", stdin=program(family, SETTINGS).text())
+    assert nft(space, *listed) == ours
 
 
 @pytest.mark.parametrize("way", ["", "nft", "iptables-nft", "iptables-legacy", "direct"])

@@ -1,7 +1,7 @@
 """A UDP listener: each client gets an endpoint and a socket towards it, until neither has said anything for a while.
 
-Runs in the proxy's loop. Datagrams pass through one buffer that all listeners share. A client whose endpoint refuses
-before it ever answered moves to the next one, and its first datagram with it.
+Runs in the proxy's loop. Datagrams pass through one buffer that all listeners share. A client whose endpoint refuses or
+goes moves to the next one; the first datagram that was not answered is kept and moves with it.
 """
 
 from __future__ import annotations
@@ -91,10 +91,10 @@ class UdpListener:
         self.socket.close()
 
     def updated(self, serving: tuple[Target, ...]) -> None:
-        """Clients of endpoints that neither are in the list nor serve get another one with their next datagram."""
+        """Clients of endpoints that neither are in the list nor serve get another one, with what was not answered."""
         stay = {*self.balancer.targets, *serving}
         for flow in [flow for flow in self.flows.values() if flow.target not in stay]:
-            flow.close()
+            flow.move_on()
 
     def _readable(self) -> None:
         buffer, view = self.shared.buffer, self.shared.view
@@ -125,9 +125,8 @@ class Flow:
         self._listener, self._peer, self._shared = listener, peer, listener.shared
         self._room = listener.shared.room
         self._tried: dict[Target, None] = {}
-        self._first = b""  # the first datagram, kept until there is an answer
+        self._open = b""  # the first datagram since the last answer
         self._upstream: socket.socket | None = None
-        self._answered = False
         self.target = Target(b"", 0)
         self.last = self._room.loop.time()
 
@@ -152,8 +151,7 @@ class Flow:
 
     def send(self, data: memoryview) -> None:
         """A datagram from the client."""
-        if not self._answered and not self._first:
-            self._first = bytes(data)
+        self._open = self._open or bytes(data)
         self._shared.touch(self, answered=False)
         self._forward(data)
 
@@ -163,6 +161,7 @@ class Flow:
                 self._upstream.send(data)
             except OSError as error:
                 if error.errno == errno.ECONNREFUSED and self._refused():
+                    data = self._open
                     continue
             return
 
@@ -176,13 +175,14 @@ class Flow:
             except BlockingIOError:
                 return
             except OSError:
-                if self._refused() and self._first:
-                    self._forward(self._first)
+                if self._refused():
+                    self._forward(self._open)
                 return
             self._reply(view[:size])
 
     def _reply(self, data: memoryview) -> None:
-        self._answered, self._first = True, b""
+        self._open = b""
+        self._tried.clear()
         self._shared.touch(self, answered=True)
         try:
             self._listener.socket.sendto(data, self._peer)
@@ -190,12 +190,19 @@ class Flow:
             return  # the client's datagrams are lost as any network may lose them
 
     def _refused(self) -> bool:
-        """The endpoint refuses: whether there is another one for this client."""
+        """The endpoint refuses: whether there is another one for what was not answered."""
         self._listener.balancer.failed(self.target, self._room.loop.time())
-        if not self._answered and self.move():
+        if self._open and self.move():
             return True
         self.close()
         return False
+
+    def move_on(self) -> None:
+        """The endpoint is gone."""
+        if self._open and self.move():
+            self._forward(self._open)
+        else:
+            self.close()
 
     def _let_go(self) -> None:
         if self._upstream is not None:
