@@ -74,7 +74,8 @@ class Proxy:
         self._thread = threading.Thread(target=self._loop.run_forever, name="userspace-proxy", daemon=True)
 
     def start(self) -> None:
-        _allow_files()
+        self._room.files = _allow_files()
+        self._room.sockets = lambda: len(self._listeners) + len(self._doors) + len(self._flows)
         self._thread.start()
 
     def close(self) -> None:
@@ -195,11 +196,13 @@ class Proxy:
         self._room.close()
 
 
-def _allow_files() -> None:
-    """Every connection takes two files: as many as this process may have at all."""
+def _allow_files() -> int:
+    """Every connection takes two files: as many as this process may have at all; how many that are."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return allowed if allowed != resource.RLIM_INFINITY else 1 << 20
 
 
 def _complain(_: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:

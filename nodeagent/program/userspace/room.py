@@ -7,11 +7,13 @@ ends. Runs in the proxy's loop.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from nodeagent.program.userspace.pipes import Pipes
 from nodeagent.program.userspace.settings import Settings
 
+RESERVE = 256  # files for the rest of the agent, and pipes in stock
 _PAUSE = 0.1  # seconds until accepting is tried again where this process may open no more files
 
 
@@ -42,10 +44,18 @@ class Room:
         self.guests: set[Guest] = set()
         self.waiting: set[Waiting] = set()
         self.failed = 0
+        self.files = 1 << 20  # as many as this process may have open
+        self.sockets: Callable[[], int] = lambda: 0  # those of listeners and UDP clients
 
     @property
     def free(self) -> bool:
-        return len(self.guests) < self.settings.max_connections
+        """Whether there may be one more connection."""
+        return len(self.guests) < self.settings.max_connections and self.spare >= 2
+
+    @property
+    def spare(self) -> int:
+        """Files that may still be opened, but for a reserve."""
+        return self.files - RESERVE - self.sockets() - 2 * (len(self.guests) + self.pipes.lent)
 
     @property
     def held(self) -> int:

@@ -36,7 +36,8 @@ class Flows:
 
     def make_room(self) -> None:
         """The one silent for longest gives way where there are too many."""
-        if len(self) >= self.room.settings.max_flows:
+        full = len(self) >= self.room.settings.max_flows or self.room.spare < 1
+        if full and len(self):
             next(iter(self._idle or self._waiting)).close()
 
     def touch(self, flow: Flow, *, answered: bool) -> None:

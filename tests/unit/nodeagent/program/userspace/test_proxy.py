@@ -15,6 +15,7 @@ from nodeagent.errors import KernelUnavailable
 from nodeagent.program.userspace.pipes import Pipe, Pipes
 from nodeagent.program.userspace.plan import Line, Port
 from nodeagent.program.userspace.proxy import Order, Proxy
+from nodeagent.program.userspace.room import RESERVE
 from nodeagent.program.userspace.settings import Settings
 from tests.unit.nodeagent.program.userspace.support import KEY, LOCAL, Server, packed, target
 from tools.lab.client import until
@@ -145,6 +146,20 @@ def test_without_a_pipe_a_direction_waits_for_one(proxy: Proxy, monkeypatch: pyt
     with socket.create_connection(("127.0.0.1", opened(proxy, TCP, server.target)), timeout=5) as connection:
         assert connection.recv(100) == b"patient"
     assert tries[0] >= 3
+
+
+def test_connections_that_would_take_the_last_files_wait(proxy: Proxy) -> None:
+    server = Server("x")
+    number = opened(proxy, TCP, server.target)
+    proxy._room.files = RESERVE + 2  # the listener's own, and one more
+    with socket.create_connection(("127.0.0.1", number), timeout=0.2) as connection:
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+        assert proxy.count().waiting == 1
+        proxy._room.files += 1
+        proxy._do(proxy._room.resume)
+        connection.settimeout(5)
+        assert connection.recv(1) == b"x"
 
 
 def test_without_a_file_for_the_endpoint_the_client_is_told(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
