@@ -5,14 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from nodeagent.errors import DataplaneUnavailable
+from nodeagent.modes import ORDER, backend
 from tools.lab.netns import Namespace
 from tools.lab.rules import run
 
-MODES = ("nftables", "iptables", "userspace")
 _COUNTERS = re.compile(r" (?:counter )?packets \d+ bytes \d+| handle \d+|\[\d+:\d+\]|(?: expires [0-9dhms]+)")
 _SLOT = re.compile(r"( \. (?:tcp|udp|sctp) \. \d+|^(?:tcp|udp|sctp) \. \d+) \. \d+ : ")
 _SPARE = re.compile(r"\tchain (?:cluster|node|external|nodeport|local)(?:-local)?(?:-\d+)+ \{\n.*?\n\t\}\n", re.DOTALL)
 _LISTENER = re.compile(r"(169\.254\.86\.1|fd64:656c:7461::1) \. \d+")
+
+
+def here() -> tuple[str, ...]:
+    """The modes that this machine can do, the best first."""
+    return tuple(mode for mode in ORDER if _works(mode))
+
+
+def _works(mode: str) -> bool:
+    try:
+        backend(mode).probe()
+    except DataplaneUnavailable:
+        return False
+    return True
 
 
 def listing(space: Namespace) -> list[str]:
@@ -24,12 +38,20 @@ def listing(space: Namespace) -> list[str]:
 
 
 def _lines(space: Namespace) -> Iterator[str]:
-    yield from _elements(_SPARE.sub("", run(space, "nft", "list", "ruleset")))
+    yield from _elements(_SPARE.sub("", run(space, "nft", "list", "ruleset", check=False)))
     for program in ("iptables-legacy-save", "ip6tables-legacy-save"):
         saved = run(space, program, check=False).splitlines()
         yield from (f"{program} {_plain(line)}" for line in saved if not line.startswith("#"))
-    yield from run(space, "ipset", "list", check=False).splitlines()
-    yield from run(space, "ip", "-o", "address", "show", "dev", "lo").splitlines()
+    yield from run(space, "ipset", "save", check=False).splitlines()
+    yield from _servers(run(space, "ipvsadm", "-Sn", check=False).splitlines())
+    for device in ("lo", "kube-ipvs0"):
+        addresses = run(space, "ip", "-o", "address", "show", "dev", device, check=False).splitlines()
+        yield from (line.partition(": ")[2] for line in addresses)
+
+
+def _servers(lines: list[str]) -> Iterator[str]:
+    """Virtual and real servers; a real one that still has connections may be there for them, with weight 0."""
+    return (line for line in lines if not line.endswith("-w 0"))
 
 
 def _elements(text: str) -> Iterator[str]:

@@ -14,10 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.errors import DataplaneUnavailable
-from nodeagent.modes import backend
 from tests.kernel.load_support import following
-from tests.kernel.modes_support import MODES, listing
+from tests.kernel.modes_support import here, listing
 from tools.lab import manifests
 from tools.lab.client import many, until
 from tools.lab.deltaplane import Agent, Deployment
@@ -27,7 +25,7 @@ from tools.lab.rules import wipe
 
 SERVICES = 24
 PACE = 0.03  # seconds between two changes
-LONGEST = 1.5  # seconds that an agent lives at most: reading in takes half of that
+LONGEST = 1.5  # seconds that an agent lives at most, or twice what the slowest start takes
 CHECKED = 20  # kills between two looks at the whole kernel
 SEED = 5
 
@@ -86,18 +84,6 @@ def fabric(lab: Fabric, echo: EchoServers) -> Iterator[Fabric]:
         wipe(node.space)
 
 
-def here() -> tuple[str, ...]:
-    """The modes that this machine can do; where it can do ipvs, that one is what is to be shown."""
-    found = []
-    for mode in ("ipvs", *MODES):
-        try:
-            backend(mode).probe()
-        except DataplaneUnavailable:
-            continue
-        found.append(mode)
-    return tuple(found)
-
-
 def test_killed_now_and_then(fabric: Fabric, tmp_path: Path) -> None:
     killed(fabric, tmp_path, 8)
 
@@ -112,17 +98,13 @@ def killed(fabric: Fabric, folder: Path, times: int) -> None:
     """Every node's agent so often, and a look at all kernels now and then, and at the end."""
     with following(fabric, folder, "--nodeport-addresses=primary", "--drain-period=0s") as (at, line):
         agents = dict(zip(here(), line.agents.values(), strict=False))
-        for mode, agent in agents.items():
-            agent.stop()
-            wipe(agent.node.space)
-            agent.mode = mode
-            agent.start()
+        longest = max(LONGEST, 2 * max(begin(agent, mode) for mode, agent in agents.items()))
         for first in range(0, times, CHECKED):
             changing = Changing(fabric, at, SEED + first)
             changing.start()
             with ThreadPoolExecutor(len(agents)) as pool:
                 count = min(CHECKED, times - first)
-                done = [pool.submit(kill, mode, agent, count, first) for mode, agent in agents.items()]
+                done = [pool.submit(kill, agent, count, longest, f"{mode} {first}") for mode, agent in agents.items()]
                 for each in done:
                     each.result()
             changing.stop()
@@ -131,10 +113,20 @@ def killed(fabric: Fabric, folder: Path, times: int) -> None:
         served(fabric, line, agents, changing)
 
 
-def kill(mode: str, agent: Agent, times: int, seed: int) -> None:
-    dice = random.Random(f"{mode} {seed}")
+def begin(agent: Agent, mode: str) -> float:
+    """How long a start in this mode takes."""
+    agent.stop()
+    wipe(agent.node.space)
+    agent.mode = mode
+    began = time.monotonic()
+    agent.start().wait_log("kernel has the whole state")
+    return time.monotonic() - began
+
+
+def kill(agent: Agent, times: int, longest: float, seed: str) -> None:
+    dice = random.Random(seed)
     for _ in range(times):
-        time.sleep(dice.random() * LONGEST)
+        time.sleep(dice.random() * longest)
         agent.kill()
         agent.start()
 

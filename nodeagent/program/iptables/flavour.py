@@ -1,7 +1,7 @@
 """Which flavour of iptables this machine uses, told as the distribution's wrapper scripts tell it.
 
 The kubelet leaves a hint in the mangle table of the flavour it uses; without one, the flavour that has more rules is
-in use; without any, the newer one.
+in use; without any, the newer one, unless this kernel has not what it needs.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from nodeagent.errors import DataplaneUnavailable
 from nodeagent.program.iptables.tools import Flavour, find
+from nodeagent.program.nftables.probe import has_tables
 
 HINTS = ("KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY")
 _TIMEOUT = 30.0  # seconds for one listing
@@ -23,6 +24,7 @@ class Traces(NamedTuple):
 
     hinted: bool = False  # by the kubelet
     rules: int = 0
+    works: bool = True  # on this kernel
 
 
 def choose(found: dict[Flavour, Traces]) -> Flavour | None:
@@ -30,7 +32,7 @@ def choose(found: dict[Flavour, Traces]) -> Flavour | None:
     for flavour in (Flavour.NFT, Flavour.LEGACY):
         if flavour in found and found[flavour].hinted:
             return flavour
-    return max(found, key=lambda flavour: (found[flavour].rules, flavour is Flavour.NFT), default=None)
+    return max(found, key=lambda each: (found[each].works, found[each].rules, each is Flavour.NFT), default=None)
 
 
 def detect() -> Flavour:
@@ -50,7 +52,7 @@ def _traces(flavour: Flavour) -> Traces:
             for line in _listing(flavour, family):
                 hinted |= line.startswith(":") and line[1:].split(" ", 1)[0] in HINTS
                 rules += line.startswith("-A ")
-    return Traces(hinted, rules)
+    return Traces(hinted, rules, flavour is Flavour.LEGACY or has_tables())
 
 
 def _loaded(family: int) -> bool:

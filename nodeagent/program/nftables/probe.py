@@ -6,8 +6,9 @@ import errno
 import os
 
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
+from nodeagent.program.nftables import wire
 from nodeagent.program.nftables.kernel import Kernel, NetlinkKernel, unavailable
-from nodeagent.program.nftables.objects import DELETE_TABLE, Table
+from nodeagent.program.nftables.objects import DELETE_TABLE, NEW_TABLE, Table
 from nodeagent.program.nftables.program import program
 from nodeagent.program.nftables.settings import Settings
 from nodeagent.program.nftables.transaction import Batch
@@ -30,11 +31,32 @@ def probe(kernel: Kernel | None = None) -> None:
             used.close()
 
 
+def has_tables() -> bool:
+    """Whether this kernel takes IPv4 tables at all, whatever is in them, tried in the same way."""
+    try:
+        kernel = NetlinkKernel()
+    except DataplaneUnavailable:
+        return False
+    batch = Batch(PROBE, 1)
+    batch.add(NEW_TABLE, wire.CREATE, 4, Table(4, PROBE).attributes())
+    try:
+        return [reply.errno for reply in _refused(kernel, batch)] == [errno.ENOENT]
+    except KernelUnavailable:
+        return False
+    finally:
+        kernel.close()
+
+
+def _refused(kernel: Kernel, batch: Batch) -> list[wire.Reply]:
+    """What the kernel says of a transaction that ends in what cannot be done."""
+    batch.add(DELETE_TABLE, 0, 4, Table(4, NO_TABLE).attributes())
+    return kernel.commit(batch.data(), batch.first, batch.last)
+
+
 def _offer(kernel: Kernel) -> None:
     batch = Batch(PROBE, 1)
     batch.install(program(4, Settings(table=PROBE)))
-    batch.add(DELETE_TABLE, 0, 4, Table(4, NO_TABLE).attributes())
-    replies = kernel.commit(batch.data(), batch.first, batch.last)
+    replies = _refused(kernel, batch)
     refused = next((reply.errno for reply in replies if reply.sequence != batch.last), 0)
     if not refused and [reply.errno for reply in replies] == [errno.ENOENT]:
         return

@@ -80,3 +80,8 @@ def test_the_trial_leaves_nothing() -> None:
     before = {where: dict(chains) for where, chains in kernel.tables.items()}
     assert kernel.restore(4, trial()) is None
     assert kernel.tables == before
+
+
+def test_a_flavour_that_this_kernel_has_not_is_the_last_choice() -> None:
+    assert choose({Flavour.NFT: Traces(works=False), Flavour.LEGACY: Traces()}) is Flavour.LEGACY
+    assert choose({Flavour.NFT: Traces(works=False)}) is Flavour.NFT
