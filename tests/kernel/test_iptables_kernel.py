@@ -104,6 +104,22 @@ def test_what_others_take_away_is_noticed_and_put_back(
 
 
 @FLAVOURS
+def test_a_start_that_writes_nothing_notices_others_too(
+    space: Namespace, flavour: Flavour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drift, "INTERVAL", 1)
+    with dataplane(space, flavour) as made:
+        made.apply(STATE, NODE, complete=True)
+    with dataplane(space, flavour) as made:
+        assert made.apply(STATE, NODE, complete=True) == Commit()
+        assert not made.drifted()
+        run(space, f"iptables-{flavour.value}", "-t", "nat", "-F", naming.SERVICES)
+        assert select.select([made.fileno()], [], [], 5)[0]
+        assert made.drifted()
+        assert made.repair().messages == 1
+
+
+@FLAVOURS
 def test_what_others_did_just_before_our_own_change_is_noticed_too(space: Namespace, flavour: Flavour) -> None:
     with dataplane(space, flavour) as made:
         made.apply(STATE, NODE, complete=True)

@@ -94,6 +94,7 @@ class IptablesDataplane:
         except ValueError as error:
             raise DataplaneUnavailable(f"iptables: cluster CIDR: {error}: correct --cluster-cidr") from error
         try:
+            self._watch.begin()
             self._read()
         except KernelUnavailable as error:
             raise DataplaneUnavailable(f"{error}: give the agent CAP_NET_ADMIN and CAP_NET_RAW here") from error
