@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b32encode
 from hashlib import sha256
 
 FILTER, NAT, MANGLE = "filter", "nat", "mangle"
@@ -19,6 +18,9 @@ CANARY = "KUBE-PROXY-CANARY"
 KUBELET_FIREWALL = "KUBE-FIREWALL"  # the kubelet's too: a rule may be added there, nothing else is ours
 
 SVC, SVL, EXT, FW, SEP = "KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-FW-", "KUBE-SEP-"
+_DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"  # RFC 4648, base32
+_PAIRS = tuple(first + second for first in _DIGITS for second in _DIGITS)
+_SHIFTS = tuple(range(70, -10, -10))
 _OF_SERVICES = (FW, EXT, "KUBE-XLB-", SVC, SVL, SEP)  # XLB was made until Kubernetes 1.23
 DESCENT = tuple(prefix[:8] for prefix in _OF_SERVICES)
 """How the chains' names begin, those that lead to others first."""
@@ -37,7 +39,10 @@ def port_name(namespace: str, name: str, port: str) -> str:
 
 def chain(prefix: str, service_port: str, protocol: str, endpoint: str = "") -> str:
     """A Service's chain: the first 16 base32 digits of a sha256 follow the prefix. `endpoint`, for SEP, is ip:port."""
-    return prefix + b32encode(sha256(f"{service_port}{protocol}{endpoint}".encode()).digest()[:10]).decode()
+    digest = sha256(f"{service_port}{protocol}{endpoint}".encode()).digest()
+    number = int.from_bytes(digest[:10], "big")
+    # Two digits at a time: a cold load names 100,000 chains, and base64.b32encode is written in Python.
+    return prefix + "".join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])
 
 
 def is_of_services(name: str) -> bool:

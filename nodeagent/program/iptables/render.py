@@ -97,6 +97,7 @@ class _Port:
         self.served = any(entry.verdict is not Verdict.REJECT for entry in entries)
         self.affinity = entries[0].affinity_seconds
         self.health_check = service.health_check.port if service.health_check else 0
+        self._names: dict[tuple[str, str], str] = {}
         self.cluster = self._texts(self.outside or [e for e in self.inside if not e.local_policy])
         self.local = self._local()
 
@@ -111,7 +112,11 @@ class _Port:
         return next((_sorted(e.local_targets) for e in self.outside if e.local_targets is not None), [])
 
     def chain(self, prefix: str, to: str = "") -> str:
-        return n.chain(prefix, self.name, self.protocol, to)
+        """A chain's name; one is asked for several times."""
+        found = self._names.get((prefix, to))
+        if found is None:
+            found = self._names[prefix, to] = n.chain(prefix, self.name, self.protocol, to)
+        return found
 
     # ------------------------------------------------------------ lines of the shared chains
 
