@@ -15,7 +15,7 @@ from nodeagent.program.userspace.probe import probe
 from nodeagent.program.userspace.program import program
 from tests.kernel.nftables_support import entry, nft, node_addresses, packed, targets
 from tests.kernel.userspace_support import KEY, SETTINGS, cluster_ip, node_port, service, userspace, vip
-from tools.lab.client import REFUSED, TIMEOUT, connect, many
+from tools.lab.client import REFUSED, TIMEOUT, Connection, connect, many
 from tools.lab.echo import EchoServers
 from tools.lab.fabric import Fabric
 from tools.lab.netns import Namespace
@@ -117,6 +117,33 @@ def test_nobody_comes_to_a_listener_but_by_a_redirect(clean: Fabric, echo: EchoS
                 assert connect(space, address, port, timeout=0.2).kind == TIMEOUT
         assert connect(node.clients[0].space, vip(4), 80).answered
         assert connect(node.clients[0].space, vip(6), 80).answered
+
+
+@pytest.mark.parametrize("way", ["nft", "iptables-nft"])
+@pytest.mark.parametrize("pods", [{"interface": "pods"}, {"interface": "pod*"}, {"cluster_cidrs": ()}])
+def test_inside_is_what_the_detector_says_and_may_change(
+    clean: Fabric, echo: EchoServers, way: str, pods: dict[str, object]
+) -> None:
+    node, servers = clean.nodes[0], clean.pods
+    for pod in servers:
+        echo.start_pod(pod)
+    mine, everyone = {pod.name for pod in node.servers}, {pod.name for pod in servers}
+    settings = replace(SETTINGS, redirect=way, **{"cluster_cidrs": (), **pods})
+    policy = replace(entry(node_port(4), targets(servers, 4)), local_targets=targets(node.servers, 4))
+    inside, outside = node.clients[0].space, clean.outside[0].space
+    with userspace(node.space, settings) as made:
+        made.apply([service(policy)], node_addresses(node), complete=True)
+        assert set(many(node.space, node.address(), 30080, 12)) == everyone
+        assert set(many(outside, node.address(), 30080, 12)) == mine
+        assert set(many(inside, node.address(), 30080, 12)) == (everyone if settings.interface else mine)
+        listeners = made.count().listeners
+        with Connection(outside, node.address(), 30080) as kept:
+            held = kept.open()
+            made.configure(replace(settings, interface="", cluster_cidrs=("203.0.113.0/24",)))
+            assert kept.ask() == held
+        assert made.count().listeners == listeners
+        assert set(many(outside, node.address(), 30080, 12)) == everyone
+        assert set(many(inside, node.address(), 30080, 12)) == mine
 
 
 @IPTABLES
