@@ -19,7 +19,10 @@ _NO_PIPE_PAUSE = 0.05  # seconds until a direction that found no pipe tries agai
 
 
 class Relay:
-    """Carries bytes between a client and an endpoint until both have ended; then calls `over`, once."""
+    """Carries bytes between a client and an endpoint until both have ended; then calls `over`, once.
+
+    `carried` is then how many bytes went to the endpoint and how many came from it.
+    """
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, pipes: Pipes, ends: tuple[socket.socket, socket.socket],
@@ -27,6 +30,7 @@ class Relay:
     ) -> None:  # fmt: skip
         self._ends = ends
         self._over = over
+        self.carried = (0, 0)
         one, other = (end.fileno() for end in ends)
         self._halves: tuple[_Half, ...] = (_Half(loop, pipes, one, other, self), _Half(loop, pipes, other, one, self))
         for half in self._halves:
@@ -55,6 +59,7 @@ class Relay:
             half.stop()
         for connection in self._ends:
             end(connection)
+        self.carried = self._halves[0].carried, self._halves[1].carried
         self._halves = ()  # nothing is left for the garbage collector to find out
         self._over(self)
 
@@ -62,7 +67,19 @@ class Relay:
 class _Half:
     """One direction."""
 
-    __slots__ = ("_loop", "_pipe", "_pipes", "_relay", "_source", "_stopped", "_timer", "_to", "done", "pending")
+    __slots__ = (
+        "_loop",
+        "_pipe",
+        "_pipes",
+        "_relay",
+        "_source",
+        "_stopped",
+        "_timer",
+        "_to",
+        "carried",
+        "done",
+        "pending",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, pipes: Pipes, source: int, to: int, relay: Relay) -> None:
         self._loop, self._pipes, self._relay = loop, pipes, relay
@@ -70,6 +87,7 @@ class _Half:
         self._pipe: Pipe | None = None  # held while there are bytes in it
         self._timer: asyncio.TimerHandle | None = None
         self.pending = 0  # bytes in the pipe
+        self.carried = 0  # bytes that were read so far
         self.done = False
         self._stopped = False
 
@@ -103,6 +121,7 @@ class _Half:
             self._took(pipe)
 
     def _took(self, pipe: Pipe) -> None:
+        self.carried += self.pending
         if not self.pending:
             self._end()
         elif not self._push(pipe):

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import socket
+from collections.abc import Callable
+from ipaddress import ip_address
 
 from deltaplane.forwarding import Target
+from deltaplane.logs import event
 from nodeagent.program.userspace import sockets
 from nodeagent.program.userspace.balancer import Balancer
 from nodeagent.program.userspace.plan import Port
 from nodeagent.program.userspace.relay import Relay
 from nodeagent.program.userspace.room import Room
+
+log = logging.getLogger(__name__)
 
 ACCEPTS = 64  # connections taken from a listener before others get their turn
 
@@ -144,12 +150,27 @@ class _Attempt:
             self._next()
         else:
             balancer.worked(self._name, target, self._room.loop.time())
-            self._carry(made)
+            self._carry(made, target)
 
-    def _carry(self, made: socket.socket) -> None:
+    def _carry(self, made: socket.socket, target: Target) -> None:
         self._unwatch(made)
         room = self._room
-        room.replace(self, Relay(room.loop, room.pipes, (self._client, made), room.leave))
+        over = self._telling(target) if log.isEnabledFor(logging.DEBUG) else room.leave
+        room.replace(self, Relay(room.loop, room.pipes, (self._client, made), over))
+
+    def _telling(self, target: Target) -> Callable[[Relay], None]:
+        """For those who want to see the traffic: a line for every connection, when it is over."""
+        began, port, room, client = self._room.loop.time(), self._listener.port, self._room, self._name
+
+        def over(relay: Relay) -> None:
+            room.leave(relay)
+            event(
+                log, logging.DEBUG, "connection is over", service=port.owner, port=port.name, client=client,
+                endpoint=f"{ip_address(target.address)} {target.port}", to_endpoint=relay.carried[0],
+                to_client=relay.carried[1], seconds=round(room.loop.time() - began, 3),
+            )  # fmt: skip
+
+        return over
 
     def _unwatch(self, made: socket.socket) -> None:
         self._room.loop.remove_writer(made.fileno())

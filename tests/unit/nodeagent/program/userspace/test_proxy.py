@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import socket
 import time
 from collections.abc import Iterator
@@ -120,6 +121,19 @@ def test_a_client_moves_with_its_affinity(proxy: Proxy) -> None:
     second = talk()
     assert second != first
     assert {talk() for _ in range(5)} == {second}
+
+
+def test_who_wants_to_see_the_traffic_does(proxy: Proxy, caplog: pytest.LogCaptureFixture) -> None:
+    server = Server("seen")
+    number = opened(proxy, TCP, server.target)
+    with caplog.at_level(logging.DEBUG, logger="nodeagent.program.userspace"):
+        with socket.create_connection(("127.0.0.1", number), timeout=5) as connection:
+            assert connection.recv(100) == b"seen"
+        until(lambda: caplog.messages)
+    said = caplog.messages[-1]
+    assert "connection is over" in said
+    assert 'service="Service default/web" port=p client=127.0.0.1' in said
+    assert "to_endpoint=0 to_client=4" in said
 
 
 def test_a_taken_number_is_replaced_by_another(proxy: Proxy) -> None:
