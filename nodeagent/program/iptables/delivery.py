@@ -6,13 +6,14 @@ Between the pure parts and `tools`; called by `dataplane`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from deltaplane.model import ObjectKey
 from nodeagent.errors import KernelUnavailable
 from nodeagent.program.dataplane import Failed
 from nodeagent.program.iptables import naming as n
-from nodeagent.program.iptables.script import Change, Script
+from nodeagent.program.iptables.script import Change, Script, Step
 from nodeagent.program.iptables.tables import Tables, listing
 from nodeagent.program.iptables.tools import Flavour, Iptables, Refusal
 from nodeagent.program.iptables.tracker import NODE, Tracker
@@ -29,6 +30,13 @@ tens of minutes. The legacy flavour replaces the whole table with every transact
 log = logging.getLogger(__name__)
 
 
+class Attempt(NamedTuple):
+    """What one restore is to do."""
+
+    owners: list[ObjectKey]
+    strays: bool = False  # what nobody has goes as well
+
+
 class Delivery:
     """One family's way into the kernel. Counts what was sent since `reset`."""
 
@@ -38,6 +46,8 @@ class Delivery:
         self.messages = self.lines = self.size = 0
         self.sweeping = False  # what nobody has is to go with the next write
         self._doubted = False  # the tables were read again in this round
+        self._unsure = False  # a restore ended without saying how far it came
+        self._stuck: set[str] = set()  # chains of nobody that others' rules lead to
 
     def reset(self) -> None:
         self.messages = self.lines = self.size = 0
@@ -48,6 +58,7 @@ class Delivery:
         for table in n.TABLES:
             tables.adopt(table, listing(self._kernel.save(self.tracker.family, table)))
         self.tracker.tables = tables
+        self._unsure = False
 
     @property
     def pending(self) -> bool:
@@ -55,29 +66,42 @@ class Delivery:
 
     def write(self) -> None:
         """Makes all that is dirty so. Raises KernelUnavailable."""
+        if self._unsure:
+            self.read()
+            self.tracker.suspect()
         self._doubted = False
+        self._stuck.clear()
         before = [owner for owner in self.tracker.dirty if owner in self.failed]
         fresh = [owner for owner in self.tracker.dirty if owner not in self.failed]
         if fresh or self.sweeping:
-            self._send(fresh, strays=self.sweeping)
+            self._send(Attempt(fresh, self.sweeping))
         self.sweeping = False
         self._doubted = True
         for owner in before[:RETRIES]:
             self.failed[owner] = self.failed.pop(owner)  # the next ones are others
-            self._send([owner], strays=False)
+            self._send(Attempt([owner]))
 
-    def _send(self, owners: Sequence[ObjectKey], *, strays: bool) -> None:
-        changes = self._changes(owners)
-        if strays:
-            changes.append(self.tracker.strays())
+    def _send(self, first: Attempt) -> None:
+        work = [first]
+        while work:
+            work += reversed(self._attempt(work.pop()))
+
+    def _attempt(self, attempt: Attempt) -> list[Attempt]:
+        """One restore; what is to be tried instead where it was refused, in order."""
+        changes = self._changes(attempt.owners)
+        if attempt.strays:
+            changes.append(self.tracker.strays(self._stuck))
         script = Script(self.tracker.tables, changes, MOST if self._kernel.flavour is Flavour.NFT else 0)
         refusal = self._restore(script) if script else None
         if refusal is None:
             script.done()
             for change in changes:
                 self._settle(change.owner)
-            return
-        self._recover([c.owner for c in changes if c.owner is not None], script, refusal, strays=strays)
+            return []
+        sections, step = script.locate(refusal.line)
+        script.done(sections)
+        said = [change.owner for change in changes if change.owner is not None]
+        return self._instead(Attempt(said, attempt.strays), step, refusal)
 
     def _changes(self, owners: Iterable[ObjectKey]) -> list[Change]:
         changes = []
@@ -93,47 +117,54 @@ class Delivery:
         self.messages += 1
         self.lines += script.lines
         self.size += len(text)
-        return self._kernel.restore(self.tracker.family, text)
+        self._unsure = True  # until it is known how far it came
+        refusal = self._kernel.restore(self.tracker.family, text)
+        if refusal is not None and refusal.busy:
+            raise self._unavailable(refusal)
+        self._unsure = False
+        return refusal
+
+    def _unavailable(self, refusal: Refusal) -> KernelUnavailable:
+        return KernelUnavailable(f"iptables: IPv{self.tracker.family} restore failed ({refusal.text}); it is retried")
 
     def _settle(self, owner: ObjectKey | None) -> None:
         if owner is not None:
             self.tracker.settle(owner)
             self.failed.pop(owner, None)
 
-    def _recover(self, owners: list[ObjectKey], script: Script, refusal: Refusal, *, strays: bool) -> None:
+    def _instead(self, attempt: Attempt, step: Step | None, refusal: Refusal) -> list[Attempt]:
         """The tables may not be as we think: they are read again once; then whatever was refused is left out."""
-        family = self.tracker.family
-        if refusal.busy:
-            raise KernelUnavailable(f"iptables: IPv{family} restore failed ({refusal.text}); it is retried")
-        sections, step = script.locate(refusal.line)
-        script.done(sections)
         if not self._doubted:
             self._doubted = True
-            log.warning("iptables: IPv%d restore failed (%s), reading the tables again", family, refusal.text)
+            log.warning("iptables: IPv%d restore failed (%s), reading again", self.tracker.family, refusal.text)
             self.read()
             self.tracker.suspect()
-            everything = [owner for owner in self.tracker.dirty if owner not in self.failed]
-            self._send(everything, strays=strays)
-            return
+            return [Attempt([each for each in self.tracker.dirty if each not in self.failed], attempt.strays)]
+        owners = attempt.owners
+        last = [Attempt([], strays=True)] if attempt.strays else []
+        if step is not None and step.owner is None and step.text.startswith("-X "):
+            self._stuck.add(step.text.removeprefix("-X "))
+            return [Attempt(owners), *last] if owners else last
+        if not owners:
+            log.warning("iptables: chains that nobody has any more stay: %s", refusal.text)
+            return []
         guilty = step.owner if step else None
         if guilty is None and len(owners) > 1:
-            self._halve(owners, strays=strays)
-            return
-        guilty = guilty or next(iter(owners), NODE)
+            return [*_halves(owners), *last]
+        guilty = guilty or owners[0]
         if guilty == NODE:
-            raise KernelUnavailable(f"iptables: IPv{family} restore failed ({refusal.text}); it is retried")
+            raise self._unavailable(refusal)
         self._fail(guilty, refusal)
-        self._send([owner for owner in owners if owner != guilty], strays=strays)
-
-    def _halve(self, owners: list[ObjectKey], *, strays: bool) -> None:
-        """The program does not say whose line it is: the base goes first, then halves until there is one left."""
-        if owners[0] == NODE:
-            self._send(owners[:1], strays=False)
-            owners = owners[1:]
-        middle = (len(owners) + 1) // 2
-        self._send(owners[:middle], strays=False)
-        self._send(owners[middle:], strays=strays)
+        at = owners.index(guilty)
+        return [*(Attempt(some) for some in [owners[:at]] if some), *_halves(owners[at + 1 :]), *last]
 
     def _fail(self, owner: ObjectKey, refusal: Refusal) -> None:
         text = f"{owner}: iptables-restore refused it ({refusal.text})"
         self.failed[owner] = Failed(owner, "KERNEL_REJECTED", text)
+
+
+def _halves(owners: list[ObjectKey]) -> list[Attempt]:
+    """The base by itself, then two halves: however many are refused, each is sent again but a few times."""
+    first, rest = (owners[:1], owners[1:]) if owners[:1] == [NODE] else ([], owners)
+    middle = (len(rest) + 1) // 2
+    return [Attempt(some) for some in (first, rest[:middle], rest[middle:]) if some]

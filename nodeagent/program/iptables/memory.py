@@ -63,7 +63,8 @@ class MemoryIptables:
         self.inputs: list[tuple[int, str]] = []  # every restore: family and text
         self.listings = 0
         self.counting = False  # whether the kernel has counters
-        self.commits = -1  # so many more, and then it is over, as if the agent was killed; negative: no end
+        self.commits = -1  # so many more, and then it is over; negative: no end
+        self.over: BaseException = Killed()  # what happens then
         self.settings = {"net/netfilter/nf_conntrack_tcp_be_liberal": 0, "net/ipv4/conf/all/route_localnet": 0}
         for family in families:
             for table, hooks in _HOOKS.items():
@@ -106,7 +107,7 @@ class MemoryIptables:
                 continue
             if line == "COMMIT":
                 if not self.commits:
-                    raise Killed
+                    raise self.over
                 self.commits -= 1
                 self.tables[family, table] = dict(chains)
                 continue

@@ -6,7 +6,7 @@ its text is made when it is needed. Does not know programs or kernels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import NamedTuple
 
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
@@ -126,8 +126,11 @@ class Tracker:
         else:
             del self._holdings[owner]
 
-    def strays(self) -> Change:
-        """What the kernel has of Services and nobody has any more; shared chains with too many are written anew."""
+    def strays(self, stuck: Container[str] = ()) -> Change:
+        """What the kernel has of Services and nobody has any more; shared chains with too many are written anew.
+
+        `stuck`: chains that cannot go.
+        """
         mine = {name for held in self._holdings.values() for name in held.chains}
         lines = {(line.table, line.chain, line.rule) for held in self._holdings.values() for line in held.lines}
         gone: dict[tuple[str, str], list[Line]] = {}
@@ -137,7 +140,11 @@ class Tracker:
         anew = [where for where in SHARED if len(gone.get(where, ())) > _REWRITE or where in self.tables.muddled]
         return Change(
             None,
-            drop=[name for name in self.tables.chains[n.NAT] if n.is_of_services(name) and name not in mine],
+            drop=[
+                name
+                for name in self.tables.chains[n.NAT]
+                if n.is_of_services(name) and name not in mine and name not in stuck
+            ],
             append=[line for where in anew for line in self._rest(where, gone.get(where, []))],
             remove=[line for where, every in gone.items() if where not in anew for line in every],
             shared=anew,

@@ -12,6 +12,7 @@ from nodeagent.program.iptables.dataplane import IptablesDataplane
 from nodeagent.program.iptables.memory import MemoryIptables
 from nodeagent.program.iptables.rules import LAST
 from nodeagent.program.iptables.settings import Settings
+from nodeagent.program.iptables.tools import Flavour
 from tests.unit.nodeagent.program.iptables.tracing import (
     NODE,
     POD,
@@ -212,6 +213,32 @@ def test_one_bad_service_does_not_hold_the_others_back(silent: bool, bad: str) -
     assert not dataplane.apply([]).failed
     assert sorted_tables(kernel) == sorted_tables(programmed(*everything)[1])
     assert not dataplane.pending()
+
+
+@pytest.mark.parametrize("silent", [False, True])
+@pytest.mark.parametrize("flavour", list(Flavour))
+def test_however_many_are_refused_the_others_are_in(silent: bool, flavour: Flavour) -> None:
+    kernel = MemoryIptables([4], flavour)
+    everything = many(150)
+    kernel.poison, kernel.silent = {f'"default/s{i}:p cluster IP"' for i in range(0, 150, 2)}, silent
+    done = started(kernel).apply(everything, NODE, complete=True)
+    assert {failed.key for failed in done.failed} == {one.key for one in everything[::2]}
+    fresh = MemoryIptables([4])
+    started(fresh).apply([*everything[1::2]], NODE, complete=True)
+    assert set(kernel.tables[4, n.NAT][n.SERVICES]) == set(fresh.tables[4, n.NAT][n.SERVICES])
+
+
+def test_a_stale_chain_that_others_use_stays_alone() -> None:
+    _, kernel = programmed(*many(5))
+    stale = next(name for name in kernel.tables[4, n.NAT] if name.startswith(n.SEP))
+    kernel.tables[4, n.NAT]["MINE"] = [f"-j {stale}"]
+    again = started(kernel)
+    assert not again.apply([web(2, name="other", address="172.31.0.1")], NODE, complete=True).failed
+    assert send(kernel, source=POD, to="172.31.0.1", port=80) == reaches(2, masqueraded=False)
+    assert not again.pending()
+    left = {name for name in kernel.tables[4, n.NAT] if n.is_of_services(name)}
+    wanted = programmed(web(2, name="other", address="172.31.0.1"))[1].tables[4, n.NAT]
+    assert left - set(wanted) == {stale}
 
 
 def test_what_is_refused_again_costs_no_listing() -> None:

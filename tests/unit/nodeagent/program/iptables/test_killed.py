@@ -8,6 +8,7 @@ from contextlib import suppress
 import pytest
 
 from deltaplane.forwarding import ServiceForwarding
+from nodeagent.errors import KernelUnavailable
 from nodeagent.program.dataplane import Commit
 from nodeagent.program.iptables import delivery
 from nodeagent.program.iptables import naming as n
@@ -69,3 +70,16 @@ def test_what_nobody_has_goes_by_parts_too_those_that_lead_to_others_first() -> 
     assert not again.apply(many(1), NODE, complete=True).failed
     assert kernel.inputs[-1][1].count("*nat") > 10
     assert sorted_tables(kernel) == sorted_tables(programmed(*many(1))[1])
+
+
+@pytest.mark.parametrize("commits", range(6))
+def test_after_a_restore_that_did_not_say_how_far_it_came_the_tables_are_read_again(commits: int) -> None:
+    dataplane, kernel = programmed(*STATES["affinity, local policy"])
+    kernel.commits, kernel.over = commits, KernelUnavailable("iptables: it did not end")
+    wanted = STATES["load balancer, some sources, no endpoint"]
+    with suppress(KernelUnavailable):
+        dataplane.apply(wanted, complete=True)
+    kernel.commits = -1
+    assert not dataplane.apply([]).failed
+    assert not dataplane.pending()
+    assert sorted_tables(kernel) == sorted_tables(programmed(*wanted)[1])
