@@ -38,7 +38,9 @@ def line(lab: Fabric, serving: EchoServers, tmp_path: Path) -> Iterator[Deployme
     folder.mkdir()
     manifests.write(folder / "nodes.yaml", *(manifests.node_object(node) for node in lab.nodes))
     put(folder, lab.pods)
-    with Deployment(lab, tmp_path, "--source=manifests", f"--manifests={folder}") as made:
+    with Deployment(
+        lab, tmp_path, "--source=manifests", f"--manifests={folder}", agent_flags=("--drain-period=0s",)
+    ) as made:
         for agent in made.agents.values():
             agent.mode = "ipvs"
         yield made
@@ -77,15 +79,17 @@ def test_a_mode_changed_four_times_under_load(lab: Fabric, line: Deployment) -> 
     hint(node.space)
     line.start(timeout=90)
     agent = line.agents[node.name]
-    fresh = listed(lab)
+    fresh, steps = listed(lab), list[tuple[str, int]]()
     with knocking(node.clients[0].space, vip(4), 80, pause=0.02) as seen:
         for mode in MODES:
+            steps.append((mode, seen.total))
             old = agent.change(mode)
             in_use(line, node.name, mode)
             line.wait_applied(timeout=60)
             if old is not None:
                 old.wait_end(60)
-    assert seen.failures == [], seen.answers
+            steps.append(("done", seen.total))
+            assert seen.failures == [], (steps, len(seen.failures), listed(lab))
     until(lambda: listed(lab) == fresh, 20, what=lambda: "\n".join(sorted({*listed(lab)} ^ {*fresh})))
 
 

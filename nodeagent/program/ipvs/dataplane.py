@@ -205,6 +205,11 @@ class IpvsDataplane:
         except DataplaneUnavailable as error:
             raise KernelUnavailable(f"{error}; it is retried") from error
         self._writer.write()
+        if self._completed:
+            try:
+                self._footing.finish(self._courier)
+            except OSError as error:
+                raise unavailable("writing the rules", error) from error
 
     def _commit(self) -> Commit:
         sent = self._courier

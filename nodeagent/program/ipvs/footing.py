@@ -35,25 +35,43 @@ class Footing:
         self.excluded = settings.excluded()
         self.found = Found()
         self._settled = False
+        self._late: list[int] = []  # families whose rules come last
 
     def forget(self) -> None:
         """All of it is to be looked at again."""
         self._settled = False
+        self._late = []
 
     def make(self, courier: Courier, state: State) -> None:
-        """Raises DataplaneUnavailable, KernelUnavailable, OSError."""
+        """All of it, but rules that would take traffic from another mode. Raises as `finish`, DataplaneUnavailable."""
         if self._settled:
             return
         inventory.make(courier, state, self.found)
-        for family in self.families:
-            text = self.lacking(courier.kernel, family)
-            if text:
-                courier.kernel.restore(family, text)
-                log.info("ipvs: rules of IPv%d written", family)
         if isinstance(courier.kernel, NetlinkKernel):
             make(sysctls(self.settings))
         self._timeouts(courier)
+        for family in self.families:
+            saved = courier.kernel.save(family)
+            text = rules.difference(self.wanted[family], saved)
+            if text and rules.is_another_modes(saved):
+                self._late.append(family)
+            elif text:
+                self._restore(courier, family, text)
         self._settled = True
+
+    def finish(self, courier: Courier) -> None:
+        """Once all Services are in, the rules that take over from another mode: until then that one serves them.
+
+        Where there is none, rules come first: a connection that came before them would not be masqueraded, for good.
+        Raises KernelUnavailable, OSError.
+        """
+        while self._late:
+            self._restore(courier, self._late[-1], self.lacking(courier.kernel, self._late[-1]))
+            self._late.pop()
+
+    def _restore(self, courier: Courier, family: int, text: str) -> None:
+        courier.kernel.restore(family, text)
+        log.info("ipvs: rules of IPv%d written", family)
 
     def lacking(self, kernel: Kernel, family: int) -> str:
         """What is to be restored so that the rules are there; empty: they are. Raises OSError."""

@@ -233,6 +233,12 @@ def difference(wanted: Mapping[str, Table], saved: str) -> str:
     return "".join(texts)
 
 
+def is_another_modes(saved: str) -> bool:
+    """Whether rules send Services' traffic somewhere now that are not ours: those of iptables or of userspace mode."""
+    nat = _parsed(saved).get("nat", {})
+    return any(name.startswith(("KUBE-SVC-", "DELTAPLANE-")) and found for name, found in nat.items())
+
+
 class Kept(NamedTuple):
     """What another mode needs of the chains that have the same names, and the jumps that it makes itself."""
 

@@ -20,7 +20,7 @@ from deltaplane.forwarding import (
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
 from nodeagent.program.ipvs import names
 from nodeagent.program.ipvs.dataplane import IpvsDataplane
-from nodeagent.program.ipvs.kernel import Channel
+from nodeagent.program.ipvs.kernel import Channel, Refusal
 from nodeagent.program.ipvs.memory import MemoryKernel
 from nodeagent.program.ipvs.objects import Held, Manner, VirtualKey
 from nodeagent.program.ipvs.settings import Settings
@@ -362,3 +362,30 @@ def test_a_family_the_kernel_lacks_is_left_out() -> None:
 def test_a_cidr_that_is_none_is_said_at_the_start(kernel: MemoryKernel) -> None:
     with pytest.raises(DataplaneUnavailable, match=r"CIDR.*10.0.0.0/99.*correct"):
         started(kernel, Settings(cluster_cidrs=("10.0.0.0/99",)))
+
+
+def test_rules_come_first_on_a_fresh_node_and_last_where_another_mode_serves(kernel: MemoryKernel) -> None:
+    log: list[str] = []
+
+    class Told(MemoryKernel):
+        def restore(self, family: int, text: str) -> None:
+            log.append("rules")
+            super().restore(family, text)
+
+        def send(self, channel: Channel, data: bytes, last: int) -> list[Refusal]:
+            log.append(channel.name)
+            return super().send(channel, data, last)
+
+    started(Told()).apply(STATES["one endpoint"], NODE, complete=True)
+    assert log.index("rules") < log.index("IPVS")
+    log.clear()
+    taken = Told()
+    for family in (4, 6):
+        taken.rules[family].restore("*nat\n:KUBE-SVC-X - [0:0]\n-A KUBE-SVC-X -j RETURN\nCOMMIT\n")
+    dataplane = started(taken)
+    dataplane.apply(STATES["one endpoint"], NODE)
+    assert "rules" not in log
+    dataplane.apply(STATES["one endpoint"], NODE, complete=True)
+    assert log[-2:] == ["rules", "rules"]
+    assert dataplane.apply(STATES["one endpoint"], complete=True).messages == 0
+    assert log.count("rules") == 2
