@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -66,6 +68,23 @@ def test_the_api_server_accepts_every_object(cluster: Cluster, layer: str) -> No
     objects = [each for each in yaml.safe_load_all(rendered) if each]
     assert len(applied) == len(objects)
     assert all(line.endswith("serverside-applied (server dry run)") for line in applied)
+
+
+@pytest.mark.parametrize("mode,capable", [("iptables", "NET_RAW"), ("ipvs", "privileged")])
+def test_a_component_puts_the_agents_into_another_mode(
+    cluster: Cluster, tmp_path: Path, mode: str, capable: str
+) -> None:
+    layers = {"resources": KUSTOMIZE / "example", "components": KUSTOMIZE / "components" / mode}
+    overlay = {kind: [os.path.relpath(path, tmp_path.resolve())] for kind, path in layers.items()}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    rendered = cluster.api.kubectl("kustomize", str(tmp_path))
+    cluster.api.kubectl("apply", "--server-side", "--dry-run=server", "-f", "-", stdin=rendered)
+
+    agent = next(each for each in yaml.safe_load_all(rendered) if each["kind"] == "DaemonSet")["spec"]["template"]
+    container = agent["spec"]["containers"][0]
+    assert [flag for flag in container["args"] if "proxy-mode" in flag] == [f"--proxy-mode={mode}"]
+    assert capable in json.dumps(container["securityContext"])
+    assert "xtables-lock" in {volume["name"] for volume in agent["spec"]["volumes"]}
 
 
 def test_the_role_gives_get_list_and_watch_of_what_is_watched_new_events_and_nothing_else(cluster: Cluster) -> None:

@@ -88,6 +88,7 @@ class ApiServer:
             f"--service-account-key-file={key}",
             f"--service-account-signing-key-file={key}",
             f"--token-auth-file={self.folder / 'tokens.csv'}",
+            "--allow-privileged=true",  # as installers have it
             "--authorization-mode=RBAC",
             "--disable-admission-plugins=ServiceAccount",
             "--max-requests-inflight=2000",
