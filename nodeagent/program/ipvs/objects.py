@@ -11,6 +11,7 @@ from deltaplane.forwarding import Target
 from nodeagent.program.ipvs.names import Element
 
 TCP, UDP, SCTP = 6, 17, 132
+FALLBACK = 0x8  # IP_VS_SVC_F_SCHED1: of sh and mh, to another endpoint where the hash leads to one that leaves
 BY_MARK = 0  # the protocol of a virtual server that is chosen by a packet mark
 
 
@@ -35,13 +36,22 @@ class Virtual(Struct, frozen=True, gc=False):
     """What one address and port of this node means.
 
     `targets` None: there is no virtual server, packets are dropped (or nobody's). `outside`, where it is not None, is
-    the list for sources outside the cluster; an empty list refuses. `elements` are needed besides.
+    the list for sources outside the cluster, scheduled as `outside_manner`; an empty list refuses. `elements` are
+    needed besides.
     """
 
     manner: Manner
     targets: tuple[Target, ...] | None
     outside: tuple[Target, ...] | None
     elements: tuple[Element, ...]
+
+    @property
+    def outside_manner(self) -> Manner:
+        """Without affinity as all others. With it, by a consistent hash of the source's address.
+
+        A virtual server by mark that keeps clients sends them to the port they came for, not to the endpoint's.
+        """
+        return Manner("mh", FALLBACK, 0) if self.manner.timeout else self.manner
 
 
 class Server(NamedTuple):

@@ -153,7 +153,7 @@ class Writer:
             if virtual.outside is not None:
                 mark = self.state.mark(key)
                 at = mark_key(key.family, mark)
-                steps += steps_to(at, key, Server(virtual.manner, virtual.outside), self.state.virtuals.get(at))
+                steps += steps_to(at, key, Server(virtual.outside_manner, virtual.outside), self.state.virtuals.get(at))
                 marks.append((_marking(key), mark))
         self._run(steps)
         self._change_sets([item for item in marks if item[0] not in self.state.elements], sets.ADD)

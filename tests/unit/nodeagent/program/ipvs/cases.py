@@ -78,7 +78,8 @@ def _expected(entry: Entry, address: bytes) -> Iterator[tuple[str, Any]]:
         yield "virtual", (virtual, manner)
         yield from (("real", (virtual, target, 1)) for target in entry.targets)
     if entry.local_targets not in (None, entry.targets) and entry.external_verdict is not Verdict.DROP:
-        yield "outside", (virtual, manner, frozenset(entry.local_targets or ()))
+        hashed = ("mh", 8, 0) if entry.affinity_seconds else manner
+        yield "outside", (virtual, hashed, frozenset(entry.local_targets or ()))
     for name in _set_names(entry):
         is_port = front.kind == FrontendKind.NODE_PORT and front.protocol != 132
         yield name, (front.family, front.port.to_bytes(2, "big") if is_port else where)
