@@ -106,7 +106,7 @@ async def _run(settings: Settings, choice: Choice) -> None:
         metrics=metrics,
         follow_cidrs=opened.follow,
     )
-    agent.recover(alone)
+    agent.recover(_alone)
     work = [
         Client(settings.servers, agent).run(),
         cleaner.run(),
@@ -141,6 +141,14 @@ def _tell(choice: Choice) -> None:
         logs.event(log, logging.WARNING, what, reason=choice.reason)
     elif choice.reasons:
         logs.event(log, logging.INFO, f"proxy mode {choice.mode} is taken", reason=choice.reason)
+
+
+def _alone() -> bool:
+    """Whether what is remembered may go to the kernel; says why it waits where it may not."""
+    found = alone()
+    if not found:
+        logs.event(log, logging.INFO, "another mode or kube-proxy serves here: the kernel waits for a replica's word")
+    return found
 
 
 def _hear(agent: Agent) -> None:

@@ -19,7 +19,7 @@ from tests.flows.tiers import cases, holds
 pytestmark = pytest.mark.kernel
 
 OTHERS = ("iptables", "iptables-legacy", "userspace", "ipvs")
-QUICK = ("cluster-ip-general", "nodeports", "load-balancer-v", "affinity-v", "terminating-local", "up-and-down")
+QUICK = ("cluster-ip-general-v4", "load-balancer-v6", "affinity-v4", "terminating-local-v6")
 """What the other modes are held to in every run of the tests."""
 
 

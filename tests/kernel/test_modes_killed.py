@@ -85,7 +85,7 @@ def fabric(lab: Fabric, echo: EchoServers) -> Iterator[Fabric]:
 
 
 def test_killed_now_and_then(fabric: Fabric, tmp_path: Path) -> None:
-    killed(fabric, tmp_path, 8)
+    killed(fabric, tmp_path, 5)
 
 
 @pytest.mark.slow
