@@ -9,10 +9,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
-from nodeagent.errors import KernelUnavailable
+from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
+from nodeagent.program.iptables import empties
 from nodeagent.program.iptables import naming as n
 from nodeagent.program.iptables.accounting import Accounts
-from nodeagent.program.iptables.empties import drop_empty
+from nodeagent.program.iptables.delivery import MOST
+from nodeagent.program.iptables.empties import drop_empty, has_chain
 from nodeagent.program.iptables.flavour import HINTS
 from nodeagent.program.iptables.tables import Listing, listing
 from nodeagent.program.iptables.tools import Flavour, Iptables, Tools, find
@@ -53,11 +55,18 @@ def present() -> bool:
 
 
 def _has_services(flavour: Flavour) -> bool:
+    try:
+        if flavour is Flavour.NFT:
+            return has_chain(4, n.NAT, n.SERVICES)
+        return _is_there(flavour, 4, n.NAT) and n.SERVICES in _listed(flavour)
+    except (KernelUnavailable, DataplaneUnavailable):
+        return False
+
+
+def _listed(flavour: Flavour) -> Listing:
     tools = Tools(flavour)
     try:
-        return _is_there(flavour, 4, n.NAT) and n.SERVICES in listing(tools.save(4, n.NAT))
-    except KernelUnavailable:
-        return False
+        return listing(tools.save(4, n.NAT))
     finally:
         tools.close()
 
@@ -76,7 +85,8 @@ def remove(kernel: Iptables, family: int, keep: Mapping[str, Collection[str]]) -
     found = {table: listing(kernel.save(family, table)) for table in tables}
     kubelet = any(hint in found.get(n.MANGLE, ()) for hint in HINTS)
     for table in tables:
-        text, chains = removal(table, found[table], keep.get(table, ()), kubelet=kubelet)
+        most = MOST if kernel.flavour is Flavour.NFT else 0
+        text, chains = removal(table, found[table], keep.get(table, ()), kubelet=kubelet, most=most)
         if not chains:
             continue
         refusal = kernel.restore(family, text)
@@ -88,17 +98,23 @@ def remove(kernel: Iptables, family: int, keep: Mapping[str, Collection[str]]) -
 
 
 def _is_there(flavour: Flavour, family: int, table: str) -> bool:
-    """Asking for a legacy table would load it."""
+    """Asking a program for a table may make it, or fail where the kernel has not this flavour."""
     if flavour is Flavour.NFT:
-        return True
+        try:
+            return table in empties.present(family)
+        except DataplaneUnavailable:
+            return False
     try:
         return table in Path("/proc/thread-self/net", _LOADED[family]).read_text().split()
     except OSError:
         return False
 
 
-def removal(table: str, found: Listing, keep: Collection[str] = (), *, kubelet: bool) -> tuple[str, int]:
-    """The restore input that removes what is ours from a table so listed, and how many chains that are."""
+def removal(table: str, found: Listing, keep: Collection[str] = (), *, kubelet: bool, most: int = 0) -> tuple[str, int]:
+    """The restore input that removes what is ours from a table so listed, and how many chains that are.
+
+    `most`: chains in one transaction; 0: all.
+    """
     known = _CHAINS[table] if kubelet else (*_CHAINS[table], n.KUBELET_FIREWALL)
     ours = [name for name in found if name in known or (table == n.NAT and n.is_of_services(name))]
     ours = [name for name in ours if name not in keep]
@@ -109,5 +125,27 @@ def removal(table: str, found: Listing, keep: Collection[str] = (), *, kubelet: 
         for rule in rules
         if name not in gone and rule.rpartition("-j ")[2] in gone
     ]
-    heads, tails = (f":{name} - [0:0]" for name in ours), (f"-X {name}" for name in ours)
-    return "\n".join((f"*{table}", *heads, *jumps, *tails, "COMMIT", "")), len(ours)
+    lines: list[str] = []
+    for part in _parts(sorted(ours, key=_rank), most):
+        lines += (
+            f"*{table}",
+            *(f":{name} - [0:0]" for name in part),
+            *jumps,
+            *(f"-X {name}" for name in part),
+            "COMMIT",
+        )
+        jumps = []
+    return "\n".join((*lines, "")), len(ours)
+
+
+def _rank(name: str) -> int:
+    """Chains that lead to others go before them."""
+    if n.is_of_services(name):
+        return n.DESCENT.index(name[:8])
+    return len(n.DESCENT) if name in (n.MARK_MASQ, n.CANARY) else -1
+
+
+def _parts(names: list[str], most: int) -> Iterator[list[str]]:
+    """All at once, or so many in one transaction."""
+    size = most or len(names) or 1
+    return (names[start : start + size] for start in range(0, len(names), size))

@@ -14,6 +14,7 @@ from nodeagent.program.nftables.transaction import Batch
 
 _NONREC = 0x100  # NLM_F_NONREC: refused where anything is inside
 _ACCEPT = 1
+_ABSENT = (errno.ENOENT, errno.EAFNOSUPPORT)
 _HOOK, _POLICY = 4, 5  # NFTA_CHAIN_HOOK, NFTA_CHAIN_POLICY
 
 
@@ -23,6 +24,20 @@ def present(family: int) -> frozenset[str]:
     try:
         return frozenset(table for table in n.TABLES if _has(kernel, family, table))
     except OSError as error:
+        raise _unavailable(error) from error
+    finally:
+        kernel.close()
+
+
+def has_chain(family: int, table: str, name: str) -> bool:
+    """Whether nftables has a chain; without listing the table. Raises KernelUnavailable."""
+    kernel = NetlinkKernel()
+    asked = wire.request(objects.GET_CHAIN, 0, 1, NFPROTO[family], wire.text(1, table) + wire.text(3, name))
+    try:
+        return next(kernel.ask(asked), None) is not None
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return False
         raise _unavailable(error) from error
     finally:
         kernel.close()
@@ -53,7 +68,7 @@ def _has(kernel: Kernel, family: int, table: str) -> bool:
     try:
         next(kernel.ask(wire.request(objects.GET_TABLE, 0, 1, NFPROTO[family], wire.text(1, table))), None)
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.EAFNOSUPPORT):
+        if error.errno in _ABSENT:
             return False
         raise
     return True

@@ -7,15 +7,17 @@ in use; without any, the newer one, unless this kernel has not what it needs.
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
 from nodeagent.errors import DataplaneUnavailable
+from nodeagent.program.iptables import naming as n
 from nodeagent.program.iptables.tools import Flavour, find
 from nodeagent.program.nftables.probe import has_tables
 
 HINTS = ("KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY")
-_TIMEOUT = 30.0  # seconds for one listing
+_TIMEOUT = 20.0  # seconds for one listing
 _LOADED = {4: "ip_tables_names", 6: "ip6_tables_names"}
 
 
@@ -37,7 +39,11 @@ def choose(found: dict[Flavour, Traces]) -> Flavour | None:
 
 def detect() -> Flavour:
     """Of this machine. Raises DataplaneUnavailable where there is no iptables."""
-    chosen = choose({flavour: _traces(flavour) for flavour in Flavour if find(flavour, 4, "restore")})
+    found = {each: Traces(_hinted(each), works=_works(each)) for each in Flavour if find(each, 4, "restore")}
+    if len(found) > 1 and not any(traces.hinted for traces in found.values()) and _rules(Flavour.LEGACY):
+        # Only now: listing the rules of a large cluster takes seconds.
+        found = {each: traces._replace(rules=_rules(each)) for each, traces in found.items()}
+    chosen = choose(found)
     if chosen is None:
         raise DataplaneUnavailable(
             "iptables: iptables-restore is not installed: install iptables or choose another mode"
@@ -45,30 +51,46 @@ def detect() -> Flavour:
     return chosen
 
 
-def _traces(flavour: Flavour) -> Traces:
-    hinted, rules = False, 0
-    for family in (4, 6):
-        if flavour is Flavour.NFT or _loaded(family):  # asking for a legacy table would load it
-            for line in _listing(flavour, family):
-                hinted |= line.startswith(":") and line[1:].split(" ", 1)[0] in HINTS
-                rules += line.startswith("-A ")
-    return Traces(hinted, rules, flavour is Flavour.LEGACY or has_tables())
+def _works(flavour: Flavour) -> bool:
+    return flavour is Flavour.LEGACY or has_tables()
 
 
-def _loaded(family: int) -> bool:
+def _hinted(flavour: Flavour) -> bool:
     try:
-        return bool(Path("/proc/thread-self/net", _LOADED[family]).read_text().split())
-    except OSError:
+        lines = [line for family in (4, 6) for line in _listing(flavour, family, n.MANGLE)]
+    except subprocess.TimeoutExpired:
         return False
+    return any(line.startswith(":") and line[1:].split(" ", 1)[0] in HINTS for line in lines)
 
 
-def _listing(flavour: Flavour, family: int) -> list[str]:
-    """Every table there is; nothing where the program fails, as where the kernel has not this flavour."""
-    program = find(flavour, family, "save")
-    if program is None:
-        return []
+def _rules(flavour: Flavour) -> int:
+    """How many there are; as many as can be where listing them takes too long."""
     try:
-        done = subprocess.run([program], capture_output=True, text=True, timeout=_TIMEOUT, check=False)  # noqa: S603
-    except (OSError, subprocess.TimeoutExpired):
+        return sum(
+            line.startswith("-A ")
+            for family in (4, 6)
+            for table in n.TABLES
+            for line in _listing(flavour, family, table)
+        )
+    except subprocess.TimeoutExpired:
+        return sys.maxsize
+
+
+def _listing(flavour: Flavour, family: int, table: str) -> list[str]:
+    """One table; nothing where the program fails, as where the kernel has not this flavour. Raises TimeoutExpired."""
+    program = find(flavour, family, "save")
+    if program is None or (flavour is Flavour.LEGACY and table not in _loaded(family)):
+        return []  # asking for a legacy table would load it
+    command = [program, "-t", table]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)  # noqa: S603
+    except OSError:
         return []
     return done.stdout.splitlines()
+
+
+def _loaded(family: int) -> list[str]:
+    try:
+        return Path("/proc/thread-self/net", _LOADED[family]).read_text().split()
+    except OSError:
+        return []

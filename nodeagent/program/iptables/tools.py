@@ -21,7 +21,7 @@ from nodeagent.errors import KernelUnavailable
 from nodeagent.program.iptables.accounting import Accounts
 
 LOCK_WAIT = 5  # seconds for another program's lock; only the legacy flavour has one
-_TIMEOUT = 600.0  # seconds for one program
+_TIMEOUT = 120.0  # seconds for one program
 _PLACES = "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin"
 _LINE = re.compile(r"(?:at line: |line )(\d+)")
 _CLONE_NEWNET = 0x40000000

@@ -12,7 +12,7 @@ from nodeagent.program.iptables.probe import trial
 from nodeagent.program.iptables.tables import listing
 from nodeagent.program.iptables.tools import Flavour, complaint
 from tests.unit.nodeagent.program.iptables.tracing import programmed
-from tests.unit.nodeagent.program.nftables.walks import both
+from tests.unit.nodeagent.program.nftables.walks import STATES, both
 
 NFT, LEGACY = Flavour.NFT, Flavour.LEGACY
 
@@ -59,16 +59,17 @@ def test_a_complaint_is_one_line_without_ceremony(said: str, text: str) -> None:
     assert complaint(said).removeprefix("; ") == text
 
 
+@pytest.mark.parametrize("most", [0, 1, 3])
 @pytest.mark.parametrize("kubelet", [False, True])
-def test_everything_of_ours_goes_and_nothing_else(kubelet: bool) -> None:
-    _, kernel = programmed(both("web", 1, 2))
+def test_everything_of_ours_goes_and_nothing_else(kubelet: bool, most: int) -> None:
+    _, kernel = programmed(both("web", 1, 2), *STATES["affinity, local policy"])
     kernel.tables[4, n.NAT]["KUBE-OTHERS"] = ["-j RETURN"]
     kernel.tables[4, n.NAT]["PREROUTING"].append("-j KUBE-OTHERS")
     for table in n.TABLES:
-        text, chains = removal(table, listing(kernel.save(4, table)), kubelet=kubelet)
+        text, chains = removal(table, listing(kernel.save(4, table)), kubelet=kubelet, most=most)
         assert chains
         assert kernel.restore(4, text) is None
-        text, chains = removal(table, listing(kernel.save(4, table)), kubelet=kubelet)
+        text, chains = removal(table, listing(kernel.save(4, table)), kubelet=kubelet, most=most)
         assert not chains
     left = {name for table in n.TABLES for name in kernel.tables[4, table] if name.startswith("KUBE-")}
     assert left == {"KUBE-OTHERS", *([n.KUBELET_FIREWALL] if kubelet else [])}
