@@ -129,7 +129,7 @@ async def _run(settings: Settings, choice: Choice) -> None:
         await _until_stopped(work)
         await _hand_over(dataplane, settings)
     finally:
-        asyncio.get_running_loop().remove_reader(dataplane.fileno())
+        _deafen(dataplane)
         agent.close()
     logs.event(log, logging.INFO, "stopped; the rules stay")
 
@@ -158,10 +158,16 @@ def _hear(agent: Agent) -> None:
         asyncio.get_running_loop().call_later(REPAIR_PAUSE, _hear, agent)
 
 
+def _deafen(dataplane: Dataplane) -> None:
+    """Hears no more of what others change, where that could be heard at all."""
+    if dataplane.fileno() >= 0:
+        asyncio.get_running_loop().remove_reader(dataplane.fileno())
+
+
 async def _hand_over(dataplane: Dataplane, settings: Settings) -> None:
     """Serves on until a successor has taken over, where this process itself carries connections; a signal ends it."""
     loop, hurry = asyncio.get_running_loop(), asyncio.Event()
-    loop.remove_reader(dataplane.fileno())  # what the successor changes is not to be put right
+    _deafen(dataplane)  # what the successor changes is not to be put right
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, hurry.set)
     if not await handover.finish(dataplane, settings.drain_seconds, hurry):
