@@ -15,10 +15,10 @@ from struct import Struct as Layout
 from typing import Protocol
 
 from nodeagent.program.iptables import naming as n
-from nodeagent.program.iptables.hearing import Hearing
 from nodeagent.program.iptables.tools import Flavour, Tools
 from nodeagent.program.nftables import objects, wire
 from nodeagent.program.nftables.expressions import NFPROTO
+from nodeagent.program.nftables.monitor import Notifications
 
 INTERVAL, LONGEST = 5, 80  # seconds between two counts; doubled for as long as they find nothing that is ours
 _GET_INFO = 64  # IPT_SO_GET_INFO, IP6T_SO_GET_INFO
@@ -88,7 +88,7 @@ class Notices:
     """The nft flavour: the kernel tells; what our own restores do is dropped inside the kernel."""
 
     def __init__(self) -> None:
-        self._hearing = Hearing()
+        self._hearing = Notifications()
         self._suspect = False
 
     def before(self, process: int) -> None:

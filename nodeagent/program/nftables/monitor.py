@@ -48,26 +48,34 @@ class Monitor(Protocol):
         """Hears no more."""
 
 
-class NetlinkMonitor:
-    """The real one, beside the kernel that our own changes go to. Raises OSError."""
+class Notifications:
+    """The socket itself, in the network namespace of the calling thread. Raises OSError."""
 
-    def __init__(self, kernel: NetlinkKernel) -> None:
-        self.own = kernel.port
-        self._kernel = kernel
+    def __init__(self, ignored: int = 0) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
-            _drop(self._socket, self.own)
+            self.ignore(ignored)
             self._socket.bind((0, 0))
             self.join()
         except OSError:
             self._socket.close()
             raise
 
+    def ignore(self, port: int) -> None:
+        """Drops from now on what this netlink port does, and that alone; the filter reads words as big-endian ones."""
+        word = int.from_bytes(port.to_bytes(4, sys.byteorder), "big")
+        keep, drop = (_RETURN, 0, 0, 0xFFFFFFFF), (_RETURN, 0, 0, 0)
+        steps = ((_LOAD, 0, 0, _PORT_OFFSET), (_JUMP_EQUAL, 0, 1, word), drop, keep)
+        code = ctypes.create_string_buffer(b"".join(pack("=HBBI", *step) for step in steps))
+        program = pack("@HP", len(steps), ctypes.addressof(code))
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+
     def fileno(self) -> int:
         return self._socket.fileno()
 
     def heard(self) -> list[wire.Message] | None:
+        """What was said since the last call, without waiting; None where some of it was lost."""
         found: list[wire.Message] = []
         whole = True
         while True:
@@ -84,18 +92,18 @@ class NetlinkMonitor:
     def join(self) -> None:
         self._socket.setsockopt(SOL_NETLINK, _ADD_MEMBERSHIP, GROUP)
 
-    def generation(self) -> int:
-        (answer,) = self._kernel.ask(wire.request(objects.GET_GENERATION, 0, 0, 0, b""))
-        return wire.as_number(wire.attributes(answer.body)[1])
-
     def close(self) -> None:
         self._socket.close()
 
 
-def _drop(connection: socket.socket, port: int) -> None:
-    """Attaches a filter that drops messages with this port in their header; it reads words as big-endian ones."""
-    word = int.from_bytes(port.to_bytes(4, sys.byteorder), "big")
-    steps = ((_LOAD, 0, 0, _PORT_OFFSET), (_JUMP_EQUAL, 0, 1, word), (_RETURN, 0, 0, 0), (_RETURN, 0, 0, 0xFFFFFFFF))
-    code = ctypes.create_string_buffer(b"".join(pack("=HBBI", *step) for step in steps))
-    program = pack("@HP", len(steps), ctypes.addressof(code))
-    connection.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+class NetlinkMonitor(Notifications):
+    """The real monitor, beside the kernel that our own changes go to. Raises OSError."""
+
+    def __init__(self, kernel: NetlinkKernel) -> None:
+        self.own = kernel.port
+        self._kernel = kernel
+        super().__init__(self.own)
+
+    def generation(self) -> int:
+        (answer,) = self._kernel.ask(wire.request(objects.GET_GENERATION, 0, 0, 0, b""))
+        return wire.as_number(wire.attributes(answer.body)[1])
