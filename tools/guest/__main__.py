@@ -17,7 +17,7 @@ from tools.lab.fabric import terminated_as_exit
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.guest", description=__doc__)
-    parser.add_argument("--limit", type=float, default=420.0, help="seconds for the command")
+    parser.add_argument("--limit", type=float, default=460.0, help="seconds for the command")
     parser.add_argument("--results", type=Path, help="a folder that is /run/out inside")
     parser.add_argument("command", nargs="+")
     said = parser.parse_args()
