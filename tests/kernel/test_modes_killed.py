@@ -52,10 +52,11 @@ class Changing(threading.Thread):
             return
         self.write(number, dice.sample(self._fabric.pods, dice.randrange(len(self._fabric.pods) + 1)))
 
-    def write(self, number: int, members: list[Pod]) -> None:
+    def write(self, number: int, members: list[Pod], *, spread: bool = False) -> None:
+        """`spread`: every client reaches all of them."""
         name, dice = f"s{number}", self._random
         node_port = 30100 + number if dice.random() < 0.5 else 0
-        affinity = "ClientIP" if dice.random() < 0.2 else "None"
+        affinity = "ClientIP" if dice.random() < 0.2 and not spread else "None"
         ports = [manifests.port(80, 8080, "web", node_port=node_port), manifests.port(53, 8080, "dns", "UDP")]
         kind = "NodePort" if node_port else "ClusterIP"
         made = manifests.service(name, ports, vips(number), kind=kind, sessionAffinity=affinity)
@@ -150,7 +151,7 @@ def compare(line: Deployment, agents: dict[str, Agent]) -> None:
 def served(fabric: Fabric, line: Deployment, agents: dict[str, Agent], changing: Changing) -> None:
     """And packets say so too."""
     with line.change():
-        changing.write(0, list(fabric.pods))
+        changing.write(0, list(fabric.pods), spread=True)
     names = {pod.name for pod in fabric.pods}
     for agent in agents.values():
         client = agent.node.clients[0].space
