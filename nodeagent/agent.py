@@ -64,6 +64,7 @@ class Agent:
         self._session = Session(identity(here.name, mode or Mode(dataplane.mode), boot_id), self.mirror)
         self._here = here
         self._view = NodeView(here.name)
+        self._untidy = False  # a whole state came in
         self._whole = True  # the kernel is to be compared with the whole state, not with a change
         self._trouble = Trouble()
         self._followers = followers
@@ -153,6 +154,7 @@ class Agent:
 
     def tick(self, now: float) -> Sequence[bytes]:
         """Acks that are due, and another try at what the kernel refused."""
+        self._tidy()
         answers, self._answers = [*self._answers, *self._session.tick(now)], []
         if self.complete and not self._here.due_in(now):
             answers += self._commit((), self._session.rev, _now(), self._here.forwarding(self.mirror))
@@ -161,6 +163,13 @@ class Agent:
         if now >= self._trouble.retry_at and self._unsettled():
             answers += self._retry(now)
         return answers
+
+    def _tidy(self) -> None:
+        """After a whole state, and after its Ack: that is long-lived, and later collections need not walk it."""
+        if self._untidy:
+            self._untidy = False
+            gc.collect()
+            gc.freeze()
 
     def pause(self, now: float) -> float:
         """Seconds until an Ack is due or the kernel is to be tried again; infinite if neither."""
@@ -207,8 +216,7 @@ class Agent:
             )
         finally:
             gc.enable()
-        gc.collect()
-        gc.freeze()  # the state is long-lived: later collections need not walk it
+        self._untidy = True
         return answers
 
     def _resolve(self, services: Iterable[ServiceName]) -> list[ServiceForwarding]:
