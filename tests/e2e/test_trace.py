@@ -106,6 +106,7 @@ def test_w18_stages_follow_each_other(cluster: Cluster, objects: Rest, jaeger: J
         assert starts == sorted(starts)
 
 
+@pytest.mark.slow
 def test_w18_without_a_collector_changes_arrive_and_the_log_stays_quiet(
     cluster: Cluster, objects: Rest, tmp_path: Path
 ) -> None:

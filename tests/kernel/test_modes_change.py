@@ -77,6 +77,7 @@ def aims(fabric: Fabric) -> Sequence[Aim]:
     return [*inside, (fabric.outside[0].space, node.address(4), NODE_PORT)]
 
 
+@pytest.mark.slow
 def test_changed_round_under_load_nobody_is_turned_away_and_nothing_is_left(line: Deployment, fabric: Fabric) -> None:
     agent, modes = line.agents[fabric.nodes[0].name], here()
     wanted = {mode: fresh(line, agent, mode) for mode in (*modes, modes[0])}

@@ -118,6 +118,7 @@ def flows(clients: Sequence[Pod], count: int, counters: Counters) -> None:
         counters.drain()
 
 
+@pytest.mark.slow
 def test_each_share_is_within_three_percent(scaled: Scaled, lab: Fabric) -> None:
     clients = [node.clients[0] for node in lab.nodes]
     for count in (5, 4, 5):
