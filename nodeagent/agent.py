@@ -158,8 +158,7 @@ class Agent:
         answers, self._answers = [*self._answers, *self._session.tick(now)], []
         if self.complete and not self._here.due_in(now):
             answers += self._commit((), self._session.rev, _now(), self._here.forwarding(self.mirror))
-        if self.drifted and now >= self._repair_at:
-            answers += self._repair(now)
+        answers += self._repair(now)
         if now >= self._trouble.retry_at and self._unsettled():
             answers += self._retry(now)
         return answers
@@ -181,9 +180,7 @@ class Agent:
     def kernel_changed(self) -> None:
         """The dataplane's descriptor is readable: others may have changed what is ours; it is put right at once."""
         self.drifted = self._dataplane.drifted() or self.drifted
-        now = time.monotonic()
-        if self.drifted and self.complete and now >= self._repair_at:
-            self._answers += self._repair(now)
+        self._answers += self._repair(time.monotonic())
 
     def machine_changed(self) -> None:
         """This machine has other addresses now."""
@@ -198,13 +195,14 @@ class Agent:
         if changed.complete or self._whole:
             self._whole = True
             return []  # `received` compares the whole state once, after the last event
-        touched, services = changed.touched, self._resolve(changed.touched.services)
+        touched = changed.touched
+        names: Iterable[ServiceName] = touched.services
         mine = self._here.name in touched.nodes
-        if mine and self._here.view(self.mirror) != self._view:
-            self._view = self._here.view(self.mirror)
-            services = self._resolve({**dict.fromkeys(touched.services), **self.mirror.services})  # those gone as well
+        if mine and (view := self._here.view(self.mirror)) != self._view:
+            self._view = view
+            names = {**dict.fromkeys(touched.services), **self.mirror.services}  # those gone as well
         node = self._here.forwarding(self.mirror) if mine or touched.service_cidrs else None
-        return self._commit(services, changed.rev, times, node)
+        return self._commit(self._resolve(names), changed.rev, times, node)
 
     def _commit_whole(self, rev: int, times: Times) -> list[bytes]:
         """Compares the kernel with the whole state; only differences are written."""
@@ -250,8 +248,10 @@ class Agent:
         return self._committed(done, rev, report, complete=complete)
 
     def _take_cidrs(self) -> None:
-        cidrs = self._here.pod_cidrs(self.mirror) if self._follow_cidrs is not None else ()
-        if self._follow_cidrs is not None and cidrs and cidrs != self._cidrs:
+        if self._follow_cidrs is None:
+            return
+        cidrs = self._here.pod_cidrs(self.mirror)
+        if cidrs and cidrs != self._cidrs:
             self._follow_cidrs(cidrs)
             self._cidrs = cidrs
             event(log, logging.INFO, "local traffic is told by the Node's pod CIDRs", cidrs=",".join(cidrs))
@@ -286,8 +286,8 @@ class Agent:
     # ------------------------------------------------------------ trouble
 
     def _repair(self, now: float) -> list[bytes]:
-        """Writes what others took away or changed; nothing is asked of a replica."""
-        if not self.complete:
+        """Writes what others took away or changed, if it is time; nothing is asked of a replica."""
+        if not (self.drifted and self.complete and now >= self._repair_at):
             return []
         self._repair_at = now + REPAIR_PAUSE
         times = _now()
