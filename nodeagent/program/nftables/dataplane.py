@@ -215,17 +215,16 @@ class NftablesDataplane:
         self._retire_adopted()
 
     def _write_much(self) -> None:
-        """Writes without listening meanwhile, and compares where others wrote too."""
-        damaged = dict(self._watch.damage)
+        """Writes without listening meanwhile; compares where others wrote too, or are known to have before."""
         try:
             with self._watch.away(lambda: self._delivery.transactions, list(self._programs)):
                 self._write()
         except OSError as error:
             raise KernelUnavailable(f"nftables: asking for the generation failed ({error.strerror})") from error
-        if self._watch.damage != damaged:
-            log.info("nftables: others wrote too meanwhile, comparing")
+        if self._watch.damage:
+            log.info("nftables: others wrote too, comparing")
             self._mend()
-            self._watch.damage = damaged
+            self._watch.damage.clear()
 
     def _write(self) -> None:
         """Brings the kernel to what is wanted; where it contradicts us, reads the table again and tries once more."""
