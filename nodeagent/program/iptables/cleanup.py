@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing
-from pathlib import Path
 
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
 from nodeagent.program.iptables import empties
@@ -17,14 +16,13 @@ from nodeagent.program.iptables.delivery import MOST
 from nodeagent.program.iptables.empties import drop_empty, has_chain
 from nodeagent.program.iptables.flavour import HINTS
 from nodeagent.program.iptables.tables import Listing, listing
-from nodeagent.program.iptables.tools import Flavour, Iptables, Tools, find
+from nodeagent.program.iptables.tools import Flavour, Iptables, Tools, find, legacy_tables
 
 _CHAINS = {
     n.FILTER: (n.SERVICES, n.EXTERNAL_SERVICES, n.FORWARD, n.NODE_PORTS, n.PROXY_FIREWALL, n.CANARY),
     n.NAT: (n.SERVICES, n.NODE_PORTS, n.POSTROUTING, n.MARK_MASQ, n.CANARY),
     n.MANGLE: (n.CANARY,),
 }
-_LOADED = {4: "ip_tables_names", 6: "ip6_tables_names"}
 
 
 def cleanup(
@@ -58,7 +56,7 @@ def _has_services(flavour: Flavour) -> bool:
     try:
         if flavour is Flavour.NFT:
             return has_chain(4, n.NAT, n.SERVICES)
-        return _is_there(flavour, 4, n.NAT) and n.SERVICES in _listed(flavour)
+        return n.NAT in tables_there(flavour, 4) and n.SERVICES in _listed(flavour)
     except (KernelUnavailable, DataplaneUnavailable):
         return False
 
@@ -81,7 +79,8 @@ def _counters() -> list[str]:
 
 def remove(kernel: Iptables, family: int, keep: Mapping[str, Collection[str]]) -> Iterator[str]:
     """The same of one flavour and family. Raises KernelUnavailable."""
-    tables = [table for table in n.TABLES if _is_there(kernel.flavour, family, table)]
+    there = tables_there(kernel.flavour, family)
+    tables = [table for table in n.TABLES if table in there]
     found = {table: listing(kernel.save(family, table)) for table in tables}
     kubelet = any(hint in found.get(n.MANGLE, ()) for hint in HINTS)
     for table in tables:
@@ -97,17 +96,14 @@ def remove(kernel: Iptables, family: int, keep: Mapping[str, Collection[str]]) -
             drop_empty(family, table)
 
 
-def _is_there(flavour: Flavour, family: int, table: str) -> bool:
+def tables_there(flavour: Flavour, family: int) -> Collection[str]:
     """Asking a program for a table may make it, or fail where the kernel has not this flavour."""
-    if flavour is Flavour.NFT:
-        try:
-            return table in empties.present(family)
-        except DataplaneUnavailable:
-            return False
+    if flavour is Flavour.LEGACY:
+        return legacy_tables(family)
     try:
-        return table in Path("/proc/thread-self/net", _LOADED[family]).read_text().split()
-    except OSError:
-        return False
+        return empties.present(family)
+    except DataplaneUnavailable:
+        return ()
 
 
 def removal(table: str, found: Listing, keep: Collection[str] = (), *, kubelet: bool, most: int = 0) -> tuple[str, int]:

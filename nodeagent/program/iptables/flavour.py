@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 from typing import NamedTuple
 
 from nodeagent.errors import DataplaneUnavailable
 from nodeagent.program.iptables import naming as n
-from nodeagent.program.iptables.tools import Flavour, find
+from nodeagent.program.iptables.tools import Flavour, find, legacy_tables
 from nodeagent.program.nftables.probe import has_tables
 
 HINTS = ("KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY")
 _TIMEOUT = 20.0  # seconds for one listing
-_LOADED = {4: "ip_tables_names", 6: "ip6_tables_names"}
 
 
 class Traces(NamedTuple):
@@ -79,7 +77,7 @@ def _rules(flavour: Flavour) -> int:
 def _listing(flavour: Flavour, family: int, table: str) -> list[str]:
     """One table; nothing where the program fails, as where the kernel has not this flavour. Raises TimeoutExpired."""
     program = find(flavour, family, "save")
-    if program is None or (flavour is Flavour.LEGACY and table not in _loaded(family)):
+    if program is None or (flavour is Flavour.LEGACY and table not in legacy_tables(family)):
         return []  # asking for a legacy table would load it
     command = [program, "-t", table]
     try:
@@ -87,10 +85,3 @@ def _listing(flavour: Flavour, family: int, table: str) -> list[str]:
     except OSError:
         return []
     return done.stdout.splitlines()
-
-
-def _loaded(family: int) -> list[str]:
-    try:
-        return Path("/proc/thread-self/net", _LOADED[family]).read_text().split()
-    except OSError:
-        return []

@@ -26,6 +26,7 @@ _PLACES = "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin"
 _LINE = re.compile(r"(?:at line: |line )(\d+)")
 _CLONE_NEWNET = 0x40000000
 _COMMANDS = {4: "iptables", 6: "ip6tables"}
+_LEGACY_TABLES = {4: "ip_tables_names", 6: "ip6_tables_names"}
 
 
 class Flavour(Enum):
@@ -33,6 +34,14 @@ class Flavour(Enum):
 
     NFT = "nft"
     LEGACY = "legacy"
+
+
+def legacy_tables(family: int) -> frozenset[str]:
+    """The legacy flavour's tables that are there; none where the kernel has it not. To ask a program loads them."""
+    try:
+        return frozenset(Path("/proc/thread-self/net", _LEGACY_TABLES[family]).read_text().split())
+    except OSError:
+        return frozenset()
 
 
 class Refusal(NamedTuple):

@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from ipaddress import ip_address
-from pathlib import Path
 
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
-from nodeagent.program.iptables.empties import drop_empty, present
+from nodeagent.program.iptables.cleanup import tables_there
+from nodeagent.program.iptables.empties import drop_empty
 from nodeagent.program.iptables.tables import Listing, listing
 from nodeagent.program.iptables.tools import Flavour, Iptables, Tools, find
 from nodeagent.program.nftables import cleanup as tables
@@ -20,7 +20,6 @@ from nodeagent.program.userspace.lines import FILTER, NAT, TOP
 from nodeagent.program.userspace.loopback import Route
 from nodeagent.program.userspace.settings import Settings
 
-_LOADED = {4: "ip_tables_names", 6: "ip6_tables_names"}
 KUBE_PROXY = frozenset((
     *("KUBE-PORTALS-CONTAINER", "KUBE-PORTALS-HOST", "KUBE-NODEPORT-CONTAINER", "KUBE-NODEPORT-HOST"),
     "KUBE-NODEPORT-NON-LOCAL",
@@ -64,7 +63,7 @@ def _chains() -> tuple[str, ...]:
 
 def remove_chains(tools: Iptables, family: int) -> Iterator[str]:
     """Takes our chains, and kube-proxy's of this mode, out of one family of a flavour. Raises KernelUnavailable."""
-    there = present(family) if tools.flavour is Flavour.NFT else _loaded(family)
+    there = tables_there(tools.flavour, family)
     for table in (table for table in (NAT, FILTER) if table in there):
         text, chains = removal(table, listing(tools.save(family, table)))
         if not chains:
@@ -75,14 +74,6 @@ def remove_chains(tools: Iptables, family: int) -> Iterator[str]:
         if tools.flavour is Flavour.NFT:
             drop_empty(family, table)
         yield f"ip{'6' if family == 6 else ''}tables-{tools.flavour.value} {table}: {chains} chains of userspace mode"
-
-
-def _loaded(family: int) -> frozenset[str]:
-    """The tables of the legacy flavour that are there; asking for another would load it."""
-    try:
-        return frozenset(Path("/proc/thread-self/net", _LOADED[family]).read_text().split())
-    except OSError:
-        return frozenset()
 
 
 def removal(table: str, found: Listing) -> tuple[str, int]:
