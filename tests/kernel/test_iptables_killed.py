@@ -13,8 +13,7 @@ import pytest
 from nodeagent.program.dataplane import Commit
 from nodeagent.program.iptables.tools import Flavour
 from tests.kernel.iptables_support import FLAVOURS, dataplane, tables
-from tests.unit.nodeagent.program.iptables.tracing import NODE
-from tests.unit.nodeagent.program.nftables.walks import STATES
+from tests.unit.nodeagent.program.nftables.walks import NODE, STATES
 from tools.lab import netns
 from tools.lab.netns import Namespace
 from tools.lab.process import Process
@@ -26,8 +25,8 @@ RESTLESS = """
 import random, sys
 from nodeagent.program.iptables.dataplane import IptablesDataplane
 from nodeagent.program.iptables.tools import Flavour
-from tests.unit.nodeagent.program.iptables.tracing import NODE, SETTINGS
-from tests.unit.nodeagent.program.nftables.walks import STATES
+from tests.unit.nodeagent.program.iptables.tracing import SETTINGS
+from tests.unit.nodeagent.program.nftables.walks import NODE, STATES
 made = IptablesDataplane(settings=SETTINGS, flavour=Flavour(sys.argv[1]))
 made.start()
 print("started", flush=True)

@@ -10,10 +10,10 @@ import shlex
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
-from typing import NamedTuple
 
 from nodeagent.program.iptables import naming as n
 from nodeagent.program.iptables.memory import MemoryIptables
+from nodeagent.program.nftables.trace import Packet, Trace
 
 _PROTOCOLS = {name: number for number, name in n.PROTOCOLS.items()}
 _SKIPPED = {
@@ -26,26 +26,6 @@ _SKIPPED = {
     "--mode": 1,
     "--nfacct-name": 1,
 }
-
-
-class Packet(NamedTuple):
-    """The first packet of a connection on its way."""
-
-    source: bytes
-    destination: bytes
-    protocol: int
-    port: int
-    mark: int = 0
-    translated: bool = False
-    masqueraded: bool = False
-    interface: str = ""  # where it came in; our own packets have none
-
-
-class Trace(NamedTuple):
-    """Where a connection may end: endpoints with whether it is masqueraded, or the verdicts that stop it."""
-
-    ends: frozenset[tuple[bytes, int, bool]]
-    stopped: frozenset[str]
 
 
 Outcome = tuple[str, Packet]  # what a rule or chain makes of a packet

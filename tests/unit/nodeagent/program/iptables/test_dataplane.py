@@ -13,17 +13,10 @@ from nodeagent.program.iptables.memory import MemoryIptables
 from nodeagent.program.iptables.rules import LAST
 from nodeagent.program.iptables.settings import Settings
 from nodeagent.program.iptables.tools import Flavour
-from tests.unit.nodeagent.program.iptables.tracing import (
-    NODE,
-    POD,
-    SETTINGS,
-    programmed,
-    reaches,
-    send,
-    sorted_tables,
-    started,
-)
+from tests.unit.nodeagent.program.iptables.tracing import SETTINGS, programmed, send, sorted_tables, started
+from tests.unit.nodeagent.program.nftables.tracing import POD, reaches
 from tests.unit.nodeagent.program.nftables.walks import (
+    NODE,
     STATES,
     both,
     cluster_ip,

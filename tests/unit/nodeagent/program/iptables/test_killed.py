@@ -13,8 +13,8 @@ from nodeagent.program.dataplane import Commit
 from nodeagent.program.iptables import delivery
 from nodeagent.program.iptables import naming as n
 from nodeagent.program.iptables.memory import Killed, MemoryIptables
-from tests.unit.nodeagent.program.iptables.tracing import NODE, programmed, sorted_tables, started
-from tests.unit.nodeagent.program.nftables.walks import STATES, cluster_ip, service, targets
+from tests.unit.nodeagent.program.iptables.tracing import programmed, sorted_tables, started
+from tests.unit.nodeagent.program.nftables.walks import NODE, STATES, cluster_ip, service, targets
 
 
 def many(count: int, endpoints: int = 2) -> list[ServiceForwarding]:

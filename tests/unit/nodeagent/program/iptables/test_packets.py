@@ -5,18 +5,10 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from deltaplane.forwarding import Entry, Frontend, FrontendKind, HealthCheck, NodeForwarding, Verdict
+from deltaplane.forwarding import Frontend, FrontendKind, HealthCheck, NodeForwarding, Verdict
 from nodeagent.program.iptables.settings import Settings
-from tests.unit.nodeagent.program.iptables.tracing import (
-    BLOCKED,
-    HOST,
-    OUTSIDE,
-    POD,
-    follow,
-    reaches,
-    stopped,
-    untouched,
-)
+from tests.unit.nodeagent.program.iptables.tracing import follow
+from tests.unit.nodeagent.program.nftables.tracing import BLOCKED, HOST, OUTSIDE, POD, reaches, stopped, untouched
 from tests.unit.nodeagent.program.nftables.walks import (
     EXTERNAL,
     RANGES,
@@ -30,16 +22,9 @@ from tests.unit.nodeagent.program.nftables.walks import (
     sticky,
     targets,
 )
+from tests.unit.nodeagent.program.policies import ADDRESSES, ALL, SOURCES, entries, outcome
 
 CIDRS = ("10.180.0.0/16",)
-ALL, LOCAL = (1, 2, 3), (1, 2)
-SOURCES = {"pod": POD, "node": HOST, "external": OUTSIDE}
-ADDRESSES = {
-    "clusterip": ("172.30.0.1", 80),
-    "nodeport": (HOST, 30080),
-    "lb": ("198.51.100.7", 80),
-    "externalip": ("203.0.113.9", 80),
-}
 SETTINGS = {
     "detector": Settings(CIDRS),
     "none": Settings(),
@@ -49,30 +34,6 @@ SETTINGS = {
     "prefix": Settings(interface="veth*", masquerade_bit=3),
 }
 EVERYWHERE = NodeForwarding((), (4, 6))
-
-
-def entries(policy: str) -> tuple[Entry, ...]:
-    """A Service of three endpoints, two of them here, as resolve says it under a policy."""
-    everywhere, here = targets(*ALL), targets(*LOCAL)
-    inside = cluster_ip("172.30.0.1", here if policy == "internal local" else everywhere)
-    inside = replace(inside, local_policy=policy == "internal local")
-    fronts = (node_port(30080, everywhere).frontend, EXTERNAL, VIP)
-    if policy == "external local":
-        return (inside, *(local_policy(frontend, everywhere, here) for frontend in fronts))
-    return (inside, *(external(frontend, everywhere) for frontend in fronts))
-
-
-def outcome(policy: str, source: str, address: str, settings: str) -> tuple[tuple[int, ...], bool]:
-    """The endpoints and whether the source is hidden, from the table and its overrides (2.3)."""
-    detector = "none" not in settings
-    if address == "clusterip":
-        hidden = "all" in settings or (detector and source != "pod")
-        return LOCAL if policy == "internal local" else ALL, hidden
-    if policy != "external local":
-        return ALL, True
-    if source == "node":
-        return ALL, True
-    return (ALL, False) if source == "pod" and detector else (LOCAL, False)
 
 
 @pytest.mark.parametrize("settings", SETTINGS)

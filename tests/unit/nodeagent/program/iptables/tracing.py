@@ -6,14 +6,13 @@ from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from nodeagent.program.iptables.dataplane import IptablesDataplane
 from nodeagent.program.iptables.memory import MemoryIptables
 from nodeagent.program.iptables.settings import Settings
-from nodeagent.program.iptables.trace import Packet, Trace, trace
-from tests.unit.nodeagent.program.nftables.walks import NODE_ADDRESSES, packed, targets
+from nodeagent.program.iptables.trace import trace
+from nodeagent.program.nftables.trace import Packet, Trace
+from tests.unit.nodeagent.program.nftables.tracing import LOCAL_NODE
+from tests.unit.nodeagent.program.nftables.walks import NODE, packed
 
 CIDRS = ("10.180.0.0/16", "fd00:10:180::/48")
 SETTINGS = Settings(CIDRS)
-NODE = NodeForwarding(tuple(packed(text) for text in NODE_ADDRESSES))
-POD, HOST, OUTSIDE, BLOCKED = "10.180.1.77", "192.168.0.2", "203.0.113.2", "203.0.113.130"
-LOCAL_NODE = tuple(map(packed, (HOST, "192.168.1.2", "127.0.0.1", "2001:db8::2", "::1")))
 
 
 def started(kernel: MemoryIptables, settings: Settings = SETTINGS) -> IptablesDataplane:
@@ -54,19 +53,6 @@ def follow(
     """The same, on a kernel with these Services."""
     _, kernel = programmed(*services, settings=settings, node=node)
     return send(kernel, source=source, to=to, port=port, protocol=protocol, interface=interface)
-
-
-def reaches(*numbers: int, masqueraded: bool, family: int = 4) -> Trace:
-    ends = frozenset((t.address, t.port, masqueraded) for t in targets(*numbers, family=family))
-    return Trace(ends, frozenset())
-
-
-def stopped(verdict: str) -> Trace:
-    return Trace(frozenset(), frozenset({verdict}))
-
-
-def untouched(to: str, port: int) -> Trace:
-    return Trace(frozenset({(packed(to), port, False)}), frozenset())
 
 
 def sorted_tables(kernel: MemoryIptables) -> dict[tuple[int, str], dict[str, list[str]]]:
