@@ -14,6 +14,7 @@ from nodeagent.program.dataplane import Commit
 from nodeagent.program.iptables import naming
 from nodeagent.program.iptables.accounting import Accounts
 from nodeagent.program.iptables.tools import Flavour
+from tests.kernel.answers import assert_everybody_answers
 from tests.kernel.iptables_support import FLAVOURS, cleaned, dataplane
 from tests.kernel.nftables_support import entry, node_addresses, packed, targets
 from tools.lab.client import ANSWER, REFUSED, TIMEOUT, UNREACHABLE, Connection, Outcome, connect, many
@@ -66,17 +67,9 @@ def test_who_answers_and_whom_the_pods_see(
     node, pods = clean.nodes[0], clean.pods
     for pod in pods:
         echo.start_pod(pod)
-    client, outside = node.clients[0], clean.outside[0]
     with dataplane(node.space, flavour) as made:
         made.apply([web(pods, family, NUMBERS[protocol])], node_addresses(node), complete=True)
-        names = {pod.name for pod in pods}
-        assert set(many(client.space, vip(family), 80, 200, protocol)) == names
-        assert set(many(node.space, vip(family), 80, 200, protocol)) == names
-        assert set(many(outside.space, node.address(family), 30080, 200, protocol)) == names
-        assert connect(client.space, vip(family), 80, protocol).seen == client.address(family)
-        seen = connect(outside.space, node.address(family), 30080, protocol).seen
-        assert seen in (node.address(family), node.gateway(family))
-        assert connect(client.space, node.address(family), 30080, protocol).answered
+        assert_everybody_answers(clean, vip(family), family, protocol)
 
 
 @BOTH

@@ -6,6 +6,7 @@ import pytest
 
 from deltaplane.forwarding import Frontend, FrontendKind, ServiceForwarding
 from deltaplane.model import Kind, ObjectKey
+from tests.kernel.answers import assert_everybody_answers
 from tests.kernel.nftables_support import dataplane, entry, hairpins, node_addresses, packed, targets
 from tools.lab.client import ANSWER, REFUSED, TIMEOUT, UNREACHABLE, Connection, Outcome, connect, many
 from tools.lab.echo import EchoServers
@@ -40,17 +41,9 @@ def test_who_answers_and_whom_the_pods_see(
     node, pods = clean.nodes[0], clean.pods
     for pod in pods:
         echo.start_pod(pod)
-    client, outside = node.clients[0], clean.outside[0]
     with dataplane(node.space) as (made, _):
         made.apply([web(node, pods, family, number)], node_addresses(node), complete=True)
-        names = {pod.name for pod in pods}
-        assert set(many(client.space, vip(family), 80, 200, protocol)) == names
-        assert set(many(node.space, vip(family), 80, 200, protocol)) == names
-        assert set(many(outside.space, node.address(family), 30080, 200, protocol)) == names
-        assert connect(client.space, vip(family), 80, protocol).seen == client.address(family)
-        seen = connect(outside.space, node.address(family), 30080, protocol).seen
-        assert seen in (node.address(family), node.gateway(family))
-        assert connect(client.space, node.address(family), 30080, protocol).answered
+        assert_everybody_answers(clean, vip(family), family, protocol)
 
 
 @BOTH

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.vm.ipvs_support import wipe
 from tools.guest import machine
 from tools.lab import fabric as fabrics
 from tools.lab.echo import EchoServers
-from tools.lab.fabric import Fabric, Topology
+from tools.lab.fabric import Fabric, Node, Topology
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -52,3 +53,10 @@ def serving(lab: Fabric) -> Iterator[EchoServers]:
         servers.start_pod(pod, protocols=("tcp", "udp", "sctp"))
     yield servers
     servers.close()
+
+
+@pytest.fixture
+def node(lab: Fabric) -> Node:
+    """The first node, without anything of any mode."""
+    wipe(lab.nodes[0].space)
+    return lab.nodes[0]

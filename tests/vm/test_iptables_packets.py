@@ -10,25 +10,17 @@ from nodeagent.program.iptables.flavour import detect
 from nodeagent.program.iptables.probe import probe
 from tests.kernel.iptables_support import dataplane
 from tests.kernel.nftables_support import node_addresses
-from tests.vm.ipvs_support import wipe
 from tests.vm.services import entry, service, vip
 from tools.lab.client import connect, many
-from tools.lab.echo import EchoServers
 from tools.lab.fabric import Fabric, Node
 
 BOTH = pytest.mark.parametrize("family", [4, 6])
 PROTOCOLS = pytest.mark.parametrize(("protocol", "number"), [("tcp", 6), ("udp", 17), ("sctp", 132)])
 
 
-@pytest.fixture
-def node(lab: Fabric, serving: EchoServers) -> Node:
-    """The first node, without anything of any mode; every server pod answers on 8080."""
-    wipe(lab.nodes[0].space)
-    return lab.nodes[0]
-
-
 @BOTH
 @PROTOCOLS
+@pytest.mark.usefixtures("serving")
 def test_who_answers_and_whom_the_pods_see(lab: Fabric, node: Node, family: int, protocol: str, number: int) -> None:
     pods, client, outside = lab.pods, node.clients[0], lab.outside[0]
     web = service(

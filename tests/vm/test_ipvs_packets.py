@@ -14,8 +14,9 @@ from deltaplane.forwarding import (
     Verdict,
 )
 from nodeagent.program.ipvs.settings import Settings
+from tests.kernel.answers import assert_everybody_answers
 from tests.unit.nodeagent.program.ipvs.cases import packed
-from tests.vm.ipvs_support import dataplane, run, wipe
+from tests.vm.ipvs_support import dataplane, run
 from tests.vm.services import addresses, entry, local, service, vip
 from tools.lab.client import ANSWER, REFUSED, TIMEOUT, UNREACHABLE, Connection, Outcome, connect, many
 from tools.lab.echo import EchoServers
@@ -31,31 +32,17 @@ def _answers(serving: EchoServers) -> None:
     """Every server pod answers on 8080."""
 
 
-@pytest.fixture
-def node(lab: Fabric) -> Node:
-    """The first node, without anything of any mode."""
-    wipe(lab.nodes[0].space)
-    return lab.nodes[0]
-
-
 @BOTH
 @PROTOCOLS
 def test_who_answers_and_whom_the_pods_see(lab: Fabric, node: Node, family: int, protocol: str, number: int) -> None:
-    pods, client, outside = lab.pods, node.clients[0], lab.outside[0]
+    pods = lab.pods
     web = service(
         entry(FrontendKind.CLUSTER_IP, (family, vip(family), number, 80), pods),
         entry(FrontendKind.NODE_PORT, (family, "", number, 30080), pods),
     )
-    names = {pod.name for pod in pods}
     with dataplane(node.space) as made:
         assert made.apply([web], addresses(node), complete=True).failed == ()
-        assert set(many(client.space, vip(family), 80, 12, protocol)) == names
-        assert set(many(node.space, vip(family), 80, 12, protocol)) == names
-        assert set(many(outside.space, node.address(family), 30080, 12, protocol)) == names
-        assert connect(client.space, vip(family), 80, protocol).seen == client.address(family)
-        seen = connect(outside.space, node.address(family), 30080, protocol).seen
-        assert seen in (node.address(family), node.gateway(family))
-        assert connect(client.space, node.address(family), 30080, protocol).answered
+        assert_everybody_answers(lab, vip(family), family, protocol, 12)
         assert connect(node.space, node.address(family), 30080, protocol).answered
 
 

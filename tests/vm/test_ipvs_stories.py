@@ -15,17 +15,11 @@ from nodeagent.program.ipvs.names import DEVICE
 from nodeagent.program.ipvs.probe import probe
 from nodeagent.program.ipvs.settings import Settings
 from tests.unit.nodeagent.program.ipvs.cases import packed, picture
-from tests.vm.ipvs_support import SETTINGS, Placed, answers_ping, dataplane, run, wipe
+from tests.vm.ipvs_support import SETTINGS, Placed, answers_ping, dataplane, run
 from tests.vm.services import addresses, entry, service, vip
 from tools.lab.client import Connection, connect, many, until
 from tools.lab.echo import EchoServers
 from tools.lab.fabric import CLUSTER_CIDRS, Fabric, Node
-
-
-@pytest.fixture
-def node(lab: Fabric) -> Node:
-    wipe(lab.nodes[0].space)
-    return lab.nodes[0]
 
 
 def test_ipvsadm_lists_one_server_per_address_and_endpoint_and_the_address_answers_ping(
