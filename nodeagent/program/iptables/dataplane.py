@@ -13,11 +13,12 @@ from msgspec import structs
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.model import ObjectKey
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
-from nodeagent.program.dataplane import Commit, Failed
+from nodeagent.program.dataplane import Commit, Failed, Held
 from nodeagent.program.iptables import naming as n
 from nodeagent.program.iptables.delivery import Delivery
 from nodeagent.program.iptables.drift import Deaf, Watch, listen
 from nodeagent.program.iptables.flavour import detect
+from nodeagent.program.iptables.frontends import frontends
 from nodeagent.program.iptables.settings import Settings
 from nodeagent.program.iptables.tools import Flavour, Iptables, Tools
 from nodeagent.program.iptables.tracker import Tracker
@@ -99,6 +100,10 @@ class IptablesDataplane:
         except KernelUnavailable as error:
             raise DataplaneUnavailable(f"{error}: give the agent CAP_NET_ADMIN and CAP_NET_RAW here") from error
         self._found = any(tracker.tables.anything for tracker in self._trackers())
+
+    def held(self) -> list[Held]:
+        """See `Remembering.held`: what the shared chains have lines of."""
+        return [held for tracker in self._trackers() for held in frontends(tracker.family, tracker.tables)]
 
     def apply(
         self, services: Sequence[ServiceForwarding], node: NodeForwarding | None = None, *, complete: bool = False

@@ -12,11 +12,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.model import Kind, ObjectKey
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
-from nodeagent.program.dataplane import Commit, Failed
+from nodeagent.program.dataplane import Commit, Failed, Held
 from nodeagent.program.ipvs import inventory
 from nodeagent.program.ipvs.courier import Courier
 from nodeagent.program.ipvs.drift import Drift
 from nodeagent.program.ipvs.footing import Footing
+from nodeagent.program.ipvs.frontends import frontends
 from nodeagent.program.ipvs.kernel import Kernel, NetlinkKernel, unavailable
 from nodeagent.program.ipvs.names import OUTSIDE_MARK
 from nodeagent.program.ipvs.objects import BY_MARK, VirtualKey, described
@@ -86,6 +87,10 @@ class IpvsDataplane:
                 self._watch = NetlinkWatch()
             except OSError as error:
                 log.warning("ipvs: what others change will not be noticed (%s)", os.strerror(error.errno or 0))
+
+    def held(self) -> list[Held]:
+        """See `Remembering.held`; nothing of the excluded CIDRs, which are others'."""
+        return frontends(self._state, self._footing.excluded)
 
     def apply(
         self, services: Sequence[ServiceForwarding], node: NodeForwarding | None = None, *, complete: bool = False

@@ -1,7 +1,8 @@
 """Tracked UDP flows to redirects that are gone: the kernel would go on sending them where nobody, or another, listens.
 
-The agent's own cleaner knows endpoints; a listener is none. Called by `dataplane` after each write, and costs a walk of
-the kernel's table only where a UDP redirect went.
+The agent's own cleaner knows endpoints; a listener is none. Redirects that a start finds and nobody wants any more go
+as all others do, and their flows with them, so this mode has no need to be `Remembering`. Called by `dataplane` after
+each write, and costs a walk of the kernel's table only where a UDP redirect went.
 """
 
 from __future__ import annotations

@@ -1,0 +1,56 @@
+"""UDP flows of a Service that was deleted while no agent ran, behind real virtual servers."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import pytest
+
+from deltaplane.forwarding import FrontendKind, ServiceForwarding
+from nodeagent.conntrack.cleaner import Cleaner
+from nodeagent.conntrack.table import NetlinkTable
+from nodeagent.followers import Flows
+from tests.kernel.test_conntrack_flows import entries_of
+from tests.vm.ipvs_support import dataplane
+from tests.vm.services import addresses, entry, service, vip
+from tools.lab.client import Connection
+from tools.lab.echo import EchoServers
+from tools.lab.fabric import Fabric, Node
+
+
+def start(node: Node, *services: ServiceForwarding) -> None:
+    """An agent starts, hears of these Services, cleans, and ends."""
+    with node.space.entered():
+        table = NetlinkTable()
+    swept: list[str] = []
+    with closing(table), dataplane(node.space) as made:
+        flows = Flows(cleaner := Cleaner(table, lambda result: swept.append(result.error)))
+        flows.adopt(made)
+        flows.want(services, addresses(node), complete=True)
+        flows.committed(made.apply(services, addresses(node), complete=True), 0.0)
+        cleaner.clean()
+    assert not any(swept)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("kind", ["cluster IP", "node port"])
+def test_they_go_at_the_start_and_not_before(
+    lab: Fabric, node: Node, serving: EchoServers, family: int, kind: str
+) -> None:
+    """J3; a restart that finds its Service again leaves its flow alone."""
+    dns = service(
+        entry(FrontendKind.CLUSTER_IP, (family, vip(family), 17, 53), lab.pods[:1]),
+        entry(FrontendKind.NODE_PORT, (family, "", 17, 30053), lab.pods[:1]),
+    )
+    start(node, dns)
+    aim = (node.clients[0].space, vip(family), 53)
+    if kind == "node port":
+        aim = (lab.outside[0].space, node.address(family), 30053)
+    with Connection(*aim, "udp") as flow:
+        assert flow.open().name == lab.pods[0].name
+        before = entries_of(node, flow)
+        assert before
+        start(node, dns)
+        assert entries_of(node, flow) == before
+        start(node)
+        assert entries_of(node, flow) == []
