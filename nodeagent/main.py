@@ -79,6 +79,7 @@ async def _run(settings: Settings, choice: Choice) -> None:
     sysctl.setup(settings.conntrack)
     metrics = Metrics(dataplane.mode)
     metrics.chose(choice.asked, choice.mode, fell_back=choice.fell_back)
+    metrics.show(dataplane)
     healthy = site.health(settings)
     policy = NodePorts(parse_policy(settings.node_port_addresses))
     monitor = Monitor() if policy.follows_machine else None

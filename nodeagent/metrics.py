@@ -22,7 +22,8 @@ from prometheus_client import (
 
 from deltaplane.forwarding import ServiceForwarding
 from deltaplane.model import Family, ObjectKey
-from nodeagent.program.dataplane import Commit
+from nodeagent.figures import Figures
+from nodeagent.program.dataplane import Commit, Dataplane, Measured
 from nodeagent.programming import Programming, Trigger
 from nodeagent.tallies import Commits
 from nodeagent.unserved import POLICIES, Unserved
@@ -131,6 +132,11 @@ class Metrics:
         labels = ("asked", "mode")
         Gauge("deltaplane_proxy_mode_fallback", text, labels, registry=self.registry).labels(asked, mode).set(fell_back)
 
+    def show(self, dataplane: Dataplane) -> None:
+        """What the backend counts by itself is on the page from now on, where it counts anything."""
+        if isinstance(dataplane, Measured):
+            self.registry.register(Figures(dataplane))
+
     # ------------------------------------------------------------ what they are
 
     def _kube_proxy(self, mode: str) -> None:
@@ -158,9 +164,6 @@ class Metrics:
             failures = self._counters(f"{sync}_nftables_sync_failures_total", "Commits the kernel refused.")
             self._sync_failures = list(failures.values())
             self._counters(f"{sync}_nftables_cleanup_failures_total", "Always 0: nothing is left to clean up later.")
-        if mode == "iptables":
-            failures = self._counters(f"{sync}_iptables_restore_failures_total", "Commits the kernel refused.")
-            self._sync_failures = list(failures.values())
         self._healthz = self._codes("kubeproxy_proxy_healthz_total", "Answers of /healthz.")
         self._livez = self._codes("kubeproxy_proxy_livez_total", "Answers of /livez.")
 

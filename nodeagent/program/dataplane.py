@@ -50,6 +50,24 @@ class Remembering(Protocol):
         """The frontends that were adopted, in no order."""
 
 
+class Figure(NamedTuple):
+    """What a backend counts besides its commits, under Prometheus' name for it."""
+
+    name: str  # that of a counter ends in _total
+    text: str
+    counter: bool  # since some start; otherwise as things are now
+    labels: tuple[str, ...]
+    values: tuple[tuple[tuple[str, ...], float], ...]  # by the labels' values; empty: not known
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """What a backend may be besides: one with figures of its own."""
+
+    def figures(self) -> Iterable[Figure]:
+        """As they are now; called at a scrape, between two other calls. Raises `nodeagent.errors.KernelUnavailable`."""
+
+
 class Dataplane(Protocol):
     """A kernel backend. Calls are made from one thread, one at a time."""
 

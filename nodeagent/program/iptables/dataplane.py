@@ -13,10 +13,11 @@ from msgspec import structs
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.model import ObjectKey
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
-from nodeagent.program.dataplane import Commit, Failed, Held
+from nodeagent.program.dataplane import Commit, Failed, Figure, Held
 from nodeagent.program.iptables import naming as n
 from nodeagent.program.iptables.delivery import Delivery
 from nodeagent.program.iptables.drift import Deaf, Watch, listen
+from nodeagent.program.iptables.figures import figures
 from nodeagent.program.iptables.flavour import detect
 from nodeagent.program.iptables.frontends import frontends
 from nodeagent.program.iptables.settings import Settings
@@ -104,6 +105,10 @@ class IptablesDataplane:
     def held(self) -> list[Held]:
         """See `Remembering.held`: what the shared chains have lines of."""
         return [held for tracker in self._trackers() for held in frontends(tracker.family, tracker.tables)]
+
+    def figures(self) -> Iterable[Figure]:
+        """See `Measured.figures`; no table is listed for it."""
+        return figures(self._kernel, self._deliveries.values())
 
     def apply(
         self, services: Sequence[ServiceForwarding], node: NodeForwarding | None = None, *, complete: bool = False

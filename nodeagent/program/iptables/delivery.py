@@ -6,6 +6,7 @@ Between the pure parts and `tools`; called by `dataplane`.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -38,12 +39,17 @@ class Attempt(NamedTuple):
 
 
 class Delivery:
-    """One family's way into the kernel. Counts what was sent since `reset`."""
+    """One family's way into the kernel. Counts what was sent since `reset`.
+
+    `doubts` and `refusals` count failed restores since the start: those after which the tables were read again, and
+    those that failed for good, be it for one object.
+    """
 
     def __init__(self, kernel: Iptables, tracker: Tracker) -> None:
         self._kernel, self.tracker = kernel, tracker
         self.failed: dict[ObjectKey, Failed] = {}
-        self.messages = self.lines = self.size = 0
+        self.doubts = self.refusals = 0
+        self.reset()
         self.sweeping = False  # what nobody has is to go with the next write
         self._doubted = False  # the tables were read again in this round
         self._unsure = False  # a restore ended without saying how far it came
@@ -51,6 +57,7 @@ class Delivery:
 
     def reset(self) -> None:
         self.messages = self.lines = self.size = 0
+        self.written: Counter[str] = Counter()  # rules by table
 
     def read(self) -> None:
         """Takes over what the kernel holds. Raises KernelUnavailable."""
@@ -94,14 +101,19 @@ class Delivery:
         script = Script(self.tracker.tables, changes, MOST if self._kernel.flavour is Flavour.NFT else 0)
         refusal = self._restore(script) if script else None
         if refusal is None:
-            script.done()
+            self._note(script)
             for change in changes:
                 self._settle(change.owner)
             return []
         sections, step = script.locate(refusal.line)
-        script.done(sections)
+        self._note(script, sections)
         said = [change.owner for change in changes if change.owner is not None]
         return self._instead(Attempt(said, attempt.strays), step, refusal)
+
+    def _note(self, script: Script, sections: int | None = None) -> None:
+        """So many sections are in; None: all."""
+        script.done(sections)
+        self.written += script.rules(sections)
 
     def _changes(self, owners: Iterable[ObjectKey]) -> list[Change]:
         changes = []
@@ -118,10 +130,17 @@ class Delivery:
         self.lines += script.lines
         self.size += len(text)
         self._unsure = True  # until it is known how far it came
-        refusal = self._kernel.restore(self.tracker.family, text)
-        if refusal is not None and refusal.busy:
-            raise self._unavailable(refusal)
+        try:
+            refusal = self._kernel.restore(self.tracker.family, text)
+            if refusal is not None and refusal.busy:
+                raise self._unavailable(refusal)
+        except KernelUnavailable:
+            self.refusals += 1
+            raise
         self._unsure = False
+        if refusal is not None:
+            self.refusals += self._doubted
+            self.doubts += not self._doubted
         return refusal
 
     def _unavailable(self, refusal: Refusal) -> KernelUnavailable:

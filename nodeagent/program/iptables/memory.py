@@ -63,6 +63,7 @@ class MemoryIptables:
         self.inputs: list[tuple[int, str]] = []  # every restore: family and text
         self.listings = 0
         self.counting = False  # whether the kernel has counters
+        self.counters: dict[str, int] = {}  # packets, by name
         self.commits = -1  # so many more, and then it is over; negative: no end
         self.over: BaseException = Killed()  # what happens then
         self.settings = {"net/netfilter/nf_conntrack_tcp_be_liberal": 0, "net/ipv4/conf/all/route_localnet": 0}
@@ -77,7 +78,12 @@ class MemoryIptables:
         """Nothing to let go of."""
 
     def account(self, name: str) -> bool:
+        if self.counting:
+            self.counters.setdefault(name, 0)
         return self.counting
+
+    def packets(self, name: str) -> int | None:
+        return self.counters.get(name)
 
     def sysctl(self, name: str) -> int | None:
         return self.settings.get(name)

@@ -6,6 +6,7 @@ old refusals go out after the translation that replaces them came in: filter, na
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
@@ -83,6 +84,13 @@ class Script:
             parts += (step.text for step in section.steps)
             parts.append("COMMIT")
         return "\n".join((*parts, ""))
+
+    def rules(self, sections: int | None = None) -> Counter[str]:
+        """How many rules the first so many sections write, by table; None: all."""
+        written: Counter[str] = Counter()
+        for section in self.sections[:sections]:
+            written[section.table] += sum(step.text.startswith(("-A ", "-I ")) for step in section.steps)
+        return written
 
     def done(self, sections: int | None = None) -> None:
         """Notes what the first so many sections did; None: all."""

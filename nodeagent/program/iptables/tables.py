@@ -5,7 +5,7 @@ Filled from `iptables-save` at the start and by what was restored since; `tracke
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 
 from nodeagent.program.iptables import naming as n
 from nodeagent.program.iptables.base import HOOKS, KUBELETS, SHARED
@@ -14,14 +14,24 @@ from nodeagent.program.iptables.rules import LAST
 
 _WHOLE = frozenset({(n.NAT, n.POSTROUTING), (n.NAT, n.MARK_MASQ), (n.FILTER, n.FORWARD)})
 _SHARED = frozenset(SHARED)
+_UNCOUNTED = (n.FILTER, n.KUBELET_FIREWALL)  # the kubelet's too
 _HOOKS = frozenset(HOOKS) | frozenset(KUBELETS)
 
 Listing = dict[str, list[str]]  # rules by chain, as `listing` reads them
 
 
-def digest(name: str, rules: Iterable[str]) -> int:
-    """A chain's content in eight bytes; only compared within this process. The order of source ranges is no content."""
-    return hash(tuple(sorted(rules) if name.startswith(n.FW) else rules))
+_BITS = 20  # of a digest that say how many rules there are
+
+
+def digest(name: str, rules: Collection[str]) -> int:
+    """A chain's content in few bytes; only compared within this process. The order of source ranges is no content."""
+    content = hash(tuple(sorted(rules) if name.startswith(n.FW) else rules))
+    return content << _BITS | min(len(rules), (1 << _BITS) - 1)
+
+
+def _size(content: int) -> int:
+    """How many rules a chain with this digest has."""
+    return content & (1 << _BITS) - 1
 
 
 def listing(text: str) -> Listing:
@@ -40,6 +50,7 @@ class Tables:
     """One family. Nothing here changes the kernel: what was done to it is noted."""
 
     def __init__(self) -> None:
+        self._rules = dict.fromkeys(n.TABLES, 0)  # in the chains that are written whole
         self.chains: dict[str, dict[str, int]] = {table: {} for table in n.TABLES}
         self.shared: dict[tuple[str, str], dict[str, None]] = {}  # absent: so is the chain
         self.hooks: set[Line] = set()
@@ -53,7 +64,7 @@ class Tables:
                 if len(self.shared[table, name]) != len(rules):
                     self.muddled.add((table, name))
             elif name == n.CANARY or (table, name) in _WHOLE or (table == n.NAT and n.is_of_services(name)):
-                self.chains[table][name] = digest(name, rules)
+                self.put(table, name, digest(name, rules))
             else:
                 self.hooks.update(_HOOKS.intersection(Line(table, name, rule) for rule in rules))
 
@@ -70,13 +81,19 @@ class Tables:
     def has(self, line: Line) -> bool:
         return line.rule in self.shared.get((line.table, line.chain), ())
 
+    def rules(self, table: str) -> int:
+        """How many rules of a table are ours, as kube-proxy counts its own: without the jumps from others' chains."""
+        shared = (len(held) for where, held in self.shared.items() if where[0] == table and where != _UNCOUNTED)
+        return self._rules[table] + sum(shared)
+
     # ------------------------------------------------------------ what was done
 
     def put(self, table: str, name: str, content: int) -> None:
+        self._rules[table] += _size(content) - _size(self.chains[table].get(name, 0))
         self.chains[table][name] = content
 
     def drop(self, table: str, name: str) -> None:
-        self.chains[table].pop(name, None)
+        self._rules[table] -= _size(self.chains[table].pop(name, 0))
 
     def add(self, line: Line) -> None:
         self.shared.setdefault((line.table, line.chain), {})[line.rule] = None

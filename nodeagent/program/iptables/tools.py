@@ -75,6 +75,9 @@ class Iptables(Protocol):
     def account(self, name: str) -> bool:
         """Makes one of the kernel's counters, where there is none of that name; whether there is one now."""
 
+    def packets(self, name: str) -> int | None:
+        """What one of the kernel's counters has counted; None where it is not there."""
+
     def close(self) -> None:
         """Lets go of what was opened."""
 
@@ -174,6 +177,13 @@ class Tools:
                 return accounts.ensure(name)
         except OSError:
             return False
+
+    def packets(self, name: str) -> int | None:
+        try:
+            with self._there(), closing(Accounts()) as accounts:
+                return accounts.packets(name)
+        except OSError:
+            return None
 
     def _run(self, command: Sequence[str], given: str, around: Around | None = None) -> tuple[int, str, str]:
         pipe = subprocess.PIPE

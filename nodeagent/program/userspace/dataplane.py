@@ -12,10 +12,11 @@ from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.model import ObjectKey
 from nodeagent.conntrack.table import NetlinkTable
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
-from nodeagent.program.dataplane import Commit, Failed
+from nodeagent.program.dataplane import Commit, Failed, Figure
 from nodeagent.program.nftables import naming, render
 from nodeagent.program.userspace.choosing import open_redirects
 from nodeagent.program.userspace.direct import DirectRedirects
+from nodeagent.program.userspace.figures import figures
 from nodeagent.program.userspace.plan import Plan, plan
 from nodeagent.program.userspace.proxy import Count, Proxy
 from nodeagent.program.userspace.redirects import Drifted, Redirects, Written
@@ -101,6 +102,10 @@ class UserspaceDataplane:
     def count(self) -> Count:
         """How much goes through the proxy at the moment."""
         return self._proxy.count()
+
+    def figures(self) -> Iterable[Figure]:
+        """See `Measured.figures`."""
+        return figures(self.count())
 
     # ------------------------------------------------------------ changes
 

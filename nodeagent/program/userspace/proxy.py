@@ -49,14 +49,16 @@ class Order(NamedTuple):
 
 
 class Count(Struct, frozen=True):
-    """How much there is at the moment, and how many clients no endpoint was found for since the start."""
+    """How much there is at the moment; the last three are since the start."""
 
     listeners: int
     connections: int
     flows: int
     waiting: int  # listeners that do not accept for want of room
-    failed: int
     held: int  # bytes taken from one end of a connection and not yet taken by the other
+    failed: int  # clients that no endpoint was found for
+    connected: int  # TCP connections taken
+    clients: int  # UDP clients
 
 
 class Proxy:
@@ -184,9 +186,16 @@ class Proxy:
                 listener.close()
 
     def _count(self) -> Count:
-        room = self._room
+        room, flows = self._room, self._flows
         return Count(
-            len(self._listeners), len(room.guests), len(self._flows), len(room.waiting), room.failed, room.held
+            listeners=len(self._listeners),
+            connections=len(room.guests),
+            flows=len(flows),
+            waiting=len(room.waiting),
+            held=room.held,
+            failed=room.failed,
+            connected=room.entered,
+            clients=flows.opened,
         )
 
     def _end(self) -> None:

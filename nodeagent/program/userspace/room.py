@@ -36,14 +36,14 @@ class Waiting(Protocol):
 
 
 class Room:
-    """`failed` counts clients that no endpoint could be found for."""
+    """`failed` counts clients that no endpoint could be found for, `entered` all connections since the start."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, settings: Settings) -> None:
         self.loop, self.settings = loop, settings
         self.pipes = Pipes()
         self.guests: set[Guest] = set()
         self.waiting: set[Waiting] = set()
-        self.failed = 0
+        self.failed = self.entered = 0
         self.files = 1 << 20  # as many as this process may have open
         self.sockets: Callable[[], int] = lambda: 0  # those of listeners and UDP clients
 
@@ -62,6 +62,7 @@ class Room:
         return sum(guest.held for guest in self.guests)
 
     def enter(self, guest: Guest) -> None:
+        self.entered += 1
         self.guests.add(guest)
 
     def leave(self, guest: Guest) -> None:

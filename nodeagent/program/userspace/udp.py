@@ -30,6 +30,7 @@ class Flows:
         self._idle: OrderedDict[Flow, None] = OrderedDict()
         self._waiting: OrderedDict[Flow, None] = OrderedDict()
         self._sweeping = False
+        self.opened = 0  # clients since the start
 
     def __len__(self) -> int:
         return len(self._idle) + len(self._waiting)
@@ -116,6 +117,7 @@ class UdpListener:
             self.shared.room.failed += 1
             return None
         self.flows[peer] = flow
+        self.shared.opened += 1
         return flow
 
 

@@ -60,9 +60,9 @@ def test_a_datagrams_answer_comes_from_where_it_was_sent(proxy: Proxy, client: s
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as another:
         another.settimeout(5)
         assert {ask(another, number).encode()} | first == {b"a", b"b"}
-    assert proxy.count().flows == 2
+    assert (proxy.count().flows, proxy.count().clients) == (2, 2)
     proxy.retire([UDP])
-    assert proxy.count().flows == 0
+    assert (proxy.count().flows, proxy.count().clients) == (0, 2)
 
 
 def test_the_first_datagram_goes_on_to_an_endpoint_that_is_there(proxy: Proxy, client: socket.socket) -> None:
@@ -121,6 +121,7 @@ def test_a_client_moves_with_its_affinity(proxy: Proxy) -> None:
     second = talk()
     assert second != first
     assert {talk() for _ in range(5)} == {second}
+    assert proxy.count().connected == 12
 
 
 def test_who_wants_to_see_the_traffic_does(proxy: Proxy, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,29 @@
+"""What a backend counts by itself, read when somebody scrapes. Registered by `nodeagent.metrics`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from nodeagent.errors import KernelUnavailable
+from nodeagent.program.dataplane import Measured
+
+
+class Figures(Collector):
+    """Of one backend. While that cannot tell, there are none, and the rest of the page is as always."""
+
+    def __init__(self, backend: Measured) -> None:
+        self._backend = backend
+
+    def collect(self) -> Iterator[Metric]:
+        try:
+            figures = list(self._backend.figures())
+        except KernelUnavailable:
+            return
+        for name, text, counter, labels, values in figures:
+            metric = (CounterMetricFamily if counter else GaugeMetricFamily)(name, text, labels=labels)
+            for of, value in values:
+                metric.add_metric(of, value)
+            yield metric
