@@ -15,11 +15,10 @@ import msgspec
 
 from nodeagent.config import durations
 from nodeagent.config.durations import Duration, LogDuration
-from nodeagent.config.schema import API_VERSION, KIND, KubeProxyConfiguration, Section
+from nodeagent.config.schema import API_VERSION, KIND, UDP_IDLE, KubeProxyConfiguration, Section
 
 REMOVED = {
     "resourceContainer": "kube-proxy dropped it: what contains the process is its supervisor's matter",
-    "udpIdleTimeout": "it belonged to kube-proxy's userspace mode, which is gone",
     "conntrack.max": "kube-proxy dropped it: the limit comes from maxPerCore and min",
 }
 """Fields an old file may still have: path -> why it does nothing."""
@@ -42,7 +41,7 @@ def load(text: str) -> tuple[KubeProxyConfiguration, tuple[str, ...]]:
             raise Unreadable(f"{name}: {data.get(name)!r} is not {wanted}")
     said = _without_nulls(data)
     removed = [f"{path}: {why}" for path, why in REMOVED.items() if _take(said, path)]
-    notes = (*twice, *removed, *_take_unknown(said, KubeProxyConfiguration, ""))
+    notes = (*twice, *removed, *_take_wrong_timeout(said), *_take_unknown(said, KubeProxyConfiguration, ""))
     try:
         return msgspec.convert(said, KubeProxyConfiguration, dec_hook=_decode), notes
     except msgspec.ValidationError as error:
@@ -55,6 +54,8 @@ def plain(configuration: KubeProxyConfiguration) -> dict[str, Any]:
     for name in ("featureGates", "windowsRunAsService"):
         if not data[name]:
             del data[name]
+    if configuration.udp_idle_timeout == UDP_IDLE:
+        del data["udpIdleTimeout"]
     logging = data["logging"]
     if not logging["vmodule"]:
         del logging["vmodule"]
@@ -116,6 +117,21 @@ def _take(data: dict[str, Any], path: str) -> bool:
             return False
         data = inner
     return data.pop(name, None) is not None
+
+
+def _take_wrong_timeout(data: dict[str, Any]) -> Iterator[str]:
+    """`udpIdleTimeout` may be wrong where it means nothing: kube-proxy knows it no more, and would not look at it."""
+    value, mode = data.get("udpIdleTimeout"), data.get("mode")
+    if value is not None and mode in ("nftables", "iptables", "ipvs") and not _is_period(value):
+        del data["udpIdleTimeout"]
+        yield f"udpIdleTimeout: {value!r} is no duration of 0s or more, ignored: it is for mode userspace"
+
+
+def _is_period(value: object) -> bool:
+    try:
+        return isinstance(value, str) and durations.parse(value) >= 0
+    except ValueError:
+        return False
 
 
 def _take_unknown(data: Any, kind: type[Section], at: str) -> Iterator[str]:

@@ -24,6 +24,12 @@ SHARED = {
 }
 """Flags that set a second field."""
 
+LIMITS = {
+    "userspace-max-connections": "userspace mode: TCP connections at once; further ones wait in the kernel's queues",
+    "userspace-max-udp-clients": "userspace mode: UDP clients at once; the one silent for longest gives way",
+}
+"""Our own flags for what one agent carries in userspace mode."""
+
 MODE_TEXT = "auto (the default: the first that works here), nftables, iptables, ipvs or userspace"
 
 Given = dict[str, Any]  # flag without dashes -> what was given; a flag that was not given is absent
@@ -127,8 +133,10 @@ def _own(group: _ArgumentGroup) -> None:
     _switch(group, "insecure", "plain text, no authentication")
     add(
         "--drain-period", dest="drain-period", type=DURATION.parse, metavar="DURATION",
-        help="userspace mode: for how long an agent that was asked to end serves on, until another has taken over",
+        help="for how long connections that userspace or ipvs mode carries may go on after a change of mode",
     )  # fmt: skip
+    for flag, text in LIMITS.items():
+        add(f"--{flag}", dest=flag, type=INT.parse, metavar="N", help=text)
     add("--state-dir", dest="state-dir", metavar="DIR", help="where the agent keeps what it was sent, to resume")
     add(
         "--health-listen", dest="health-listen", type=_optional_address, metavar="HOST:PORT", help="gRPC health service"

@@ -23,6 +23,9 @@ def notes(config: KubeProxyConfiguration, said: flags.Given, removed: tuple[str,
         f"--{flag}: deprecated; --{path.replace('_', '-')} says it" for flag, path in PORTS.items() if flag in said
     ]
     found += _idle(config, said, from_file=from_file)
+    if config.mode not in ("userspace", ""):
+        reason = f"it is for mode userspace, and the mode is {config.mode}"
+        found += [f"--{flag}: does nothing: {reason}" for flag in flags.LIMITS if flag in said]
     return tuple(found)
 
 

@@ -80,6 +80,9 @@ OPTIONS = (
     Option("ipvs-tcp-timeout", "ipvs.tcp_timeout", DURATION, "Timeout of idle TCP connections; 0: leave.", modes=IPVS),
     Option("ipvs-tcpfin-timeout", "ipvs.tcp_fin_timeout", DURATION, "Timeout after a FIN; 0: leave.", modes=IPVS),
     Option("ipvs-udp-timeout", "ipvs.udp_timeout", DURATION, "Timeout of UDP flows; 0: leave.", modes=IPVS),
+    Option("udp-timeout", "udp_idle_timeout", DURATION,
+           "A UDP client that was answered is forgotten after so long without a datagram; kube-proxy had this until "
+           "1.25.", modes=USERSPACE),
     Option("v", "logging.verbosity", INT, "Log verbosity; 4 and up is debug."),
     # What follows does nothing, and says why.
     Option("iptables-min-sync-period", "iptables.min_sync_period", DURATION, "Least time between syncs.", AT_ONCE),

@@ -20,9 +20,9 @@ Made by `python -m nodeagent.config.reference`; change `nodeagent/config/options
 The agent takes kube-proxy's flags, and with `--config=FILE` a {KIND}
 ({API_VERSION}) as kube-proxy takes it. Beside a file only `--hostname-override`, `--proxy-mode`, the
 logging flags, `--write-config-to`, `--cleanup`, `--init-only` and Deltaplane's own (`--server`, `--insecure`,
-`--strict-mode`, `--drain-period`, `--state-dir`, `--health-listen`) count; others are ignored, and the log says so. A
-file that changes ends the agent, so that its supervisor starts it with the new content; the rules stay in force
-meanwhile.
+`--strict-mode`, `--drain-period`, `--userspace-max-connections`, `--userspace-max-udp-clients`, `--state-dir`,
+`--health-listen`) count; others are ignored, and the log says so. A file that changes ends the agent, so that its
+supervisor starts it with the new content; the rules stay in force meanwhile.
 
 Different from kube-proxy, on purpose:
 
@@ -35,6 +35,9 @@ Different from kube-proxy, on purpose:
   ({", ".join(f"`{path}`" for path in REMOVED)}). A value of a wrong type is an error.
 - An empty `--healthz-bind-address` or `--metrics-bind-address` switches the listener off, as kube-proxy's help says of
   its own.
+- `udpIdleTimeout` and `--udp-timeout`, which kube-proxy had until 1.25, count in userspace mode. In a file that names
+  another mode the field may say anything, with a line in the log, as for kube-proxy, which does not know it any more;
+  so a file is written with it only where it is not the default.
 - `--write-config-to` writes what the file or the flags say for every mode, not for the one in use only.
 
 ## What is served

@@ -22,6 +22,7 @@ UInt32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Config = TypeVar("Config", bound=Struct)
 ZERO = Duration(0)
 SYNC_PERIOD, SECOND = of(seconds=30), of(seconds=1)
+UDP_IDLE = Duration(250_000_000)
 
 
 class Section(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -111,7 +112,10 @@ class Logging(Section, frozen=True):
 
 
 class KubeProxyConfiguration(Section, frozen=True):
-    """The whole file. Empty addresses mean the default, which depends on the family of `bind_address`."""
+    """The whole file. Empty addresses mean the default, which depends on the family of `bind_address`.
+
+    `udp_idle_timeout` is of userspace mode; kube-proxy had it for as long as it had that, until 1.25.
+    """
 
     api_version: str = API_VERSION
     kind: str = KIND
@@ -137,6 +141,7 @@ class KubeProxyConfiguration(Section, frozen=True):
     oom_score_adj: Int32 = -999
     conntrack: Conntrack = Conntrack()
     config_sync_period: Duration = of(minutes=15)
+    udp_idle_timeout: Duration = UDP_IDLE
     port_range: str = ""
     windows_run_as_service: bool = False
 
@@ -144,7 +149,7 @@ class KubeProxyConfiguration(Section, frozen=True):
 ZERO_IS_DEFAULT = (
     "bind_address", "config_sync_period", "iptables.sync_period", "iptables.min_sync_period", "ipvs.sync_period",
     "nftables.sync_period", "nftables.min_sync_period", "client_connection.content_type", "client_connection.qps",
-    "client_connection.burst", "logging.format", "logging.flush_frequency",
+    "client_connection.burst", "logging.format", "logging.flush_frequency", "udp_idle_timeout",
 )  # fmt: skip
 
 

@@ -52,7 +52,10 @@ class Settings:
     proxy_mode: str  # as it was asked for; after `in_mode`, the one in use
     strict_mode: bool  # end where it cannot be had, instead of taking another
     cluster_cidrs: tuple[str, ...]  # one per family; none: no detector by address
-    drain_seconds: float  # userspace mode: for how long an ending agent serves on
+    drain_seconds: float  # for how long connections that userspace or ipvs mode carries go on after a change of mode
+    udp_idle_seconds: float  # userspace mode: how long a UDP client is remembered that says nothing
+    max_connections: int | None  # userspace mode: of TCP, at once; None: as many as it takes by itself
+    max_udp_clients: int | None  # userspace mode, at once
     state_dir: str | None  # None: nothing is kept over a restart but the kernel's own state
     health_listen: str | None  # HOST:PORT of the gRPC health service; None: none
     verbosity: int
@@ -159,6 +162,9 @@ def _settings(said: flags.Given, config: KubeProxyConfiguration, task: Task, rem
         strict_mode=bool(said.get("strict-mode")),
         cluster_cidrs=_cluster_cidrs(config),
         drain_seconds=_drain_seconds(said),
+        udp_idle_seconds=config.udp_idle_timeout.seconds,
+        max_connections=_limit(said, "userspace-max-connections"),
+        max_udp_clients=_limit(said, "userspace-max-udp-clients"),
         state_dir=said.get("state-dir") or None,
         health_listen=said.get("health-listen") or None,
         verbosity=config.logging.verbosity,
@@ -189,6 +195,13 @@ def _drain_seconds(said: flags.Given) -> float:
     if period < 0:
         _refuse(f"--drain-period={period}: must be greater than or equal to 0")
     return float(period.seconds)
+
+
+def _limit(said: flags.Given, flag: str) -> int | None:
+    number: int | None = said.get(flag)
+    if number is not None and number < 1:
+        _refuse(f"--{flag}={number}: must be greater than 0")
+    return number
 
 
 def _cluster_cidrs(config: KubeProxyConfiguration) -> tuple[str, ...]:

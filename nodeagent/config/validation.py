@@ -33,6 +33,7 @@ def problems(config: KubeProxyConfiguration) -> list[str]:
         *_mode(config.mode),
         *_at_least_0(config.client_connection.burst, f"{ROOT}.ClientConnection.Burst"),
         *_periods(config),
+        *_positive(config.udp_idle_timeout, f"{ROOT}.UDPIdleTimeout"),
         *_address(config.bind_address, f"{ROOT}.BindAddress"),
         *_listeners(config),
         *_node_port_addresses(config.node_port_addresses),
@@ -54,6 +55,11 @@ def _within(value: int, low: int, high: int, path: str) -> Iterator[str]:
 def _at_least_0(value: int, path: str) -> Iterator[str]:
     if value < 0:
         yield _invalid(path, value, NOT_NEGATIVE)
+
+
+def _positive(value: int, path: str) -> Iterator[str]:
+    if value <= 0:
+        yield _invalid(path, value, "must be greater than 0")
 
 
 def _mode_sections(config: KubeProxyConfiguration) -> Iterator[str]:
@@ -97,11 +103,9 @@ def periods(config: KubeProxyConfiguration) -> tuple[Duration, Duration]:
 
 
 def _periods(config: KubeProxyConfiguration) -> Iterator[str]:
-    if config.config_sync_period <= 0:
-        yield _invalid(f"{ROOT}.ConfigSyncPeriod", config.config_sync_period, "must be greater than 0")
+    yield from _positive(config.config_sync_period, f"{ROOT}.ConfigSyncPeriod")
     period, least = periods(config)
-    if period <= 0:
-        yield _invalid(f"{ROOT}.SyncPeriod", period, "must be greater than 0")
+    yield from _positive(period, f"{ROOT}.SyncPeriod")
     yield from _at_least_0(least, f"{ROOT}.MinSyncPeriod")
     if least > period:
         yield _invalid(f"{ROOT}.SyncPeriod", least, f"must be greater than or equal to {ROOT}.MinSyncPeriod")

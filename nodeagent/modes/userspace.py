@@ -38,4 +38,13 @@ def cleanup(in_use: str = "") -> tuple[str, ...]:  # noqa: ARG001 - no other mod
 
 
 def _translated(settings: Settings, cluster_cidrs: tuple[str, ...]) -> Userspace:
-    return Userspace(cluster_cidrs=cluster_cidrs, interface=interface_of(settings), mark_bit=settings.masquerade_bit)
+    usual = Userspace()
+    return Userspace(
+        cluster_cidrs=cluster_cidrs,
+        interface=interface_of(settings),
+        mark_bit=settings.masquerade_bit,
+        udp_idle=settings.udp_idle_seconds,
+        udp_patience=max(usual.udp_patience, settings.udp_idle_seconds),  # who waits is remembered as long as others
+        max_connections=settings.max_connections or usual.max_connections,
+        max_flows=settings.max_udp_clients or usual.max_flows,
+    )

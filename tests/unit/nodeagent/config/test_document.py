@@ -8,7 +8,7 @@ from msgspec import structs
 from nodeagent.config.defaults import completed, filled
 from nodeagent.config.document import Unreadable, dump, load, plain
 from nodeagent.config.durations import of
-from nodeagent.config.schema import Conntrack, Iptables, KubeProxyConfiguration
+from nodeagent.config.schema import UDP_IDLE, Conntrack, Iptables, KubeProxyConfiguration
 
 HEAD = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n"
 
@@ -146,11 +146,35 @@ def test_beside_an_unknown_field_a_wrong_type_is_still_an_error() -> None:
 
 
 def test_fields_of_earlier_versions_are_let_pass_and_noted() -> None:
-    text = "resourceContainer: /kube-proxy\nudpIdleTimeout: 250ms\nconntrack: {max: 5, min: 7}\n"
+    text = "resourceContainer: /kube-proxy\nconntrack: {max: 5, min: 7}\n"
     config, notes = load(HEAD + text)
 
     assert config.conntrack.min == 7
-    assert [note.partition(":")[0] for note in notes] == ["resourceContainer", "udpIdleTimeout", "conntrack.max"]
+    assert [note.partition(":")[0] for note in notes] == ["resourceContainer", "conntrack.max"]
+
+
+@pytest.mark.parametrize("value", ["5", "[1s]", "-1s", "soon"])
+def test_a_wrong_idle_timeout_is_let_pass_where_it_means_nothing(value: str) -> None:
+    """As kube-proxy, which knows the field no more."""
+    config, notes = load(f"{HEAD}mode: ipvs\nudpIdleTimeout: {value}\n")
+
+    assert config.udp_idle_timeout == UDP_IDLE
+    assert [note.partition(":")[0] for note in notes] == ["udpIdleTimeout"]
+
+
+@pytest.mark.parametrize("value", ["5", "[1s]", "soon"])
+@pytest.mark.parametrize("mode", ["userspace", '""'])
+def test_a_wrong_idle_timeout_is_an_error_where_it_may_count(mode: str, value: str) -> None:
+    with pytest.raises(Unreadable, match=r"^udpIdleTimeout: "):
+        read(f"mode: {mode}\nudpIdleTimeout: {value}\n")
+
+
+def test_the_idle_timeout_of_userspace_mode_is_written_where_it_is_not_the_default() -> None:
+    """As kubeadm once wrote it, 0s is the default; kube-proxy has no such field any more."""
+    assert "udpIdleTimeout" not in dump(filled(read("udpIdleTimeout: 0s")))
+    config = filled(read("mode: userspace\nudpIdleTimeout: 1500ms"))
+    assert "udpIdleTimeout: 1.5s" in dump(config)
+    assert load(dump(config)) == (config, ())
 
 
 def test_scalars_are_the_api_machinerys() -> None:

@@ -75,8 +75,17 @@ def test_fields_of_a_file_that_do_nothing_say_why(file: Any) -> None:
     notes = in_mode(parse([*RUN, file(text)]), "nftables").notes
 
     assert [note.partition(":")[0] for note in notes] == [
-        "udpIdleTimeout", "ipvs.scheduler", "clientConnection.qps", "winkernel",
+        "ipvs.scheduler", "udpIdleTimeout", "clientConnection.qps", "winkernel",
     ]  # fmt: skip
+
+
+def test_limits_of_userspace_mode_beside_a_file(file: Any) -> None:
+    """Our own flags count; kube-proxy's is the file's to say."""
+    flags = ["--userspace-max-connections=5", "--userspace-max-udp-clients=6", "--udp-timeout=9s"]
+    settings = parse([*RUN, file("mode: userspace\nudpIdleTimeout: 2s\n"), *flags])
+
+    assert (settings.max_connections, settings.max_udp_clients, settings.udp_idle_seconds) == (5, 6, 2)
+    assert settings.notes == ("--udp-timeout: ignored, since --config is given",)
 
 
 def test_every_mistake_of_a_file_is_in_the_one_line(file: Any) -> None:
@@ -92,12 +101,14 @@ def test_every_mistake_of_a_file_is_in_the_one_line(file: Any) -> None:
 
 def test_the_written_configuration_is_taken_back(tmp_path: Path) -> None:
     target = tmp_path / "out.yaml"
-    first = parse([f"--write-config-to={target}", "--cluster-cidr=10.0.0.0/8", "--masquerade-all", "--v=4"])
+    flags = ["--cluster-cidr=10.0.0.0/8", "--masquerade-all", "--v=4", "--udp-timeout=3s"]
+    first = parse([f"--write-config-to={target}", *flags])
     write(first)
 
     again = parse([*RUN, f"--config={target}"])
 
     assert again.configuration == first.configuration
+    assert again.udp_idle_seconds == 3
     assert yaml.safe_load(target.read_text())["clusterCIDR"] == "10.0.0.0/8"
 
 

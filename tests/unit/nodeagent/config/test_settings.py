@@ -77,6 +77,29 @@ def test_flags_that_mean_something(flag: str, read: Any, value: object) -> None:
     assert [note for note in settings.notes if "does nothing" in note] == []
 
 
+@pytest.mark.parametrize(
+    "flag, read, value",
+    [
+        ("--udp-timeout=2s", field("udp_idle_seconds"), 2.0),
+        ("--userspace-max-connections=100", field("max_connections"), 100),
+        ("--userspace-max-udp-clients=200", field("max_udp_clients"), 200),
+    ],
+)
+def test_flags_of_userspace_mode(flag: str, read: Any, value: object) -> None:
+    settings = parse([*RUN, flag])
+
+    assert read(in_mode(settings, "userspace")) == value
+    assert settings.notes == in_mode(settings, "userspace").notes == ()
+    (note,) = in_mode(settings, "nftables").notes
+    assert note == f"{flag.partition('=')[0]}: does nothing: it is for mode userspace, and the mode is nftables"
+
+
+def test_the_limits_of_userspace_mode_by_default() -> None:
+    settings = parse(RUN)
+
+    assert (settings.udp_idle_seconds, settings.max_connections, settings.max_udp_clients) == (0.25, None, None)
+
+
 def test_a_list_is_gathered_from_every_occurrence() -> None:
     settings = parse([*RUN, "--nodeport-addresses=10.0.0.0/8", "--nodeport-addresses=11.0.0.0/8,12.0.0.0/8"])
 
@@ -135,6 +158,13 @@ def test_flags_that_do_nothing_say_why(flag: str) -> None:
         ([*RUN, "--oom-score-adj=3000000000"], "3000000000 does not fit 32 bits"),
         ([*RUN, "--oom-score-adj=1001"], "OOMScoreAdj: Invalid value: 1001"),
         ([*RUN, "--conntrack-udp-timeout=5"], "'5' is not a duration"),
+        (
+            [*RUN, "--udp-timeout=0s"],
+            'KubeProxyConfiguration.UDPIdleTimeout: Invalid value: "0s": must be greater than 0',
+        ),
+        ([*RUN, "--userspace-max-connections=0"], "--userspace-max-connections=0: must be greater than 0"),
+        ([*RUN, "--userspace-max-udp-clients=-1"], "--userspace-max-udp-clients=-1: must be greater than 0"),
+        ([*RUN, "--userspace-max-connections=many"], "'many' is not a whole number"),
         ([*RUN, "--config-sync-period=0s"], 'ConfigSyncPeriod: Invalid value: "0s": must be greater than 0'),
         ([*RUN, "--bind-address=x"], "'x' is not an IP address"),
         ([*RUN, "--healthz-bind-address=x:1"], "'x' is not an IP address"),
