@@ -1,31 +1,49 @@
 """What another mode, or kube-proxy, has left in this kernel goes once everything wanted is in: a follower of commits.
 
-Not before, so that no packet is without rules; and not later, since what is left is what was true in the past.
-Connections that were translated keep their translation, which the kernel remembers apart from the rules.
+Not before, so that no packet is without rules; and not later, since what is left is what was true in the past. What
+connections go through that were made before is left until they have ended, for a while: the kernel translates them
+apart from rules, but not without IPVS's virtual servers, nor without the address where an agent ends that carries them.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.logs import event
 from nodeagent.errors import AgentError
+from nodeagent.modes import Released
 from nodeagent.program.dataplane import Commit, Failed
 
 log = logging.getLogger(__name__)
 
+PAUSE = 1.0  # seconds between two looks at what still carries connections
+
 
 class Leftovers:
-    """Implements `nodeagent.followers.Follower`. `remove` takes them away and gives their names; it is called once.
+    """Implements `nodeagent.followers.Follower`. `remove` takes them away; told to be patient, not what is still used.
 
-    Where that fails it is told, and tried again with the next complete state.
+    It is called once, and again while something is used, for `seconds` at most. Where it fails, that is told, and it is
+    tried again with the next complete state.
     """
 
-    def __init__(self, remove: Callable[[], tuple[str, ...]]) -> None:
-        self._remove = remove
+    def __init__(
+        self, remove: Callable[[bool], Released], seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._remove, self._seconds, self._clock = remove, seconds, clock
         self._complete = self._done = False
+        self._until = 0.0
+        self.waiting = asyncio.Event()  # something is still used
+
+    async def run(self) -> None:
+        """Looks again while something is still used."""
+        while True:
+            await self.waiting.wait()
+            await asyncio.sleep(PAUSE)
+            self.look()
 
     def want(
         self, services: Sequence[ServiceForwarding], node: NodeForwarding | None = None, *, complete: bool = False
@@ -36,14 +54,26 @@ class Leftovers:
         if not self._complete or self._done:
             return
         self._complete = False
+        self._until = self._clock() + self._seconds
+        self.look()
+
+    def look(self) -> None:
+        """Removes what may go by now."""
         try:
-            removed = self._remove()
+            found = self._remove(self._clock() < self._until)
         except AgentError as error:
+            self._done = False
+            self.waiting.clear()
             event(log, logging.WARNING, "what another proxy left cannot be removed", reason=error)
             return
         self._done = True
-        if removed:
-            event(log, logging.INFO, "removed what another mode or kube-proxy left", removed="; ".join(removed))
+        if found.removed:
+            removed = "; ".join(found.removed)
+            event(log, logging.INFO, "removed what another mode or kube-proxy left", removed=removed)
+        if found.carrying and not self.waiting.is_set():
+            what = "; ".join(found.carrying)
+            event(log, logging.INFO, "what another mode left stays while connections go through it", what=what)
+        (self.waiting.set if found.carrying else self.waiting.clear)()
 
     def refused(self) -> None:
         """Nothing goes before everything is in."""

@@ -91,6 +91,7 @@ async def _run(settings: Settings, choice: Choice) -> None:
     cleaner = Cleaner(NetlinkTable(), lambda swept: _count(metrics, swept), machine)
     flows = Flows(cleaner)
     flows.adopt(dataplane)
+    left = Leftovers(lambda patient: leftovers(choice.mode, opened, patient=patient), settings.drain_seconds)
     bind = ip_address(settings.bind_address).packed if settings.bind_address else None
     agent = Agent(
         Here(settings.node_name, policy, machine, bind),
@@ -102,7 +103,7 @@ async def _run(settings: Settings, choice: Choice) -> None:
             flows,
             HealthChecks(checks),
             Watchers(healthy, metrics, dataplane.pending),
-            Leftovers(lambda: leftovers(choice.mode, opened)),
+            left,
         ),
         metrics=metrics,
         follow_cidrs=opened.follow,
@@ -112,6 +113,7 @@ async def _run(settings: Settings, choice: Choice) -> None:
         Client(settings.servers, agent).run(),
         cleaner.run(),
         checks.run(),
+        left.run(),
         *site.site(settings, healthy, metrics, lambda: agent.mirror.nodes.get(settings.node_name)),
     ]
     if dataplane.fileno() >= 0:

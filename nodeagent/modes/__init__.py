@@ -2,10 +2,11 @@
 
 from nodeagent.modes.backends import Backend, alone, backend, chosen, cleanup, leftovers, open_dataplane
 from nodeagent.modes.choice import ORDER, Choice, candidates, choose
-from nodeagent.modes.opened import Opened
+from nodeagent.modes.opened import Opened, Released
 
 __all__ = [
     "Opened",
+    "Released",
     "alone",
     "ORDER",
     "Backend",

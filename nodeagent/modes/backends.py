@@ -9,7 +9,7 @@ from typing import Protocol, cast
 from nodeagent.config import Settings
 from nodeagent.errors import AgentError, DataplaneUnavailable
 from nodeagent.modes.choice import ORDER, Choice, choose
-from nodeagent.modes.opened import Opened
+from nodeagent.modes.opened import Opened, Released
 
 PACKAGE = "nodeagent.modes"
 
@@ -31,6 +31,9 @@ class Backend(Protocol):
 
         Where there is nothing, or this machine cannot do the mode, it costs little and gives (). Raises `AgentError`.
         """
+
+    def release(self, in_use: str = "") -> Released:
+        """As `cleanup`, but leaves what connections go through that were made before."""
 
 
 def backend(mode: str) -> Backend:
@@ -63,30 +66,43 @@ def cleanup() -> tuple[str, ...]:
 
     The other modes are cleaned up although one cannot be. Raises `AgentError` at the end.
     """
-    return _together(_cleaner(mode, "") for mode in ORDER)
+    return _together(_cleaner(mode, "") for mode in ORDER).removed
 
 
-def leftovers(mode: str, opened: Opened) -> tuple[str, ...]:
-    """Removes what other modes, and kube-proxy in any, have left beside the mode in use. As `cleanup`."""
-    return _together([*(_cleaner(other, mode) for other in ORDER if other != mode), opened.beside])
+def leftovers(mode: str, opened: Opened, *, patient: bool) -> Released:
+    """Removes what other modes, and kube-proxy in any, have left beside the mode in use. As `cleanup`.
+
+    `patient`: not yet what connections go through.
+    """
+    removing = _releaser if patient else _cleaner
+    others = [removing(other, mode) for other in ORDER if other != mode]
+    return _together([*others, lambda: Released(opened.beside())])
 
 
-Cleaner = Callable[[], tuple[str, ...]]
+Cleaner = Callable[[], Released]
 
 
 def _cleaner(mode: str, in_use: str) -> Cleaner:
-    return lambda: backend(mode).cleanup(in_use)
+    return lambda: Released(backend(mode).cleanup(in_use))
 
 
-def _together(cleaners: Iterable[Cleaner]) -> tuple[str, ...]:
+def _releaser(mode: str, in_use: str) -> Cleaner:
+    return lambda: backend(mode).release(in_use)
+
+
+def _together(cleaners: Iterable[Cleaner]) -> Released:
     removed: list[str] = []
+    carrying: list[str] = []
     failures: list[str] = []
     for clean in cleaners:
         try:
-            removed += clean()
+            done = clean()
         except AgentError as error:
             failures.append(str(error))
+        else:
+            removed += done.removed
+            carrying += done.carrying
     if failures:
-        done = f" (removed: {', '.join(removed)})" if removed else ""
-        raise AgentError("; ".join(failures) + done)
-    return tuple(removed)
+        names = f" (removed: {', '.join(removed)})" if removed else ""
+        raise AgentError("; ".join(failures) + names)
+    return Released(tuple(removed), tuple(carrying))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from nodeagent.config import Detector, Settings
 from nodeagent.config.defaults import PRIMARY
-from nodeagent.modes.opened import Opened, interface_of
+from nodeagent.modes.opened import Opened, Released, interface_of
 from nodeagent.program.iptables import cleanup as chains
 from nodeagent.program.iptables import probe as trial
 from nodeagent.program.iptables.dataplane import IptablesDataplane
 from nodeagent.program.iptables.settings import Settings as Iptables
 from nodeagent.program.iptables.tools import Flavour, plain
 
-__all__ = ["cleanup", "open_dataplane", "probe"]
+__all__ = ["cleanup", "open_dataplane", "probe", "release"]
 
 
 def probe(settings: Settings | None = None) -> None:  # noqa: ARG001 - nothing that may be set makes a difference
@@ -46,6 +46,11 @@ def cleanup(in_use: str = "") -> tuple[str, ...]:
     used = plain()  # that mode asks for no flavour
     others = chains.cleanup(flavour for flavour in Flavour if flavour is not used)
     return others if used is None else (*others, *chains.cleanup((used,), keep=CHAINS))
+
+
+def release(in_use: str = "") -> Released:
+    """See `Backend.release`; the kernel goes on translating the connections that it knows, without the rules."""
+    return Released(cleanup(in_use))
 
 
 def _translated(settings: Settings, cluster_cidrs: tuple[str, ...]) -> Iptables:

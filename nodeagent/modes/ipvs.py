@@ -6,16 +6,17 @@ import socket
 
 from nodeagent.config import Detector, Settings
 from nodeagent.errors import DataplaneUnavailable
-from nodeagent.modes.opened import Opened, interface_of
+from nodeagent.modes.opened import Opened, Released, interface_of
 from nodeagent.program.ipvs import cleanup as leaving
 from nodeagent.program.ipvs import probe as trial
 from nodeagent.program.ipvs.dataplane import IpvsDataplane
 from nodeagent.program.ipvs.kernel import NetlinkKernel, is_loaded
 from nodeagent.program.ipvs.names import DEVICE
+from nodeagent.program.ipvs.release import release as release_step
 from nodeagent.program.ipvs.rules import Kept
 from nodeagent.program.ipvs.settings import Settings as Ipvs
 
-__all__ = ["cleanup", "open_dataplane", "probe"]
+__all__ = ["cleanup", "open_dataplane", "probe", "release"]
 
 
 def probe(settings: Settings | None = None) -> None:
@@ -40,14 +41,25 @@ def present() -> bool:
 
 def cleanup(in_use: str = "") -> tuple[str, ...]:
     """See `Backend.cleanup`; iptables mode has chains of the same names."""
+    return _removed(in_use, patient=False).removed
+
+
+def release(in_use: str = "") -> Released:
+    """See `Backend.release`; IPVS translates no connection without its virtual server and the link's address."""
+    return _removed(in_use, patient=True)
+
+
+def _removed(in_use: str, *, patient: bool) -> Released:
     if not is_loaded():
-        return ()  # where there is no IPVS, nothing was left in it; asking for it would load it
+        return Released()  # where there is no IPVS, nothing was left in it; asking for it would load it
     try:
         kernel = NetlinkKernel()
     except DataplaneUnavailable:
-        return ()
+        return Released()
     try:
-        return leaving.cleanup(kernel, _of_iptables() if in_use == "iptables" else Kept())
+        if patient and release_step(kernel):
+            return Released(carrying=("virtual servers",))
+        return Released(leaving.cleanup(kernel, _of_iptables() if in_use == "iptables" else Kept()))
     finally:
         kernel.close()
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from nodeagent.config import Detector, Settings
 from nodeagent.errors import DataplaneUnavailable
-from nodeagent.modes.opened import Opened, interface_of
+from nodeagent.modes.opened import Opened, Released, interface_of
 from nodeagent.program.nftables import cleanup as tables
 from nodeagent.program.nftables import probe as trial
 from nodeagent.program.nftables.dataplane import NftablesDataplane
 from nodeagent.program.nftables.kernel import NetlinkKernel, unavailable
 from nodeagent.program.nftables.settings import Settings as Nftables
 
-__all__ = ["cleanup", "open_dataplane", "probe"]
+__all__ = ["cleanup", "open_dataplane", "probe", "release"]
 
 
 def probe(settings: Settings | None = None) -> None:  # noqa: ARG001 - nothing that may be set makes a difference
@@ -40,6 +40,11 @@ def present() -> bool:
 def cleanup(in_use: str = "") -> tuple[str, ...]:  # noqa: ARG001 - no other mode needs it
     """See `Backend.cleanup`; the tables are nobody else's."""
     return _removed(tables.OURS, tables.KUBE_PROXY)
+
+
+def release(in_use: str = "") -> Released:
+    """See `Backend.release`; the kernel goes on translating the connections that it knows, without the rules."""
+    return Released(cleanup(in_use))
 
 
 def _removed(*names: str) -> tuple[str, ...]:

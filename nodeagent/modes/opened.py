@@ -25,6 +25,16 @@ class Opened(NamedTuple):
     """
 
 
+class Released(NamedTuple):
+    """What a mode that is not in use had left: the names of what is removed, and what stays for now.
+
+    `carrying` says what that is: connections go through it, which would end with it; further ones do not come to it.
+    """
+
+    removed: tuple[str, ...] = ()
+    carrying: tuple[str, ...] = ()
+
+
 def interface_of(settings: Settings) -> str:
     """The interface, or prefix with an asterisk, that local traffic arrives at; empty where addresses tell (I5)."""
     if settings.detector is Detector.BRIDGE:

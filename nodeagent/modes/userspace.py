@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from nodeagent.config import Detector, Settings
-from nodeagent.modes.opened import Opened, interface_of
+from nodeagent.modes.opened import Opened, Released, interface_of
 from nodeagent.program.userspace import cleanup as redirects
 from nodeagent.program.userspace import probe as trial
 from nodeagent.program.userspace.dataplane import UserspaceDataplane
 from nodeagent.program.userspace.settings import Settings as Userspace
 
-__all__ = ["cleanup", "open_dataplane", "probe"]
+__all__ = ["cleanup", "open_dataplane", "probe", "release"]
 
 
 def probe(settings: Settings | None = None) -> None:  # noqa: ARG001 - nothing that may be set makes a difference
@@ -35,6 +35,12 @@ def present() -> bool:
 def cleanup(in_use: str = "") -> tuple[str, ...]:  # noqa: ARG001 - no other mode needs it
     """See `Backend.cleanup`."""
     return redirects.cleanup()
+
+
+def release(in_use: str = "") -> Released:  # noqa: ARG001 - no other mode needs it
+    """See `Backend.release`; an agent that was asked to end carries them until they have ended, or its time is over."""
+    removed, used = redirects.release()
+    return Released(removed, tuple(f"{address} on the loopback interface" for address in used))
 
 
 def _translated(settings: Settings, cluster_cidrs: tuple[str, ...]) -> Userspace:

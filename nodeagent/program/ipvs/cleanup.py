@@ -12,6 +12,7 @@ from nodeagent.program.ipvs import wire as codec
 from nodeagent.program.ipvs.courier import Courier, Order
 from nodeagent.program.ipvs.kernel import Channel, Kernel, unavailable
 from nodeagent.program.ipvs.names import DEVICE
+from nodeagent.program.ipvs.release import strays
 from nodeagent.program.ipvs.settings import Network
 from nodeagent.program.ipvs.state import State, excluded
 
@@ -35,6 +36,7 @@ def cleanup(kernel: Kernel, keep: rules.Kept = rules.NOTHING, exclude: Sequence[
         gone.append(f"{len(servers)} virtual servers")
     if state.link:
         courier.send(Channel.ROUTE, [Order(codec.DEL_LINK, codec.link(DEVICE))])
+        courier.send(Channel.ROUTE, strays(state))
         gone.append(f"link {DEVICE}")
     missing = set(found.missing)
     there = [(family, name) for family in families for name in names.TYPES if (family, name) not in missing]

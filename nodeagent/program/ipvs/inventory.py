@@ -44,6 +44,7 @@ def read(courier: Courier, state: State, families: Iterable[int]) -> Found:
         reals = list(_reals(courier, key))
         held.reals = {real.target: real.weight for real in reals}
         held.idle = tuple(real.target for real in reals if not real.weight and not real.connections)
+        held.active = any(real.active for real in reals)
     return found
 
 

@@ -14,6 +14,7 @@ from nodeagent.program.ipvs import names, sets
 from nodeagent.program.ipvs import wire as codec
 from nodeagent.program.ipvs.kernel import Channel, Refusal
 from nodeagent.program.ipvs.objects import Held, Real, VirtualKey
+from nodeagent.program.ipvs.release import DELETE_ROUTE, NEW_ROUTE
 from nodeagent.program.ipvs.restore import Rules
 from nodeagent.program.nftables import wire
 
@@ -181,6 +182,8 @@ class MemoryKernel:
         if kind in (codec.NEW_LINK, codec.DEL_LINK):
             self._link(kind, codec.read_link(body)[1])
             return
+        if kind in (NEW_ROUTE, DELETE_ROUTE):
+            return  # it has no sources
         given = codec.read_address(body)
         if given is None:
             raise Refused(errno.EINVAL)

@@ -62,14 +62,18 @@ class Server(NamedTuple):
 
 
 class Held:
-    """A virtual server in the kernel. `reals` has each real server's weight; 0: it drains; `idle`: it has drained."""
+    """A virtual server in the kernel. `reals` has each real server's weight; 0: it drains; `idle`: it has drained.
 
-    __slots__ = ("idle", "manner", "reals")
+    `active`: whether it had connections that are not on their way to their end when it was read.
+    """
+
+    __slots__ = ("active", "idle", "manner", "reals")
 
     def __init__(self, manner: Manner, reals: dict[Target, int] | None = None) -> None:
         self.manner = manner
         self.reals: dict[Target, int] = reals if reals is not None else {}
         self.idle: tuple[Target, ...] = ()
+        self.active = False
 
 
 class Real(NamedTuple):
@@ -78,6 +82,7 @@ class Real(NamedTuple):
     target: Target
     weight: int
     connections: int  # active and inactive ones
+    active: int = 0
 
 
 def mark_key(family: int, mark: int) -> VirtualKey:

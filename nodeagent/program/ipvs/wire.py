@@ -115,8 +115,8 @@ def read_dest(family: int, body: bytes) -> Real:
     given = wire.attributes(wire.attributes(body).get(DEST, b""))
     address = given.get(_DEST_ADDR, bytes(16))[: 4 if family == 4 else 16]
     target = Target(address, int.from_bytes(given.get(_DEST_PORT, b""), "big"))
-    connections = number(given.get(_ACTIVE, b"")) + number(given.get(_INACTIVE, b""))
-    return Real(target, number(given.get(_WEIGHT, b"")), connections)
+    active = number(given.get(_ACTIVE, b""))
+    return Real(target, number(given.get(_WEIGHT, b"")), active + number(given.get(_INACTIVE, b"")), active)
 
 
 def described(key: VirtualKey, held: Held) -> bytes:

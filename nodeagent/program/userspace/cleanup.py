@@ -16,6 +16,7 @@ from nodeagent.program.iptables.tables import Listing, listing
 from nodeagent.program.iptables.tools import Flavour, Iptables, Tools, find
 from nodeagent.program.nftables import cleanup as tables
 from nodeagent.program.nftables.kernel import NetlinkKernel, unavailable
+from nodeagent.program.sockets import in_use
 from nodeagent.program.userspace.lines import FILTER, NAT, TOP
 from nodeagent.program.userspace.loopback import Route
 from nodeagent.program.userspace.settings import Settings
@@ -33,6 +34,19 @@ def cleanup(settings: Settings | None = None) -> tuple[str, ...]:
     """
     chosen = settings or Settings()
     return (*_tables(chosen), *_chains(), *_addresses(chosen))
+
+
+def release(settings: Settings | None = None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """As `cleanup`, but leaves the addresses while connections end there; what was there, and those addresses.
+
+    Without its address a connection is cut off, and an agent that was asked to end has none accepted any more that was
+    on its way. Raises AgentError.
+    """
+    chosen = settings or Settings()
+    removed = (*_tables(chosen), *_chains())
+    addresses = [chosen.address(family) for family in (4, 6)]
+    used = tuple(str(ip_address(address)) for address in addresses if in_use((address,)))
+    return (removed, used) if used else ((*removed, *_addresses(chosen)), ())
 
 
 def _tables(settings: Settings) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from nodeagent.program.userspace.tracker import NODE, STANDS, Placement, Tracker
 
 log = logging.getLogger(__name__)
 
+CALM = 10  # looks of `superseded`
 _NOTHING = Plan({}, {}, ())
 
 
@@ -46,6 +47,7 @@ class UserspaceDataplane:
         self._invalid: dict[ObjectKey, Failed] = {}
         self._refused: dict[bytes, Failed] = {}  # by slot
         self._completed = False
+        self._calm = 0  # looks in a row that found nothing
         self._seen: Mapping[bytes, Placement] | None = None  # what the last look found; None: what the tracker has
 
     # ------------------------------------------------------------ life
@@ -87,7 +89,10 @@ class UserspaceDataplane:
             self._flows.close()
 
     def superseded(self) -> bool:
-        """Whether no redirect leads here any more, and no connection goes through the proxy (`handover.Carrying`)."""
+        """Whether no redirect leads here any more, and no connection goes through the proxy (`handover.Carrying`).
+
+        For some looks in a row: who was redirected before may be on the way still, with its handshake half done.
+        """
         if isinstance(self._redirects, DirectRedirects):  # a successor cannot listen there before this one has ended
             return not self._proxy.count().connections
         if self._redirects.fileno() < 0 or self._redirects.drifted():
@@ -97,7 +102,8 @@ class UserspaceDataplane:
                 return False
         seen = self._tracker.standing if self._seen is None else self._seen
         led = any(seen.get(slot) == placement for slot, placement in self._tracker.standing.items() if leads(placement))
-        return not led and not self._proxy.count().connections
+        self._calm = 0 if led or self._proxy.count().connections else self._calm + 1
+        return self._calm >= CALM
 
     def count(self) -> Count:
         """How much goes through the proxy at the moment."""

@@ -1,0 +1,104 @@
+"""What ipvs mode leaves when another mode has taken over is let go of in two steps, so that no connection is cut off.
+
+First no new one comes to it, though those that there are go on; `cleanup` follows once they have ended. Called by
+`nodeagent.modes`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from struct import Struct as Layout
+
+from nodeagent.program.ipvs import inventory
+from nodeagent.program.ipvs import wire as codec
+from nodeagent.program.ipvs.courier import Courier, Order
+from nodeagent.program.ipvs.kernel import Channel, Kernel, unavailable
+from nodeagent.program.ipvs.names import ADDRESS
+from nodeagent.program.ipvs.objects import UDP, Held, VirtualKey
+from nodeagent.program.ipvs.state import State
+from nodeagent.program.nftables import wire
+from nodeagent.program.sockets import in_use
+
+NEW_ROUTE, DELETE_ROUTE = 24, 25
+_REPLACE = 0x100
+_ROUTE = Layout("=BBBBBBBBI")  # rtmsg: family, two lengths, tos, table, protocol, scope, type, flags
+_DESTINATION, _OUTPUT, _METRIC, _SOURCE = 1, 4, 6, 7  # RTA_*
+_LOCAL_TABLE, _KERNELS, _HOST, _LOCAL = 255, 2, 254, 2
+_METRIC6 = 1024
+LOOPBACK = 1  # the interface's number, the same in every network namespace
+
+
+def release(kernel: Kernel) -> bool:
+    """Whether `cleanup` would cut off connections; no further ones depend on what it removes. Raises KernelUnavailable.
+
+    To be called again, after a moment, until it is False: what was on its way when it was called first has to arrive.
+    UDP is not waited for.
+    """
+    courier, state = Courier(kernel), State()
+    try:
+        inventory.read(courier, state, [family for family in (4, 6) if kernel.has(family)])
+        orders = [order for key, held in state.virtuals.items() for order in _weightless(key, held)]
+        if orders:
+            courier.send(Channel.IPVS, orders)
+            courier.send(Channel.ROUTE, [order for family in (4, 6) for order in _elsewhere(courier, state, family)])
+            return True
+    except OSError as error:
+        raise unavailable("reading what is to be removed", error) from error
+    if any(held.active and key.protocol != UDP for key, held in state.virtuals.items()):
+        return True
+    return in_use(element.key for element in state.elements if element.set == ADDRESS)
+
+
+def _weightless(key: VirtualKey, held: Held) -> Iterator[Order]:
+    """A real server of weight 0 keeps the connections that it has, and gets no more."""
+    for target in (target for target, weight in held.reals.items() if weight):
+        yield Order(codec.SET_DEST, codec.service(key) + codec.dest(key.family, target, 0))
+
+
+def _elsewhere(courier: Courier, state: State, family: int) -> Iterator[Order]:
+    """The node's own connections to our addresses come from another one, which stays when the link goes.
+
+    The kernel takes an address that is the node's own for the source as well, whoever translates the destination.
+    """
+    source = _source(courier, state, family)
+    addresses = [element.key for element in state.elements if element.set == ADDRESS and element.family == family]
+    for address in addresses if source else ():
+        if family == 4:
+            yield Order(NEW_ROUTE, local(address, state.link, source), wire.CREATE | _REPLACE)
+        else:  # the kernel's own cannot be replaced, and a new one not be made on a link that is down
+            yield Order(NEW_ROUTE, local(address, LOOPBACK, source), wire.CREATE | _REPLACE)
+            yield Order(DELETE_ROUTE, local(address, state.link))
+
+
+def _source(courier: Courier, state: State, family: int) -> bytes:
+    """The address that the kernel takes towards an endpoint; empty where there is none."""
+    targets = (target for key, held in state.virtuals.items() if key.family == family for target in held.reals)
+    for target in targets:
+        try:
+            asked = Order(codec.GET_ROUTE, codec.route(codec.Address(family, target.address, 0)))
+            body = next(courier.ask(Channel.ROUTE, asked, listing=False))
+        except OSError:
+            continue  # there is no way to it at the moment
+        return wire.attributes(body[_ROUTE.size :]).get(_SOURCE, b"")
+    return b""
+
+
+def strays(state: State) -> list[Order]:
+    """What `release` made that does not go with the link."""
+    elements = (element for element in state.elements if element.set == ADDRESS and element.family == 6)
+    return [Order(DELETE_ROUTE, local(element.key, LOOPBACK) + _metric()) for element in elements]
+
+
+def local(address: bytes, link: int, source: bytes = b"") -> bytes:
+    """The body that names the local route of an address at a link; with a source, the one to be made."""
+    family = 4 if len(address) == 4 else 6
+    head = _ROUTE.pack(codec.AF[family], codec.LENGTHS[family], 0, 0, _LOCAL_TABLE, _KERNELS, _HOST, _LOCAL, 0)
+    body = head + wire.attribute(_DESTINATION, address) + wire.attribute(_OUTPUT, link.to_bytes(4, sys.byteorder))
+    if not source:
+        return body
+    return body + wire.attribute(_SOURCE, source) + (_metric() if family == 6 else b"")
+
+
+def _metric() -> bytes:
+    return wire.attribute(_METRIC, _METRIC6.to_bytes(4, sys.byteorder))

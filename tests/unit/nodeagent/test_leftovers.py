@@ -1,0 +1,103 @@
+"""What another mode left goes once everything is in; what connections go through, once they have ended."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from nodeagent import leftovers
+from nodeagent.errors import KernelUnavailable
+from nodeagent.leftovers import Leftovers
+from nodeagent.modes import Released
+from nodeagent.program.dataplane import Commit
+
+USED = Released(("rules",), ("an address",))
+
+
+class Remains:
+    """What a mode left: carries connections for so many looks. `asked` has how patient each call was."""
+
+    def __init__(self, looks: int = 0) -> None:
+        self.left, self.now = looks, 0.0
+        self.asked: list[bool] = []
+        self.broken = False
+
+    def remove(self, patient: bool) -> Released:
+        self.asked.append(patient)
+        if self.broken:
+            raise KernelUnavailable("broken")
+        self.left -= 1
+        return USED if patient and self.left >= 0 else Released()
+
+    def follower(self, seconds: float = 60) -> Leftovers:
+        return Leftovers(self.remove, seconds, lambda: self.now)
+
+
+def complete(follower: Leftovers) -> None:
+    follower.want((), complete=True)
+    follower.committed(Commit(), 0.0)
+
+
+def test_once_and_after_everything_is_in() -> None:
+    remains = Remains()
+    follower = remains.follower()
+    follower.want(())
+    follower.committed(Commit(), 0.0)
+    assert remains.asked == []
+    complete(follower)
+    complete(follower)
+    assert remains.asked == [True]
+    assert not follower.waiting.is_set()
+
+
+def test_what_carries_connections_goes_when_they_have_ended() -> None:
+    remains = Remains(2)
+    follower = remains.follower()
+    complete(follower)
+    assert follower.waiting.is_set()
+    follower.look()
+    assert follower.waiting.is_set()
+    follower.look()
+    assert not follower.waiting.is_set()
+    assert remains.asked == [True] * 3
+
+
+def test_it_goes_when_time_is_up() -> None:
+    remains = Remains(1000)
+    follower = remains.follower(60)
+    complete(follower)
+    remains.now = 60.0
+    follower.look()
+    assert remains.asked == [True, False]
+    assert not follower.waiting.is_set()
+
+
+def test_without_time_it_goes_at_once() -> None:
+    remains = Remains(1000)
+    complete(remains.follower(0))
+    assert remains.asked == [False]
+
+
+def test_what_cannot_be_removed_is_tried_again_with_the_next_complete_state() -> None:
+    remains = Remains(1)
+    follower = remains.follower()
+    complete(follower)
+    remains.broken = True
+    follower.look()
+    assert not follower.waiting.is_set()
+    remains.broken = False
+    complete(follower)
+    assert remains.asked == [True] * 3
+
+
+async def test_it_looks_again_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leftovers, "PAUSE", 0.0)
+    remains = Remains(3)
+    follower = remains.follower()
+    looking = asyncio.create_task(follower.run())
+    complete(follower)
+    for _ in range(50):  # turns of the loop
+        await asyncio.sleep(0)
+    looking.cancel()
+    assert remains.asked == [True] * 4
