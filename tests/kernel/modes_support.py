@@ -10,10 +10,12 @@ from nodeagent.modes import ORDER, backend
 from tools.lab.netns import Namespace
 from tools.lab.rules import run
 
-_COUNTERS = re.compile(r" (?:counter )?packets \d+ bytes \d+| handle \d+|\[\d+:\d+\]|(?: expires [0-9dhms]+)")
+_COUNTERS = re.compile(
+    r" (?:counter )?packets \d+ bytes \d+| handle \d+|\[\d+:\d+\]|(?: expires [0-9dhms]+)| initval \S+"
+)
 _SLOT = re.compile(r"( \. (?:tcp|udp|sctp) \. \d+|^(?:tcp|udp|sctp) \. \d+) \. \d+ : ")
 _SPARE = re.compile(r"\tchain (?:cluster|node|external|nodeport|local)(?:-local)?(?:-\d+)+ \{\n.*?\n\t\}\n", re.DOTALL)
-_LISTENER = re.compile(r"(169\.254\.86\.1|fd64:656c:7461::1) \. \d+")
+_LISTENER = re.compile(r"(169\.254\.86\.1|fd64:656c:7461::1)(?: \. |:|\]:)\d+")
 
 
 def here() -> tuple[str, ...]:
@@ -42,7 +44,7 @@ def _lines(space: Namespace) -> Iterator[str]:
     for program in ("iptables-legacy-save", "ip6tables-legacy-save"):
         saved = run(space, program, check=False).splitlines()
         yield from (f"{program} {_plain(line)}" for line in saved if not line.startswith("#"))
-    yield from run(space, "ipset", "save", check=False).splitlines()
+    yield from map(_plain, run(space, "ipset", "save", check=False).splitlines())
     yield from _servers(run(space, "ipvsadm", "-Sn", check=False).splitlines())
     for device in ("lo", "kube-ipvs0"):
         addresses = run(space, "ip", "-o", "address", "show", "dev", device, check=False).splitlines()
@@ -65,5 +67,5 @@ def _elements(text: str) -> Iterator[str]:
 
 
 def _plain(line: str) -> str:
-    """Without what differs between two ways there: counters, handles, which slot an endpoint has, listening ports."""
+    """Without what differs between two ways there: counters, handles, seeds, which slot an endpoint has, ports."""
     return _LISTENER.sub(r"\1 . port", _COUNTERS.sub("", line)).strip().rstrip(",")

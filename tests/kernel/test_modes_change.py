@@ -119,6 +119,29 @@ def test_established_connections_outlive_the_change(line: Deployment, fabric: Fa
     assert after == before
 
 
+@pytest.mark.parametrize("second", ["nftables", "iptables"])
+def test_what_userspace_mode_carries_goes_on_after_the_change(line: Deployment, fabric: Fabric, second: str) -> None:
+    """The ending agent has its listeners' address until it has ended; then that goes too."""
+    agent = line.agents[fabric.nodes[0].name]
+    if second not in here():
+        pytest.skip(f"this machine has not {second}")
+    change(line, agent, "userspace")
+    connections = [Connection(space, address, port) for space, address, port in aims(fabric)]
+    before = [connection.open() for connection in connections]
+    old = agent.change(second)
+    assert agent.process is not None
+    agent.process.wait_log(WHOLE)
+    line.wait_applied()
+    after = [connection.ask() for connection in connections]
+    for connection in connections:
+        connection.close()
+    assert [outcome.kind for outcome in before] == ["answer"] * len(before)
+    assert after == before
+    assert old is not None
+    assert old.wait_end() == 0
+    until(lambda: not any("169.254.86.1" in text for text in listing(agent.node.space)), 20)
+
+
 def test_what_others_have_stays(line: Deployment, fabric: Fabric) -> None:
     """What is neither ours nor kube-proxy's is not touched by any change of mode, nor by --cleanup."""
     agent = line.agents[fabric.nodes[0].name]

@@ -61,6 +61,8 @@ done
 ipvsadm -C
 ipset destroy
 ip link del {DEVICE} 2>/dev/null
+ip addr del 169.254.86.1/32 dev lo 2>/dev/null
+ip addr del fd64:656c:7461::1/128 dev lo 2>/dev/null
 conntrack -F 2>/dev/null
 true
 """

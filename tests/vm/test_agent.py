@@ -9,16 +9,13 @@ import pytest
 
 from tests.vm.ipvs_support import run, wipe
 from tests.vm.services import vip
-from tests.vm.test_modes import listed as of_node
 from tools.lab import manifests
 from tools.lab.client import connect, knocking, many, until
 from tools.lab.deltaplane import Deployment
 from tools.lab.echo import EchoServers
 from tools.lab.fabric import Fabric, Pod
-from tools.lab.rules import hint
 
 pytestmark = pytest.mark.timeout(300)
-MODES = ("iptables", "ipvs", "iptables", "ipvs")
 
 
 def put(folder: Path, pods: list[Pod]) -> None:
@@ -71,32 +68,3 @@ def test_killed_and_started_again_no_connection_fails(lab: Fabric, line: Deploym
             agent.start()
             line.wait_applied(timeout=60)
     assert seen.failures == []
-
-
-def test_a_mode_changed_four_times_under_load(lab: Fabric, line: Deployment) -> None:
-    """From ipvs to iptables and back, twice: no new connection fails, and nothing of the other is left (W13)."""
-    node = lab.nodes[0]
-    hint(node.space)
-    line.start(timeout=90)
-    agent = line.agents[node.name]
-    fresh, steps = listed(lab), list[tuple[str, int]]()
-    with knocking(node.clients[0].space, vip(4), 80, pause=0.02) as seen:
-        for mode in MODES:
-            steps.append((mode, seen.total))
-            old = agent.change(mode)
-            in_use(line, node.name, mode)
-            line.wait_applied(timeout=60)
-            if old is not None:
-                old.wait_end(60)
-            steps.append(("done", seen.total))
-            assert seen.failures == [], steps
-    until(lambda: listed(lab) == fresh, 20, what=lambda: "\n".join(sorted({*listed(lab)} ^ {*fresh})))
-
-
-def in_use(line: Deployment, node: str, mode: str) -> None:
-    """Waits until the agent there says that it runs in this mode."""
-    until(lambda: line.controlplane.nodes()[node].proxy_mode == mode, 60, what=line.complaints)
-
-
-def listed(lab: Fabric) -> list[str]:
-    return of_node(lab.nodes[0])
