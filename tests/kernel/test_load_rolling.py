@@ -6,7 +6,9 @@ its slice and its process ends.
 
 from __future__ import annotations
 
+import itertools
 import time
+from collections import deque
 from collections.abc import Iterator
 from ipaddress import ip_network
 from pathlib import Path
@@ -23,6 +25,7 @@ VIPS = {4: "172.30.9.2", 6: "fd00:10:96::92"}
 NODE_PORT, PORT = 30092, 8080
 ENDPOINTS, PER_SLICE = 100, 10
 RATE = 2000.0
+FIRST = itertools.cycle((100, 170))  # where the addresses begin: no two samples in a row have the same
 GRACE = 1.0  # seconds between terminating and gone
 
 
@@ -33,6 +36,13 @@ class Backend(NamedTuple):
     node: str
     addresses: dict[int, str]
     servers: list[Server]
+
+
+class Terminating(NamedTuple):
+    """An endpoint by its position, and when it goes: never sooner after it began, whatever held us up."""
+
+    position: int
+    due: float
 
 
 class Fleet:
@@ -50,15 +60,29 @@ class Fleet:
         for first in range(0, ENDPOINTS, PER_SLICE):
             self._write(first)
 
-    def begin(self, index: int) -> None:
+    def roll(self, pause: float) -> None:
+        """Begins with one after the other, `pause` seconds apart at least; ends each that began long enough ago."""
+        begun: deque[Terminating] = deque()
+        for index in range(ENDPOINTS):
+            begun.append(self._begin(index))
+            later = time.monotonic() + pause
+            while begun and begun[0].due <= later:
+                self._end(begun.popleft())
+            time.sleep(max(0.0, later - time.monotonic()))
+        for each in begun:
+            self._end(each)
+
+    def _begin(self, index: int) -> Terminating:
         """Its successor is ready, and it turns terminating."""
         self.leaving[index], self.now[index] = self.now[index], self._spare[index]
         self._write(index)
+        return Terminating(index, time.monotonic() + GRACE)
 
-    def end(self, index: int) -> None:
+    def _end(self, one: Terminating) -> None:
         """It leaves the slice, and nobody listens there any more."""
-        gone = self.leaving.pop(index)
-        self._write(index)
+        time.sleep(max(0.0, one.due - time.monotonic()))
+        gone = self.leaving.pop(one.position)
+        self._write(one.position)
         for server in gone.servers:
             self._echo.stop(server)
 
@@ -77,21 +101,13 @@ class Fleet:
             parts.append(manifests.endpoint_slice("fleet", live + old, ports, family=family, name=name))
         manifests.write(self._folder / f"slice-{number}.yaml", *parts)
 
-    def roll(self, pause: float) -> None:
-        """Begins with one after the other, `pause` seconds apart; each ends a second after it began."""
-        begins = [(index * pause, self.begin, index) for index in range(ENDPOINTS)]
-        ends = [(at + GRACE, self.end, index) for at, _, index in begins]
-        start = time.monotonic()
-        for at, act, index in sorted((*begins, *ends), key=lambda step: step[0]):
-            time.sleep(max(0.0, start + at - time.monotonic()))
-            act(index)
-
 
 @pytest.fixture
 def backends(clean: Fabric, echo: EchoServers) -> Iterator[list[Backend]]:
     """Twice as many as there are endpoints, spread over a pod of each node; names are of their own."""
     pods = [clean.add_pod(node) for node in clean.nodes]
-    made = [_backend(clean, echo, pods[number % len(pods)], number // len(pods)) for number in range(2 * ENDPOINTS)]
+    first = next(FIRST)
+    made = [_backend(clean, echo, pods[number % 3], first + number // 3) for number in range(2 * ENDPOINTS)]
     yield made
     echo.stop_all()
     for pod in pods:
@@ -100,7 +116,7 @@ def backends(clean: Fabric, echo: EchoServers) -> Iterator[list[Backend]]:
 
 def _backend(fabric: Fabric, echo: EchoServers, pod: Pod, number: int) -> Backend:
     cidrs = fabric.node(pod.node).pod_cidrs
-    v4, v6 = (str(ip_network(cidr)[100 + number]) for cidr in cidrs)
+    v4, v6 = (str(ip_network(cidr)[number]) for cidr in cidrs)
     fabric.wiring.configure(pod.space, "eth0", [f"{v4}/32", f"{v6}/128"])
     name = f"{pod.name}/{number}"
     servers = [echo.start(pod.space, address, PORT, "tcp", name) for address in (v4, v6)]

@@ -20,6 +20,7 @@ from typing import Self
 from tools.lab.echo import LINGER_RESET, family_of, kind_of, number_of
 from tools.lab.netns import Namespace
 
+ANY_PORT = itertools.repeat(0)
 ANSWER, REFUSED, RESET, TIMEOUT, UNREACHABLE = "answer", "refused", "reset", "timeout", "unreachable"
 
 
@@ -127,21 +128,33 @@ def connect(
 
 
 def many(
-    space: Namespace, address: str, port: int, count: int, protocol: str = "tcp", *, timeout: float = 2.0
+    space: Namespace,
+    address: str,
+    port: int,
+    count: int,
+    protocol: str = "tcp",
+    *,
+    timeout: float = 2.0,
+    ports: Iterator[int] = ANY_PORT,
 ) -> Counter[str]:
-    """`count` new connections one after the other (some 10,000 per second): how many got which name or failure."""
+    """`count` new connections one after the other (some 10,000 per second): how many got which name or failure.
+
+    `ports`: the clients' own, 0 for the kernel's choice, as is one that is taken.
+    """
     found: Counter[str] = Counter()
     with space.entered():
-        for _ in range(count):
-            outcome = _quick(address, port, protocol, timeout)
+        for own in itertools.islice(ports, count):
+            outcome = _quick(address, port, protocol, timeout, own)
             found[outcome.name or outcome.kind] += 1
     return found
 
 
-def _quick(address: str, port: int, protocol: str, timeout: float) -> Outcome:
+def _quick(address: str, port: int, protocol: str, timeout: float, own: int) -> Outcome:
     with socket.socket(family_of(address), kind_of(protocol), number_of(protocol)) as sock:
         sock.settimeout(timeout)
         try:
+            with contextlib.suppress(OSError):
+                sock.bind(("", own))
             sock.connect((address, port))
             if protocol == "udp":
                 send_datagram(sock)
