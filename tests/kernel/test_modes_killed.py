@@ -33,14 +33,14 @@ SEED = 5
 class Changing(threading.Thread):
     """Writes one Service after the other anew until it is stopped: its endpoints, its kind, or its being there."""
 
-    def __init__(self, fabric: Fabric, folder: Path, seed: int) -> None:
+    def __init__(self, fabric: Fabric, folder: Path, seed: int, pace: float = PACE) -> None:
         super().__init__(daemon=True)
         self._fabric, self._folder, self._random = fabric, folder, random.Random(seed)
-        self._over = threading.Event()
+        self._over, self._pace = threading.Event(), pace
         self.written = 0
 
     def run(self) -> None:
-        while not self._over.wait(PACE):
+        while not self._over.wait(self._pace):
             self.change(self._random.randrange(SERVICES))
 
     def change(self, number: int) -> None:
