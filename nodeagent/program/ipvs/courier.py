@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -30,11 +31,12 @@ class Order(NamedTuple):
 
 
 class Courier:
-    """Of one kernel. `messages` and `size` count what was sent since `reset`."""
+    """Of one kernel. `messages` and `size` count what was sent since `reset`, `unrestored` failed restores."""
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self.messages = self.elements = self.size = 0
+        self.unrestored: Counter[int] = Counter()
         self._sequence = 1
 
     def reset(self) -> None:
@@ -53,6 +55,14 @@ class Courier:
             for sequence, code in self._carry(channel, packed):
                 refused[start + sequence - first] = code
         return {place: code for place, code in refused.items() if place >= 0}  # else what a call that raised has left
+
+    def restore(self, family: int, text: str) -> None:
+        """Rules, by `iptables-restore`. Raises OSError with what that complained about."""
+        try:
+            self.kernel.restore(family, text)
+        except OSError:
+            self.unrestored[family] += 1
+            raise
 
     def _carry(self, channel: Channel, packed: list[bytes]) -> Iterator[Refusal]:
         data = b"".join(packed)

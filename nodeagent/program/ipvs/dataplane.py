@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.model import Kind, ObjectKey
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
-from nodeagent.program.dataplane import Commit, Failed, Held
+from nodeagent.program.dataplane import Commit, Failed, Figure, Held
 from nodeagent.program.ipvs import inventory
 from nodeagent.program.ipvs.courier import Courier
 from nodeagent.program.ipvs.drift import Drift
@@ -91,6 +91,15 @@ class IpvsDataplane:
     def held(self) -> list[Held]:
         """See `Remembering.held`; nothing of the excluded CIDRs, which are others'."""
         return frontends(self._state, self._footing.excluded)
+
+    def figures(self) -> Iterator[Figure]:
+        """See `Measured.figures`: what kube-proxy counts in this mode, under its name and in its words."""
+        name, text = (
+            "kubeproxy_sync_proxy_rules_iptables_restore_failures_total",
+            "Cumulative proxy iptables restore failures",
+        )
+        values = tuple(((f"IPv{family}",), self._courier.unrestored[family]) for family in self._footing.families)
+        yield Figure(name, text, counter=True, labels=("ip_family",), values=values)
 
     def apply(
         self, services: Sequence[ServiceForwarding], node: NodeForwarding | None = None, *, complete: bool = False

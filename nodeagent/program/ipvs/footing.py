@@ -70,7 +70,7 @@ class Footing:
             self._late.pop()
 
     def _restore(self, courier: Courier, family: int, text: str) -> None:
-        courier.kernel.restore(family, text)
+        courier.restore(family, text)
         log.info("ipvs: rules of IPv%d written", family)
 
     def lacking(self, kernel: Kernel, family: int) -> str:

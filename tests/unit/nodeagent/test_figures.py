@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+import pytest
+
 from deltaplane.forwarding import ServiceForwarding
 from nodeagent.errors import KernelUnavailable
 from nodeagent.figures import Figures
@@ -14,6 +16,8 @@ from nodeagent.program.dataplane import Figure, Measured
 from nodeagent.program.iptables import naming as n
 from nodeagent.program.iptables.dataplane import IptablesDataplane
 from nodeagent.program.iptables.memory import MemoryIptables
+from nodeagent.program.ipvs.dataplane import IpvsDataplane
+from nodeagent.program.ipvs.memory import MemoryKernel as MemoryIpvs
 from nodeagent.program.userspace.dataplane import UserspaceDataplane
 from nodeagent.program.userspace.figures import figures
 from nodeagent.program.userspace.proxy import Count
@@ -120,6 +124,26 @@ def test_a_refused_restore_is_partial_at_first_and_counts_by_family() -> None:
     assert dataplane.apply([service("bad", cluster_ip("172.30.0.5", targets(1)))]).failed
     assert (failures("partial_restore"), failures("restore")) == (2, 1)
     assert failures("partial_restore", "IPv6") == failures("restore", "IPv6") == 0
+
+
+# ---------------------------------------------------------------- ipvs
+
+
+def test_ipvs_counts_restores_that_failed() -> None:
+    class Kernel(MemoryIpvs):
+        def restore(self, family: int, text: str) -> None:
+            if family == 6:
+                raise OSError(1, "no")
+            super().restore(family, text)
+
+    dataplane = IpvsDataplane(Kernel())
+    dataplane.start()
+    metrics = Metrics(dataplane.mode)
+    metrics.show(dataplane)
+    with pytest.raises(KernelUnavailable):
+        dataplane.apply([both("web", 1)], NODE, complete=True)
+    found = {family: value(metrics, f"{SYNC}_restore_failures_total", ip_family=family) for family in ("IPv4", "IPv6")}
+    assert found == {"IPv4": 0, "IPv6": 1}
 
 
 # ---------------------------------------------------------------- userspace
