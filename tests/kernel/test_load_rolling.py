@@ -1,14 +1,13 @@
 """A hundred endpoints are replaced one by one while clients connect: no connection fails.
 
 As in a rolling update, the new endpoint is ready when the old one turns terminating; a second later the old one leaves
-its slice and its process ends.
+its slice, and soon its process ends.
 """
 
 from __future__ import annotations
 
 import itertools
-import time
-from collections import deque
+import sched
 from collections.abc import Iterator
 from ipaddress import ip_network
 from pathlib import Path
@@ -27,6 +26,7 @@ ENDPOINTS, PER_SLICE = 100, 10
 RATE = 2000.0
 FIRST = itertools.cycle((100, 170))  # where the addresses begin: no two samples in a row have the same
 GRACE = 1.0  # seconds between terminating and gone
+LAST = 0.5  # seconds that it still listens: a SYN that was lost just before comes again after a second
 
 
 class Backend(NamedTuple):
@@ -36,13 +36,6 @@ class Backend(NamedTuple):
     node: str
     addresses: dict[int, str]
     servers: list[Server]
-
-
-class Terminating(NamedTuple):
-    """An endpoint by its position, and when it goes: never sooner after it began, whatever held us up."""
-
-    position: int
-    due: float
 
 
 class Fleet:
@@ -61,28 +54,33 @@ class Fleet:
             self._write(first)
 
     def roll(self, pause: float) -> None:
-        """Begins with one after the other, `pause` seconds apart at least; ends each that began long enough ago."""
-        begun: deque[Terminating] = deque()
-        for index in range(ENDPOINTS):
-            begun.append(self._begin(index))
-            later = time.monotonic() + pause
-            while begun and begun[0].due <= later:
-                self._end(begun.popleft())
-            time.sleep(max(0.0, later - time.monotonic()))
-        for each in begun:
-            self._end(each)
+        """One begins after the other, `pause` seconds apart; whatever holds us up, none goes sooner after it began."""
+        clock = sched.scheduler()
 
-    def _begin(self, index: int) -> Terminating:
+        def begin(index: int) -> None:
+            self._begin(index)
+            clock.enter(GRACE, 0, end, (index,))
+            if index + 1 < ENDPOINTS:
+                clock.enter(pause, 1, begin, (index + 1,))
+
+        def end(index: int) -> None:
+            clock.enter(LAST, 0, self._stop, (self._end(index),))
+
+        begin(0)
+        clock.run()
+
+    def _begin(self, index: int) -> None:
         """Its successor is ready, and it turns terminating."""
         self.leaving[index], self.now[index] = self.now[index], self._spare[index]
         self._write(index)
-        return Terminating(index, time.monotonic() + GRACE)
 
-    def _end(self, one: Terminating) -> None:
-        """It leaves the slice, and nobody listens there any more."""
-        time.sleep(max(0.0, one.due - time.monotonic()))
-        gone = self.leaving.pop(one.position)
-        self._write(one.position)
+    def _end(self, index: int) -> Backend:
+        """It leaves the slice."""
+        gone = self.leaving.pop(index)
+        self._write(index)
+        return gone
+
+    def _stop(self, gone: Backend) -> None:
         for server in gone.servers:
             self._echo.stop(server)
 
