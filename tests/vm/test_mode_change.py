@@ -12,7 +12,7 @@ import pytest
 
 from tests.kernel.load_support import Aim, loaded
 from tests.kernel.modes_support import listing
-from tests.vm.ipvs_support import wipe
+from tests.vm.ipvs_support import run, wipe
 from tests.vm.services import vip
 from tests.vm.test_agent import put
 from tools.lab import manifests
@@ -104,6 +104,27 @@ def _differs(agent: Agent, wanted: list[str]) -> str:
     found = listed(agent)
     more, less = (sorted({*one} - {*other}) for one, other in ((found, wanted), (wanted, found)))
     return "\n".join([f"mode {agent.mode}", *(f"+ {text}" for text in more), *(f"- {text}" for text in less)])
+
+
+def test_back_before_the_old_mode_is_let_go_of(line: Deployment, lab: Fabric) -> None:
+    """The node's own routes are as after a first start, once the mode that was released is in use again."""
+    agent = next(iter(line.agents.values()))
+    wanted, routes = fresh(line, agent, "ipvs"), local_routes(agent)
+    with Connection(lab.nodes[0].clients[0].space, vip(4), 80) as held:
+        assert held.open().answered
+        for mode in ("iptables", "ipvs"):
+            change(line, agent, mode)
+            assert (local_routes(agent) == routes) is (mode == "ipvs")
+        assert held.ask().answered
+    until(lambda: listed(agent) == wanted, 20, what=lambda: _differs(agent, wanted))
+
+
+def local_routes(agent: Agent) -> list[str]:
+    """Of the addresses of IPVS's link."""
+    texts = (run(agent.node.space, "ip", family, "route", "show", "table", "local") for family in ("-4", "-6"))
+    return sorted(
+        line.strip() for text in texts for line in text.splitlines() if vip(4)[:7] in line or vip(6)[:10] in line
+    )
 
 
 def test_established_connections_outlive_the_change(line: Deployment, lab: Fabric) -> None:

@@ -15,6 +15,7 @@ from nodeagent.program.ipvs import wire as codec
 from nodeagent.program.ipvs.courier import Courier, Order, reason
 from nodeagent.program.ipvs.inventory import Found
 from nodeagent.program.ipvs.kernel import Channel, Kernel, NetlinkKernel
+from nodeagent.program.ipvs.release import resume
 from nodeagent.program.ipvs.settings import Settings
 from nodeagent.program.ipvs.state import State
 from nodeagent.sysctl import Setting, make
@@ -47,6 +48,7 @@ class Footing:
         if self._settled:
             return
         inventory.make(courier, state, self.found)
+        resume(courier, state)
         if isinstance(courier.kernel, NetlinkKernel):
             make(sysctls(self.settings))
         self._timeouts(courier)

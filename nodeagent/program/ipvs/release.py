@@ -1,7 +1,7 @@
 """What ipvs mode leaves when another mode has taken over is let go of in two steps, so that no connection is cut off.
 
 First no new one comes to it, though those that there are go on; `cleanup` follows once they have ended. Called by
-`nodeagent.modes`.
+`nodeagent.modes`, and by `footing` where ipvs mode comes back before that.
 """
 
 from __future__ import annotations
@@ -48,6 +48,27 @@ def release(kernel: Kernel) -> bool:
     if any(held.active and key.protocol != UDP for key, held in state.virtuals.items()):
         return True
     return in_use(element.key for element in state.elements if element.set == ADDRESS)
+
+
+def resume(courier: Courier, state: State) -> None:
+    """Takes back what `release` did to addresses, where ipvs mode is in use again; weights come with the Services.
+
+    Else an address that is removed later would stay the node's own. Raises KernelUnavailable.
+    """
+    weights = [weight for held in state.virtuals.values() for weight in held.reals.values()]
+    if weights and not any(weights):
+        addresses = [element.key for element in state.elements if element.set == ADDRESS]
+        orders = [order for address in addresses for order in _here(address, state.link)]
+        courier.send(Channel.ROUTE, [*orders, *strays(state)])
+
+
+def _here(address: bytes, link: int) -> Iterator[Order]:
+    if len(address) == 4:
+        yield Order(NEW_ROUTE, local(address, link, address), wire.CREATE | _REPLACE)
+    else:  # with the address the kernel makes its own route again
+        given = codec.address(codec.Address(6, address, link))
+        yield Order(codec.DEL_ADDRESS, given)
+        yield Order(codec.NEW_ADDRESS, given, wire.CREATE | wire.EXCLUSIVE)
 
 
 def _weightless(key: VirtualKey, held: Held) -> Iterator[Order]:

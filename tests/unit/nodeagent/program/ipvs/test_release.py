@@ -57,12 +57,13 @@ def test_where_nothing_is_there_is_nothing_to_wait_for() -> None:
 
 
 def test_who_comes_back_serves_again(kernel: MemoryKernel) -> None:
-    before = {key: dict(held.reals) for key, held in kernel.virtuals.items()}
+    before, addresses = {key: dict(held.reals) for key, held in kernel.virtuals.items()}, set(kernel.addresses)
     release(kernel)
     again = IpvsDataplane(kernel, SETTINGS)
     again.start()
     again.apply(SERVICES, NODE, complete=True)
     assert {key: dict(held.reals) for key, held in kernel.virtuals.items()} == before
+    assert set(kernel.addresses) == addresses
 
 
 def test_the_route_of_an_address_names_its_source() -> None:
