@@ -14,6 +14,7 @@ from deltaplane.forwarding import Entry, NodeForwarding
 from nodeagent.errors import KernelUnavailable
 from nodeagent.program.iptables.memory import MemoryIptables
 from nodeagent.program.nftables.memory import MemoryKernel
+from nodeagent.program.userspace.dataplane import CALM
 from nodeagent.program.userspace.direct import DirectRedirects
 from nodeagent.program.userspace.iptables import IptablesRedirects
 from nodeagent.program.userspace.nft import NftRedirects
@@ -33,6 +34,7 @@ from tests.unit.nodeagent.program.userspace.support import (
     target,
     vip,
 )
+from tools.lab.client import until
 
 NODE = NodeForwarding((packed("192.0.2.1"),), service_cidrs=("172.30.0.0/16",))
 A, B = target(9), target(10)  # nobody listens there
@@ -248,6 +250,23 @@ def test_an_element_that_others_took_is_read_again() -> None:
         made.apply([service()])
         assert leads_to(redirects, 1) == 0
         assert leads_to(redirects, 2)
+
+
+def test_it_is_superseded_once_nothing_has_led_to_it_for_some_looks(make: Make) -> None:
+    """Not at the first: a client that was redirected before may be in the middle of connecting."""
+    server, redirects = Server("a"), make()
+    with running(redirects) as made:
+        made.apply([service(entry(vip(), server.target))], NODE, complete=True)
+        port = leads_to(redirects)
+        assert not any(made.superseded() for _ in range(CALM + 1))
+        held = socket.create_connection(("127.0.0.1", port), timeout=5)
+        assert held.recv(100)
+        made.apply([], NODE, complete=True)
+        assert not any(made.superseded() for _ in range(CALM + 1))
+        held.close()
+        until(lambda: not made.count().connections)
+        assert [made.superseded() for _ in range(CALM)] == [False] * (CALM - 1) + [True]
+    server.close()
 
 
 def test_without_redirects_the_services_own_places_are_listened_at() -> None:
