@@ -21,7 +21,7 @@ _LINE = re.compile(
 
 def insert(space: Namespace, entries: list[Tracked]) -> None:
     """Puts entries into the table with the stock tool."""
-    run(space, "conntrack", "-R", "-", stdin="".join(f"{_command(entry)}\n" for entry in entries))
+    run(space, "conntrack", "-R", "/proc/self/fd/0", stdin="".join(f"{_command(entry)}\n" for entry in entries))
 
 
 def _command(entry: Tracked) -> str:
