@@ -19,7 +19,7 @@ demo: bootstrap ## three nodes, pods and a client in namespaces, shown step by s
 	@$(AS_ROOT) $(RUN) -m deploy.demo $(if $(filter 1 yes true,$(HOLD)),--hold)
 
 test: bootstrap real-parts ## unit, sessions, kernel, real Kubernetes (ARGS=... go to pytest)
-	@$(AS_ROOT) $(RUN) -m pytest -m "not slow" $(ARGS)
+	@$(AS_ROOT) $(RUN) -m pytest -n 2 --dist loadgroup -m "not slow" $(ARGS)
 
 test-slow: bootstrap real-parts ## what takes minutes: large samples, long loads, the corpus on kube-proxy
 	@$(AS_ROOT) $(RUN) -m pytest -m slow $(ARGS)

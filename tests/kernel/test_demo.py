@@ -21,7 +21,11 @@ def demo() -> subprocess.Popen[str]:
         pytest.skip("network namespaces need root")
     command = [sys.executable, "-m", "deploy.demo"]
     both = subprocess.PIPE
-    return subprocess.Popen(command, cwd=ROOT, stdout=both, stderr=both, text=True, start_new_session=True)
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # where the tests are a shell's background job it is ignored
+    try:
+        return subprocess.Popen(command, cwd=ROOT, stdout=both, stderr=both, text=True, start_new_session=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def left_by(pid: int) -> list[str]:
