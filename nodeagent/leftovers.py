@@ -1,7 +1,7 @@
 """What another mode, or kube-proxy, has left in this kernel goes once everything wanted is in: a follower of commits.
 
-Not before, so that no packet is without rules; and not later, since what is left is what was true in the past. What
-connections go through that were made before is left until they have ended, for a while: the kernel translates them
+Not before, so that no packet is without rules; and not later, since what is left is what was true in the past. The Ack
+goes first, since looking at every mode takes a while. What connections go through that were made before is left until they have ended, for a while: the kernel translates them
 apart from rules, but not without IPVS's virtual servers, nor without the address where an agent ends that carries them.
 """
 
@@ -34,16 +34,17 @@ class Leftovers:
         self, remove: Callable[[bool], Released], seconds: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._remove, self._seconds, self._clock = remove, seconds, clock
-        self._complete = self._done = False
+        self._complete = self._done = self._told = False
         self._until = 0.0
-        self.waiting = asyncio.Event()  # something is still used
+        self.due = asyncio.Event()  # something may be there, or is still used
 
     async def run(self) -> None:
-        """Looks again while something is still used."""
+        """Looks when everything wanted is in, and again while something is still used."""
         while True:
-            await self.waiting.wait()
-            await asyncio.sleep(PAUSE)
+            await self.due.wait()
             self.look()
+            if self.due.is_set():
+                await asyncio.sleep(PAUSE)
 
     def want(
         self, services: Sequence[ServiceForwarding], node: NodeForwarding | None = None, *, complete: bool = False
@@ -55,7 +56,7 @@ class Leftovers:
             return
         self._complete = False
         self._until = self._clock() + self._seconds
-        self.look()
+        self.due.set()
 
     def look(self) -> None:
         """Removes what may go by now."""
@@ -63,17 +64,19 @@ class Leftovers:
             found = self._remove(self._clock() < self._until)
         except AgentError as error:
             self._done = False
-            self.waiting.clear()
+            self.due.clear()
             event(log, logging.WARNING, "what another proxy left cannot be removed", reason=error)
             return
         self._done = True
         if found.removed:
             removed = "; ".join(found.removed)
             event(log, logging.INFO, "removed what another mode or kube-proxy left", removed=removed)
-        if found.carrying and not self.waiting.is_set():
+        if found.carrying and not self._told:
             what = "; ".join(found.carrying)
             event(log, logging.INFO, "what another mode left stays while connections go through it", what=what)
-        (self.waiting.set if found.carrying else self.waiting.clear)()
+        self._told = bool(found.carrying)
+        if not found.carrying:
+            self.due.clear()
 
     def refused(self) -> None:
         """Nothing goes before everything is in."""
