@@ -1,8 +1,9 @@
 """What another mode, or kube-proxy, has left in this kernel goes once everything wanted is in: a follower of commits.
 
 Not before, so that no packet is without rules; and not later, since what is left is what was true in the past. The Ack
-goes first, since looking at every mode takes a while. What connections go through that were made before is left until they have ended, for a while: the kernel translates them
-apart from rules, but not without IPVS's virtual servers, nor without the address where an agent ends that carries them.
+goes first, since looking at every mode takes a while. What connections go through that were made before is left until
+they have ended, for a while: the kernel translates them apart from rules, but not without IPVS's virtual servers, nor
+without the address where an agent ends that carries them.
 """
 
 from __future__ import annotations
