@@ -6,6 +6,7 @@ Services; a client pod on each connects. One write changes one endpoint of one S
 
 from __future__ import annotations
 
+import math
 import random
 import subprocess
 import tempfile
@@ -25,12 +26,12 @@ from tools.lab.deltaplane import Agent, ControlPlane
 from tools.lab.echo import EchoServers
 from tools.lab.fabric import Fabric, Pod, Topology
 from tools.lab.manifests import endpoint_slice, node_object, pod_endpoint, port, service, slice_port
-from tools.lab.process import Process
+from tools.lab.process import Process, ProcessFailed
 
 SERVICES, ENDPOINTS = 1_000, 3
 BASE = Path(__file__).parents[1] / "deploy" / "kustomize" / "base"
 PATIENCE = 30.0  # seconds until a change counts as lost
-START = 900.0  # seconds until a start counts as failed
+START = 600.0  # seconds until a start counts as failed
 SYNCED = dict.fromkeys(("nftables", "iptables"), "SyncProxyRules complete") | {"ipvs": "syncProxyRules complete"}
 """What kube-proxy logs, for each family, when everything is in the kernel."""
 
@@ -65,10 +66,17 @@ class Setting:
 
 @dataclass(frozen=True)
 class Start:
-    """From a proxy's start on a clean node until it says that everything is in the kernel; seconds."""
+    """From a proxy's start on a clean node until it says that everything is in the kernel; seconds.
+
+    `took` is infinite where it had not said so after `START`; its changes are not waited for then.
+    """
 
     took: float
     cpu: float
+
+    @property
+    def ended(self) -> bool:
+        return math.isfinite(self.took)
 
 
 @dataclass
@@ -176,7 +184,8 @@ def stage(setting: Setting) -> Iterator[tuple[Scene, Process, Side, Side]]:
         stack.callback(theirs.stop)
         sides = _sides(fabric, ours, _started(theirs, began, SYNCED[setting.mode], 2), stack)
         for side, watch in zip(sides, scene.change([side.prober for side in sides]), strict=True):
-            assert watch.over.wait(PATIENCE), f"{side.name} does not serve:\n{side.process.tail()}"
+            served = not side.start.ended or watch.over.wait(PATIENCE)
+            assert served, f"{side.name} does not serve:\n{side.process.tail()}"
         assert controlplane.process
         yield scene, controlplane.process, *sides
 
@@ -193,8 +202,13 @@ def _admit(api: ApiServer, fabric: Fabric) -> Path:
 
 
 def _started(process: Process, began: float, text: str, times: int) -> tuple[Process, Start]:
-    """Waits until it has logged that it is complete, `times` families."""
-    process.wait_until(lambda: process.output().count(text) >= times, START, f"logging {text!r}")
+    """Waits until it has logged that it is complete, `times` families. Raises `ProcessFailed` where it ended."""
+    try:
+        process.wait_until(lambda: process.output().count(text) >= times, START, f"logging {text!r}")
+    except ProcessFailed:
+        if not process.running:
+            raise
+        return process, Start(math.inf, machine.cpu_of_all(process.pid))
     took = time.perf_counter() - began
     time.sleep(1.0)  # what is left to do, such as writing the journal
     return process, Start(took, machine.cpu_of_all(process.pid))
@@ -248,10 +262,12 @@ def _write(pace: Pace, scene: Scene, probers: Sequence[Prober]) -> list[list[Wat
 
 
 def _collect(sides: Sequence[Side], watches: list[list[Watch]]) -> int:
-    """Fills in the times; returns how many never came."""
+    """Fills in the times; returns how many never came, of proxies that had started."""
     lost = 0
     for pair in watches:
         for side, watch in zip(sides, pair, strict=True):
+            if not side.start.ended:
+                continue
             if watch.over.wait(PATIENCE):
                 side.took.append(watch.seen - watch.since)
             else:

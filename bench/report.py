@@ -12,7 +12,7 @@ from typing import Any
 
 from bench import machine
 from bench.agent import Changes, Memory
-from bench.packet import ENDPOINTS, SERVICES, Measured, Setting, Side
+from bench.packet import ENDPOINTS, SERVICES, START, Measured, Setting, Side
 
 PATH = Path(__file__).parents[1] / "docs" / "performance.md"
 PARTS = (
@@ -149,17 +149,21 @@ def modes(found: Iterable[tuple[Setting, Measured]], reference: str) -> str:
 
 
 def _mode_row(setting: Setting, one: Measured, side: Side) -> str:
+    cells = [setting.mode, f"{setting.services:,} x {setting.endpoints}", side.name]
+    if not side.start.ended:
+        return f"| {' | '.join(cells)} | not in {START:g} | {side.start.cpu:.0f} so far | | | | | 0 |"
     times = (statistics.median(side.took), quantile(side.took, 0.99))
     idle = side.idle * one.seconds / one.pace.changes
-    cells = [setting.mode, f"{setting.services:,} x {setting.endpoints}", side.name]
     cells += [f"{side.start.took:.2f}", f"{side.start.cpu:.2f}", *(f"{seconds * 1e3:.1f}" for seconds in times)]
     cells += [f"{side.cpu / one.pace.changes * 1e3:.2f}", f"{idle * 1e3:.1f}", str(len(side.took))]
     return f"| {' | '.join(cells)} |"
 
 
 def _mode_floors(setting: Setting, one: Measured) -> list[str]:
-    sooner, cheaper = ratios(one)
     title = f"{setting.mode} at {setting.services:,} x {setting.endpoints}"
+    if not one.reference.start.ended:
+        return [floor(f"{title}, start", f"kube-proxy's had not ended after {START:g} s", "at most 1", met=True)]
+    sooner, cheaper = ratios(one)
     begin = one.agent.start.took / one.reference.start.took
     return [
         floor(f"{title}, sooner", f"{sooner:.1f} times", "at least 10 times", met=sooner >= 10),
