@@ -34,6 +34,7 @@ PATIENCE = 30.0  # seconds until a change counts as lost
 START = 600.0  # seconds until a start counts as failed
 SYNCED = dict.fromkeys(("nftables", "iptables"), "SyncProxyRules complete") | {"ipvs": "syncProxyRules complete"}
 """What kube-proxy logs, for each family, when everything is in the kernel."""
+TALK = ("--v=2", "--vmodule=proxier=4")  # enough for that, and little more
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ def stage(setting: Setting) -> Iterator[tuple[Scene, Process, Side, Side]]:
         began = time.perf_counter()
         ours = _started(agent.start(), began, "kernel has the whole state", 1)
         began = time.perf_counter()
-        theirs = kubeproxy.start(fabric.nodes[1], api.admin_kubeconfig, folder, setting.mode, "--v=2")
+        theirs = kubeproxy.start(fabric.nodes[1], api.admin_kubeconfig, folder, setting.mode, *TALK)
         stack.callback(theirs.stop)
         sides = _sides(fabric, ours, _started(theirs, began, SYNCED[setting.mode], 2), stack)
         for side, watch in zip(sides, scene.change([side.prober for side in sides]), strict=True):
