@@ -21,11 +21,12 @@ from nodeagent.program.iptables.tracker import NODE, Tracker
 
 RETRIES = 8  # objects that failed before and are tried again with one apply, each with a restore of its own
 
-MOST = 500
+MOST = 1000
 """Chains in one transaction of the nft flavour, about.
 
 iptables-nft walks a list of all the names in a transaction at each of its lines, so that 50,000 chains at once take it
-tens of minutes. The legacy flavour replaces the whole table with every transaction, so there it is one for all.
+tens of minutes. Smaller parts have the kernel walk all chains more often, as it does with every transaction. The legacy
+flavour replaces the whole table with every transaction, so there it is one for all.
 """
 
 log = logging.getLogger(__name__)
