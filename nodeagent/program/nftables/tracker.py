@@ -18,6 +18,7 @@ from deltaplane.model import Kind, ObjectKey
 from nodeagent.program.nftables import render
 from nodeagent.program.nftables.render import Placement
 from nodeagent.program.nftables.slots import split
+from nodeagent.program.nftables.wishes import Wishes
 
 NODE = ObjectKey(Kind.NODE, "", "")
 WIDTHS = {4: 8, 6: 20}  # bytes of an endpoint value by family
@@ -52,7 +53,7 @@ class Tracker:
         self.dirty_members: dict[bytes, None] = {}
         self.conflicts: dict[bytes, tuple[ObjectKey, ...]] = {}  # contested frontends: who is waiting
         self._claims: dict[bytes, tuple[Claim, ...]] = {}  # the holder first
-        self._wishes: dict[bytes, tuple[ObjectKey, ...]] = {}
+        self._wishes = Wishes()
         self._holdings: dict[ObjectKey, Holding] = {}
         self._node_known = False
 
@@ -83,7 +84,8 @@ class Tracker:
     def leave_out(self, family: int) -> None:
         """Wants nothing of this family any more."""
         self.families -= {family}
-        for table in (self.dirty, self.dirty_members, self.frontends, self._claims, self._wishes, self.conflicts):
+        self._wishes.leave_out(family)
+        for table in (self.dirty, self.dirty_members, self.frontends, self._claims, self.conflicts):
             for identity in [identity for identity in table if identity[0] == family]:
                 del table[identity]
         self.members = {member for member in self.members if member[0] != family}
@@ -105,8 +107,7 @@ class Tracker:
 
     def wants(self, member: bytes) -> ObjectKey | None:
         """One that wants a set's member."""
-        wishes = self._wishes.get(member)
-        return wishes[0] if wishes else None
+        return self._wishes.first(member)
 
     def members_of(self, owner: ObjectKey) -> tuple[bytes, ...]:
         """The set members an owner wants."""
@@ -169,13 +170,11 @@ class Tracker:
         self.dirty[frontend] = None
 
     def _wish(self, owner: ObjectKey, before: tuple[bytes, ...], after: tuple[bytes, ...]) -> None:
-        for member in set(before).symmetric_difference(after):
-            rest = tuple(other for other in self._wishes.get(member, ()) if other != owner)
-            rest = (*rest, owner) if member in after else rest
-            if rest:
-                self._wishes[member] = rest
-            else:
-                self._wishes.pop(member, None)
+        for member in set(after).difference(before):
+            self._wishes.add(member, owner)
+            self.dirty_members[member] = None
+        for member in set(before).difference(after):
+            self._wishes.drop(member, owner)
             self.dirty_members[member] = None
 
 
