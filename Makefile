@@ -32,7 +32,7 @@ test-e2e: bootstrap real-parts ## real Kubernetes, grpcurl and Jaeger only
 
 test-vm: bootstrap ## what needs a kernel with IPVS or SCTP, in a User-mode Linux guest (SLOW=1: beside kube-proxy, and killed 200 times)
 	@DELTAPLANE_GUEST=yes tools/bootstrap
-	@$(RUN) -m tools.guest --limit $(if $(SLOW),3600,900) -- $(RUN) -m pytest tests/vm -m "$(if $(SLOW),slow,not slow)" -p no:cacheprovider $(ARGS)
+	@$(RUN) -m tools.guest --limit $(if $(SLOW),3600,1500) -- $(RUN) -m pytest tests/vm -m "$(if $(SLOW),slow,not slow)" -p no:cacheprovider $(ARGS)
 
 conformance: bootstrap real-parts ## every scenario of tests/flows in every column, kube-proxy among them; writes docs/behaviour.md
 	@$(AS_ROOT) $(RUN) -m tests.flows $(ARGS)
