@@ -18,8 +18,8 @@ from tools.lab.netns import Namespace
 
 BATCH = 10  # connections of one client in a row
 # Clients' ports in a row. The kernel's own choice comes round within seconds, since a reset leaves no TIME_WAIT, while
-# nodes on the way remember a connection for ten seconds after its reset: now and then they take the next one from that
-# port for a part of it, and it goes to the old one's endpoint, whatever the rules say by then.
+# nodes on the way remember a connection for ten seconds after its reset. Should one take the next connection from that
+# port for a part of it, that goes to the old one's endpoint, whatever the rules say by then.
 PORTS = itertools.cycle(range(10240, 65000))
 FAILURES = frozenset({REFUSED, RESET, TIMEOUT, UNREACHABLE})
 Aim = tuple[Namespace, str, int]  # from where, to which address and port
