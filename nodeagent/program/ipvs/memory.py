@@ -10,11 +10,10 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
 
-from nodeagent.program.ipvs import names, sets
+from nodeagent.program.ipvs import names, routes, sets
 from nodeagent.program.ipvs import wire as codec
 from nodeagent.program.ipvs.kernel import Channel, Refusal
 from nodeagent.program.ipvs.objects import Held, Real, VirtualKey
-from nodeagent.program.ipvs.release import DELETE_ROUTE, NEW_ROUTE
 from nodeagent.program.ipvs.restore import Rules
 from nodeagent.program.nftables import wire
 
@@ -182,7 +181,7 @@ class MemoryKernel:
         if kind in (codec.NEW_LINK, codec.DEL_LINK):
             self._link(kind, codec.read_link(body)[1])
             return
-        if kind in (NEW_ROUTE, DELETE_ROUTE):
+        if kind in (routes.NEW_ROUTE, routes.DELETE_ROUTE):
             return  # it has no sources
         given = codec.read_address(body)
         if given is None:
@@ -215,10 +214,10 @@ class MemoryKernel:
             for link, address in list(self.addresses):
                 yield codec.address(codec.Address(4 if len(address) == 4 else 6, address, link))
             return
-        if kind == codec.GET_ROUTE:
-            asked = codec.read_route(body)
+        if kind == routes.GET_ROUTE:
+            asked = routes.read_route(body)
             there = any(address == asked for _, address in self.addresses)
-            yield codec.shown_route(codec.Address(4 if len(asked) == 4 else 6, asked, 0), there)
+            yield routes.shown_route(codec.Address(4 if len(asked) == 4 else 6, asked, 0), there)
             return
         name = codec.read_link(body)[1]
         index = self._index(name)

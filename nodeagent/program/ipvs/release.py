@@ -6,11 +6,9 @@ First no new one comes to it, though those that there are go on; `cleanup` follo
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from struct import Struct as Layout
 
-from nodeagent.program.ipvs import inventory
+from nodeagent.program.ipvs import inventory, routes
 from nodeagent.program.ipvs import wire as codec
 from nodeagent.program.ipvs.courier import Courier, Order
 from nodeagent.program.ipvs.kernel import Channel, Kernel, unavailable
@@ -19,14 +17,6 @@ from nodeagent.program.ipvs.objects import UDP, Held, VirtualKey
 from nodeagent.program.ipvs.state import State
 from nodeagent.program.nftables import wire
 from nodeagent.program.sockets import in_use
-
-NEW_ROUTE, DELETE_ROUTE = 24, 25
-_REPLACE = 0x100
-_ROUTE = Layout("=BBBBBBBBI")  # rtmsg: family, two lengths, tos, table, protocol, scope, type, flags
-_DESTINATION, _OUTPUT, _METRIC, _SOURCE = 1, 4, 6, 7  # RTA_*
-_LOCAL_TABLE, _KERNELS, _HOST, _LOCAL = 255, 2, 254, 2
-_METRIC6 = 1024
-LOOPBACK = 1  # the interface's number, the same in every network namespace
 
 
 def release(kernel: Kernel) -> bool:
@@ -64,7 +54,7 @@ def resume(courier: Courier, state: State) -> None:
 
 def _here(address: bytes, link: int) -> Iterator[Order]:
     if len(address) == 4:
-        yield Order(NEW_ROUTE, local(address, link, address), wire.CREATE | _REPLACE)
+        yield Order(routes.NEW_ROUTE, routes.local(address, link, address), wire.CREATE | routes.REPLACE)
     else:  # with the address the kernel makes its own route again
         given = codec.address(codec.Address(6, address, link))
         yield Order(codec.DEL_ADDRESS, given)
@@ -86,10 +76,10 @@ def _elsewhere(courier: Courier, state: State, family: int) -> Iterator[Order]:
     addresses = [element.key for element in state.elements if element.set == ADDRESS and element.family == family]
     for address in addresses if source else ():
         if family == 4:
-            yield Order(NEW_ROUTE, local(address, state.link, source), wire.CREATE | _REPLACE)
+            yield Order(routes.NEW_ROUTE, routes.local(address, state.link, source), wire.CREATE | routes.REPLACE)
         else:  # the kernel's own cannot be replaced, and a new one not be made on a link that is down
-            yield Order(NEW_ROUTE, local(address, LOOPBACK, source), wire.CREATE | _REPLACE)
-            yield Order(DELETE_ROUTE, local(address, state.link))
+            yield Order(routes.NEW_ROUTE, routes.local(address, routes.LOOPBACK, source), wire.CREATE | routes.REPLACE)
+            yield Order(routes.DELETE_ROUTE, routes.local(address, state.link))
 
 
 def _source(courier: Courier, state: State, family: int) -> bytes:
@@ -97,29 +87,16 @@ def _source(courier: Courier, state: State, family: int) -> bytes:
     targets = (target for key, held in state.virtuals.items() if key.family == family for target in held.reals)
     for target in targets:
         try:
-            asked = Order(codec.GET_ROUTE, codec.route(codec.Address(family, target.address, 0)))
+            asked = Order(routes.GET_ROUTE, routes.route(codec.Address(family, target.address, 0)))
             body = next(courier.ask(Channel.ROUTE, asked, listing=False))
         except OSError:
             continue  # there is no way to it at the moment
-        return wire.attributes(body[_ROUTE.size :]).get(_SOURCE, b"")
+        return routes.read_source(body)
     return b""
 
 
 def strays(state: State) -> list[Order]:
     """What `release` made that does not go with the link."""
-    elements = (element for element in state.elements if element.set == ADDRESS and element.family == 6)
-    return [Order(DELETE_ROUTE, local(element.key, LOOPBACK) + _metric()) for element in elements]
-
-
-def local(address: bytes, link: int, source: bytes = b"") -> bytes:
-    """The body that names the local route of an address at a link; with a source, the one to be made."""
-    family = 4 if len(address) == 4 else 6
-    head = _ROUTE.pack(codec.AF[family], codec.LENGTHS[family], 0, 0, _LOCAL_TABLE, _KERNELS, _HOST, _LOCAL, 0)
-    body = head + wire.attribute(_DESTINATION, address) + wire.attribute(_OUTPUT, link.to_bytes(4, sys.byteorder))
-    if not source:
-        return body
-    return body + wire.attribute(_SOURCE, source) + (_metric() if family == 6 else b"")
-
-
-def _metric() -> bytes:
-    return wire.attribute(_METRIC, _METRIC6.to_bytes(4, sys.byteorder))
+    addresses = (element.key for element in state.elements if element.set == ADDRESS and element.family == 6)
+    bodies = (routes.local(address, routes.LOOPBACK) + routes.metric() for address in addresses)
+    return [Order(routes.DELETE_ROUTE, body) for body in bodies]

@@ -189,32 +189,6 @@ def address(given: Address) -> bytes:
     return head + both
 
 
-GET_ROUTE = 26
-_ROUTE = Layout("=BBBBBBBBI")  # rtmsg: family, two lengths, tos, table, protocol, scope, type, flags
-_RTA_DST, _LOCAL = 1, 2  # RTN_LOCAL
-
-
-def route(given: Address) -> bytes:
-    """Asks where packets to an address go."""
-    head = _ROUTE.pack(AF[given.family], LENGTHS[given.family], 0, 0, 0, 0, 0, 0, 0)
-    return head + wire.attribute(_RTA_DST, given.address)
-
-
-def is_local(body: bytes) -> bool:
-    """Whether that is this machine."""
-    return len(body) >= _ROUTE.size and body[7] == _LOCAL
-
-
-def shown_route(given: Address, local: bool) -> bytes:
-    """The answer; for the twin in memory."""
-    return _ROUTE.pack(AF[given.family], LENGTHS[given.family], 0, 0, 0, 0, 0, _LOCAL if local else 1, 0)
-
-
-def read_route(body: bytes) -> bytes:
-    """The address that is asked for."""
-    return wire.attributes(body[_ROUTE.size :]).get(_RTA_DST, b"")
-
-
 def all_addresses() -> bytes:
     return _IFADDR.pack(0, 0, 0, 0, 0)
 

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from deltaplane.forwarding import Target
-from nodeagent.program.ipvs import sets
+from nodeagent.program.ipvs import routes, sets
 from nodeagent.program.ipvs import wire as codec
 from nodeagent.program.ipvs.courier import Courier, Order, reason
 from nodeagent.program.ipvs.kernel import Channel
@@ -133,10 +133,10 @@ class Writer:
 
     def _await(self, address: codec.Address) -> None:
         """IPv6 makes an address this machine's a moment after it took it; addresses one after the other."""
-        order = Order(codec.GET_ROUTE, codec.route(address))
+        order = Order(routes.GET_ROUTE, routes.route(address))
         for _ in range(PATIENCE):
             with contextlib.suppress(OSError):  # no route at all is no local one
-                if codec.is_local(next(self.courier.ask(Channel.ROUTE, order, listing=False))):
+                if routes.is_local(next(self.courier.ask(Channel.ROUTE, order, listing=False))):
                     return
             time.sleep(PAUSE)
 

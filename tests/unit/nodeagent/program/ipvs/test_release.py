@@ -10,7 +10,8 @@ from nodeagent.program.ipvs.dataplane import IpvsDataplane
 from nodeagent.program.ipvs.kernel import Channel
 from nodeagent.program.ipvs.memory import MemoryKernel
 from nodeagent.program.ipvs.names import ADDRESS, Element
-from nodeagent.program.ipvs.release import DELETE_ROUTE, LOOPBACK, local, release, strays
+from nodeagent.program.ipvs.release import release, strays
+from nodeagent.program.ipvs.routes import DELETE_ROUTE, LOOPBACK, local
 from nodeagent.program.ipvs.state import State
 from nodeagent.program.nftables import wire
 from tests.unit.nodeagent.program.ipvs.cases import NODE, NODE_ADDRESSES, SETTINGS, STATES, packed
