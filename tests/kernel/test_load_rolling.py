@@ -105,7 +105,9 @@ def backends(clean: Fabric, echo: EchoServers) -> Iterator[list[Backend]]:
     """Twice as many as there are endpoints, spread over a pod of each node; names are of their own."""
     pods = [clean.add_pod(node) for node in clean.nodes]
     first = next(FIRST)
-    made = [_backend(clean, echo, pods[number % 3], first + number // 3) for number in range(2 * ENDPOINTS)]
+    made = [
+        _backend(clean, echo, pods[number % len(pods)], first + number // len(pods)) for number in range(2 * ENDPOINTS)
+    ]
     yield made
     echo.stop_all()
     for pod in pods:

@@ -153,8 +153,9 @@ def _quick(address: str, port: int, protocol: str, timeout: float, own: int) -> 
     with socket.socket(family_of(address), kind_of(protocol), number_of(protocol)) as sock:
         sock.settimeout(timeout)
         try:
-            with contextlib.suppress(OSError):
-                sock.bind(("", own))
+            if own:
+                with contextlib.suppress(OSError):
+                    sock.bind(("", own))
             sock.connect((address, port))
             if protocol == "udp":
                 send_datagram(sock)

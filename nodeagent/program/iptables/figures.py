@@ -6,7 +6,7 @@ those after the tables were read again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from nodeagent.program.dataplane import Figure
 from nodeagent.program.iptables import naming as n
@@ -37,9 +37,14 @@ def figures(kernel: Iptables, deliveries: Collection[Delivery]) -> Iterator[Figu
         yield Figure(name, text, counter=True, labels=(), values=() if packets is None else (((), packets),))
     yield _rules("total", "Total number of iptables rules owned by kube-proxy", deliveries, _held)
     yield _rules("last", "Number of iptables rules written by kube-proxy in last sync", deliveries, _written)
-    yield _failures("restore", "Cumulative proxy iptables restore failures", deliveries, lambda one: one.refusals)
+    yield failed_restores((one.tracker.family, one.refusals) for one in deliveries)
     text = "Cumulative proxy iptables partial restore failures"
-    yield _failures("partial_restore", text, deliveries, lambda one: one.doubts)
+    yield _failures("partial_restore", text, ((one.tracker.family, one.doubts) for one in deliveries))
+
+
+def failed_restores(found: Iterable[tuple[int, int]]) -> Figure:
+    """How many have failed, by family: for every mode that restores any."""
+    return _failures("restore", "Cumulative proxy iptables restore failures", found)
 
 
 def _held(delivery: Delivery, table: str) -> int:
@@ -51,14 +56,10 @@ def _written(delivery: Delivery, table: str) -> int:
 
 
 def _rules(name: str, text: str, deliveries: Collection[Delivery], number: Callable[[Delivery, str], int]) -> Figure:
-    values = (((table, _name(one)), number(one, table)) for one in deliveries for table in _COUNTED)
+    values = (((table, _NAMES[one.tracker.family]), number(one, table)) for one in deliveries for table in _COUNTED)
     return Figure(f"{_SYNC}_{name}", text, counter=False, labels=("table", "ip_family"), values=tuple(values))
 
 
-def _failures(name: str, text: str, deliveries: Collection[Delivery], number: Callable[[Delivery], int]) -> Figure:
-    values = tuple(((_name(one),), number(one)) for one in deliveries)
+def _failures(name: str, text: str, found: Iterable[tuple[int, int]]) -> Figure:
+    values = tuple(((_NAMES[family],), number) for family, number in found)
     return Figure(f"{_SYNC}_{name}_failures_total", text, counter=True, labels=("ip_family",), values=values)
-
-
-def _name(delivery: Delivery) -> str:
-    return _NAMES[delivery.tracker.family]

@@ -13,6 +13,7 @@ from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.model import Kind, ObjectKey
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
 from nodeagent.program.dataplane import Commit, Failed, Figure, Held
+from nodeagent.program.iptables.figures import failed_restores
 from nodeagent.program.ipvs import inventory
 from nodeagent.program.ipvs.courier import Courier
 from nodeagent.program.ipvs.drift import Drift
@@ -94,12 +95,7 @@ class IpvsDataplane:
 
     def figures(self) -> Iterator[Figure]:
         """See `Measured.figures`: what kube-proxy counts in this mode, under its name and in its words."""
-        name, text = (
-            "kubeproxy_sync_proxy_rules_iptables_restore_failures_total",
-            "Cumulative proxy iptables restore failures",
-        )
-        values = tuple(((f"IPv{family}",), self._courier.unrestored[family]) for family in self._footing.families)
-        yield Figure(name, text, counter=True, labels=("ip_family",), values=values)
+        yield failed_restores((family, self._courier.unrestored[family]) for family in self._footing.families)
 
     def apply(
         self, services: Sequence[ServiceForwarding], node: NodeForwarding | None = None, *, complete: bool = False
