@@ -12,12 +12,13 @@ import pytest
 
 from deltaplane.v1 import inspection_pb2 as inspection
 from tests.e2e.conftest import Cluster
-from tests.e2e.shop import Shop, names, reached, until_reached
+from tests.e2e.shop import LIMIT, Shop, names, reached, until_reached
 from tests.kernel.load_support import Aim, loaded
 from tests.kernel.modes_support import listing
 from tools.lab import kubeproxy, parts
 from tools.lab.client import until
 from tools.lab.deltaplane import Agent
+from tools.lab.netns import Namespace
 from tools.lab.rest import Rest
 from tools.lab.rules import run, wipe
 
@@ -125,27 +126,31 @@ def test_it_takes_over_from_kube_proxy_and_nothing_of_that_is_left(
     wipe(space)
     addresses = shop.open()
     shop.endpoints(shop.fabric.pods)
+    agent.mode = ours
+    agent.start().wait_log(WHOLE)
+    shop.line.controlplane.wait_applied([agent.node.name])
+    fresh = listing(space)
+    agent.stop()
+    wipe(space)
+
     process = kubeproxy.start(agent.node, cluster.api.admin_kubeconfig, tmp_path, theirs)
     aims: list[Aim] = [(client, address, 80) for address in addresses]
     for _, address, port in aims:
         until_reached(client, address, port, "tcp", shop.fabric.pods)
     process.stop()
-    agent.mode = ours
     with loaded(aims, 200) as load:
         load.more(50)
         agent.start().wait_log(WHOLE)
-        load.more(100)
+        # What kube-proxy left goes after the state is in and acknowledged.
+        until(lambda: not _differs(space, fresh), LIMIT, what=lambda: "\n".join(_differs(space, fresh)))
+        load.more(50)
     assert load.failed == {}
-    taken_over = listing(space)
 
-    agent.stop()
-    wipe(space)
-    agent.start().wait_log(WHOLE)
-    shop.line.controlplane.wait_applied([agent.node.name])
-    fresh = listing(space)
-    more = [line for line in taken_over if line not in fresh and GUARD not in line]
-    less = [line for line in fresh if line not in taken_over]
-    assert more + less == [], "\n".join([*(f"+ {line}" for line in more), *(f"- {line}" for line in less)])
+
+def _differs(space: Namespace, fresh: list[str]) -> list[str]:
+    found = listing(space)
+    more = [f"+ {line}" for line in found if line not in fresh and GUARD not in line]
+    return [*more, *(f"- {line}" for line in fresh if line not in found)]
 
 
 def _needs_kube_proxy() -> None:

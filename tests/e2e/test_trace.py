@@ -15,7 +15,6 @@ from tests.e2e.shop import LIMIT, Shop
 from tools.lab.client import until
 from tools.lab.deltaplane import Deployment
 from tools.lab.jaeger import Jaeger
-from tools.lab.parts import PartMissing
 from tools.lab.rest import Rest
 from tools.lab.rules import delete_tables
 
@@ -33,17 +32,6 @@ def traced(cluster: Cluster, objects: Rest, folder: Path, endpoint: str) -> Iter
         line.start()
         yield Shop(objects, line, cluster.fabric)
     delete_tables(spaces)
-
-
-@pytest.fixture(scope="module")
-def jaeger(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jaeger]:
-    try:
-        jaeger = Jaeger(cluster.fabric.apiserver, tmp_path_factory.mktemp("jaeger"))
-    except PartMissing as missing:
-        pytest.skip(str(missing))
-    yield jaeger
-    jaeger.process.kill()  # it holds nothing but memory, and takes ten seconds to end politely
-    jaeger.close()
 
 
 def about(trace: dict[str, Any], name: str) -> bool:

@@ -40,7 +40,9 @@ def listing(space: Namespace) -> list[str]:
 
 
 def _lines(space: Namespace) -> Iterator[str]:
-    yield from _elements(_SPARE.sub("", run(space, "nft", "list", "ruleset", check=False)))
+    for family in ("ip", "ip6", "inet", "arp", "bridge", "netdev"):
+        # One nft for each: in one that lists both, it shows the DNAT targets of iptables of the first one only.
+        yield from _elements(_SPARE.sub("", run(space, "nft", "list", "ruleset", family, check=False)))
     for program in ("iptables-legacy-save", "ip6tables-legacy-save"):
         saved = run(space, program, check=False).splitlines()
         yield from (f"{program} {_plain(line)}" for line in saved if not line.startswith("#"))

@@ -31,6 +31,9 @@ from tools.lab.netns import Namespace
 
 CLUSTER_CIDRS = ("10.180.0.0/16", "fd00:10:180::/48")
 SERVICE_CIDRS = ("172.30.0.0/16", "fd00:10:96::/112")
+# More than the kernel's own choice, since much connects here; but no port that a program of the laboratory listens on
+# (Jaeger on 16686): a long-lived connection from there would be in its way.
+CLIENT_PORTS = {"ipv4/ip_local_port_range": "20000 65000"}
 _serial = itertools.count()  # several fabrics of one process differ in name
 
 
@@ -118,7 +121,7 @@ class Fabric:
         number = next(self._pod_numbers.setdefault(node.name, itertools.count(10)))
         name = name or f"{node.name}-pod-{number - 9}"
         space = self.machine(name)
-        space.sysctl({"ipv4/ip_local_port_range": "10240 65000"})
+        space.sysctl(CLIENT_PORTS)
         v4, v6 = (str(ipaddress.ip_network(cidr)[number]) for cidr in node.pod_cidrs)
         port = f"pod{number}"
         self.wiring.pair(node.space, port, space, "eth0")
@@ -240,7 +243,7 @@ def _add_node(fabric: Fabric, number: int) -> Node:
 
 def _host(fabric: Fabric, name: str, bridge: str, addresses: Sequence[str]) -> Host:
     space, wiring = fabric.machine(name), fabric.wiring
-    space.sysctl({"ipv4/ip_local_port_range": "10240 65000"})
+    space.sysctl(CLIENT_PORTS)
     wiring.pair(fabric.router, name, space, "eth0")
     wiring.join_bridge(fabric.router, name, bridge)
     wiring.configure(space, "eth0", [f"{addresses[0]}/24", f"{addresses[1]}/64"])
