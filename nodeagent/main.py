@@ -30,7 +30,7 @@ from nodeagent.here import Here
 from nodeagent.journal import Journal
 from nodeagent.leftovers import Leftovers
 from nodeagent.metrics import Metrics
-from nodeagent.modes import Choice, alone, chosen, cleanup, leftovers, open_dataplane
+from nodeagent.modes import Choice, Others, alone, chosen, cleanup, open_dataplane
 from nodeagent.program.dataplane import Dataplane
 from nodeagent.web import site
 from nodeagent.web.nodeports import HealthCheckNodePorts
@@ -91,7 +91,7 @@ async def _run(settings: Settings, choice: Choice) -> None:
     cleaner = Cleaner(NetlinkTable(), lambda swept: _count(metrics, swept), machine)
     flows = Flows(cleaner)
     flows.adopt(dataplane)
-    left = Leftovers(lambda patient: leftovers(choice.mode, opened, patient=patient), settings.drain_seconds)
+    left = Leftovers(Others(choice.mode, opened).remove, settings.drain_seconds)
     bind = ip_address(settings.bind_address).packed if settings.bind_address else None
     agent = Agent(
         Here(settings.node_name, policy, machine, bind),

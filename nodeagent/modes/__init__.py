@@ -1,11 +1,12 @@
 """The proxy modes: which one runs, how its backend is opened, and how what another one left is taken away."""
 
-from nodeagent.modes.backends import Backend, alone, backend, chosen, cleanup, leftovers, open_dataplane
+from nodeagent.modes.backends import Backend, Others, alone, backend, chosen, cleanup, open_dataplane
 from nodeagent.modes.choice import ORDER, Choice, candidates, choose
 from nodeagent.modes.opened import Opened, Released
 
 __all__ = [
     "Opened",
+    "Others",
     "Released",
     "alone",
     "ORDER",
@@ -16,6 +17,5 @@ __all__ = [
     "choose",
     "chosen",
     "cleanup",
-    "leftovers",
     "open_dataplane",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from importlib import import_module
 from typing import Protocol, cast
 
@@ -12,6 +13,7 @@ from nodeagent.modes.choice import ORDER, Choice, choose
 from nodeagent.modes.opened import Opened, Released
 
 PACKAGE = "nodeagent.modes"
+Cleaner = Callable[[], Released]
 
 
 class Backend(Protocol):
@@ -66,28 +68,42 @@ def cleanup() -> tuple[str, ...]:
 
     The other modes are cleaned up although one cannot be. Raises `AgentError` at the end.
     """
-    return _together(_cleaner(mode, "") for mode in ORDER).removed
+    return _together(partial(_clean, mode) for mode in ORDER).removed
 
 
-def leftovers(mode: str, opened: Opened, *, patient: bool) -> Released:
-    """Removes what other modes, and kube-proxy in any, have left beside the mode in use. As `cleanup`.
-
-    `patient`: not yet what connections go through.
-    """
-    removing = _releaser if patient else _cleaner
-    others = [removing(other, mode) for other in ORDER if other != mode]
-    return _together([*others, lambda: Released(opened.beside())])
+def _clean(mode: str) -> Released:
+    return Released(backend(mode).cleanup())
 
 
-Cleaner = Callable[[], Released]
+class Others:
+    """What other modes, and kube-proxy in any, have left beside the mode in use."""
 
+    def __init__(self, mode: str, opened: Opened) -> None:
+        self._mode, self._opened = mode, opened
+        self._due: list[str] = []  # modes that the next call asks, where not all
 
-def _cleaner(mode: str, in_use: str) -> Cleaner:
-    return lambda: Released(backend(mode).cleanup(in_use))
+    def remove(self, patient: bool) -> Released:
+        """As `cleanup`; `patient`: not yet what connections go through.
 
+        After that, only modes that still carried connections, or failed, are asked again; then all.
+        """
+        asked, self._due = self._due or list(ORDER), []
+        return _together(self._cleaner(mode, patient) for mode in asked)
 
-def _releaser(mode: str, in_use: str) -> Cleaner:
-    return lambda: backend(mode).release(in_use)
+    def _cleaner(self, mode: str, patient: bool) -> Cleaner:
+        def clean() -> Released:
+            self._due.append(mode)
+            done = self._clean(mode, patient)
+            if not done.carrying:
+                self._due.remove(mode)
+            return done
+
+        return clean
+
+    def _clean(self, mode: str, patient: bool) -> Released:
+        if mode == self._mode:
+            return Released(self._opened.beside())
+        return backend(mode).release(self._mode) if patient else Released(backend(mode).cleanup(self._mode))
 
 
 def _together(cleaners: Iterable[Cleaner]) -> Released:
