@@ -2,7 +2,8 @@
 
 Called by `packet`, with one prober per node. The new endpoint listens and the others do not, so a connection that
 succeeds went through it, and one that is refused did not: the kernels answer, no server program is in between. A
-Service spreads over its endpoints, so only some attempts meet the new one: what is seen is late by a few times `PACE`.
+Service spreads over its endpoints, so only some attempts meet the new one: each look is `TRIES` of them in a row, and
+what is seen is late by about `PACE`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from dataclasses import dataclass, field
 from tools.lab.echo import LINGER_RESET
 from tools.lab.netns import Namespace
 
-PACE = 0.0004  # seconds between two attempts in the first EAGER seconds of a watch
+TRIES = 4
+PACE = 0.0004  # seconds between two looks in the first EAGER seconds of a watch
 PACE_LATER = 0.002
 EAGER = 0.05
 
@@ -65,7 +67,7 @@ class Prober:
         now = time.perf_counter()
         for watch in list(self._watches):
             if watch.due <= now:
-                self._attempt(watch)
+                self._look(watch)
         pause = min((watch.due for watch in self._watches), default=now + 3600) - time.perf_counter()
         if self._watches:
             time.sleep(max(0.0, pause))
@@ -73,16 +75,22 @@ class Prober:
             self._news.wait(1.0)
             self._news.clear()
 
-    def _attempt(self, watch: Watch) -> None:
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as attempt:
-            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
-            attempt.settimeout(0.2)
-            try:
-                attempt.connect((watch.address, watch.port))
-                watch.seen = time.perf_counter()
-            except OSError:
-                now = time.perf_counter()
-                watch.due = now + (PACE if now - watch.since < EAGER else PACE_LATER)
-                return
-        self._watches.remove(watch)
-        watch.over.set()
+    def _look(self, watch: Watch) -> None:
+        if any(_reached(watch.address, watch.port) for _ in range(TRIES)):
+            watch.seen = time.perf_counter()
+            self._watches.remove(watch)
+            watch.over.set()
+        else:
+            now = time.perf_counter()
+            watch.due = now + (PACE if now - watch.since < EAGER else PACE_LATER)
+
+
+def _reached(address: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as attempt:
+        attempt.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
+        attempt.settimeout(0.2)
+        try:
+            attempt.connect((address, port))
+        except OSError:
+            return False
+    return True

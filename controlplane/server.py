@@ -7,6 +7,7 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -37,6 +38,7 @@ GRACE_SECONDS = 2.0
 WAIT_SECONDS = 30.0  # no wait is without a limit, though every deadline is sooner
 OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.so_reuseport", 0),  # a second server on the port is a mistake to be told, not load balancing
+    ("grpc.http2.bdp_probe", 0),  # else every Ack is answered by a ping that wakes the agent once more
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -131,7 +133,8 @@ class Server:
         )
         reader = asyncio.create_task(self._read(session, requests, woken))
         try:
-            await self._write(session, context, woken)
+            with self._state.waking(woken.set):
+                await self._write(session, context, woken)
         except (grpc.aio.BaseError, grpc.RpcError) as error:
             session.close("UNAVAILABLE", f"the stream broke: {error}")
         finally:
@@ -171,25 +174,16 @@ class Server:
     async def _write(self, session: Session, context: grpc.aio.ServicerContext[Any, Any], woken: asyncio.Event) -> None:
         """Sends what the stream lacks, then waits for a new revision, a wake-up, or the session's deadline."""
         while True:
-            moved = self._state.moved()
             woken.clear()
             while (message := session.next_message(time.monotonic(), time.time_ns())) is not None:
                 await context.write(message)
             if session.closed is not None:
                 return
             timeout = min(WAIT_SECONDS, max(0.001, session.deadline() - time.monotonic()))
-            await _first_of(moved, woken, timeout)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await woken.wait()
 
     def _said_goodbye(self, session: Session) -> None:
         if session.node_name and session.closed is not None:
             event(log, logging.INFO, "agent left", node=session.node_name, reason=session.closed.detail)
-
-
-async def _first_of(moved: asyncio.Event, woken: asyncio.Event, timeout: float) -> None:
-    """Waits until either event is set or the time is over."""
-    waits = [asyncio.ensure_future(moved.wait()), asyncio.ensure_future(woken.wait())]
-    try:
-        await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from msgspec.structs import replace
@@ -30,7 +30,7 @@ class State:
         self._tracing = tracing
         self._missing = set(WATCHED)
         self._waiters = 0
-        self._moved = asyncio.Event()
+        self._wakers: set[Callable[[], None]] = set()
         self.whole = asyncio.Event()  # set once every watched kind is complete
 
     @property
@@ -43,9 +43,14 @@ class State:
         """The kinds that are not complete yet."""
         return frozenset(self._missing)
 
-    def moved(self) -> asyncio.Event:
-        """An event that is set when the log moves on; take a new one after each wait."""
-        return self._moved
+    @contextmanager
+    def waking(self, wake: Callable[[], None]) -> Iterator[None]:
+        """Calls `wake` meanwhile whenever the log moves on."""
+        self._wakers.add(wake)
+        try:
+            yield
+        finally:
+            self._wakers.discard(wake)
 
     @contextmanager
     def awaited(self) -> Iterator[None]:
@@ -87,14 +92,10 @@ class State:
         )
         for batch in batches:
             self._tracing.batched(batch.causes, batch.emitted_unix_nano)
-        self._wake()
+        for wake in self._wakers:
+            wake()
 
     def _sample(self, change: Change) -> Change:
         origin = change.origin
         traceparent = self._tracing.sample(str(change.key), origin.event_unix_nano, origin.ingested_unix_nano)
         return replace(change, origin=replace(origin, traceparent=traceparent)) if traceparent else change
-
-    def _wake(self) -> None:
-        """One event object swapped per batch wakes all writers."""
-        moved, self._moved = self._moved, asyncio.Event()
-        moved.set()

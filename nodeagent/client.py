@@ -12,11 +12,13 @@ from typing import Protocol
 import grpc.aio
 
 from deltaplane.logs import event
+from nodeagent.alarm import Alarm
 
 log = logging.getLogger(__name__)
 
 METHOD = "/deltaplane.v1.DeltaService/Watch"
 TICK_SECONDS = 5.0  # at most between two looks; a node without changes wakes up no more often than that
+SOONEST = 0.01  # seconds between two looks at least
 IDLE_SECONDS = 1.0  # likewise without a stream
 BACKOFF_FIRST = 0.25  # seconds; doubles up to BACKOFF_LAST, the wait is drawn from 0 to it (protocol.md section 6)
 BACKOFF_LAST = 15.0
@@ -74,8 +76,7 @@ class Client:
         self._jitter = jitter
         self._alone = asyncio.Event()  # no stream
         self._alone.set()
-        self._next_look = 0.0  # when the ticker looks again
-        self._sooner = asyncio.Event()  # it should be sooner
+        self._alarm = Alarm()  # for the ticker
         self._told: dict[str, str] = {}  # server -> what was last said of it, so that a long outage is two lines
 
     async def run(self) -> None:
@@ -83,6 +84,12 @@ class Client:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._idle_ticks())
             group.create_task(self._connect_for_ever())
+
+    def plan(self) -> None:
+        """Has the ticker look when something is due; to be called after what happened outside the stream."""
+        now = time.monotonic()
+        pause = self._conversation.pause(now)
+        self._alarm.by(now + max(SOONEST, min(TICK_SECONDS, pause)))
 
     async def _idle_ticks(self) -> None:
         """Retries towards the kernel go on without a control plane; answers to nobody are dropped."""
@@ -127,7 +134,7 @@ class Client:
                                 self._say(server, "")
                             for answer in self._conversation.received(data, time.monotonic()):
                                 await call.write(answer)
-                            self._plan()
+                            self.plan()
                     finally:
                         ticker.cancel()
                         await asyncio.gather(ticker, return_exceptions=True)
@@ -144,27 +151,11 @@ class Client:
         self._say(server, reason or "stream ended")
         return heard, refused
 
-    def _plan(self) -> None:
-        """Wakes the ticker where what just came in is due before its next look."""
-        now = time.monotonic()
-        if now + self._conversation.pause(now) < self._next_look:
-            self._sooner.set()
-
-    async def _look(self) -> float:
-        """Waits until it is time for a tick; returns the time then."""
-        while True:
-            self._sooner.clear()
-            now = time.monotonic()
-            pause = max(0.01, min(TICK_SECONDS, self._conversation.pause(now)))
-            self._next_look = now + pause
-            try:
-                await asyncio.wait_for(self._sooner.wait(), pause)
-            except TimeoutError:
-                return time.monotonic()
-
     async def _tick(self, call: Call) -> None:
         while True:
-            now = await self._look()
+            self.plan()
+            await self._alarm.rings()
+            now = time.monotonic()
             for message in self._conversation.tick(now):
                 await call.write(message)
             lost = self._conversation.lost(now)

@@ -109,19 +109,20 @@ async def _run(settings: Settings, choice: Choice) -> None:
         follow_cidrs=opened.follow,
     )
     agent.recover(_alone)
+    client = Client(settings.servers, agent)
     work = [
-        Client(settings.servers, agent).run(),
+        client.run(),
         cleaner.run(),
         checks.run(),
         left.run(),
         *site.site(settings, healthy, metrics, lambda: agent.mirror.nodes.get(settings.node_name)),
     ]
     if dataplane.fileno() >= 0:
-        asyncio.get_running_loop().add_reader(dataplane.fileno(), _hear, agent)
+        asyncio.get_running_loop().add_reader(dataplane.fileno(), _hear, agent, client)
     if settings.health_listen:
         work.append(_probes(agent, Health(settings.health_listen)))
     if monitor is not None:
-        work.append(follow(monitor, agent.machine_changed))
+        work.append(follow(monitor, lambda: _moved(agent, client)))
     if settings.config_file:
         work.append(_until_changed(settings.config_file))
     logs.event(
@@ -154,11 +155,17 @@ def _alone() -> bool:
     return found
 
 
-def _hear(agent: Agent) -> None:
+def _hear(agent: Agent, client: Client) -> None:
     """Lets the agent put right what others changed, now or when its pause between two repairs is over."""
     agent.kernel_changed()
+    client.plan()
     if agent.drifted:
-        asyncio.get_running_loop().call_later(REPAIR_PAUSE, _hear, agent)
+        asyncio.get_running_loop().call_later(REPAIR_PAUSE, _hear, agent, client)
+
+
+def _moved(agent: Agent, client: Client) -> None:
+    agent.machine_changed()
+    client.plan()
 
 
 def _deafen(dataplane: Dataplane) -> None:

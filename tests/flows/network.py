@@ -12,6 +12,7 @@ import itertools
 from ipaddress import ip_address
 
 from tools.lab import netns
+from tools.lab.client import TIMEOUT, connect
 from tools.lab.echo import EchoServers, Server
 from tools.lab.fabric import Host, forwarding, quiet
 from tools.lab.links import Wiring
@@ -21,6 +22,7 @@ from tools.lab.rules import run, wipe
 BYSTANDER, AT_HOME = "bystander", "bystander-at-home"
 _GATEWAYS = {4: "192.168.200.1", 6: "fd00:200::1"}
 _NEXT_HOPS = {4: "192.168.200.1", 6: "fe80::1"}
+_GREETINGS, _NOBODYS = 10, 9  # tries, and a port where nobody listens
 _serial = itertools.count()
 
 
@@ -70,7 +72,14 @@ class Network:
             self.wiring.route(space, "default", _NEXT_HOPS[family], "eth0")
             self.wiring.route(self.node, f"{address}/{32 if family == 4 else 128}", address, f"h{number}")
             self._hosts[address] = space
+            self._greet(address)
         return self._hosts[address]
+
+    def _greet(self, address: str) -> None:
+        """Until a packet gets there: a new link may take a second, and an endpoint silent for so long is set aside."""
+        for _ in range(_GREETINGS):
+            if connect(self.node, address, _NOBODYS, timeout=0.3).kind != TIMEOUT:
+                return
 
     def machine(self, name: str, address: str) -> Host:
         """A host by name, for a program to run on."""

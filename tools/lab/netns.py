@@ -14,7 +14,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -59,7 +59,7 @@ class Namespace:
         with self.entered():
             return socket.socket(family, kind, protocol)
 
-    def sysctl(self, values: dict[str, object]) -> None:
+    def sysctl(self, values: Mapping[str, object]) -> None:
         """Writes /proc/sys/net/<key>; a key this kernel does not have is left out."""
         with self.entered():
             for key, value in values.items():
