@@ -131,14 +131,17 @@ class Scene:
         return [self._silent[(number + n) % len(self._silent)] for n in range(self._setting.endpoints)]
 
     def change(self, probers: Sequence[Prober]) -> list[Watch]:
-        """Writes one endpoint's replacement in one Service; the watches begin just before the write."""
+        """Writes one endpoint's replacement in one Service. The watches' time begins just before the write.
+
+        They look once it was answered, so as not to be in its way: the API server tells its watchers not much sooner.
+        """
         number = self._unchanged.pop()
         behind = self._behind(number)
         behind[self._random.randrange(self._setting.endpoints)] = self.listening[number % len(self.listening)]
         body = {"endpoints": [pod_endpoint(pod) for pod in behind]}
-        watches = [prober.watch(self._addresses[number], 80) for prober in probers]
+        since = time.perf_counter()
         self._api.admin.patch("EndpointSlice", f"service-{number}-v4", body, api="discovery.k8s.io/v1")
-        return watches
+        return [prober.watch(self._addresses[number], 80, since) for prober in probers]
 
 
 def measure(*, quick: bool = False) -> list[Measured]:

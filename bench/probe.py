@@ -17,7 +17,7 @@ from tools.lab.echo import LINGER_RESET
 from tools.lab.netns import Namespace
 
 TRIES = 4
-PACE = 0.0004  # seconds between two looks in the first EAGER seconds of a watch
+PACE = 0.0001  # seconds between two looks in the first EAGER seconds of a watch
 PACE_LATER = 0.002
 EAGER = 0.05
 
@@ -28,7 +28,7 @@ class Watch:
 
     address: str
     port: int
-    since: float = field(default_factory=time.perf_counter)
+    since: float
     seen: float = 0.0
     due: float = 0.0
     over: threading.Event = field(default_factory=threading.Event)
@@ -45,9 +45,9 @@ class Prober:
         self._thread = threading.Thread(target=self._run, name=f"probe-{space.name}", daemon=True)
         self._thread.start()
 
-    def watch(self, address: str, port: int) -> Watch:
+    def watch(self, address: str, port: int, since: float) -> Watch:
         """Starts looking; `Watch.over` is set when a connection was made."""
-        watch = Watch(address, port)
+        watch = Watch(address, port, since)
         self._watches.append(watch)
         self._news.set()
         return watch
