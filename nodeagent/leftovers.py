@@ -1,9 +1,9 @@
 """What another mode, or kube-proxy, has left in this kernel goes once everything wanted is in: a follower of commits.
 
 Not before, so that no packet is without rules; and not later, since what is left is what was true in the past. The Ack
-goes first, since looking at every mode takes a while. What connections go through that were made before is left until
-they have ended, for a while: the kernel translates them apart from rules, but not without IPVS's virtual servers, nor
-without the address where an agent ends that carries them.
+goes first, and changes are served meanwhile, since looking at every mode takes a while. What connections go through
+that were made before is left until they have ended, for a while: the kernel translates them apart from rules, but not
+without IPVS's virtual servers, nor without the address where an agent ends that carries them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Leftovers:
         """Looks when everything wanted is in, and again while something is still used."""
         while True:
             await self.due.wait()
-            self.look()
+            await self.look()
             if self.due.is_set():
                 await asyncio.sleep(PAUSE)
 
@@ -59,10 +59,10 @@ class Leftovers:
         self._until = self._clock() + self._seconds
         self.due.set()
 
-    def look(self) -> None:
-        """Removes what may go by now."""
+    async def look(self) -> None:
+        """Removes what may go by now, in a thread: it has sockets and processes of its own."""
         try:
-            found = self._remove(self._clock() < self._until)
+            found = await asyncio.to_thread(self._remove, self._clock() < self._until)
         except AgentError as error:
             self._done = False
             self.due.clear()

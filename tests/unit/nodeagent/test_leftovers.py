@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
@@ -22,74 +23,78 @@ class Remains:
         self.left, self.now = looks, 0.0
         self.asked: list[bool] = []
         self.broken = False
+        self.gone = threading.Event()
 
     def remove(self, patient: bool) -> Released:
         self.asked.append(patient)
         if self.broken:
             raise KernelUnavailable("broken")
         self.left -= 1
-        return USED if patient and self.left >= 0 else Released()
+        if patient and self.left >= 0:
+            return USED
+        self.gone.set()
+        return Released()
 
     def follower(self, seconds: float = 60) -> Leftovers:
         return Leftovers(self.remove, seconds, lambda: self.now)
 
 
-def complete(follower: Leftovers) -> None:
+async def complete(follower: Leftovers) -> None:
     follower.want((), complete=True)
     follower.committed(Commit(), 0.0)
     if follower.due.is_set():
-        follower.look()
+        await follower.look()
 
 
-def test_once_and_after_everything_is_in() -> None:
+async def test_once_and_after_everything_is_in() -> None:
     remains = Remains()
     follower = remains.follower()
     follower.want(())
     follower.committed(Commit(), 0.0)
     assert remains.asked == []
-    complete(follower)
-    complete(follower)
+    await complete(follower)
+    await complete(follower)
     assert remains.asked == [True]
     assert not follower.due.is_set()
 
 
-def test_what_carries_connections_goes_when_they_have_ended() -> None:
+async def test_what_carries_connections_goes_when_they_have_ended() -> None:
     remains = Remains(2)
     follower = remains.follower()
-    complete(follower)
+    await complete(follower)
     assert follower.due.is_set()
-    follower.look()
+    await follower.look()
     assert follower.due.is_set()
-    follower.look()
+    await follower.look()
     assert not follower.due.is_set()
     assert remains.asked == [True] * 3
 
 
-def test_it_goes_when_time_is_up() -> None:
+async def test_it_goes_when_time_is_up() -> None:
     remains = Remains(1000)
     follower = remains.follower(60)
-    complete(follower)
+    await complete(follower)
     remains.now = 60.0
-    follower.look()
+    await follower.look()
     assert remains.asked == [True, False]
     assert not follower.due.is_set()
 
 
-def test_without_time_it_goes_at_once() -> None:
+async def test_without_time_it_goes_at_once() -> None:
     remains = Remains(1000)
-    complete(remains.follower(0))
+    await complete(remains.follower(0))
     assert remains.asked == [False]
 
 
-def test_what_cannot_be_removed_is_tried_again_with_the_next_complete_state() -> None:
+async def test_what_cannot_be_removed_is_tried_again_with_the_next_complete_state() -> None:
     remains = Remains(1)
     follower = remains.follower()
-    complete(follower)
+    await complete(follower)
     remains.broken = True
-    follower.look()
+    await follower.look()
     assert not follower.due.is_set()
     remains.broken = False
-    complete(follower)
+    await complete(follower)
     assert remains.asked == [True] * 3
 
 
@@ -101,7 +106,22 @@ async def test_it_looks_again_by_itself(monkeypatch: pytest.MonkeyPatch) -> None
     follower.want((), complete=True)
     follower.committed(Commit(), 0.0)
     assert remains.asked == []  # the Ack goes first
-    for _ in range(50):  # turns of the loop
-        await asyncio.sleep(0)
+    assert await asyncio.to_thread(remains.gone.wait, 10)
     looking.cancel()
     assert remains.asked == [True] * 4
+
+
+async def test_changes_are_served_meanwhile() -> None:
+    looking, served = threading.Event(), threading.Event()
+
+    def remove(patient: bool) -> Released:
+        looking.set()
+        return Released() if served.wait(10) else USED
+
+    follower = Leftovers(remove, 60)
+    task = asyncio.create_task(complete(follower))
+    assert await asyncio.to_thread(looking.wait, 10)
+    assert follower.due.is_set()
+    served.set()
+    await task
+    assert not follower.due.is_set()
