@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from collections import Counter
@@ -17,10 +16,6 @@ from tools.lab.fabric import Fabric
 from tools.lab.netns import Namespace
 
 BATCH = 10  # connections of one client in a row
-# Clients' ports in a row. The kernel's own choice comes round within seconds, since a reset leaves no TIME_WAIT, while
-# nodes on the way remember a connection for ten seconds after its reset. Should one take the next connection from that
-# port for a part of it, that goes to the old one's endpoint, whatever the rules say by then.
-PORTS = itertools.cycle(range(10240, 65000))
 FAILURES = frozenset({REFUSED, RESET, TIMEOUT, UNREACHABLE})
 Aim = tuple[Namespace, str, int]  # from where, to which address and port
 
@@ -39,7 +34,7 @@ class Load:
         space, address, port = aim
         due = time.monotonic()
         while not self._over.wait(max(0.0, due - time.monotonic())):
-            found.update(many(space, address, port, BATCH, ports=PORTS))
+            found.update(many(space, address, port, BATCH))
             due += interval
 
     def start(self) -> None:

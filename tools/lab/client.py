@@ -20,7 +20,10 @@ from typing import Self
 from tools.lab.echo import LINGER_RESET, family_of, kind_of, number_of
 from tools.lab.netns import Namespace
 
-ANY_PORT = itertools.repeat(0)
+# Clients' ports in a row, apart from node ports. The kernel's own choice may be the same again at once, and comes round
+# within seconds, since a reset leaves no TIME_WAIT, while nodes on the way remember a flow for longer. Should one take
+# the next connection from that port for a part of it, that goes to the old one's endpoint, whatever the rules say.
+_fresh = itertools.cycle(range(32768, 65000))
 ANSWER, REFUSED, RESET, TIMEOUT, UNREACHABLE = "answer", "refused", "reset", "timeout", "unreachable"
 
 
@@ -135,15 +138,11 @@ def many(
     protocol: str = "tcp",
     *,
     timeout: float = 2.0,
-    ports: Iterator[int] = ANY_PORT,
 ) -> Counter[str]:
-    """`count` new connections one after the other (some 10,000 per second): how many got which name or failure.
-
-    `ports`: the clients' own, 0 for the kernel's choice, as is one that is taken.
-    """
+    """`count` new connections one after the other (some 10,000 per second): how many got which name or failure."""
     found: Counter[str] = Counter()
     with space.entered():
-        for own in itertools.islice(ports, count):
+        for own in itertools.islice(_fresh, count):
             outcome = _quick(address, port, protocol, timeout, own)
             found[outcome.name or outcome.kind] += 1
     return found
@@ -153,9 +152,8 @@ def _quick(address: str, port: int, protocol: str, timeout: float, own: int) -> 
     with socket.socket(family_of(address), kind_of(protocol), number_of(protocol)) as sock:
         sock.settimeout(timeout)
         try:
-            if own:
-                with contextlib.suppress(OSError):
-                    sock.bind(("", own))
+            with contextlib.suppress(OSError):  # taken: the kernel chooses
+                sock.bind(("", own))
             sock.connect((address, port))
             if protocol == "udp":
                 send_datagram(sock)
