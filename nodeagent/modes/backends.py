@@ -13,7 +13,6 @@ from nodeagent.modes.choice import ORDER, Choice, choose
 from nodeagent.modes.opened import Opened, Released
 
 PACKAGE = "nodeagent.modes"
-Cleaner = Callable[[], Released]
 
 
 class Backend(Protocol):
@@ -88,17 +87,14 @@ class Others:
         After that, only modes that still carried connections, or failed, are asked again; then all.
         """
         asked, self._due = self._due or list(ORDER), []
-        return _together(self._cleaner(mode, patient) for mode in asked)
+        return _together(partial(self._ask, mode, patient) for mode in asked)
 
-    def _cleaner(self, mode: str, patient: bool) -> Cleaner:
-        def clean() -> Released:
-            self._due.append(mode)
-            done = self._clean(mode, patient)
-            if not done.carrying:
-                self._due.remove(mode)
-            return done
-
-        return clean
+    def _ask(self, mode: str, patient: bool) -> Released:
+        self._due.append(mode)  # also where it fails
+        done = self._clean(mode, patient)
+        if not done.carrying:
+            self._due.remove(mode)
+        return done
 
     def _clean(self, mode: str, patient: bool) -> Released:
         if mode == self._mode:
@@ -106,7 +102,7 @@ class Others:
         return backend(mode).release(self._mode) if patient else Released(backend(mode).cleanup(self._mode))
 
 
-def _together(cleaners: Iterable[Cleaner]) -> Released:
+def _together(cleaners: Iterable[Callable[[], Released]]) -> Released:
     removed: list[str] = []
     carrying: list[str] = []
     failures: list[str] = []

@@ -143,7 +143,7 @@ def test_it_takes_over_from_kube_proxy_and_nothing_of_that_is_left(
         agent.start().wait_log(WHOLE)
         # What kube-proxy left goes after the state is in and acknowledged.
         until(lambda: not _differs(space, fresh), LIMIT, what=lambda: "\n".join(_differs(space, fresh)))
-        load.more(50)
+        load.more(100)
     assert load.failed == {}
 
 

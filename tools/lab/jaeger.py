@@ -47,6 +47,6 @@ class Jaeger:
         return list(self.query("traces", service=service, limit=limit)["data"] or [])
 
     def close(self) -> None:
-        """Ends it."""
+        """Ends it: it holds nothing but memory, and takes ten seconds to end politely."""
         self._relay.close()
-        self.process.stop()
+        self.process.kill()
