@@ -47,7 +47,7 @@ class Batch(Struct, frozen=True):
 class Log:
     """A ring of batches in one epoch. Revision 0 is the empty state before the first batch.
 
-    `epoch` is random per replica start, so that revisions of two lives are never compared (I3).
+    `epoch` is random per replica start, so that revisions of two lives are never compared (S3).
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class Log:
         return self._ring[rev - self.tail - 1]
 
     def merged(self, low: int, high: int) -> bytes:
-        """A WatchResponse with the one Delta that leads from `low` to `high`; the same bytes for everybody (I9)."""
+        """A WatchResponse with the one Delta that leads from `low` to `high`; the same bytes for everybody (S9)."""
         batches = self.between(low, high)
         if len(batches) == 1:
             return batches[0].message
@@ -156,7 +156,7 @@ class Log:
 
 
 def merge(batches: Sequence[Batch]) -> Batch:
-    """One batch that does what these do one after another, without its message (I9)."""
+    """One batch that does what these do one after another, without its message (S9)."""
     last = batches[-1]
     changes = tuple(in_order(_fold(change for batch in batches for change in batch.changes)))
     causes = [cause for batch in batches for cause in batch.causes]

@@ -29,7 +29,7 @@ class Nodes:
         return self._sessions.get(node_name)
 
     def claim(self, session: Session) -> None:
-        """This is the newest stream of its node; an older one that is open ends as superseded (I15)."""
+        """This is the newest stream of its node; an older one that is open ends as superseded (S15)."""
         older = self._sessions.get(session.node_name)
         self._sessions[session.node_name] = session
         if older is not None and older is not session and older.closed is None:

@@ -92,7 +92,7 @@ class Server:
         return f"--listen={self._listen}: cannot bind; is the port taken, or the address not this machine's?"
 
     async def run(self) -> None:
-        """Says SERVING once the whole state is known; agents are taken from then on (I1)."""
+        """Says SERVING once the whole state is known; agents are taken from then on (S1)."""
         await self._state.whole.wait()
         await self._set_health(serving=True)
         event(log, logging.INFO, "serving", objects=len(self._state.store), rev=self._state.log.head)

@@ -12,7 +12,7 @@ answered when the replica has caught up, or after 5 s.
 
 STREAMING sends whatever leads from `sent_rev` to head: one batch's own bytes, or one merged Delta, or, where the log
 does not reach back that far, a snapshot. A slow stream therefore coalesces by itself. `sent_rev` promises nothing: a
-revision is held by the node only when its Ack says so (I11). Beyond the window of unacknowledged deltas nothing is
+revision is held by the node only when its Ack says so (S11). Beyond the window of unacknowledged deltas nothing is
 sent. `sent_rev` never goes back within a stream, so a snapshot never shows an agent an older state than it had.
 
 Resuming by differing buckets is in the wire contract, but not done yet: an agent that cannot be brought up by a delta
@@ -134,7 +134,7 @@ class Session:
         self._hold_until = now + (self._limits.hold if self._behind(hello.resume) else 0.0)
 
     def _wrong(self, hello: pb.Hello) -> tuple[str, str] | None:
-        if not self._ready():  # I1
+        if not self._ready():  # S1
             return "UNAVAILABLE", "this replica has not yet seen the whole cluster state; try again or try another"
         if self._phase is not _Phase.WAITING:
             return "INVALID_ARGUMENT", "Hello came twice on one stream"

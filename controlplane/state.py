@@ -22,7 +22,7 @@ WATCHED = frozenset({Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NODE, Kind.SERVICE_
 
 
 class State:
-    """Facts in, batches out. Nothing is streamed before every watched kind is complete (I1)."""
+    """Facts in, batches out. Nothing is streamed before every watched kind is complete (S1)."""
 
     def __init__(self, log: Log, tracing: Tracing) -> None:
         self.store = Store()

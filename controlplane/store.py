@@ -120,7 +120,7 @@ def newer(version: str, than: str) -> bool:
 
 
 def in_order(changes: Iterable[Change]) -> Iterator[Change]:
-    """Adds before removals; what others refer to is added first and removed last (I8)."""
+    """Adds before removals; what others refer to is added first and removed last (S8)."""
     return iter(sorted(changes, key=_rank))
 
 

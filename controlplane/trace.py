@@ -26,7 +26,7 @@ from deltaplane.v1 import delta_pb2 as pb
 
 log = logging.getLogger(__name__)
 
-PANEL = 8  # nodes that report a sampled change; beyond it only the slow and the failing do (protocol.md section 8)
+PANEL = 8  # nodes that report a sampled change; beyond it only the slow and the failing do
 SLOW_NS = 1_000_000_000
 
 Attributes = dict[str, str | int | bool]

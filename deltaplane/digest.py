@@ -57,7 +57,7 @@ def xor(hashes: Iterable[int], start: int = 0) -> int:
 
 
 class StateDigest:
-    """256 buckets, each the XOR over H(key, object hash) of the objects whose key falls into it (I5).
+    """256 buckets, each the XOR over H(key, object hash) of the objects whose key falls into it (S5).
 
     Changing one object costs one or two hashes whatever the size of the state. `value` is the XOR of all buckets.
     """

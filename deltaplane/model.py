@@ -206,7 +206,7 @@ class Patch(Struct, frozen=True, gc=False):
 
 
 class Unsupported(Struct, frozen=True, gc=False):
-    """An op of a variant this program does not know: counted and reported, never applied (I14)."""
+    """An op of a variant this program does not know: counted and reported, never applied (S14)."""
 
     description: str = ""
 

@@ -65,7 +65,7 @@ def count(objects: Iterable[Object]) -> pb.Counts:
 
 
 def in_priority(objects: Iterable[Object]) -> list[Object]:
-    """Nodes, address ranges, the API's and DNS's Service, then the others by name, each before its slices (I8)."""
+    """Nodes, address ranges, the API's and DNS's Service, then the others by name, each before its slices (S8)."""
     return sorted(objects, key=_priority)
 
 

@@ -49,7 +49,7 @@ class Acks:
         unix_nano: int,
         view_digest: int,
     ) -> None:
-        """Everything up to `rev` is in the kernel, apart from `failed`, which are all that fail at present (I10)."""
+        """Everything up to `rev` is in the kernel, apart from `failed`, which are all that fail at present (S10)."""
         failures = tuple(failed)
         self._urgent = self._urgent or failures != self._failed
         self._failed = failures

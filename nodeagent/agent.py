@@ -107,7 +107,7 @@ class Agent:
         return self._session.connected(now)
 
     def disconnected(self, now: float) -> None:
-        """The kernel keeps what it has (I12)."""
+        """The kernel keeps what it has (S12)."""
         self._session.disconnected()
         gc.enable()
         if self._metrics is not None:

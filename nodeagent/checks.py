@@ -18,14 +18,14 @@ class MisfitError(Exception):
 
 
 def check_digest(plan: Plan, digest: int) -> None:
-    """The change must lead to the state the replica has (I5, I6). Raises `MisfitError`."""
+    """The change must lead to the state the replica has (S5, S6). Raises `MisfitError`."""
     if plan.digest != digest:
         detail = f"the state would have digest {plan.digest:016x}, the replica's has {digest:016x}"
         raise MisfitError(pb.RESYNC_REASON_DIGEST_MISMATCH, detail)
 
 
 def check_removals(plan: Plan, held: int) -> None:
-    """Most of a cluster's Services do not go away in a delta unannounced; a snapshot's counts announce it (I7).
+    """Most of a cluster's Services do not go away in a delta unannounced; a snapshot's counts announce it (S7).
 
     `held` is the number of Services before the change. Raises `MisfitError`.
     """

@@ -1,4 +1,4 @@
-"""A snapshot while it arrives: begin, chunks in order, end. Nothing of it is used before the end matches (I6, I13).
+"""A snapshot while it arrives: begin, chunks in order, end. Nothing of it is used before the end matches (S6, S13).
 
 Called by the agent's session.
 """

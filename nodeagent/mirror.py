@@ -107,7 +107,7 @@ class Mirror:
     # ------------------------------------------------------------ prepare
 
     def prepare(self, ops: Iterable[Op]) -> Plan:
-        """What these ops would do, checked. Raises `RejectedError` on an unknown patch base or result (I13)."""
+        """What these ops would do, checked. Raises `RejectedError` on an unknown patch base or result (S13)."""
         edits: list[Edit] = []
         unsupported = 0
         for op in ops:
@@ -118,7 +118,7 @@ class Mirror:
         return self._plan(edits, unsupported)
 
     def prepare_replace(self, objects: Mapping[ObjectKey, Object]) -> Plan:
-        """What a complete list would do: what it lacks is gone (I6), what is equal is no change."""
+        """What a complete list would do: what it lacks is gone (S6), what is equal is no change."""
         edits = [
             self._edit(key, None, None) for key in self._objects if key not in objects
         ]  # removals may come first here: a plan is taken in whole

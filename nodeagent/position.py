@@ -20,7 +20,7 @@ class Position:
         self._alias: tuple[int, int] | None = None  # (rev before a rebase, the same state's rev after)
 
     def expect(self, delta: pb.Delta) -> None:
-        """The Delta must start where this agent is (I2). Raises `MisfitError`."""
+        """The Delta must start where this agent is (S2). Raises `MisfitError`."""
         if delta.epoch != self.epoch or delta.from_rev != self.rev or delta.to_rev <= delta.from_rev:
             came = f"{delta.from_rev} to {delta.to_rev} of epoch {delta.epoch.hex()}"
             raise MisfitError(pb.RESYNC_REASON_GAP, f"delta {came} at revision {self.rev} of {self.epoch.hex()}")

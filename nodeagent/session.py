@@ -8,8 +8,8 @@ Called by the agent, which owns it together with the mirror; it decides what ent
     any of the last three --anything that does not fit--> AWAITING, and a ResyncRequest goes out
 
 A change is checked whole before any of it is taken in: decoding, keys, patch bases, and the digest of the state it
-leads to. What fails a check leaves the mirror, and so the kernel, at the last good state (I12). Absence removes an
-object only at a SnapshotEnd whose counts and digest match (I6).
+leads to. What fails a check leaves the mirror, and so the kernel, at the last good state (S12). Absence removes an
+object only at a SnapshotEnd whose counts and digest match (S6).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The safety brake (I7): a list that lacks most of what is known is held until the server has said so for a while.
+"""The safety brake (S7): a list that lacks most of what is known is held until the server has said so for a while.
 
 An API server that answers with an empty list after a fault (a cache that is not filled, a store restored from nothing)
 would otherwise take every Service from every node. What is deleted while it is watched, and what the first list lacks,

@@ -34,7 +34,7 @@ _KINDS = {int(kind): kind for kind in Kind}
 
 
 class MalformedError(ValueError):
-    """A message that breaks the contract; nothing of it may be used (I13). The text names the object and the field."""
+    """A message that breaks the contract; nothing of it may be used (S13). The text names the object and the field."""
 
 
 @lru_cache(maxsize=_MAX_SHARED)
@@ -197,7 +197,7 @@ _DECODE: dict[str, Callable[[Any], Op]] = {
 
 
 def decode_op(message: pb.Op) -> Op:
-    """The op `message` says; `Unsupported` where this program does not know the variant (I14).
+    """The op `message` says; `Unsupported` where this program does not know the variant (S14).
 
     Raises `MalformedError` where the message breaks the contract.
     """
@@ -209,7 +209,7 @@ def decode_op(message: pb.Op) -> Op:
 
 
 def decode_ops(messages: Iterable[pb.Op]) -> list[Op]:
-    """All ops of one message; raises `MalformedError` for any bad one, or where two speak of one key (I13)."""
+    """All ops of one message; raises `MalformedError` for any bad one, or where two speak of one key (S13)."""
     ops = [decode_op(message) for message in messages]
     keys = [op.key for op in ops if not isinstance(op, Unsupported)]
     if len(set(keys)) != len(keys):

@@ -15,8 +15,6 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-# The invariants of the protocol are named like rows too, in the tests of the sessions.
-_OTHER_NAMES = re.compile(r"sessions?[/_.]|journal|mirror")
 _ID = re.compile(r"(?<![A-Za-z0-9])([A-L])(\d{1,2})(?:(?:-| to )\1(\d{1,2}))?(?![A-Za-z0-9])")
 _IN_NAME = re.compile(r"(?<=_)([a-l]\d{1,2})(?=_|$)")
 _HERE = Path(__file__).parent
@@ -28,7 +26,7 @@ def held_by_tests() -> dict[str, list[str]]:
     found: dict[str, set[str]] = {}
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         name = str(path.relative_to(ROOT / "tests"))
-        if path.parent != _HERE and not _OTHER_NAMES.search(name):
+        if path.parent != _HERE:
             for id_, test in _ids(path.read_text("utf-8")):
                 found.setdefault(id_, set()).add(f"{name}::{test}" if test else name)
     return {id_: sorted(names) for id_, names in found.items()}

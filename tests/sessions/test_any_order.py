@@ -132,7 +132,7 @@ class AnyOrder(RuleBasedStateMachine):
             self.link.connect()
 
     @invariant()
-    def held_only_after_ack_i11(self) -> None:
+    def held_only_after_ack_s11(self) -> None:
         link = getattr(self, "link", None)
         if link is not None and link.stream is not None and link.node.agent.position.epoch == link.replica.log.epoch:
             assert link.stream.applied_rev <= link.node.agent.rev

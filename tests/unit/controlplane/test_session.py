@@ -65,7 +65,7 @@ def test_first_contact_is_a_snapshot(replica: Replica) -> None:
     assert kinds(session) == ["welcome", "snapshot_begin", "snapshot_chunk", "snapshot_end"]
 
 
-def test_no_agent_is_taken_before_the_state_is_complete_i1(replica: Replica) -> None:
+def test_no_agent_is_taken_before_the_state_is_complete_s1(replica: Replica) -> None:
     session = Session(replica.store, replica.log, replica.snapshots, replica.nodes, ready=lambda: False)
     hello(session)
     assert session.closed is not None
@@ -101,7 +101,7 @@ def test_same_epoch_and_revision_in_the_ring_is_one_merged_delta(replica: Replic
     assert (delta.delta.from_rev, delta.delta.to_rev, len(delta.delta.ops)) == (1, 4, 1)
 
 
-def test_another_epoch_with_an_equal_state_needs_nothing_i3(replica: Replica) -> None:
+def test_another_epoch_with_an_equal_state_needs_nothing_s3(replica: Replica) -> None:
     session = replica.stream()
     hello(session, **resume(replica, 900, epoch=b"another"))
     assert kinds(session) == ["welcome"]
@@ -120,7 +120,7 @@ def test_what_cannot_be_resumed_is_a_snapshot(replica: Replica, fields: dict[str
     assert kinds(session)[:2] == ["welcome", "snapshot_begin"]
 
 
-def test_sent_is_not_held_until_acknowledged_i11(replica: Replica) -> None:
+def test_sent_is_not_held_until_acknowledged_s11(replica: Replica) -> None:
     session = following(replica)
     change(replica, 1)
     messages(session)
@@ -186,7 +186,7 @@ def test_resyncs_are_paced(replica: Replica) -> None:
     assert "snapshot_end" in kinds(session, 105.0)
 
 
-def test_the_newest_stream_of_a_node_wins_i15(replica: Replica) -> None:
+def test_the_newest_stream_of_a_node_wins_s15(replica: Replica) -> None:
     older, newer = replica.stream(), replica.stream()
     hello(older)
     hello(newer)

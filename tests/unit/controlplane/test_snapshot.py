@@ -16,7 +16,7 @@ from tests.sessions import objects
 from tests.sessions.link import Replica
 
 
-def test_nodes_come_first_then_the_api_and_dns_each_with_its_slices_i8() -> None:
+def test_nodes_come_first_then_the_api_and_dns_each_with_its_slices_s8() -> None:
     def service(namespace: str, name: str) -> Service:
         return Service(namespace, name, 1, (b"\x0a\0\0\1",), ())
 

@@ -89,7 +89,7 @@ def test_versions_compare_as_numbers(version: str, than: str, expected: bool) ->
 # ---------------------------------------------------------------- log
 
 
-def test_revisions_are_dense_and_say_where_they_start_i2() -> None:
+def test_revisions_are_dense_and_say_where_they_start_s2() -> None:
     log, store = Log(b"e" * 16), Store()
     for n in range(3):
         append(log, store, put(objects.service(n)))
@@ -97,12 +97,12 @@ def test_revisions_are_dense_and_say_where_they_start_i2() -> None:
     assert spans == [(0, 1, b"e" * 16), (1, 2, b"e" * 16), (2, 3, b"e" * 16)]
 
 
-def test_epochs_differ_i3() -> None:
+def test_epochs_differ_s3() -> None:
     assert Log().epoch != Log().epoch
     assert len(Log().epoch) == 16
 
 
-def test_adds_name_services_first_and_removals_last_i8() -> None:
+def test_adds_name_services_first_and_removals_last_s8() -> None:
     log, store = Log(), Store()
     append(log, store, put(objects.slice_of(1, {1: 3})), put(objects.service(1)), put(objects.node(1)))
     append(log, store, Fact(objects.service_key(1), None), Fact(objects.slice_key(1), None), put(objects.service(2)))
@@ -112,7 +112,7 @@ def test_adds_name_services_first_and_removals_last_i8() -> None:
     assert [op.key.kind for op in second if isinstance(op, Remove)] == [Kind.ENDPOINT_SLICE, Kind.SERVICE]
 
 
-def test_what_came_and_went_is_not_said_i9() -> None:
+def test_what_came_and_went_is_not_said_s9() -> None:
     log, store = Log(), Store()
     append(log, store, put(objects.service(1)), Fact(objects.service_key(1), None))
     assert log.head == 0
@@ -132,7 +132,7 @@ def test_a_range_is_serialised_once() -> None:
     assert log.merged(3, 4) is log.between(3, 4)[0].message
 
 
-def test_causes_are_joined_and_counted_i9() -> None:
+def test_causes_are_joined_and_counted_s9() -> None:
     log, store = Log(), Store()
     for n in range(12):
         append(log, store, put(objects.service(1, n), str(n)))
@@ -179,7 +179,7 @@ facts = st.one_of(
 
 
 @given(st.lists(st.lists(facts, min_size=1, max_size=3), min_size=1, max_size=12), st.data())
-def test_a_merged_range_does_what_its_batches_do_one_by_one_i9(batches: list[list[Fact]], data: st.DataObject) -> None:
+def test_a_merged_range_does_what_its_batches_do_one_by_one_s9(batches: list[list[Fact]], data: st.DataObject) -> None:
     log, store = Log(), Store()
     states: list[State] = [{}]
     for batch in batches:

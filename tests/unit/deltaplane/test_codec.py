@@ -91,11 +91,11 @@ def test_an_op_comes_back_as_it_went(op: Op) -> None:
         (pb.ServiceCidr, ServiceCidr),
     ],
 )
-def test_wire_and_model_have_the_same_fields_i4(message: Any, value: Any) -> None:
+def test_wire_and_model_have_the_same_fields_s4(message: Any, value: Any) -> None:
     assert {field.name for field in message.DESCRIPTOR.fields} == {field.name for field in fields(value)}
 
 
-def test_a_slice_has_the_same_fields_on_the_wire_but_for_its_dictionary_i4() -> None:
+def test_a_slice_has_the_same_fields_on_the_wire_but_for_its_dictionary_s4() -> None:
     wire = {field.name for field in pb.EndpointSlice.DESCRIPTOR.fields}
     assert wire - {"strings"} == {field.name for field in fields(EndpointSlice)}
 
@@ -142,12 +142,12 @@ def slice_message(**changes: Any) -> pb.Op:
     ],
     ids=str,
 )
-def test_what_breaks_the_contract_is_refused_i13(message: pb.Op) -> None:
+def test_what_breaks_the_contract_is_refused_s13(message: pb.Op) -> None:
     with pytest.raises(MalformedError):
         decode_op(message)
 
 
-def test_two_ops_for_one_key_are_refused_i13() -> None:
+def test_two_ops_for_one_key_are_refused_s13() -> None:
     with pytest.raises(MalformedError, match="EndpointSlice ns/s stands twice"):
         decode_ops([slice_message(), slice_message()])
 
@@ -157,5 +157,5 @@ def test_two_ops_for_one_key_are_refused_i13() -> None:
     [pb.Op(), pb.Op(config_flag=pb.ConfigFlag(name="x")), pb.Op.FromString(b"\xa2\x06\x00")],
     ids=["empty", "a variant without meaning here", "a variant of a later release"],
 )
-def test_an_unknown_variant_is_unsupported_i14(message: pb.Op) -> None:
+def test_an_unknown_variant_is_unsupported_s14(message: pb.Op) -> None:
     assert isinstance(decode_op(message), Unsupported)

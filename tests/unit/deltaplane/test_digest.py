@@ -64,23 +64,23 @@ def changed(value: Any) -> Any:
     [(object_, field.name) for object_ in SAMPLES for field in fields(object_)],
     ids=lambda item: item if isinstance(item, str) else type(item).__name__,
 )
-def test_every_field_is_in_the_hash_i4(object_: Object, field: str) -> None:
+def test_every_field_is_in_the_hash_s4(object_: Object, field: str) -> None:
     other = replace(object_, **{field: changed(getattr(object_, field))})
     assert object_hash(other) != object_hash(object_)
 
 
 @pytest.mark.parametrize("value", [ENDPOINT, SAMPLES[0].ports[0], SAMPLES[0].load_balancer_ingress[0]])  # type: ignore[union-attr]
-def test_every_field_of_a_part_is_in_the_hash_i4(value: Any) -> None:
+def test_every_field_of_a_part_is_in_the_hash_s4(value: Any) -> None:
     for field in fields(value):
         other = replace(value, **{field.name: changed(getattr(value, field.name))})
         assert endpoint_hash(other) != endpoint_hash(value), field.name
 
 
-def test_hashes_are_the_same_on_every_replica_i4() -> None:
+def test_hashes_are_the_same_on_every_replica_s4() -> None:
     assert [f"{object_hash(sample):016x}" for sample in SAMPLES] == GOLDEN
 
 
-def test_enum_and_number_hash_alike_i4() -> None:
+def test_enum_and_number_hash_alike_s4() -> None:
     service = SAMPLES[0]
     assert object_hash(replace(service, type=ServiceType.CLUSTER_IP)) == object_hash(service)
     flags = Conditions.READY | Conditions.SERVING
@@ -97,7 +97,7 @@ keys = st.builds(ObjectKey, st.sampled_from(Kind), st.sampled_from(["", "a"]), s
 
 
 @given(st.lists(st.tuples(keys, st.none() | st.integers(0, 9))))
-def test_the_digest_depends_on_the_state_alone_i5(steps: list[tuple[ObjectKey, int | None]]) -> None:
+def test_the_digest_depends_on_the_state_alone_s5(steps: list[tuple[ObjectKey, int | None]]) -> None:
     digest, state = StateDigest(), dict[ObjectKey, int]()
     for key, hash_ in steps:
         digest.replace(key, state.pop(key, None), hash_)
@@ -109,7 +109,7 @@ def test_the_digest_depends_on_the_state_alone_i5(steps: list[tuple[ObjectKey, i
     assert (digest.value, digest.buckets) == (fresh.value, fresh.buckets)
 
 
-def test_equal_objects_under_two_keys_do_not_cancel_out_i5() -> None:
+def test_equal_objects_under_two_keys_do_not_cancel_out_s5() -> None:
     digest = StateDigest()
     digest.replace(ObjectKey(Kind.NODE, "", "a"), None, 1)
     digest.replace(ObjectKey(Kind.NODE, "", "b"), None, 1)
@@ -132,7 +132,7 @@ def test_a_difference_applied_gives_the_new_slice_and_its_hash(old: EndpointSlic
 
 
 @given(slices, slices, slices)
-def test_joined_patches_do_what_both_do_i9(a: EndpointSlice, b: EndpointSlice, c: EndpointSlice) -> None:
+def test_joined_patches_do_what_both_do_s9(a: EndpointSlice, b: EndpointSlice, c: EndpointSlice) -> None:
     first, second = difference(a, object_hash(a), b), difference(b, object_hash(b), c)
     if first is not None and second is not None:
         assert apply_patch(a, join(first, second)) == (c, object_hash(c))

@@ -72,7 +72,7 @@ def test_a_patch_changes_what_it_names() -> None:
 
 
 @pytest.mark.parametrize("ends", [{1: 3, 2: 3, 3: 0}, None], ids=["another base", "no base"])
-def test_a_patch_of_another_base_is_refused_and_nothing_is_taken_i13(ends: dict[int, int] | None) -> None:
+def test_a_patch_of_another_base_is_refused_and_nothing_is_taken_s13(ends: dict[int, int] | None) -> None:
     mirror = Mirror()
     if ends is not None:
         take(mirror, Upsert(objects.slice_of(1, ends)))
@@ -83,7 +83,7 @@ def test_a_patch_of_another_base_is_refused_and_nothing_is_taken_i13(ends: dict[
     assert not mirror.services
 
 
-def test_a_patch_that_leads_elsewhere_is_refused_i13() -> None:
+def test_a_patch_that_leads_elsewhere_is_refused_s13() -> None:
     mirror = Mirror()
     take(mirror, Upsert(objects.slice_of(1, BASE)))
     right = patch(BASE, {1: 3, 2: 1, 4: 3})
@@ -91,7 +91,7 @@ def test_a_patch_that_leads_elsewhere_is_refused_i13() -> None:
         mirror.prepare([Patch(right.key, right.base_hash, right.upserts, right.removes, 7)])
 
 
-def test_a_plan_knows_the_digest_before_anything_is_taken_i5() -> None:
+def test_a_plan_knows_the_digest_before_anything_is_taken_s5() -> None:
     mirror, digest = Mirror(), StateDigest()
     plan = mirror.prepare([Upsert(objects.service(1)), Upsert(objects.slice_of(1, BASE))])
     for object_ in (objects.service(1), objects.slice_of(1, BASE)):
@@ -102,7 +102,7 @@ def test_a_plan_knows_the_digest_before_anything_is_taken_i5() -> None:
     assert mirror.digest.buckets == digest.buckets
 
 
-def test_a_complete_list_touches_only_what_differs_i6() -> None:
+def test_a_complete_list_touches_only_what_differs_s6() -> None:
     mirror = Mirror()
     first = by_key(*(objects.service(n) for n in range(4)), objects.slice_of(1, BASE), objects.node(1))
     mirror.commit(mirror.prepare_replace(first))
@@ -116,7 +116,7 @@ def test_a_complete_list_touches_only_what_differs_i6() -> None:
     assert {item.key: item for item in mirror.objects()} == second
 
 
-def test_unsupported_ops_are_counted_and_the_others_taken_i14() -> None:
+def test_unsupported_ops_are_counted_and_the_others_taken_s14() -> None:
     mirror = Mirror()
     plan = mirror.prepare([Unsupported("later"), Upsert(objects.service(1))])
     assert plan.unsupported == 1

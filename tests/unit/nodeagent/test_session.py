@@ -58,7 +58,7 @@ def requests(events: list[Event]) -> list[pb.WatchRequest]:
 
 
 def refused(agent: Session, message: bytes, reason: pb.ResyncReason.ValueType) -> None:
-    """The message is answered by a ResyncRequest, and the mirror stays as it was (I12)."""
+    """The message is answered by a ResyncRequest, and the mirror stays as it was (S12)."""
     before = (agent.rev, agent.mirror.digest.value)
     events = agent.received(message, 1.0)
     assert [request.resync_request.reason for request in requests(events)] == [reason]
@@ -76,33 +76,33 @@ def test_a_delta_says_what_it_touched_and_what_to_keep(link: Link) -> None:
     assert record == Record((message,), whole=False)
 
 
-def test_a_gap_is_never_guessed_i2(link: Link) -> None:
+def test_a_gap_is_never_guessed_s2(link: Link) -> None:
     change(link, objects.service(1, 1))
     refused(agent_of(link), change(link, objects.service(1, 2)), pb.RESYNC_REASON_GAP)
 
 
-def test_a_repeated_delta_is_not_applied_i2(link: Link) -> None:
+def test_a_repeated_delta_is_not_applied_s2(link: Link) -> None:
     message = change(link, objects.service(1, 1))
     agent_of(link).received(message, 1.0)
     refused(agent_of(link), message, pb.RESYNC_REASON_GAP)
 
 
-def test_a_delta_of_another_epoch_is_not_applied_i3(link: Link) -> None:
+def test_a_delta_of_another_epoch_is_not_applied_s3(link: Link) -> None:
     message = edited(change(link, objects.service(1, 1)), lambda delta: setattr(delta, "epoch", b"x" * 16))
     refused(agent_of(link), message, pb.RESYNC_REASON_GAP)
 
 
-def test_a_wrong_digest_is_seen_before_anything_is_taken_i5(link: Link) -> None:
+def test_a_wrong_digest_is_seen_before_anything_is_taken_s5(link: Link) -> None:
     message = edited(change(link, objects.service(1, 1)), lambda delta: setattr(delta, "digest", 7))
     refused(agent_of(link), message, pb.RESYNC_REASON_DIGEST_MISMATCH)
 
 
-def test_a_key_that_stands_twice_rejects_the_delta_i13(link: Link) -> None:
+def test_a_key_that_stands_twice_rejects_the_delta_s13(link: Link) -> None:
     message = edited(change(link, objects.service(1, 1)), lambda delta: delta.ops.append(delta.ops[0]))
     refused(agent_of(link), message, pb.RESYNC_REASON_MALFORMED)
 
 
-def test_an_unknown_patch_base_rejects_the_delta_i13(link: Link) -> None:
+def test_an_unknown_patch_base_rejects_the_delta_s13(link: Link) -> None:
     def edit(delta: pb.Delta) -> None:
         delta.ops[0].endpoint_slice_patch.base_hash = 7
 
@@ -110,11 +110,11 @@ def test_an_unknown_patch_base_rejects_the_delta_i13(link: Link) -> None:
     refused(agent_of(link), message, pb.RESYNC_REASON_MALFORMED)
 
 
-def test_bytes_that_are_no_message_are_refused_i12(link: Link) -> None:
+def test_bytes_that_are_no_message_are_refused_s12(link: Link) -> None:
     refused(agent_of(link), b"\xff\xff\xff", pb.RESYNC_REASON_MALFORMED)
 
 
-def test_an_unsupported_op_is_reported_and_acknowledged_as_such_i14(link: Link) -> None:
+def test_an_unsupported_op_is_reported_and_acknowledged_as_such_s14(link: Link) -> None:
     message = edited(change(link, objects.service(1, 1)), lambda delta: delta.ops.add().config_flag.SetInParent())
     events = agent_of(link).received(message, 1.0)
     assert [event.code for event in events if isinstance(event, Report)] == ["UNSUPPORTED"]
@@ -158,7 +158,7 @@ def chunk_repeated(messages: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize("damage", [wrong_count, wrong_digest, wrong_checksum, chunk_lost, chunk_repeated])
-def test_a_snapshot_that_does_not_match_sweeps_nothing_i6(link: Link, damage: Callable[[list[bytes]], None]) -> None:
+def test_a_snapshot_that_does_not_match_sweeps_nothing_s6(link: Link, damage: Callable[[list[bytes]], None]) -> None:
     messages = snapshot_of(link)
     damage(messages)
     agent, held = agent_of(link), len(link.node.agent.mirror)
@@ -168,14 +168,14 @@ def test_a_snapshot_that_does_not_match_sweeps_nothing_i6(link: Link, damage: Ca
     assert [request.WhichOneof("message") for request in requests(events)] == ["resync_request"]
 
 
-def test_a_snapshot_touches_only_what_differs_i6(link: Link) -> None:
+def test_a_snapshot_touches_only_what_differs_s6(link: Link) -> None:
     events = [event for message in snapshot_of(link) for event in agent_of(link).received(message, 1.0)]
     (changed,) = [event for event in events if isinstance(event, Changed)]
     assert changed.complete
     assert not changed.touched.services
 
 
-def test_most_services_do_not_vanish_unannounced_but_a_snapshot_may_say_so_i7(link: Link) -> None:
+def test_most_services_do_not_vanish_unannounced_but_a_snapshot_may_say_so_s7(link: Link) -> None:
     for n in range(2, 42):
         link.replica.put(Fact(objects.service_key(n), objects.service(n)))
     link.step()
@@ -190,7 +190,7 @@ def test_most_services_do_not_vanish_unannounced_but_a_snapshot_may_say_so_i7(li
     assert len(link.node.agent.mirror.services) == 1
 
 
-def test_a_few_services_may_all_go_i7(link: Link) -> None:
+def test_a_few_services_may_all_go_s7(link: Link) -> None:
     link.replica.put(Fact(objects.service_key(1), None))
     link.step()
     assert not link.node.agent.mirror.services
@@ -224,7 +224,7 @@ def test_somebody_waiting_is_answered_at_once(link: Link, urgent: str) -> None:
     assert agent.committed(agent.rev, 100.0, failed=failed) is not None
 
 
-def test_applied_passes_a_failed_object_only_by_listing_it_i10(link: Link) -> None:
+def test_applied_passes_a_failed_object_only_by_listing_it_s10(link: Link) -> None:
     agent = agent_of(link)
     agent.received(change(link, objects.service(1, 1)), 1.0)
     data = agent.committed(agent.rev, 1.0, failed=[pb.ObjectFailure(text="refused")])
@@ -233,7 +233,7 @@ def test_applied_passes_a_failed_object_only_by_listing_it_i10(link: Link) -> No
     assert (ack.applied_rev, [failure.text for failure in ack.failed]) == (agent.rev, ["refused"])
 
 
-def test_nothing_is_acknowledged_as_applied_before_the_kernel_has_it_i11(link: Link) -> None:
+def test_nothing_is_acknowledged_as_applied_before_the_kernel_has_it_s11(link: Link) -> None:
     agent = agent_of(link)
     agent.received(change(link, objects.service(1, 1)), 1.0)
     beat = pb.WatchResponse(heartbeat=pb.Heartbeat(head_rev=agent.rev)).SerializeToString()
@@ -255,7 +255,7 @@ def test_go_away_is_followed(link: Link) -> None:
     assert agent_of(link).redirect() is None
 
 
-def test_a_cut_keeps_everything_i12(link: Link) -> None:
+def test_a_cut_keeps_everything_s12(link: Link) -> None:
     held = link.node.agent.mirror.digest.value
     link.cut()
     assert link.node.agent.mirror.digest.value == held
@@ -263,7 +263,7 @@ def test_a_cut_keeps_everything_i12(link: Link) -> None:
     assert (hello.resume.applied_rev, hello.resume.state_digest) == (link.replica.log.head, held)
 
 
-def test_another_replica_with_the_same_state_sends_nothing_i3(link: Link) -> None:
+def test_another_replica_with_the_same_state_sends_nothing_s3(link: Link) -> None:
     other = Link(Replica(link.replica.store.objects()), link.node)
     link.cut()
     changes = len(link.node.changes)

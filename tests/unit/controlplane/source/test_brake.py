@@ -1,4 +1,4 @@
-"""What must not take the cluster's Services away, or end the source: an empty answer, and a fault of our own (I7)."""
+"""What must not take the cluster's Services away, or end the source: an empty answer, and a fault of our own (S7)."""
 
 from __future__ import annotations
 
