@@ -1,22 +1,27 @@
-"""The node agents this replica knows: one live session each, the newest.
+"""The node agents this replica knows: one session each, the newest. Sessions that have ended stay for a while.
 
-Called by sessions when an agent introduces itself, by the server when a stream ends, and read by inspection.
+Called by sessions when an agent introduces itself, by the server when a stream ends and once a second, and read by
+inspection. Time is given to it, in monotonic seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from controlplane.session import Session
 
+KEEP_SECONDS = 600.0  # how long inspection shows a node that left and that has no Node object
+MAX_DEPARTED = 10_000  # nodes that left and are still shown; names cost nothing to make up
+
 
 class Nodes:
-    """Sessions by node name. The session of a node that left stays, closed, for inspection."""
+    """Sessions by node name. The session of a node that left stays, closed, until `expire` forgets it."""
 
     def __init__(self) -> None:
         self._sessions: dict[str, Session] = {}
+        self._departed: dict[str, float] = {}  # when each node left, the earliest first
 
     def __iter__(self) -> Iterator[Session]:
         return iter(list(self._sessions.values()))
@@ -25,18 +30,32 @@ class Nodes:
         return len(self._sessions)
 
     def get(self, node_name: str) -> Session | None:
-        """The node's newest session, open or closed; None if it never came."""
+        """The node's newest session, open or closed; None if it never came or is forgotten."""
         return self._sessions.get(node_name)
 
     def claim(self, session: Session) -> None:
         """This is the newest stream of its node; an older one that is open ends as superseded (S15)."""
         older = self._sessions.get(session.node_name)
         self._sessions[session.node_name] = session
+        self._departed.pop(session.node_name, None)
         if older is not None and older is not session and older.closed is None:
             older.close("ABORTED", f"superseded by a newer stream of node {session.node_name}")
 
-    def forget(self, node_name: str) -> None:
-        """The node is gone from the cluster."""
-        session = self._sessions.get(node_name)
-        if session is not None and session.closed is not None:
-            del self._sessions[node_name]
+    def departed(self, session: Session, now: float) -> None:
+        """The session's stream has ended. Nothing if a newer one has taken its place."""
+        if self._sessions.get(session.node_name) is session:
+            self._departed[session.node_name] = now
+
+    def expire(self, now: float, exists: Callable[[str], bool]) -> None:
+        """Forgets nodes that left KEEP_SECONDS ago and whose Node object is gone (`exists`), and the earliest beyond
+        MAX_DEPARTED. One whose Node exists is asked for again after another KEEP_SECONDS."""
+        while self._departed:
+            name, since = next(iter(self._departed.items()))
+            full = len(self._departed) > MAX_DEPARTED
+            if now - since < KEEP_SECONDS and not full:
+                return
+            del self._departed[name]
+            if exists(name) and not full:
+                self._departed[name] = now
+            else:
+                del self._sessions[name]

@@ -97,7 +97,9 @@ class Server:
         await self._set_health(serving=True)
         event(log, logging.INFO, "serving", objects=len(self._state.store), rev=self._state.log.head)
         while True:
-            self._state.log.expire(time.monotonic())
+            now = time.monotonic()
+            self._state.log.expire(now)
+            self._nodes.expire(now, self._state.has_node)
             await asyncio.sleep(1.0)
 
     async def _set_health(self, *, serving: bool) -> None:
@@ -140,6 +142,7 @@ class Server:
         finally:
             session.close("CANCELLED", "the agent went away")
             reader.cancel()
+            self._nodes.departed(session, time.monotonic())
             self._said_goodbye(session)
         closed = session.closed
         if closed is not None and closed.status != "OK":

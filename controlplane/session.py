@@ -203,12 +203,6 @@ class Session:
         self._outbox.append(pb.WatchResponse(go_away=message).SerializeToString())
         self._wake()
 
-    def resnapshot(self, now: float) -> None:
-        """Sends the whole state again, as an operator asks."""
-        if self._phase is _Phase.STREAMING:
-            self._want_snapshot(now)
-            self._wake()
-
     def _behind(self, resume: pb.Resume) -> bool:
         return behind(resume, self._store, self._log)
 

@@ -16,7 +16,7 @@ from controlplane.facts import Fact
 from controlplane.log import Log
 from controlplane.store import Change, Store
 from controlplane.trace import Tracing
-from deltaplane.model import Kind
+from deltaplane.model import Kind, ObjectKey
 
 WATCHED = frozenset({Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NODE, Kind.SERVICE_CIDR})
 
@@ -42,6 +42,10 @@ class State:
     def missing(self) -> frozenset[Kind]:
         """The kinds that are not complete yet."""
         return frozenset(self._missing)
+
+    def has_node(self, name: str) -> bool:
+        """Whether the cluster has a Node object of this name."""
+        return self.store.get(ObjectKey(Kind.NODE, "", name)) is not None
 
     @contextmanager
     def waking(self, wake: Callable[[], None]) -> Iterator[None]:

@@ -24,9 +24,7 @@ class Acks:
         self.applied_rev = 0
         self.unsupported_ops = 0
         self._failed: tuple[pb.ObjectFailure, ...] = ()
-        self._kernel_generation = 0
         self._committed_unix_nano = 0
-        self._view_digest = 0
         self._commits: deque[tuple[pb.CommitReport, float]] = deque(maxlen=MAX_COMMITS)
         self._unacked = 0  # deltas received since the last Ack
         self._urgent = False
@@ -45,18 +43,14 @@ class Acks:
         *,
         report: pb.CommitReport | None,
         failed: Sequence[pb.ObjectFailure],
-        kernel_generation: int,
         unix_nano: int,
-        view_digest: int,
     ) -> None:
         """Everything up to `rev` is in the kernel, apart from `failed`, which are all that fail at present (S10)."""
         failures = tuple(failed)
         self._urgent = self._urgent or failures != self._failed
         self._failed = failures
         self.applied_rev = max(self.applied_rev, rev)
-        self._kernel_generation = kernel_generation
         self._committed_unix_nano = unix_nano
-        self._view_digest = view_digest
         if report is not None:
             self._commits.append((report, now))
         self._due = True
@@ -84,10 +78,8 @@ class Acks:
             received_rev=received_rev,
             applied_rev=self.applied_rev,
             committed_unix_nano=self._committed_unix_nano,
-            kernel_generation=self._kernel_generation,
             failed=self._failed,
             unsupported_ops=self.unsupported_ops,
-            view_digest=self._view_digest,
         )
         for report, committed_at in self._commits:
             report.ack_delay_ns = max(0, int((now - committed_at) * 1e9))

@@ -61,7 +61,8 @@ class Agent:
         self.complete = False
         self._dataplane = dataplane
         self._journal = journal
-        self._session = Session(identity(here.name, mode or Mode(dataplane.mode), boot_id), self.mirror)
+        hello = identity(here.name, mode or Mode(dataplane.mode), boot_id)
+        self._session = Session(hello, self.mirror, None if metrics is None else metrics.resynced)
         self._here = here
         self._view = NodeView(here.name)
         self._untidy = False  # a whole state came in
@@ -271,9 +272,7 @@ class Agent:
         failed = [self._failure(item, retry_at) for item in failures]
         if self._metrics is not None:
             self._metrics.position(rev, self._session.rev)
-        ack = self._session.committed(
-            rev, now, report=report, failed=failed, kernel_generation=done.generation, unix_nano=time.time_ns()
-        )
+        ack = self._session.committed(rev, now, report=report, failed=failed, unix_nano=time.time_ns())
         return [] if ack is None else [ack]
 
     def _failure(self, failed: Failed, retry_at: int) -> pb.ObjectFailure:

@@ -109,9 +109,9 @@ class Metrics:
             self._connects.inc()
         self._is_connected.set(connected)
 
-    def resynced(self) -> None:
-        """This agent asked for a whole state."""
-        self._resyncs.inc()
+    def resynced(self, reason: str) -> None:
+        """This agent asked the replica for what it lacks; `reason` is a name of ResyncReason without its prefix."""
+        self._resyncs.labels(reason).inc()
 
     def repaired(self) -> None:
         """Something else changed our tables, and what was missing was written again."""
@@ -179,7 +179,8 @@ class Metrics:
         lag.set_function(self._lag)
         self._is_connected = self._gauge("deltaplane_stream_connected", "1 while a stream to a replica is open.")
         self._connects = self._counter("deltaplane_stream_connects_total", "Streams that were opened.")
-        self._resyncs = self._counter("deltaplane_resyncs_total", "Whole states asked for.")
+        self._resyncs = Counter("deltaplane_resyncs_total", "States asked for again, by reason.", ("reason",),
+                                registry=self.registry)  # fmt: skip
 
     def _kernel(self) -> None:
         self._messages = self._counter("deltaplane_kernel_messages_total", "Netlink messages sent.")

@@ -14,7 +14,7 @@ object only at a SnapshotEnd whose counts and digest match (S6).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from math import inf
 
@@ -44,11 +44,15 @@ class _Phase(Enum):
 
 
 class Session:
-    """The stream's state. `hello` says who the agent is; protocol, encodings and resume are filled in here."""
+    """The stream's state. `hello` says who the agent is; protocol, encodings and resume are filled in here.
 
-    def __init__(self, hello: pb.Hello, mirror: Mirror) -> None:
+    `asked` is called with the reason (a name of ResyncReason without its prefix) whenever a resync is asked for.
+    """
+
+    def __init__(self, hello: pb.Hello, mirror: Mirror, asked: Callable[[str], None] | None = None) -> None:
         self.mirror = mirror
         self._hello = hello
+        self._asked = asked or (lambda _: None)
         self._acks = Acks()
         self._phase = _Phase.DISCONNECTED
         self._collector: Collector | None = None
@@ -241,6 +245,7 @@ class Session:
         if self._phase is _Phase.GREETING:
             return self._violated(misfit.detail)
         self._await(now)
+        self._asked(pb.ResyncReason.Name(misfit.reason).removeprefix("RESYNC_REASON_"))
         request = pb.ResyncRequest(reason=misfit.reason, detail=misfit.detail)
         message = pb.WatchRequest(resync_request=request).SerializeToString()
         return [Report("PROTOCOL", f"asked for a snapshot: {misfit.detail}"), Send(message)]
@@ -249,12 +254,6 @@ class Session:
         self._phase = _Phase.AWAITING
         self._collector = None
         self._awaiting_since = now
-
-    def resync(self, detail: str, now: float) -> list[Event]:
-        """Asks for a whole snapshot, because the kernel or an operator says so; nothing while not connected."""
-        if self._phase is not _Phase.FOLLOWING:
-            return []
-        return self._resync(MisfitError(pb.RESYNC_REASON_OPERATOR, detail), now)
 
     # ------------------------------------------------------------ acknowledging
 
@@ -265,9 +264,7 @@ class Session:
         *,
         report: pb.CommitReport | None = None,
         failed: Sequence[pb.ObjectFailure] = (),
-        kernel_generation: int = 0,
         unix_nano: int = 0,
-        view_digest: int = 0,
     ) -> bytes | None:
         """The kernel has everything up to `rev` of a `Changed`, apart from `failed` (all that fail at present).
 
@@ -277,15 +274,7 @@ class Session:
         rev = self.position.translate(rev)
         if report is not None:
             report.to_rev = rev
-        self._acks.committed(
-            rev,
-            now,
-            report=report,
-            failed=failed,
-            kernel_generation=kernel_generation,
-            unix_nano=unix_nano,
-            view_digest=view_digest,
-        )
+        self._acks.committed(rev, now, report=report, failed=failed, unix_nano=unix_nano)
         return self._due(now)
 
     def tick(self, now: float) -> list[bytes]:

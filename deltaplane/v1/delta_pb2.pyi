@@ -699,18 +699,13 @@ class Ack(_message.Message):
     RECEIVED_REV_FIELD_NUMBER: _builtins.int
     APPLIED_REV_FIELD_NUMBER: _builtins.int
     COMMITTED_UNIX_NANO_FIELD_NUMBER: _builtins.int
-    KERNEL_GENERATION_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
     UNSUPPORTED_OPS_FIELD_NUMBER: _builtins.int
-    VIEW_DIGEST_FIELD_NUMBER: _builtins.int
     COMMITS_FIELD_NUMBER: _builtins.int
     received_rev: _builtins.int
     applied_rev: _builtins.int
     committed_unix_nano: _builtins.int
-    kernel_generation: _builtins.int
-    """The kernel's own generation after the commit (nftables: table generation id); 0: unknown."""
     unsupported_ops: _builtins.int
-    view_digest: _builtins.int
     @_builtins.property
     def failed(self) -> _containers.RepeatedCompositeFieldContainer[Global___ObjectFailure]: ...
     @_builtins.property
@@ -723,15 +718,13 @@ class Ack(_message.Message):
         received_rev: _builtins.int = ...,
         applied_rev: _builtins.int = ...,
         committed_unix_nano: _builtins.int = ...,
-        kernel_generation: _builtins.int = ...,
         failed: _abc.Iterable[Global___ObjectFailure] | None = ...,
         unsupported_ops: _builtins.int = ...,
-        view_digest: _builtins.int = ...,
         commits: _abc.Iterable[Global___CommitReport] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_rev", b"applied_rev", "commits", b"commits", "committed_unix_nano", b"committed_unix_nano", "failed", b"failed", "kernel_generation", b"kernel_generation", "received_rev", b"received_rev", "unsupported_ops", b"unsupported_ops", "view_digest", b"view_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_rev", b"applied_rev", "commits", b"commits", "committed_unix_nano", b"committed_unix_nano", "failed", b"failed", "received_rev", b"received_rev", "unsupported_ops", b"unsupported_ops"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

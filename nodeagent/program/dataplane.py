@@ -29,7 +29,6 @@ class Commit(Struct, frozen=True):
     messages: int = 0
     elements: int = 0
     size: int = 0  # bytes
-    generation: int = 0  # the kernel's own, 0 when unknown
     failed: tuple[Failed, ...] = ()
 
 

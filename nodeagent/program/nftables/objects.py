@@ -12,7 +12,7 @@ from struct import pack
 from typing import NamedTuple
 
 from nodeagent.program.nftables import wire
-from nodeagent.program.nftables.expressions import LAYOUTS, META_KEYS, NFPROTO, Field
+from nodeagent.program.nftables.expressions import META_KEYS, Field
 from nodeagent.program.nftables.ranges import Range
 from nodeagent.program.nftables.statements import Statement
 
@@ -192,11 +192,3 @@ def _selector(field: Field, family: int) -> bytes:
         ("destination", 6): (13, 9),
     }[field.kind, family]
     return _word(0, _PAYLOAD) + _record(1, _word(0, header) + _word(1, number))
-
-
-def family_name(family: int) -> str:
-    return LAYOUTS[family].name
-
-
-def protocol_family(family: int) -> int:
-    return NFPROTO[family]

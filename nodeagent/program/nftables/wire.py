@@ -26,7 +26,7 @@ SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
 BATCH_BEGIN, BATCH_END = 16, 17
 ERROR_OFFSET = 2  # NLMSGERR_ATTR_OFFS
 
-_u8, _be16, _be32, _be64 = Layout("=B"), Layout(">H"), Layout(">I"), Layout(">Q")
+_u8, _be32, _be64 = Layout("=B"), Layout(">I"), Layout(">Q")
 _PADS = (b"", b"\0\0\0", b"\0\0", b"\0")
 
 
@@ -66,10 +66,6 @@ def text(kind: int, value: str) -> bytes:
 
 def number8(kind: int, value: int) -> bytes:
     return attribute(kind, _u8.pack(value))
-
-
-def number16(kind: int, value: int) -> bytes:
-    return attribute(kind, _be16.pack(value))
 
 
 def number(kind: int, value: int) -> bytes:

@@ -108,7 +108,7 @@ def test_one_that_is_older_than_what_a_stream_was_sent_is_built_anew() -> None:
     waiting.replica.log.expire(3e6)  # the kept one is of no use to anybody any more
     kinds(other, 1.0)
     waiting.replica.put(Fact(objects.service_key(3), objects.service(3)), now=3e6)
-    ahead.resnapshot(1.0)
+    ahead.on_message(pb.WatchRequest(resync_request=pb.ResyncRequest()), 1.0)
     ahead.sent_rev = waiting.replica.log.head
     kinds(ahead, 1.0)
     assert len(waiting.later.asked) == 1

@@ -10,7 +10,7 @@ from nodeagent.acks import Acks
 
 
 def commit(acks: Acks, rev: int, now: float) -> None:
-    acks.committed(rev, now, report=None, failed=(), kernel_generation=0, unix_nano=0, view_digest=0)
+    acks.committed(rev, now, report=None, failed=(), unix_nano=0)
 
 
 def test_without_a_commit_nothing_is_ever_due() -> None:

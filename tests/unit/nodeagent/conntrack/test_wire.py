@@ -21,11 +21,15 @@ ENDS = {
 FAMILIES = pytest.mark.parametrize("family", [4, 6])
 
 
+def number16(kind: int, value: int) -> bytes:
+    return wire.attribute(kind, value.to_bytes(2, "big"))
+
+
 def end(family: int, source: bytes, destination: bytes, ports: tuple[int, int], protocol: int = 17) -> bytes:
     """A tuple as the kernel writes it."""
     kinds = (1, 2) if family == 4 else (3, 4)
     ip = wire.attribute(kinds[0], source) + wire.attribute(kinds[1], destination)
-    numbers = wire.number16(2, ports[0]) + wire.number16(3, ports[1])
+    numbers = number16(2, ports[0]) + number16(3, ports[1])
     return wire.attribute(1 | NESTED, ip) + wire.attribute(2 | NESTED, wire.number8(1, protocol) + numbers)
 
 
@@ -35,7 +39,7 @@ def body(family: int, *, protocol: int = 17, zone: int | None = None, swapped: b
         wire.attribute(1 | NESTED, end(family, client, virtual, (40000, 53), protocol)),
         wire.attribute(2 | NESTED, end(family, endpoint, client, (5353, 40000), protocol)),
     ]
-    rest = b"" if zone is None else wire.number16(18, zone)
+    rest = b"" if zone is None else number16(18, zone)
     rest += wire.number(3, 8) + wire.number(7, 30) + wire.number(12, 0xABCDEF01)
     return rest + b"".join(reversed(tuples)) if swapped else b"".join(tuples) + rest
 
