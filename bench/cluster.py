@@ -110,7 +110,7 @@ class Replica:
         self._store, self._log = Store(), Log()
         self._changes = Changes(services, endpoints)
         self._store.update([Fact(thing.key, thing) for thing in objects(services, endpoints)])
-        self._log.begin()
+        self._log.begin(self._store.digest.value)
 
     def beginning(self) -> list[bytes]:
         """Welcome and snapshot, as an agent without any state is sent them."""

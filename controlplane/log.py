@@ -7,24 +7,26 @@ size and by age, never because of the slowest agent. It knows no streams and no 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from os import urandom
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from controlplane.store import Change, Origin, in_order
+from controlplane.store import Change, in_order, to_cause, wire_size
 from deltaplane.codec import encode_op
 from deltaplane.model import EndpointSlice, Kind, ObjectKey, Patch, Remove, Upsert
 from deltaplane.patch import join
 from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import objects_pb2
-from deltaplane.v1.objects_pb2 import ObjectKey as ObjectKeyMessage
 
 MAX_CAUSES = 8
 RING_BYTES = 64 * 1024 * 1024
 RING_SECONDS = 300.0
-MAX_OPS = 2000  # per batch; a larger change takes several revisions, each well below a message's limit
+MAX_OPS = 2000  # per batch; a larger change takes several revisions
+BATCH_BYTES = 224 * 1024  # of ops in one batch likewise, unless a single op is larger
+MERGE_BATCHES = 1000  # into one message: a longer way to head takes several
 _MEMO = 32  # merged ranges kept
 _WIRE_KINDS = {kind: objects_pb2.Kind.ValueType(int(kind)) for kind in Kind}
 
@@ -56,6 +58,7 @@ class Log:
         self.epoch = epoch if epoch is not None else urandom(16)
         self.head = 0
         self.size = 0  # bytes of all messages in the ring
+        self.digest = 0  # of the state at head
         self._max_bytes = max_bytes
         self._max_age = max_age
         self._ring: deque[Batch] = deque()
@@ -70,13 +73,21 @@ class Log:
         """Whether what follows `rev` is still here."""
         return self.tail <= rev <= self.head
 
-    def begin(self) -> None:
+    def begin(self, digest: int) -> None:
         """Counts the first complete state as revision 1 without a batch: no agent can be at 0, so none needs the way.
 
-        Every agent that comes is given a snapshot or found equal by digest.
+        Every agent that comes is given a snapshot or found equal by digest. `digest` is the state's.
         """
         if self.head == 0:
             self.head = 1
+            self.digest = digest
+
+    def renew(self, digest: int) -> None:
+        """Begins another history at the state with this digest, where nobody can say what led to it."""
+        self.epoch = urandom(16)
+        self.head, self.size, self.digest = 1, 0, digest
+        self._ring.clear()
+        self._merged.clear()
 
     def append(
         self,
@@ -88,19 +99,20 @@ class Log:
         unix_nano: int,
         awaited: bool = False,
     ) -> list[Batch]:
-        """Gives the changes the next revision (several, when there are very many) and lets old batches go.
+        """Gives the changes the next revision (several, when there is very much) and lets old batches go.
 
         `digest` and `versions` are the store's after the changes. What came and went within them takes no revision.
+        Whatever it raises, it raises before the history has moved.
         """
         folded = list(in_order(_fold(changes)))
         causes = [to_cause(change.origin) for change in changes]
         kept = choose(causes)
-        parts = [folded[start : start + MAX_OPS] for start in range(0, len(folded), MAX_OPS)]
-        appended = []
+        parts = list(_portions(folded))
+        built = []
         for index, part in enumerate(parts):
             last = index == len(parts) - 1
             batch = Batch(
-                rev=self.head + 1,
+                rev=self.head + index + 1,
                 changes=tuple(part),
                 causes=kept if last else (),
                 more_causes=len(causes) - len(kept) if last else 0,
@@ -111,15 +123,17 @@ class Log:
                 at=now,
                 message=b"",
             )
-            appended.append(self._push(replace(batch, message=_delta(self.epoch, self.head, batch))))
+            built.append(replace(batch, message=_delta(self.epoch, batch.rev - 1, batch)))
+        for batch in built:
+            self._push(batch)
+        self.digest = digest
         self.expire(now)
-        return appended
+        return built
 
-    def _push(self, batch: Batch) -> Batch:
+    def _push(self, batch: Batch) -> None:
         self._ring.append(batch)
         self.head = batch.rev
         self.size += len(batch.message)
-        return batch
 
     def expire(self, now: float) -> None:
         """Lets go of batches beyond the ring's size or age."""
@@ -136,7 +150,10 @@ class Log:
         """The batches (low, high]; both must be held."""
         if not self.tail <= low <= high <= self.head:
             raise LookupError(f"revisions {low} to {high} are not within {self.tail} to {self.head}")
-        return [self._batch(rev) for rev in range(low + 1, high + 1)]
+        ring, skipped = self._ring, low - self.tail
+        if high - low < 8 or skipped > len(ring) // 2:  # near an end of the ring, where its items are at hand
+            return [ring[index] for index in range(skipped, high - self.tail)]
+        return list(islice(ring, skipped, high - self.tail))
 
     def _batch(self, rev: int) -> Batch:
         return self._ring[rev - self.tail - 1]
@@ -175,6 +192,20 @@ def _fold(changes: Iterable[Change]) -> list[Change]:
     return [change for change in folded.values() if not _void(change)]
 
 
+def _portions(changes: Iterable[Change]) -> Iterator[list[Change]]:
+    """The changes in their order, cut so that each batch's message is small."""
+    part: list[Change] = []
+    size = 0
+    for change in changes:
+        if part and (len(part) >= MAX_OPS or size + change.size > BATCH_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(change)
+        size += change.size
+    if part:
+        yield part
+
+
 def _void(change: Change) -> bool:
     """It came and went, or went and came back as it was."""
     if isinstance(change.op, Patch):
@@ -189,7 +220,7 @@ def _after(first: Change, second: Change) -> Change:
         op = join(first.op, op) if isinstance(first.op, Patch) else op
         if not patched or _larger(op, second.object):
             op = _whole(second)
-    return Change(op, second.key, second.object, existed, second.origin)
+    return Change(op, second.key, second.object, existed, second.origin, wire_size(op))
 
 
 def _larger(patch: Patch, slice_: object) -> bool:
@@ -218,19 +249,6 @@ def _delta(epoch: bytes, from_rev: int, batch: Batch) -> bytes:
     if batch.digest is not None:
         delta.digest = batch.digest
     return message.SerializeToString()
-
-
-def to_cause(origin: Origin) -> pb.Cause:
-    """An origin as it travels."""
-    kind, namespace, name = origin.object
-    return pb.Cause(
-        object=ObjectKeyMessage(kind=_WIRE_KINDS[kind], namespace=namespace, name=name),
-        resource_version=origin.resource_version,
-        traceparent=origin.traceparent,
-        event_unix_nano=origin.event_unix_nano,
-        trigger_unix_nano=origin.trigger_unix_nano,
-        ingested_unix_nano=origin.ingested_unix_nano,
-    )
 
 
 def choose(causes: Sequence[pb.Cause]) -> tuple[pb.Cause, ...]:

@@ -57,8 +57,9 @@ def _flat(group: BaseExceptionGroup[ControlPlaneError]) -> Iterator[ControlPlane
 
 async def _run(settings: Settings) -> None:
     tracing = _tracing(settings)
-    state = State(Log(), tracing)
-    source = _source(settings, state)
+    report = Report()
+    state = State(Log(), tracing, report)
+    source = _source(settings, state, report)
     server = Server(settings.listen, state, tracing, source)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -91,9 +92,8 @@ def _tracing(settings: Settings) -> Tracing:
     return OtlpTracing(settings.otlp_endpoint, settings.trace_sample_ratio)
 
 
-def _source(settings: Settings, state: State) -> Source:
+def _source(settings: Settings, state: State, report: Report) -> Source:
     """Imports only what is asked for: the Kubernetes client alone costs 46 MB."""
-    report = Report()
     if settings.source == "manifests":
         from controlplane.source.manifests import ManifestSource
 

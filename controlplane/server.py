@@ -99,6 +99,7 @@ class Server:
         while True:
             now = time.monotonic()
             self._state.log.expire(now)
+            self._state.heal()
             self._nodes.expire(now, self._state.has_node)
             await asyncio.sleep(1.0)
 

@@ -28,7 +28,7 @@ from enum import Enum
 from msgspec import Struct
 
 from controlplane.flight import Applied, Flight
-from controlplane.log import Log
+from controlplane.log import MERGE_BATCHES, Log
 from controlplane.nodes import Nodes
 from controlplane.resume import PROTOCOL, behind, decide, problem
 from controlplane.snapshot import Snapshots
@@ -42,7 +42,7 @@ class Limits(Struct, frozen=True):
 
     window_deltas: int = 64
     window_bytes: int = 4 * 1024 * 1024
-    message_bytes: int = 1024 * 1024
+    message_bytes: int = 256 * 1024  # aimed at; a single batch may have more, 1 MiB at most
     heartbeat: float = 10.0
     min_ack_interval: float = 0.5
     hold: float = 5.0
@@ -93,6 +93,7 @@ class Session:
         self._server_id, self._ready, self._wake = server_id, ready, wake
         self._limits = limits or Limits()
         self._phase = _Phase.WAITING
+        self._epoch = b""  # the history this stream is in
         self._hold_until = 0.0
         self._outbox: deque[bytes] = deque()
         self._snapshot: deque[bytes] = deque()
@@ -163,6 +164,8 @@ class Session:
 
     def next_message(self, now: float, unix_nano: int = 0) -> bytes | None:
         """The next WatchResponse to write, None while the stream lacks nothing (or may not be sent more)."""
+        if self._phase is _Phase.STREAMING and self._epoch != self._log.epoch:
+            self.close("UNAVAILABLE", "this replica has begun another history: connect again")
         if self.closed is not None:
             return self._outbox.popleft() if self._outbox else None  # a GoAway is still worth sending
         if self._phase is _Phase.HOLDING and (now >= self._hold_until or not self._behind(self.hello.resume)):
@@ -173,9 +176,8 @@ class Session:
             return None
         message = self._next_snapshot(now) if self._snapshot or self._lacks_base() else self._next_delta(now, unix_nano)
         if message is None and now >= self._heartbeat_at:
-            message = pb.WatchResponse(
-                heartbeat=pb.Heartbeat(head_rev=self._log.head, server_time_unix_nano=unix_nano)
-            ).SerializeToString()
+            beat = pb.Heartbeat(head_rev=self._log.head, server_time_unix_nano=unix_nano, digest=self._log.digest)
+            message = pb.WatchResponse(heartbeat=beat).SerializeToString()
         if message is not None:
             self._heartbeat_at = now + self._limits.heartbeat
         return message
@@ -208,6 +210,7 @@ class Session:
 
     def _decide(self, now: float, unix_nano: int) -> None:
         start = decide(self.hello.resume, self._store, self._log)
+        self._epoch = self._log.epoch
         self.sent_rev = start.rev
         if start.decision == pb.RESUME_DECISION_SNAPSHOT:
             self._want_snapshot(0.0)
@@ -263,7 +266,7 @@ class Session:
         return self._snapshot.popleft()
 
     def _next_delta(self, now: float, unix_nano: int) -> bytes | None:
-        low, high = self.sent_rev, self._log.head
+        low, high = self.sent_rev, min(self._log.head, self.sent_rev + MERGE_BATCHES)
         if low == high or self._window_full():
             return None
         message = self._log.merged(low, high)

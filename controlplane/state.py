@@ -6,17 +6,21 @@ Owned by one event loop. Sources see it as a `facts.Sink`; the server and inspec
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from msgspec.structs import replace
 
-from controlplane.facts import Fact
-from controlplane.log import Log
+from controlplane.facts import Fact, Reporter
+from controlplane.log import Batch, Log
 from controlplane.store import Change, Store
 from controlplane.trace import Tracing
+from deltaplane.logs import event
 from deltaplane.model import Kind, ObjectKey
+
+log = logging.getLogger(__name__)
 
 WATCHED = frozenset({Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NODE, Kind.SERVICE_CIDR})
 
@@ -24,10 +28,13 @@ WATCHED = frozenset({Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NODE, Kind.SERVICE_
 class State:
     """Facts in, batches out. Nothing is streamed before every watched kind is complete (S1)."""
 
-    def __init__(self, log: Log, tracing: Tracing) -> None:
-        self.store = Store()
-        self.log = log
+    def __init__(self, history: Log, tracing: Tracing, reporter: Reporter | None = None) -> None:
+        self.store = Store(self._refused)
+        self.log = history
+        self.renewals = 0  # histories that were begun anew, because nobody knew what led to the state
         self._tracing = tracing
+        self._reporter = reporter
+        self._unusable: set[ObjectKey] = set()
         self._missing = set(WATCHED)
         self._waiters = 0
         self._wakers: set[Callable[[], None]] = set()
@@ -79,27 +86,73 @@ class State:
             return
         self._missing.discard(kind)
         if self.ready:
-            self.log.begin()
+            self.log.begin(self.store.digest.value)
             self.whole.set()
 
+    def heal(self) -> bool:
+        """Begins the history anew where its head is not the state; whether it had to. Cheap; called now and then."""
+        if not self.ready or self.log.digest == self.store.digest.value:
+            return False
+        self._renew("the history's head is not the state")
+        return True
+
+    def _renew(self, reason: str) -> None:
+        """Every stream ends, and each agent comes back with its digest for what it lacks."""
+        self.renewals += 1
+        self.log.renew(self.store.digest.value)
+        event(log, logging.ERROR, "history begun anew", reason=reason, epoch=self.log.epoch.hex())
+        for wake in self._wakers:
+            wake()
+
+    def _refused(self, key: ObjectKey, reason: str) -> None:
+        self._unusable.add(key)
+        if self._reporter is not None:
+            self._reporter.invalid(f"{key} (to be sent)", f"{reason}; it stays as it was")
+
+    def _mended(self, changes: Iterable[Change]) -> None:
+        for change in changes:
+            if change.key in self._unusable:
+                self._unusable.discard(change.key)
+                if self._reporter is not None:
+                    self._reporter.valid(f"{change.key} (to be sent)")
+
     def _append(self, changes: list[Change]) -> None:
+        if self._unusable:
+            self._mended(changes)
         if not changes or not self.ready:
             return  # the first complete state is given as a snapshot, not as a change
-        sampled = [self._sample(change) for change in changes]
-        batches = self.log.append(
-            sampled,
+        try:
+            batches = self._record(changes)
+        except Exception as error:  # noqa: BLE001 - the store has moved: what it has now must reach the agents all the same
+            self._renew(f"{type(error).__name__}: {error}")
+            return
+        for wake in self._wakers:
+            wake()
+        for batch in batches:
+            with self._untraced():
+                self._tracing.batched(batch.causes, batch.emitted_unix_nano)
+
+    def _record(self, changes: list[Change]) -> list[Batch]:
+        return self.log.append(
+            [self._sample(change) for change in changes],
             digest=self.store.digest.value,
             versions=self.store.versions,
             now=time.monotonic(),
             unix_nano=time.time_ns(),
             awaited=self._waiters > 0,
         )
-        for batch in batches:
-            self._tracing.batched(batch.causes, batch.emitted_unix_nano)
-        for wake in self._wakers:
-            wake()
+
+    @contextmanager
+    def _untraced(self) -> Iterator[None]:
+        """A tracer that fails costs its spans and no change."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - see above
+            event(log, logging.ERROR, "tracing failed", error=f"{type(error).__name__}: {error}")
 
     def _sample(self, change: Change) -> Change:
         origin = change.origin
-        traceparent = self._tracing.sample(str(change.key), origin.event_unix_nano, origin.ingested_unix_nano)
+        traceparent = ""
+        with self._untraced():
+            traceparent = self._tracing.sample(str(change.key), origin.event_unix_nano, origin.ingested_unix_nano)
         return replace(change, origin=replace(origin, traceparent=traceparent)) if traceparent else change

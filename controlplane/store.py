@@ -1,19 +1,28 @@
 """The cluster state of this replica: every object with its hash, and the digest of them all.
 
 Called by the control plane's state with the facts a source says; read by snapshots and inspection. A fact that changes
-nothing a Service proxy can see ends here. It knows no revisions and no agents.
+nothing a Service proxy can see ends here, and so does one that cannot be sent: it is refused before anything moves, the
+object stays as it was, and the other facts go on. It knows no revisions and no agents.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, ValuesView
+from collections.abc import Callable, Iterable, Iterator, ValuesView
 
 from msgspec import Struct
 
 from controlplane.facts import Fact
+from deltaplane.codec import encode_op
 from deltaplane.digest import StateDigest, object_hash
 from deltaplane.model import EndpointSlice, Kind, Object, ObjectKey, Op, Remove, Upsert
 from deltaplane.patch import difference
+from deltaplane.v1 import delta_pb2 as pb
+from deltaplane.v1 import objects_pb2
+
+MAX_OBJECT_BYTES = 960 * 1024  # on the wire: with its envelope it fits into a message of 1 MiB
+MAX_VERSION_DIGITS = 20
+_SMALL_SLICE = 4000  # endpoints that fit whatever their names: 64 bytes and four hints each
+_WIRE_KINDS = {kind: objects_pb2.Kind.ValueType(int(kind)) for kind in Kind}
 
 
 class Origin(Struct, frozen=True, gc=False):
@@ -31,7 +40,7 @@ class Change(Struct, frozen=True, gc=False):
     """One op that leads from the state before to the state after.
 
     `object` is the object afterwards (None: gone); `existed` says whether there was one before, which is what merging
-    needs to leave out what came and went.
+    needs to leave out what came and went. `size` is the op's on the wire, in bytes.
     """
 
     op: Op
@@ -39,12 +48,18 @@ class Change(Struct, frozen=True, gc=False):
     object: Object | None
     existed: bool
     origin: Origin
+    size: int
+
+
+class Unsendable(ValueError):
+    """A fact that has no form on the wire, or too large a one. The text says why."""
 
 
 class Store:
-    """Objects by key; owned by one task, so nothing here waits."""
+    """Objects by key; owned by one task, so nothing here waits. `refused` is told of each fact that cannot be taken."""
 
-    def __init__(self) -> None:
+    def __init__(self, refused: Callable[[ObjectKey, str], None] | None = None) -> None:
+        self._refused = refused or (lambda *_: None)
         self.digest = StateDigest()
         self.versions: dict[Kind, str] = {}  # the highest resourceVersion seen per kind
         self._objects: dict[ObjectKey, Object] = {}
@@ -68,7 +83,17 @@ class Store:
 
     def update(self, facts: Iterable[Fact], ingested_unix_nano: int = 0) -> list[Change]:
         """Takes facts in order; returns what really changed, in the order it happened (the log orders a batch)."""
-        return [change for fact in facts if (change := self._take(fact, ingested_unix_nano)) is not None]
+        changes = []
+        for fact in facts:
+            try:
+                change = self._take(fact, ingested_unix_nano)
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with one object, the others go on
+                kind = "" if isinstance(error, Unsendable) else f"{type(error).__name__}: "
+                self._refused(fact.key, f"{kind}{error}")
+                continue
+            if change is not None:
+                changes.append(change)
+        return changes
 
     def replace(
         self, kind: Kind, facts: Iterable[Fact], resource_version: str, ingested_unix_nano: int = 0
@@ -81,6 +106,7 @@ class Store:
         return changes
 
     def _take(self, fact: Fact, ingested: int) -> Change | None:
+        """Everything that can fail comes before `_put`, which is where the state moves."""
         key, new = fact.key, fact.object
         self._see(key.kind, fact.resource_version)
         old = self._objects.get(key)
@@ -88,8 +114,9 @@ class Store:
             return None
         origin = Origin(key, fact.resource_version, "", fact.event_unix_nano, fact.trigger_unix_nano, ingested)
         op, new_hash = self._op(key, old, new)
+        change = Change(op, key, new, old is not None, origin, _size(op, new, origin))
         self._put(key, new, new_hash)
-        return Change(op, key, new, old is not None, origin)
+        return change
 
     def _op(self, key: ObjectKey, old: Object | None, new: Object | None) -> tuple[Op, int | None]:
         if new is None:
@@ -112,11 +139,47 @@ class Store:
             self.versions[kind] = version
 
 
+def _size(op: Op, new: Object | None, origin: Origin) -> int:
+    """The op's bytes on the wire. Raises `Unsendable` (and what protobuf raises) where it cannot be sent."""
+    to_cause(origin)
+    size = wire_size(op)
+    if isinstance(new, EndpointSlice) and not isinstance(op, Upsert) and len(new.endpoints) > _SMALL_SLICE:
+        whole = wire_size(Upsert(new))  # a snapshot has to say all of it
+    else:
+        whole = size
+    if max(size, whole) > MAX_OBJECT_BYTES:
+        raise Unsendable(f"takes {max(size, whole)} bytes on the wire, and {MAX_OBJECT_BYTES} is the limit")
+    return size
+
+
+def wire_size(op: Op) -> int:
+    """Bytes of the op in a message."""
+    one = objects_pb2.OpList()
+    encode_op(op, one.ops)
+    return one.ByteSize()
+
+
+def to_cause(origin: Origin) -> pb.Cause:
+    """An origin as it travels."""
+    kind, namespace, name = origin.object
+    return pb.Cause(
+        object=objects_pb2.ObjectKey(kind=_WIRE_KINDS[kind], namespace=namespace, name=name),
+        resource_version=origin.resource_version,
+        traceparent=origin.traceparent,
+        event_unix_nano=origin.event_unix_nano,
+        trigger_unix_nano=origin.trigger_unix_nano,
+        ingested_unix_nano=origin.ingested_unix_nano,
+    )
+
+
 def newer(version: str, than: str) -> bool:
     """Whether a resourceVersion is higher than another. They compare as numbers (KEP-5504); other text is not newer."""
-    if not version.isdecimal():
-        return False
-    return not than.isdecimal() or int(version) > int(than)
+    return number_of(version) > number_of(than)
+
+
+def number_of(version: str) -> int:
+    """A resourceVersion as a number; -1 for text that is none. The API server's have 20 digits at most (uint64)."""
+    return int(version) if len(version) <= MAX_VERSION_DIGITS and version.isascii() and version.isdecimal() else -1
 
 
 def in_order(changes: Iterable[Change]) -> Iterator[Change]:

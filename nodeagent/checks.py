@@ -17,10 +17,10 @@ class MisfitError(Exception):
         self.detail = detail
 
 
-def check_digest(plan: Plan, digest: int) -> None:
-    """The change must lead to the state the replica has (S5, S6). Raises `MisfitError`."""
-    if plan.digest != digest:
-        detail = f"the state would have digest {plan.digest:016x}, the replica's has {digest:016x}"
+def check_digest(here: int, there: int) -> None:
+    """The state here, or the one that a change leads to, must be the replica's (S5, S6). Raises `MisfitError`."""
+    if here != there:
+        detail = f"the state would have digest {here:016x}, the replica's has {there:016x}"
         raise MisfitError(pb.RESYNC_REASON_DIGEST_MISMATCH, detail)
 
 

@@ -184,7 +184,7 @@ class Session:
         plan = self.mirror.prepare(decode_ops(delta.ops))
         self._comparable = self._comparable and not plan.unsupported
         if delta.HasField("digest") and self._comparable:
-            check_digest(plan, delta.digest)
+            check_digest(plan.digest, delta.digest)
         check_removals(plan, len(self.mirror.services))
         return self._follow(delta, plan, data)
 
@@ -218,7 +218,7 @@ class Session:
         plan = self.mirror.prepare_replace(collector.objects)
         self._comparable = not collector.unsupported
         if self._comparable:
-            check_digest(plan, end.digest)
+            check_digest(plan.digest, end.digest)
         touched = self.mirror.commit(plan)
         self.position.adopt(collector.begin.epoch, end)
         self._collector, self._missed = None, 0
@@ -239,6 +239,8 @@ class Session:
         if self._missed > 1:
             detail = f"revision {heartbeat.head_rev} was announced twice, but nothing came after {self.rev}"
             raise MisfitError(pb.RESYNC_REASON_GAP, detail)
+        if heartbeat.HasField("digest") and heartbeat.head_rev == self.rev and self._comparable:
+            check_digest(self.mirror.digest.value, heartbeat.digest)
         return [Send(self._ack(now))]
 
     def _resync(self, misfit: MisfitError, now: float) -> list[Event]:

@@ -181,7 +181,11 @@ def _translate_service_cidr(thing: objects.ServiceCidr, problems: Problems) -> m
 
 
 def _trigger(annotations: dict[str, str] | None) -> int:
-    """The annotation's time in nanoseconds since the epoch; 0: absent or unreadable (it only measures latency)."""
+    """The annotation's time in nanoseconds since the epoch.
+
+    0: absent, unreadable, or outside of what an int64 of nanoseconds holds, such as Go's zero time (year 1). It only
+    measures latency.
+    """
     text = (annotations or {}).get(TRIGGER_TIME, "")
     match = _RFC3339.fullmatch(text)
     if not match:
@@ -193,7 +197,8 @@ def _trigger(annotations: dict[str, str] | None) -> int:
         return 0
     if sign:
         moment -= int(sign + "1") * (int(hours) * 3600 + int(minutes) * 60)
-    return moment * 1_000_000_000 + int((fraction or "").ljust(9, "0"))
+    nanoseconds = moment * 1_000_000_000 + int((fraction or "").ljust(9, "0"))
+    return nanoseconds if 0 < nanoseconds < 1 << 63 else 0
 
 
 CLUSTER_SCOPED = frozenset({Kind.NODE, Kind.SERVICE_CIDR})

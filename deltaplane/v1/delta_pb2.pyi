@@ -783,19 +783,25 @@ class Heartbeat(_message.Message):
 
     HEAD_REV_FIELD_NUMBER: _builtins.int
     SERVER_TIME_UNIX_NANO_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
     head_rev: _builtins.int
     server_time_unix_nano: _builtins.int
+    digest: _builtins.int
+    """State digest at head_rev: an agent at that revision with another one asks for a resync."""
     def __init__(
         self,
         *,
         head_rev: _builtins.int = ...,
         server_time_unix_nano: _builtins.int = ...,
+        digest: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_digest", b"_digest", "digest", b"digest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["head_rev", b"head_rev", "server_time_unix_nano", b"server_time_unix_nano"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_digest", b"_digest", "digest", b"digest", "head_rev", b"head_rev", "server_time_unix_nano", b"server_time_unix_nano"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__digest: _TypeAlias = _typing.Literal["digest"]  # noqa: Y015
+    _WhichOneofArgType__digest: _TypeAlias = _typing.Literal["_digest", b"_digest"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__digest) -> _WhichOneofReturnType__digest | None: ...
 
 Global___Heartbeat: _TypeAlias = Heartbeat  # noqa: Y015
 

@@ -35,7 +35,7 @@ class Replica:
         self.digests: dict[tuple[bytes, int], int] = {}
         self._early: list[Change] = []
         self.store.update([Fact(object_.key, object_) for object_ in truth])
-        self.log.begin()
+        self.log.begin(self.store.digest.value)
         self._note()
 
     def _note(self) -> None:
