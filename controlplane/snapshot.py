@@ -37,14 +37,15 @@ class Snapshots:
         self._store = store
         self._log = log
         self._builder = builder
-        self._kept: dict[int, Snapshot] = {}
+        self._kept: dict[int, tuple[bytes, Snapshot]] = {}  # with the epoch they are of
         self._waiting: dict[int, set[Callable[[], None]]] = {}  # whoever waits for one that is being built
 
     def kept(self, encoding: pb.Encoding.ValueType, at_least: int = 0) -> Snapshot | None:
         """One of revision `at_least` or later that can be sent now, None if there is none yet."""
-        snapshot = self._kept.get(encoding)
-        fits = snapshot is not None and snapshot.rev >= at_least and self._log.holds(snapshot.rev)
-        return snapshot if fits else None
+        epoch, snapshot = self._kept.get(encoding, (b"", None))
+        if snapshot is None or epoch != self._log.epoch:
+            return None
+        return snapshot if snapshot.rev >= at_least and self._log.holds(snapshot.rev) else None
 
     def take(
         self, encoding: pb.Encoding.ValueType, at_least: int = 0, wake: Callable[[], None] = lambda: None
@@ -53,15 +54,16 @@ class Snapshots:
         if self.kept(encoding, at_least) is None:
             if encoding not in self._waiting:
                 self._waiting[encoding] = set()
-                self._builder(capture(self._store, self._log), encoding, partial(self._built, encoding))
+                state = capture(self._store, self._log)
+                self._builder(state, encoding, partial(self._built, encoding, state.epoch))
             if encoding in self._waiting:
                 self._waiting[encoding].add(wake)
         return self.kept(encoding, at_least)
 
-    def _built(self, encoding: pb.Encoding.ValueType, snapshot: Snapshot | None) -> None:
+    def _built(self, encoding: pb.Encoding.ValueType, epoch: bytes, snapshot: Snapshot | None) -> None:
         waiting = self._waiting.pop(encoding)
         if snapshot is None:
             return  # who waits asks again in their own time
-        self._kept[encoding] = snapshot
+        self._kept[encoding] = epoch, snapshot
         for wake in waiting:
             wake()

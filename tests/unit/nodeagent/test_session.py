@@ -302,3 +302,35 @@ def test_a_captured_state_is_a_snapshot_that_restores(link: Link) -> None:
     assert session.restore(snapshot_of(link), 0.0) is not None
     assert session.mirror.digest.value == link.replica.store.digest.value
     assert session.position.versions == agent_of(link).position.versions
+
+
+def beat_of(agent: Session, ahead: int = 0, wrong: int = 0) -> bytes:
+    beat = pb.Heartbeat(head_rev=agent.rev + ahead, digest=agent.mirror.digest.value ^ wrong)
+    return pb.WatchResponse(heartbeat=beat).SerializeToString()
+
+
+def test_a_heartbeat_with_another_digest_at_this_revision_asks_for_what_is_true_s5(link: Link) -> None:
+    agent = agent_of(link)
+    refused(agent, beat_of(agent, wrong=1), pb.RESYNC_REASON_DIGEST_MISMATCH)
+
+
+@pytest.mark.parametrize(("ahead", "wrong"), [(0, 0), (1, 1)], ids=["the same state", "a later revision"])
+def test_another_heartbeat_asks_for_nothing(link: Link, ahead: int, wrong: int) -> None:
+    agent = agent_of(link)
+    events = agent.received(beat_of(agent, ahead, wrong), 1.0)
+    assert not any(request.HasField("resync_request") for request in requests(events))
+
+
+def test_what_never_got_a_revision_arrives_once_the_replica_has_begun_its_history_anew(link: Link) -> None:
+    """The replica finds that its state is not its history's head, and every stream comes back."""
+    lost = objects.service(7)
+    link.replica.store.update([Fact(lost.key, lost)])
+    link.step(seconds=1.0)
+    assert ("ns", lost.name) not in link.node.agent.mirror.services
+
+    link.replica.log.renew(link.replica.store.digest.value)
+    link.step(seconds=1.0)
+    link.step(seconds=1.0)
+
+    assert link.node.agent.mirror.services["ns", lost.name] == lost
+    link.assert_same()

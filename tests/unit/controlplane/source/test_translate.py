@@ -385,3 +385,12 @@ def test_a_bad_ingress_and_health_check_port_are_left_out() -> None:
         "status.loadBalancer.ingress[2].ipMode",
         "spec.healthCheckNodePort",
     ]
+
+
+@pytest.mark.parametrize(
+    "text", ["0001-01-01T00:00:00Z", "1969-12-31T23:59:59Z", "2262-04-11T23:47:17Z", "9999-12-31T23:59:59Z"]
+)
+def test_a_trigger_time_that_the_wire_cannot_say_is_none(text: str) -> None:
+    fact = _slice(annotations={"endpoints.kubernetes.io/last-change-trigger-time": text}).fact
+    assert fact.object is not None
+    assert fact.trigger_unix_nano == 0

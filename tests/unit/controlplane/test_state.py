@@ -1,0 +1,145 @@
+"""The state's store and history move together or not at all, and a difference between them is found and mended."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from controlplane.facts import Fact
+from controlplane.log import Log
+from controlplane.nodes import Nodes
+from controlplane.session import Session
+from controlplane.snapshot import Snapshots
+from controlplane.state import State
+from controlplane.store import MAX_OBJECT_BYTES
+from controlplane.trace import NoTracing
+from deltaplane.model import Endpoint, EndpointPort, EndpointSlice, Kind, ObjectKey
+from deltaplane.v1 import delta_pb2 as pb
+from tests.sessions import objects
+from tests.unit.controlplane.source.recorder import Recorder
+
+GOOD, OTHER = objects.service(1), objects.service(2)
+
+
+@pytest.fixture
+def reporter() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def state(reporter: Recorder) -> State:
+    made = State(Log(), NoTracing(), reporter)
+    made.update([Fact(GOOD.key, GOOD)])
+    for kind in Kind:
+        made.synced(kind)
+    return made
+
+
+def agree(state: State) -> bool:
+    return state.log.digest == state.store.digest.value
+
+
+def large(key: ObjectKey) -> EndpointSlice:
+    endpoints = tuple(Endpoint(number.to_bytes(4, "big"), 3, f"node-{number}" * 10) for number in range(10_000))
+    return EndpointSlice(key.namespace, key.name, "svc-1", 4, (EndpointPort("http", 6, 80),), endpoints)
+
+
+def test_what_cannot_be_sent_is_refused_by_name_and_the_rest_of_the_batch_goes_on(
+    state: State, reporter: Recorder
+) -> None:
+    key = objects.slice_key(1)
+    head = state.log.head
+
+    state.update([Fact(key, large(key)), Fact(OTHER.key, OTHER)])
+
+    assert state.store.get(key) is None
+    assert state.store.get(OTHER.key) == OTHER
+    assert state.log.head == head + 1
+    assert agree(state)
+    ((where, reason),) = reporter.problems.items()
+    assert str(key) in where
+    assert f"{MAX_OBJECT_BYTES} is the limit" in reason
+
+
+def test_it_is_told_when_the_object_can_be_sent_again(state: State, reporter: Recorder) -> None:
+    key = objects.slice_key(1)
+    state.update([Fact(key, large(key))])
+
+    small = objects.slice_of(1, {1: 3})
+    state.update([Fact(key, small)])
+
+    assert state.store.get(key) == small
+    assert reporter.problems == {}
+
+
+def test_a_slice_that_grows_too_large_by_patches_stays_as_it_was(state: State, reporter: Recorder) -> None:
+    key = objects.slice_key(1)
+    grown = large(key)
+    fits = EndpointSlice("ns", grown.name, "svc-1", 4, grown.ports, grown.endpoints[:6000])
+    state.update([Fact(key, fits)])
+
+    state.update([Fact(key, grown)])
+
+    assert state.store.get(key) == fits
+    assert list(reporter.problems)
+
+
+def test_a_tracer_that_fails_costs_no_change() -> None:
+    class Broken(NoTracing):
+        def sample(self, name: str, event_ns: int, ingested_ns: int) -> str:
+            raise RuntimeError("no collector")
+
+        def batched(self, causes: Any, sealed_ns: int) -> None:
+            raise RuntimeError("no collector")
+
+    state = State(Log(), Broken())
+    for kind in Kind:
+        state.synced(kind)
+    head = state.log.head
+
+    state.update([Fact(GOOD.key, GOOD)])
+
+    assert state.log.head == head + 1
+    assert agree(state)
+    assert state.renewals == 0
+
+
+def test_a_history_that_cannot_be_written_begins_anew_and_every_stream_comes_back_to_it(state: State) -> None:
+    store, log = state.store, state.log
+    session = Session(store, log, Snapshots(store, log), Nodes())
+    session.on_message(pb.WatchRequest(hello=pb.Hello(node_name="n", protocol_min=1, protocol_max=1)), 0.0)
+    while session.next_message(0.0) is not None:
+        pass
+    epoch = log.epoch
+
+    with patch.object(Log, "append", side_effect=ValueError("out of range")):
+        state.update([Fact(OTHER.key, OTHER)])
+
+    assert log.epoch != epoch
+    assert state.renewals == 1
+    assert agree(state)
+    assert session.next_message(1.0) is None
+    assert session.closed is not None
+    assert session.closed.status == "UNAVAILABLE"
+
+
+def test_a_head_that_is_not_the_state_is_found_and_healed(state: State) -> None:
+    state.store.update([Fact(OTHER.key, OTHER)])  # without its history
+
+    assert state.heal()
+    assert agree(state)
+    assert not state.heal()
+
+
+def test_append_moves_nothing_when_it_fails(state: State) -> None:
+    log = state.log
+    before = (log.head, log.tail, log.size, log.digest)
+    changes = state.store.update([Fact(objects.service_key(n), objects.service(n)) for n in range(3, 6)])
+
+    broken = patch("controlplane.log._delta", side_effect=[b"first", ValueError("the second cannot be encoded")])
+    with broken, patch("controlplane.log.MAX_OPS", 1), pytest.raises(ValueError, match="the second"):
+        log.append(changes, digest=0, versions={}, now=0.0, unix_nano=0)
+
+    assert (log.head, log.tail, log.size, log.digest) == before
