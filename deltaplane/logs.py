@@ -29,9 +29,16 @@ def event(logger: logging.Logger, level: int, name: str, **keys: object) -> None
 
 def _quote(value: object) -> str:
     text = str(value)
-    if text and not any(c in text for c in ' "=\n\t'):
+    if text and text.isprintable() and not any(c in text for c in ' "='):
         return text
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+    return '"' + "".join(map(_escaped, text)) + '"'
+
+
+def _escaped(char: str) -> str:
+    """What a terminal acts on goes out as text: control characters, and those that turn the direction of reading."""
+    if char in '"\\':
+        return f"\\{char}"
+    return char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode()
 
 
 class _Formatter(logging.Formatter):

@@ -74,6 +74,7 @@ class Agent:
         self._metrics = metrics
         self._follow_cidrs = follow_cidrs  # takes the Node's pod CIDRs, where they tell local traffic (I5)
         self._cidrs: tuple[str, ...] = ()
+        self._unresolved: dict[ObjectKey, str] = {}  # Services whose meaning cannot be told, and why
         self._answers: list[bytes] = []  # to what happened outside the stream; sent with the next tick
 
     # ------------------------------------------------------------ life
@@ -219,11 +220,19 @@ class Agent:
         return answers
 
     def _resolve(self, services: Iterable[ServiceName]) -> list[ServiceForwarding]:
-        mirror, view = self.mirror, self._view
-        return [
-            resolve(ObjectKey(Kind.SERVICE, *name), mirror.services.get(name), mirror.slices_of(*name), view)
-            for name in services
-        ]
+        """What the Services mean on this node; one that cannot be told is left as it is, and reported."""
+        mirror, view, unresolved = self.mirror, self._view, self._unresolved
+        found = []
+        for name in services:
+            key = ObjectKey(Kind.SERVICE, *name)
+            try:
+                found.append(resolve(key, mirror.services.get(name), mirror.slices_of(*name), view))
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with one Service, the others are served
+                unresolved[key] = f"{type(error).__name__}: {error}"
+            else:
+                if unresolved:
+                    unresolved.pop(key, None)
+        return found
 
     def _commit(
         self,
@@ -265,7 +274,12 @@ class Agent:
                 log, logging.INFO, "kernel has the whole state", rev=rev, services=len(self.mirror.services),
                 elements=report.kernel_elements, milliseconds=(report.resolve_ns + report.commit_ns) // 1_000_000,
             )  # fmt: skip
-        failures = (*done.failed, *(item for follower in self._followers for item in follower.failures()))
+        failures = (
+            *done.failed,
+            *(item for follower in self._followers for item in follower.failures()),
+            *(Failed(key, "INVALID_OBJECT", reason) for key, reason in self.mirror.invalid.items()),
+            *(Failed(key, "INTERNAL", reason) for key, reason in self._unresolved.items()),
+        )
         now = time.monotonic()
         self._trouble.accepted(failures, now)
         retry_at = time.time_ns() + int(max(0.0, self._trouble.retry_at - now) * 1e9)

@@ -15,7 +15,7 @@ from deltaplane.snapshot import count
 from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import objects_pb2
 
-MAX_CHUNK_BYTES = 64 * 1024 * 1024  # after decompression: nothing a replica sends comes near it
+MAX_CHUNK_BYTES = 2 * 1024 * 1024  # after decompression: replicas pack 256 KiB, or one object of 1 MiB at most
 
 
 class Collector:
@@ -29,15 +29,20 @@ class Collector:
         self.messages = [raw]
         self.unsupported = 0
         self._chunks = 0
+        counts = begin.counts
+        self._announced = counts.services + counts.endpoint_slices + counts.nodes + counts.service_cidrs
 
     def add(self, chunk: pb.SnapshotChunk, raw: bytes) -> None:
-        """The next chunk."""
-        if chunk.index != self._chunks:
-            raise MalformedError(f"snapshot chunk {chunk.index} where {self._chunks} was due")
+        """The next chunk; no more of them, and no more objects, than were announced."""
+        if chunk.index != self._chunks or self._chunks >= self.begin.chunks:
+            due = f"{self._chunks} was due" if self._chunks < self.begin.chunks else f"{self._chunks} were announced"
+            raise MalformedError(f"snapshot chunk {chunk.index} where {due}")
         for op in decode_ops(_unpack(chunk)):
             if isinstance(op, Unsupported):
                 self.unsupported += 1
                 continue
+            if len(self.objects) >= self._announced:
+                raise MalformedError(f"a snapshot of {self._announced} objects has more")
             if not isinstance(op, Upsert):
                 raise MalformedError(f"{op.key}: a snapshot only adds")
             key = op.key

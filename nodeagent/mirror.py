@@ -3,6 +3,9 @@
 Called by the agent's session alone, which decides what may enter; read by the agent (resolve) and its inspection. It
 knows no revisions, no wire and no kernel. Every change is prepared first (checked, nothing touched) and then taken in
 whole, and says which Services and nodes it touched.
+
+An object that this node must not act on (`deltaplane.validation`: from a broken, hostile or newer replica) is held, so
+that digests stay comparable, and stands in `invalid`; what Services, slices and Nodes are here is the last good object.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from deltaplane.digest import StateDigest, edit, object_hash
 from deltaplane.model import (
@@ -27,6 +31,7 @@ from deltaplane.model import (
     Upsert,
 )
 from deltaplane.patch import apply_patch
+from deltaplane.validation import endpoints_problem, problem
 
 ServiceName = tuple[str, str]  # namespace, name
 
@@ -53,6 +58,7 @@ class Edit(Struct, frozen=True, gc=False):
     new_hash: int | None
     bucket: int
     change: int  # XORed onto the digest
+    wrong: str = ""  # why nothing may act on `new`
 
 
 class Plan(Struct, frozen=True):
@@ -79,6 +85,8 @@ class Mirror:
         self._objects: dict[ObjectKey, Object] = {}
         self._hashes: dict[ObjectKey, int] = {}
         self._slices: dict[ServiceName, tuple[EndpointSlice, ...]] = {}
+        self.invalid: dict[ObjectKey, str] = {}
+        self._last_good: dict[ObjectKey, Object | None] = {}  # of those in `invalid`
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -124,14 +132,14 @@ class Mirror:
         ]  # removals may come first here: a plan is taken in whole
         for key, new in objects.items():
             if self._objects.get(key) != new:
-                edits.append(self._edit(key, new, object_hash(new)))
+                edits.append(self._edit(key, new, object_hash(new), problem(new)))
         return self._plan(edits, 0)
 
     def _edit_of(self, op: Upsert | Remove | Patch) -> Sequence[Edit]:
         if isinstance(op, Patch):
             return (self._patched(op),)
         if isinstance(op, Upsert):
-            return (self._edit(op.key, op.object, object_hash(op.object)),)
+            return (self._edit(op.key, op.object, object_hash(op.object), problem(op.object)),)
         return (self._edit(op.key, None, None),) if op.key in self._objects else ()
 
     def _patched(self, patch: Patch) -> Edit:
@@ -141,10 +149,12 @@ class Mirror:
         new, new_hash = apply_patch(old, patch)
         if new_hash != patch.new_hash:
             raise RejectedError(f"{patch.key}: patched to {new_hash:016x} instead of {patch.new_hash:016x}")
-        return self._edit(patch.key, new, new_hash)
+        wrong = problem(new) if patch.key in self.invalid else endpoints_problem(patch.upserts)
+        return self._edit(patch.key, new, new_hash, wrong)
 
-    def _edit(self, key: ObjectKey, new: Object | None, new_hash: int | None) -> Edit:
-        return Edit(key, self._objects.get(key), new, new_hash, *edit(key, self._hashes.get(key), new_hash))
+    def _edit(self, key: ObjectKey, new: Object | None, new_hash: int | None, wrong: str = "") -> Edit:
+        change = edit(key, self._hashes.get(key), new_hash)
+        return Edit(key, self._objects.get(key), new, new_hash, *change, wrong)
 
     def _plan(self, edits: Sequence[Edit], unsupported: int) -> Plan:
         digest = self.digest.value
@@ -168,6 +178,8 @@ class Mirror:
                 del self._objects[key], self._hashes[key]
             else:
                 self._objects[key], self._hashes[key] = item.new, item.new_hash
+            if item.wrong or key in self.invalid:
+                item = self._judged(item)  # noqa: PLW2901 - from here on, what the node acts on
             for side in (item.old, item.new):
                 if isinstance(side, EndpointSlice):
                     services.add((side.namespace, side.service))
@@ -175,6 +187,15 @@ class Mirror:
         kinds = [item.key.kind for item in plan.edits]
         changed = kinds.count(Kind.SERVICE), kinds.count(Kind.ENDPOINT_SLICE)
         return Touched(frozenset(services), frozenset(nodes), self.service_cidrs != ranges, changed)
+
+    def _judged(self, item: Edit) -> Edit:
+        """The edit as the node acts on it: from the last good object to the next one."""
+        good = self._last_good.pop(item.key, item.old)
+        self.invalid.pop(item.key, None)
+        if not item.wrong:
+            return replace(item, old=good)
+        self.invalid[item.key], self._last_good[item.key] = item.wrong, good
+        return replace(item, old=good, new=good)
 
     def _index(self, item: Edit, services: set[ServiceName], nodes: set[str]) -> None:
         kind, namespace, name = item.key

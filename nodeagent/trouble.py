@@ -50,9 +50,10 @@ class Trouble:
             self.retry_at = now + self._pause
 
     def _say(self, failed: tuple[Failed, ...]) -> None:
+        before, now = set(self._failed), {item.key for item in failed}
         for item in failed:
-            if item not in self._failed:
+            if item not in before:
                 event(log, logging.ERROR, "object not in the kernel", object=item.key, code=item.code, text=item.text)
         for item in self._failed:
-            if item.key not in {other.key for other in failed}:
+            if item.key not in now:
                 event(log, logging.INFO, "object in the kernel again", object=item.key)

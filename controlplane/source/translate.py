@@ -21,6 +21,8 @@ from controlplane.source.translate_service import translate_service
 from controlplane.source.usable import Invalid, Problems, choose
 from deltaplane import model
 from deltaplane.model import Conditions, Family, Kind, ObjectKey, Protocol, family_of
+from deltaplane.names import is_label, shown
+from deltaplane.validation import endpoints_problem, problem, special
 
 HEADLESS = "service.kubernetes.io/headless"
 SERVICE_NAME = "kubernetes.io/service-name"
@@ -63,6 +65,9 @@ def translate(kind: Kind, thing: ApiObject, event_unix_nano: int = 0) -> Transla
         value = _TRANSLATORS[kind](thing, problems)
     except Invalid as error:
         raise InvalidObject(f"{key}: {error}") from error
+    wrong = problem(value) if value is not None else ""
+    if wrong:
+        raise InvalidObject(f"{key}: {wrong}")
     trigger = _trigger(thing.metadata.annotations) if kind is Kind.ENDPOINT_SLICE else 0
     return Translation(Fact(key, value, thing.metadata.resource_version, event_unix_nano, trigger), tuple(problems))
 
@@ -105,6 +110,8 @@ def _slice_ports(ports: Iterable[objects.EndpointPort], problems: Problems) -> I
             problems.append(f"{at}.port: {port.port} is not 1..65535; port skipped")
         elif (port.protocol or "TCP") not in Protocol.__members__:
             problems.append(f"{at}.protocol: {port.protocol!r} is not TCP, UDP or SCTP; port skipped")
+        elif port.name and not is_label(port.name):
+            problems.append(f"{at}.name: {shown(port.name)} is not a DNS-1123 label; port skipped")
         else:
             yield model.EndpointPort(port.name, Protocol[port.protocol or "TCP"], port.port)
 
@@ -117,6 +124,10 @@ def _endpoints(things: Iterable[objects.Endpoint], family: int, problems: Proble
             endpoint = _endpoint(thing, family)
         except ValueError as error:
             problems.append(f"endpoints[{index}].addresses: {error}; endpoint skipped")
+            continue
+        wrong = endpoints_problem((endpoint,))
+        if wrong:
+            problems.append(f"endpoints[{index}]: {wrong.removeprefix('endpoints: ')}; endpoint skipped")
             continue
         if endpoint.address not in found or not endpoint.conditions & _TERMINATING:
             found[endpoint.address] = endpoint
@@ -167,9 +178,15 @@ def _node_addresses(things: Iterable[objects.NodeAddress], problems: Problems) -
             if thing.type != wanted:
                 continue
             try:
-                found[parse_address(thing.address)] = None
+                address = parse_address(thing.address)
             except ValueError as error:
                 problems.append(f"status.addresses[{index}].address: {error}; skipped")
+                continue
+            reason = special(address)
+            if reason:
+                problems.append(f"status.addresses[{index}].address: {thing.address} {reason}; skipped")
+            else:
+                found[address] = None
     return tuple(found)
 
 

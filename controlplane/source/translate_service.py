@@ -10,10 +10,11 @@ from controlplane.source.addresses import parse_address, parse_cidr
 from controlplane.source.usable import Invalid, Problems, choose
 from deltaplane import model
 from deltaplane.model import IpMode, Protocol, ServiceType, TrafficPolicy, family_of
+from deltaplane.names import is_label, shown
+from deltaplane.validation import MAX_AFFINITY_SECONDS, NODES_OWN_PORTS, special
 
 PROXY_NAME = "service.kubernetes.io/service-proxy-name"
 DEFAULT_AFFINITY_SECONDS = 10800  # core/v1 DefaultClientIPServiceAffinitySeconds
-MAX_AFFINITY_SECONDS = 86400
 
 _TYPES = {
     "ClusterIP": ServiceType.CLUSTER_IP,
@@ -41,7 +42,7 @@ def translate_service(thing: objects.Service, problems: Problems) -> model.Servi
         type=kind,
         cluster_ips=_cluster_ips(texts, problems),
         ports=tuple(_ports(spec.ports or (), kind, problems)),
-        external_ips=tuple(sorted(choose("spec.externalIPs", spec.external_ips or (), parse_address, problems))),
+        external_ips=tuple(sorted(choose("spec.externalIPs", spec.external_ips or (), _usable_address, problems))),
         load_balancer_ingress=_ingress(thing.status, problems),
         load_balancer_source_ranges=_source_ranges(spec.load_balancer_source_ranges or [], problems),
         internal_traffic_policy=_word("spec.internalTrafficPolicy", spec.internal_traffic_policy, "Cluster", _POLICIES),
@@ -49,6 +50,15 @@ def translate_service(thing: objects.Service, problems: Problems) -> model.Servi
         session_affinity_seconds=_affinity(spec, problems),
         health_check_node_port=_health_check_port(spec.health_check_node_port, problems),
     )
+
+
+def _usable_address(text: str) -> bytes:
+    """An address that traffic may be sent to. Raises ValueError."""
+    address = parse_address(text)
+    reason = special(address)
+    if reason:
+        raise ValueError(f"{text} {reason}")
+    return address
 
 
 def _word(field: str, text: str | None, default: str, words: Mapping[str, T]) -> T:
@@ -97,9 +107,14 @@ def _port(thing: objects.ServicePort, kind: int, index: int, problems: Problems)
         raise Invalid(f"[{index}].port: {thing.port} is not 1..65535")
     if protocol not in Protocol.__members__:
         raise Invalid(f"[{index}].protocol: {protocol!r} is not TCP, UDP or SCTP")
+    if thing.name and not is_label(thing.name):
+        raise Invalid(f"[{index}].name: {shown(thing.name)} is not a DNS-1123 label")
     if node_port and (kind == ServiceType.CLUSTER_IP or not 0 < node_port < 65536):
         reason = "belongs to type NodePort or LoadBalancer" if 0 < node_port < 65536 else "is not 1..65535"
         problems.append(f"spec.ports[{index}].nodePort: {node_port} {reason}; not opened")
+        node_port = 0
+    if node_port in NODES_OWN_PORTS:
+        problems.append(f"spec.ports[{index}].nodePort: {node_port} is how the node itself is reached; not opened")
         node_port = 0
     return model.ServicePort(thing.name or "", Protocol[protocol], thing.port, node_port)
 
@@ -114,7 +129,7 @@ def _ingress(status: objects.ServiceStatus | None, problems: Problems) -> tuple[
         at = f"status.loadBalancer.ingress[{index}]"
         try:
             mode = _word(f"{at}.ipMode", thing.ip_mode, "VIP", _IP_MODES)
-            found.add((parse_address(thing.ip), int(mode)))
+            found.add((_usable_address(thing.ip), int(mode)))
         except Invalid as error:
             problems.append(f"{error}; skipped")
         except ValueError as error:
@@ -146,6 +161,9 @@ def _affinity(spec: objects.ServiceSpec, problems: Problems) -> int:
 
 
 def _health_check_port(port: int | None, problems: Problems) -> int:
+    if port in NODES_OWN_PORTS:
+        problems.append(f"spec.healthCheckNodePort: {port} is how the node itself is reached; not opened")
+        return 0
     if port and not 0 < port < 65536:
         problems.append(f"spec.healthCheckNodePort: {port} is not 1..65535; not opened")
         return 0

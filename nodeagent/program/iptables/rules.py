@@ -13,6 +13,7 @@ from ipaddress import ip_address
 from nodeagent.program.iptables.naming import MARK_MASQ
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
+_QUOTABLE = re.compile(r"[A-Za-z0-9_ ./:;,()>\[\]-]+")
 _STEPS = 1 << 31  # the kernel's resolution of a probability
 
 LOCAL_DESTINATION = "-m addrtype --dst-type LOCAL "
@@ -24,8 +25,15 @@ DROP = "-j DROP"
 
 
 def comment(text: str) -> str:
-    """A comment; quoted unless it is a single word."""
-    return f"-m comment --comment {text} " if _PLAIN.fullmatch(text) else f'-m comment --comment "{text}" '
+    """A comment; quoted unless it is a single word. Raises ValueError for what could end the quotes or the line.
+
+    Names of Services and ports are checked where they enter the program; this is what holds should one ever not be.
+    """
+    if _PLAIN.fullmatch(text):
+        return f"-m comment --comment {text} "
+    if not _QUOTABLE.fullmatch(text):
+        raise ValueError(f"a comment of rules may not have the text {text[:80]!r}")
+    return f'-m comment --comment "{text}" '
 
 
 @lru_cache(maxsize=1 << 16)
