@@ -11,6 +11,8 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+from tools import programs
+
 SCRIPT = Path(__file__).parents[1] / "real-parts"
 
 
@@ -35,9 +37,9 @@ def find(name: str) -> Path:
     return path
 
 
-def installed(name: str, package: str) -> Path:
-    """A program of the machine. Raises `PartMissing` naming the Debian package that has it."""
+def installed(name: str) -> Path:
+    """A program of the machine, of tools/programs.txt. Raises `PartMissing` naming the Debian package that has it."""
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
     if found is None:
-        raise PartMissing(f"{name} is not installed here (Debian: apt-get install {package})")
+        raise PartMissing(f"{name} is not installed here (Debian: apt-get install {programs.listed()[name].package})")
     return Path(found)
