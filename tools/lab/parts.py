@@ -1,7 +1,7 @@
 """Where real programs are: kube-apiserver, kubectl, kube-proxy, grpcurl, Jaeger (tools/real-parts), the machine's own.
 
-Called by the modules that start them. A part is built at first use; what cannot be built is `PartMissing`, whose text
-is a skip reason.
+Called by the modules that start them. `make` builds what the chosen tests need before they run (tests/needs.py); what
+is not there is `PartMissing`, whose text is a skip reason.
 """
 
 from __future__ import annotations
@@ -27,14 +27,19 @@ def folder() -> Path:
 
 
 def find(name: str) -> Path:
-    """The program, built now if it has to be (minutes). Raises `PartMissing`."""
+    """The program. Raises `PartMissing`: building takes minutes, which is for `make`, not for the middle of a test."""
     path = folder() / name
     if not path.exists():
-        built = subprocess.run([SCRIPT, name], check=False, capture_output=True, text=True)
-        if built.returncode != 0 or not path.exists():
-            reason = (built.stderr.strip().splitlines() or ["no reason given"])[-1]
-            raise PartMissing(f"{name} cannot be built here: {reason}")
+        raise PartMissing(_why(name))
     return path
+
+
+def _why(name: str) -> str:
+    failed = folder() / f"{name}.failed"
+    lines = failed.read_text().strip().splitlines() if failed.exists() else []
+    if not lines:
+        return f"{name} is not built: run tools/real-parts {name}"
+    return f"{name} cannot be built here: {lines[-1]}"
 
 
 def installed(name: str) -> Path:
