@@ -49,7 +49,7 @@ soak: bootstrap ## a million random operations on the kernel in memory (ARGS="--
 	@$(RUN) -m tests.soak $(ARGS)
 
 # Both commands of README.md where nothing is. COLD=all builds the real programs there too; COLD_ARGS go to pytest.
-cold: bootstrap ## make demo and make test in a fresh Debian root, as root and through sudo (needs an hour's half, and root)
+cold: bootstrap ## make demo and make test in a fresh Debian root, as root and through sudo (half an hour)
 	@DELTAPLANE_COLD=yes tools/bootstrap
 	@$(if $(filter all,$(COLD)),,tools/real-parts >/dev/null || $(UNBUILT))
 	@$(AS_ROOT) COLD="$(COLD)" COLD_ARGS="$(COLD_ARGS)" tools/cold $(ARGS)

@@ -148,7 +148,7 @@ def test_bootstrap_works_with_any_pip(pip: str, tmp_path: Path) -> None:
     shutil.copytree(REPOSITORY, clone, ignore=ignore)
     venv = clone / ".venv"
     subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-    fetched = [venv / "bin" / "python", "-m", "pip", "install", "--quiet", "--upgrade", pip]
+    fetched: list[str | Path] = [venv / "bin" / "python", "-m", "pip", "install", "--quiet", "--upgrade", pip]
     if subprocess.run(fetched, check=False, capture_output=True).returncode:
         pytest.skip("no package index can be reached")
 
@@ -156,5 +156,5 @@ def test_bootstrap_works_with_any_pip(pip: str, tmp_path: Path) -> None:
     done = subprocess.run([clone / "tools" / "bootstrap"], env=environment, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr
-    command = [venv / "bin" / "python", "-m", "pip", "check"]
+    command: list[str | Path] = [venv / "bin" / "python", "-m", "pip", "check"]
     assert subprocess.run(command, check=False, capture_output=True).returncode == 0
