@@ -18,23 +18,22 @@ shown() {
   return $code
 }
 
-tick() { # text, usual, began: until it is killed; without a child that would outlive it
-  local passed done_of=20 bar quiet
+tick() { # text, usual, began: until it is killed or the script is gone; without a child that would outlive it
+  local passed bar quiet every=30 since=0
   trap - EXIT
+  [ ! -t 2 ] || every=1
   exec {quiet}<> <(:)
-  while true; do
-    if [ -t 2 ]; then read -r -t 1 -u "$quiet" || true; else read -r -t 30 -u "$quiet" || true; fi
+  while kill -0 $$ 2>/dev/null; do
+    read -r -t 1 -u "$quiet" || true
+    since=$((since + 1))
+    [ $((since % every)) = 0 ] || continue
     passed=$((SECONDS - $3))
-    if [ ! -t 2 ]; then
+    if [ -t 2 ]; then
+      bar=$(printf '%*s' $(($2 == 0 ? 0 : passed < $2 ? 20 * passed / $2 : 19)) '')
+      [ "$2" = 0 ] || printf -v bar ' [%-20s]' "${bar// /#}"
+      printf '\r\033[K%s%s %s%s' "$1" "$bar" "$(clock $passed)" "$([ "$2" = 0 ] || echo " of about $(clock "$2")")" >&2
+    else
       echo "$1: $(clock $passed)$([ "$2" = 0 ] || echo " of about $(clock "$2")")" >&2
-      continue
     fi
-    bar=
-    if [ "$2" -gt 0 ]; then
-      done_of=$((passed < $2 ? 20 * passed / $2 : 19))
-      bar=$(printf '%*s' "$done_of" '' | tr ' ' '#')
-      bar=$(printf ' [%-20s]' "$bar")
-    fi
-    printf '\r\033[K%s%s %s%s' "$1" "$bar" "$(clock $passed)" "$([ "$2" = 0 ] || echo " of about $(clock "$2")")" >&2
   done
 }

@@ -61,13 +61,19 @@ def test_a_script_says_what_it_does_and_hands_on_the_exit_code() -> None:
     assert done.stderr == "build: 1 of 2: it (usually about 1:05)\nbuild: 2 of 2: it\n"
 
 
+def waiting() -> subprocess.Popen[str]:
+    """A script that works until it is given a line, and says so all the time."""
+    text = (
+        (REPOSITORY / "tools" / "progress.sh").read_text().replace("-t 1 ", "-t 0.05 ").replace("every=30", "every=1")
+    )
+    script = f"{text}\nwork() {{ read -r; }}; shown build it 0 work"
+    pipe = subprocess.PIPE
+    return subprocess.Popen(["bash", "-c", script], stdin=pipe, stderr=pipe, text=True, cwd=REPOSITORY)
+
+
 def test_a_scripts_lines_come_again_while_it_works() -> None:
     """With the half minute made short; the ticker is gone as soon as the work is done."""
-    text = (REPOSITORY / "tools" / "progress.sh").read_text().replace("-t 30", "-t 0.05")
-    script = f"{text}\nwait_for_lines() {{ read -r; }}; shown build it 0 wait_for_lines"
-    child = subprocess.Popen(
-        ["bash", "-c", script], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY
-    )
+    child = waiting()
     assert child.stderr is not None
     assert child.stdin is not None
     lines = [child.stderr.readline() for _ in range(3)]
@@ -77,4 +83,21 @@ def test_a_scripts_lines_come_again_while_it_works() -> None:
     assert lines[0] == "build: it\n"
     assert [line for line in lines[1:] if not re.match(r"build: it: \d+:\d\d\n", line)] == []
     assert child.wait(timeout=20) == 0
+    child.stderr.close()
+
+
+def test_a_script_that_is_killed_leaves_no_line_behind() -> None:
+    """What it repeated ends with it: else the reader of its output would wait for ever."""
+    child = waiting()
+    assert child.stderr is not None
+    assert child.stdin is not None
+    child.stderr.readline()
+    child.kill()
+    child.wait()
+
+    ended = threading.Thread(target=child.stderr.read, daemon=True)
+    ended.start()
+    ended.join(timeout=20)
+    assert not ended.is_alive()
+    child.stdin.close()
     child.stderr.close()
