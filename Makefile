@@ -6,6 +6,7 @@ RUN := .venv/bin/python
 PARTS_FOR = tools/real-parts --tests $(1) >/dev/null || $(UNBUILT)
 UNBUILT := echo "make: some real programs could not be built; the tests that need them are skipped" >&2
 HOLD ?=
+export COLD COLD_ARGS
 ARGS ?=
 
 .PHONY: help bootstrap real-parts demo test cold test-slow test-fast test-e2e test-vm conformance soak check bench proto lock clean
@@ -52,7 +53,7 @@ soak: bootstrap ## a million random operations on the kernel in memory (ARGS="--
 cold: bootstrap ## make demo and make test in a fresh Debian root, as root and through sudo (half an hour)
 	@DELTAPLANE_COLD=yes tools/bootstrap
 	@$(if $(filter all,$(COLD)),,tools/real-parts >/dev/null || $(UNBUILT))
-	@$(AS_ROOT) COLD="$(COLD)" COLD_ARGS="$(COLD_ARGS)" tools/cold $(ARGS)
+	@$(AS_ROOT) tools/cold $(ARGS)
 
 check: bootstrap ## every static check
 	@tools/check $(ARGS)

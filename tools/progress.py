@@ -27,11 +27,12 @@ class Progress:
         self._every = every or (_MOVING if self._moving else _PLAIN)
         self._ended = threading.Event()
 
-    def at(self, what: str) -> None:
-        """The next of them begins."""
+    def at(self, what: str, *, small: bool = False) -> None:
+        """The next of them begins; a small one moves the line of a terminal and gets no line of its own elsewhere."""
         self._number += 1
         self._what = what
-        self._say()
+        if self._moving or not small:
+            self._say()
 
     def watch(self) -> None:
         """Says where it is, again and again, until `end`."""

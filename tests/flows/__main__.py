@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from tests.flows import apart, conformance, document
@@ -49,7 +50,7 @@ def _found(chosen: list[Scenario], columns: list[str], given: argparse.Namespace
             shown.at(f"{len(chosen)} scenarios in each of {len(columns)} columns, a process for each")
             return apart.results(chosen, columns, ["-k", given.k], _tell)
     with tempfile.TemporaryDirectory() as folder, progress.shown("conformance", len(chosen) * len(columns)) as shown:
-        return conformance.results(chosen, columns, Path(folder), _tell, shown.at)
+        return conformance.results(chosen, columns, Path(folder), _tell, partial(shown.at, small=True))
 
 
 def _tell(line: str) -> None:

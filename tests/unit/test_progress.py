@@ -34,6 +34,7 @@ def test_elsewhere_than_on_a_terminal_it_is_plain_lines_that_go_on_coming() -> N
         assert all(out.seen.acquire(timeout=10) for _ in range(3))
         progress.at("memory")
 
+    progress.at("a small one", small=True)
     lines = out.getvalue().splitlines()
     assert lines[:2] == ["bench: 1 of 2: agent: 0:00"] * 2
     assert lines[-1].startswith("bench: 2 of 2: memory: 0:0")
