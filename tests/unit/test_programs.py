@@ -94,6 +94,20 @@ def test_every_program_that_python_code_starts_is_listed(folder: str) -> None:
     assert sorted(found) == []
 
 
+def test_what_comes_with_one_target_only_is_not_started_by_the_others() -> None:
+    """A program of the guest's is there on the machine of who has run `make test-vm` once."""
+    inside = [REPOSITORY / "tests" / "vm", REPOSITORY / "tools" / "guest"]
+    known = programs.listed()
+    found = {
+        f"{path.relative_to(REPOSITORY)}: {name}"
+        for path in python_files()
+        if path != Path(__file__) and not any(map(path.is_relative_to, inside))
+        for name in started(path.read_text())
+        if name in known and known[name].when in ("guest", "cold")
+    }
+    assert sorted(found) == []
+
+
 def shell_words(text: str) -> set[str]:
     """The words of a script that stand where a command does, but for the shell's own and the script's functions."""
     text = re.sub(r"<<-?'?(\w+)'?.*?^\s*\1$", "", text, flags=re.MULTILINE | re.DOTALL)
