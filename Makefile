@@ -2,10 +2,14 @@
 # their own, for which they need root: they ask through sudo where they have to.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$$PATH" "HOME=$$HOME")
 RUN := .venv/bin/python
+# The real programs that the tests need which pytest chooses by these arguments; everything, for what measures or compares.
+PARTS_FOR = tools/real-parts --tests $(1) >/dev/null || $(UNBUILT)
+UNBUILT := echo "make: some real programs could not be built; the tests that need them are skipped" >&2
 HOLD ?=
+export COLD COLD_ARGS
 ARGS ?=
 
-.PHONY: help bootstrap real-parts demo test test-slow test-fast test-e2e test-vm conformance soak check bench proto lock clean
+.PHONY: help bootstrap real-parts demo test cold test-slow test-fast test-e2e test-vm conformance soak check bench proto lock clean
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
@@ -13,32 +17,43 @@ bootstrap:
 	@tools/bootstrap
 
 real-parts: bootstrap
-	@tools/real-parts >/dev/null || echo "make: some real programs could not be built; the tests that need them are skipped" >&2
+	@tools/real-parts >/dev/null || $(UNBUILT)
 
 demo: bootstrap ## three nodes, pods and a client in namespaces, shown step by step (HOLD=1 stays up)
 	@$(AS_ROOT) $(RUN) -m deploy.demo $(if $(filter 1 yes true,$(HOLD)),--hold)
 
-test: bootstrap real-parts ## unit, sessions, kernel, real Kubernetes (ARGS=... go to pytest)
+test: bootstrap ## unit, sessions, kernel, real Kubernetes (ARGS=... go to pytest)
+	@$(call PARTS_FOR,-m "not slow" $(ARGS))
 	@$(AS_ROOT) $(RUN) -m pytest -n 2 --dist loadgroup -m "not slow" $(ARGS)
 
-test-slow: bootstrap real-parts ## what takes minutes: large samples, long loads, the corpus on kube-proxy
+test-slow: bootstrap ## what takes minutes: large samples, long loads, the corpus on kube-proxy
+	@$(call PARTS_FOR,-m slow $(ARGS))
 	@$(AS_ROOT) $(RUN) -m pytest -m slow $(ARGS)
 
 test-fast: bootstrap ## the part that takes less than two minutes
 	@$(AS_ROOT) $(RUN) -m pytest -m "not e2e and not vm and not slow" $(ARGS)
 
-test-e2e: bootstrap real-parts ## real Kubernetes, grpcurl and Jaeger only
+test-e2e: bootstrap ## real Kubernetes, grpcurl and Jaeger only
+	@$(call PARTS_FOR,-m e2e $(ARGS))
 	@$(AS_ROOT) $(RUN) -m pytest -m e2e $(ARGS)
 
 test-vm: bootstrap ## what needs a kernel with IPVS or SCTP, in a User-mode Linux guest (SLOW=1: beside kube-proxy, and killed 200 times)
 	@DELTAPLANE_GUEST=yes tools/bootstrap
+	@$(if $(SLOW),tools/real-parts >/dev/null || $(UNBUILT))
 	@$(RUN) -m tools.guest --limit $(if $(SLOW),3600,1500) -- $(RUN) -m pytest tests/vm -m "$(if $(SLOW),slow,not slow)" -p no:cacheprovider $(ARGS)
 
 conformance: bootstrap real-parts ## every scenario of tests/flows in every column, kube-proxy among them; writes docs/behaviour.md
+	@DELTAPLANE_GUEST=yes tools/bootstrap
 	@$(AS_ROOT) $(RUN) -m tests.flows $(ARGS)
 
 soak: bootstrap ## a million random operations on the kernel in memory (ARGS="--operations N --seed S")
 	@$(RUN) -m tests.soak $(ARGS)
+
+# Both commands of README.md where nothing is. COLD=all builds the real programs there too; COLD_ARGS go to pytest.
+cold: bootstrap ## make demo and make test in a fresh Debian root, as root and through sudo (half an hour)
+	@DELTAPLANE_COLD=yes tools/bootstrap
+	@$(if $(filter all,$(COLD)),,tools/real-parts >/dev/null || $(UNBUILT))
+	@$(AS_ROOT) tools/cold $(ARGS)
 
 check: bootstrap ## every static check
 	@tools/check $(ARGS)

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 
 from bench import agent, machine, modes, packet, report
+from tools import progress
 
 MEASUREMENTS: dict[str, Callable[[argparse.Namespace], str]] = {
     "agent": lambda given: report.change(agent.change(quick=given.quick)),
@@ -38,12 +39,15 @@ def main() -> int:
     if sys.platform != "linux" or os.geteuid() != 0:
         print("bench: network namespaces need root on Linux: run `make bench`", file=sys.stderr)
         return 1
-    for name in given.which or MEASUREMENTS:
-        print(f"== {name}: {machine.description()}", flush=True)
-        body = MEASUREMENTS[name](given)
-        print(body, flush=True)
-        if not given.quick:
-            report.section(name, body)
+    names = list(given.which or MEASUREMENTS)
+    with progress.shown("bench", len(names)) as shown:
+        for name in names:
+            shown.at(f"measuring {name}")
+            body = MEASUREMENTS[name](given)
+            shown.clear()
+            print(f"== {name}: {machine.description()}\n{body}", flush=True)
+            if not given.quick:
+                report.section(name, body)
     return 0
 
 

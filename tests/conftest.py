@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from tools import programs
+
 _LAB = [Path(__file__).parent / name for name in ("kernel", "e2e", "vm")]
+
+
+def pytest_configure() -> None:
+    """A test that starts a program which a new machine does not get fails here already."""
+    programs.guarded()
 
 
 @pytest.hookimpl(tryfirst=True)

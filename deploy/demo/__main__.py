@@ -49,6 +49,7 @@ def _guarded(screen: Screen, *, hold: bool) -> int:
 
 def _run(screen: Screen, *, hold: bool) -> int:
     screen.title("Deltaplane: one change at a time, from a manifest to a packet")
+    screen.aside("making the network and starting the programs, which takes about five seconds")
     began = time.monotonic()
     with built() as stage:
         _introduce(stage, screen, began)

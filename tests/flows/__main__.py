@@ -9,12 +9,14 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from tests.flows import apart, conformance, document
 from tests.flows.columns import COLUMNS
 from tests.flows.corpus import scenarios
 from tests.flows.scenario import Scenario
+from tools import progress
 from tools.lab.fabric import terminated_as_exit
 
 
@@ -44,13 +46,16 @@ def _arguments() -> argparse.Namespace:
 
 def _found(chosen: list[Scenario], columns: list[str], given: argparse.Namespace) -> apart.Found:
     if len(columns) > 1 or (columns == ["ipvs"] and not given.into):
-        return apart.results(chosen, columns, ["-k", given.k], _tell)
-    with tempfile.TemporaryDirectory() as folder:
-        return conformance.results(chosen, columns, Path(folder), _tell)
+        with progress.shown("conformance") as shown:
+            shown.at(f"{len(chosen)} scenarios in each of {len(columns)} columns, a process for each")
+            return apart.results(chosen, columns, ["-k", given.k], _tell)
+    with tempfile.TemporaryDirectory() as folder, progress.shown("conformance", len(chosen) * len(columns)) as shown:
+        return conformance.results(chosen, columns, Path(folder), _tell, partial(shown.at, small=True))
 
 
 def _tell(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
+    clear = "\r\x1b[K" if sys.stderr.isatty() else ""  # of the moving line that says what runs
+    sys.stderr.write(f"{clear}{line}\n")
 
 
 def _say(text: str) -> None:

@@ -51,11 +51,15 @@ def judge(column: str, scenario: Scenario, found: Iterable[str], reasons: tuple[
 
 
 def results(
-    scenarios: Iterable[Scenario], columns: Iterable[str], folder: Path, tell: Callable[[str], None]
+    scenarios: Iterable[Scenario],
+    columns: Iterable[str],
+    folder: Path,
+    tell: Callable[[str], None],
+    begins: Callable[[str], None] = lambda _: None,
 ) -> dict[tuple[str, str], Result]:
     """Everything, column by column; kube-proxy's scenarios in an order that seldom starts it again.
 
-    A column that this machine cannot have says so of every scenario.
+    A column that this machine cannot have says so of every scenario. `begins` is told each scenario before it runs.
     """
     made: dict[tuple[str, str], Result] = {}
     everything = list(scenarios)
@@ -64,6 +68,7 @@ def results(
         try:
             with _column(column, folder) as run:
                 for scenario in sorted(everything, key=kubeproxy.order):
+                    begins(f"{column}: {scenario.id}")
                     made[scenario.id, column] = _result(column, scenario, run)
         except (NotHere, PartMissing) as missing:
             made.update(lacking(everything, column, str(missing)))

@@ -30,7 +30,7 @@ def start(api: ApiServer, space: Namespace, folder: Path, flavour: Flavour, *opt
     programs = folder / f"bin-{flavour.value}"
     programs.mkdir()
     for name in _PROGRAMS:
-        (programs / name).symlink_to(parts.installed(f"xtables-{flavour.value}-multi", "iptables"))
+        (programs / name).symlink_to(parts.installed(f"xtables-{flavour.value}-multi"))
     command: list[str | Path] = [
         parts.find("kube-proxy"),
         f"--kubeconfig={api.admin_kubeconfig}",

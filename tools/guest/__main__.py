@@ -25,6 +25,7 @@ def main() -> int:
     if reason:
         print(f"guest: skipped: {reason}", file=sys.stderr)
         return 0
+    print("guest: booting User-mode Linux, which takes about ten seconds", file=sys.stderr, flush=True)
     with terminated_as_exit(), tempfile.TemporaryDirectory(prefix="deltaplane-guest-") as folder:
         try:
             return machine.run(

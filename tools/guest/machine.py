@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from tools import programs
+
 INIT = Path(__file__).with_name("init")
 KERNEL = "linux.uml"
 MODULES = Path("/usr/lib/uml/modules")
@@ -24,7 +26,7 @@ RESULTS = Path("/run/out")  # the results folder, seen from inside
 BOOT_LIMIT = 60.0  # seconds
 GRACE = 15.0  # seconds that the guest has for ending by itself before it is killed
 MEMORY = "3G"
-_NEEDED = {KERNEL: "user-mode-linux", "busybox": "busybox", "insmod": "kmod", "ipvsadm": "ipvsadm", "ipset": "ipset"}
+_NEEDED = (KERNEL, "busybox", "insmod", "ipvsadm", "ipset")
 
 
 class GuestFailed(Exception):
@@ -39,7 +41,7 @@ def inside() -> bool:
 def unavailable() -> str:
     """Why no guest can be booted here; empty where one can."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-    missing = [package for program, package in _NEEDED.items() if shutil.which(program, path=path) is None]
+    missing = [programs.listed()[name].package for name in _NEEDED if shutil.which(name, path=path) is None]
     if missing or not MODULES.exists():
         return f"the User-mode Linux guest needs the packages {', '.join(missing or ['user-mode-linux'])}"
     return ""

@@ -41,8 +41,8 @@ class ApiServer:
         self.etcd: Process | None = None
         self.process: Process | None = None
         self._programs = {name: parts.find(name) for name in ("kube-apiserver", "kubectl")}
-        self._programs["etcd"] = parts.installed("etcd", "etcd-server")
-        self._programs["openssl"] = parts.installed("openssl", "openssl")
+        self._programs["etcd"] = parts.installed("etcd")
+        self._programs["openssl"] = parts.installed("openssl")
 
     @property
     def url(self) -> str:

@@ -1,7 +1,7 @@
 """Where real programs are: kube-apiserver, kubectl, kube-proxy, grpcurl, Jaeger (tools/real-parts), the machine's own.
 
-Called by the modules that start them. A part is built at first use; what cannot be built is `PartMissing`, whose text
-is a skip reason.
+Called by the modules that start them. `make` builds what the chosen tests need before they run (tests/needs.py); what
+is not there is `PartMissing`, whose text is a skip reason.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
+
+from tools import programs
 
 SCRIPT = Path(__file__).parents[1] / "real-parts"
 
@@ -25,19 +27,24 @@ def folder() -> Path:
 
 
 def find(name: str) -> Path:
-    """The program, built now if it has to be (minutes). Raises `PartMissing`."""
+    """The program. Raises `PartMissing`: building takes minutes, which is for `make`, not for the middle of a test."""
     path = folder() / name
     if not path.exists():
-        built = subprocess.run([SCRIPT, name], check=False, capture_output=True, text=True)
-        if built.returncode != 0 or not path.exists():
-            reason = (built.stderr.strip().splitlines() or ["no reason given"])[-1]
-            raise PartMissing(f"{name} cannot be built here: {reason}")
+        raise PartMissing(_why(name))
     return path
 
 
-def installed(name: str, package: str) -> Path:
-    """A program of the machine. Raises `PartMissing` naming the Debian package that has it."""
+def _why(name: str) -> str:
+    failed = folder() / f"{name}.failed"
+    lines = failed.read_text().strip().splitlines() if failed.exists() else []
+    if not lines:
+        return f"{name} is not built: run tools/real-parts {name}"
+    return f"{name} cannot be built here: {lines[-1]}"
+
+
+def installed(name: str) -> Path:
+    """A program of the machine, of tools/programs.txt. Raises `PartMissing` naming the Debian package that has it."""
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
     if found is None:
-        raise PartMissing(f"{name} is not installed here (Debian: apt-get install {package})")
+        raise PartMissing(f"{name} is not installed here (Debian: apt-get install {programs.listed()[name].package})")
     return Path(found)
