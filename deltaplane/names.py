@@ -1,7 +1,7 @@
 """The rules for names in Kubernetes, as regular expressions: k8s.io/apimachinery/pkg/util/validation, RFC 1123.
 
-Names repeat (100,000 endpoints stand on a few thousand nodes), so each answer is remembered. Used by `validation` and by
-the control plane's translation.
+Names repeat (100,000 endpoints stand on a few thousand nodes), so each answer is remembered. Used by `validation` and
+by the control plane's translation.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What an object must be like for a Service proxy to act on it: names, addresses, ports and words. Pure.
 
 Called where objects enter either program: by the control plane's translation, and by the agent's mirror for what a
-replica or the journal says, which may be hostile, broken, or of a newer version. `problem` gives the first thing that is
-wrong as `field: reason`; an object with a problem is never programmed, and the last good one stays. The rules are those of
-the API server's validation (k8s.io/kubernetes/pkg/apis/core/validation, ValidateNonSpecialIP and discovery/validation).
+replica or the journal says, which may be hostile, broken, or of a newer version. `problem` gives the first thing that
+is wrong as `field: reason`; an object with a problem is never programmed, and the last good one stays. The rules are
+those of the API server (k8s.io/kubernetes/pkg/apis/core/validation, ValidateNonSpecialIP, and discovery/validation).
 """
 
 from __future__ import annotations
