@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple
 from pathlib import Path
 
 from nodeagent.errors import DataplaneUnavailable
@@ -36,14 +37,17 @@ Found = dict[tuple[str, str], Result]
 
 
 def save(found: Found, target: Path) -> None:
-    listed = [[name, column, result.verdict, result.notes] for (name, column), result in found.items()]
+    listed = [[name, column, *astuple(result)] for (name, column), result in found.items()]
     target.write_text(json.dumps(listed), "utf-8")
 
 
 def load(source: Path) -> Found:
     """Raises OSError, ValueError."""
     listed = json.loads(source.read_text("utf-8"))
-    return {(name, column): Result(verdict, tuple(notes)) for name, column, verdict, notes in listed}
+    return {
+        (name, column): Result(verdict, tuple(notes), flows, otherwise)
+        for name, column, verdict, notes, flows, otherwise in listed
+    }
 
 
 def results(

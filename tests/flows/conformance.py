@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nodeagent.errors import AgentError
@@ -31,10 +31,16 @@ BAD = (FAILS, STALE)
 
 @dataclass(frozen=True)
 class Result:
-    """What a column made of a scenario. `notes`: the differences, or why there is nothing to compare."""
+    """What a column made of a scenario. `notes`: the differences, or why there is nothing to compare.
+
+    `flows` is how many flows it ran; `otherwise`, how many of them had another outcome than the scenario's own, for a
+    listed reason.
+    """
 
     verdict: str
     notes: tuple[str, ...] = ()
+    flows: int = 0
+    otherwise: int = 0
 
 
 Results = Mapping[tuple[str, str], Result]  # by scenario id and column
@@ -86,12 +92,22 @@ def lacking(scenarios: Iterable[Scenario], column: str, reason: str) -> dict[tup
 def _result(column: str, scenario: Scenario, run: Run) -> Result:
     if reason := scenario.reason_not_in(column):
         return Result(NOT_HERE, (reason,))
-    scenario, reasons = heard(scenario, column)
+    held, reasons = heard(scenario, column)
     try:
-        found = run(scenario)
+        found = run(held)
     except (Missing, OSError, RuntimeError, AgentError) as failure:
         found = [f"{type(failure).__name__}: {failure}"]
-    return judge(column, scenario, found, reasons)
+    return counted(judge(column, held, found, reasons), scenario, held)
+
+
+def counted(result: Result, scenario: Scenario, held: Scenario) -> Result:
+    """The result with its flows counted. `held` is the scenario with the outcomes that the column was held to."""
+    steps = zip(scenario.steps, held.steps, strict=True)
+    pairs = [pair for step, other in steps for pair in zip(step.flows, other.flows, strict=True)]
+    otherwise = sum(flow != other for flow, other in pairs)
+    if result.verdict == EXPLAINED:
+        otherwise += sum(note.startswith("step ") for note in result.notes[1:])
+    return replace(result, flows=len(pairs), otherwise=min(otherwise, len(pairs)))
 
 
 @contextmanager
