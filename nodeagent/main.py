@@ -94,7 +94,7 @@ async def _run(settings: Settings, choice: Choice) -> None:
     left = Leftovers(Others(choice.mode, opened).remove, settings.drain_seconds)
     bind = ip_address(settings.bind_address).packed if settings.bind_address else None
     agent = Agent(
-        Here(settings.node_name, policy, machine, bind),
+        Here(settings.node_name, policy, machine, bind, settings.cluster_cidrs),
         dataplane,
         _journal(settings),
         boot_id=_boot_id(),

@@ -110,6 +110,10 @@ class IpvsDataplane:
         self._write(again=self._unsure)
         return self._commit()
 
+    def neighbours(self, come: Iterable[bytes], gone: Iterable[bytes]) -> None:
+        """See `Bordering.neighbours`: such an address never goes onto the link."""
+        self._tracker.put_neighbours(come, gone)
+
     def repair(self) -> Commit:
         """Reads the kernel again and writes what differs. Raises as `apply`."""
         self._courier.reset()

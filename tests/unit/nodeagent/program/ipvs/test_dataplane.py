@@ -389,3 +389,22 @@ def test_rules_come_first_on_a_fresh_node_and_last_where_another_mode_serves(ker
     assert log[-2:] == ["rules", "rules"]
     assert dataplane.apply(STATES["one endpoint"], complete=True).messages == 0
     assert log.count("rules") == 2
+
+
+def test_an_address_of_another_node_never_goes_onto_the_link(kernel: MemoryKernel) -> None:
+    """Whichever comes first, the Node or the Service; and it goes there once no other Node has it."""
+    address = EXTERNAL.address
+    web = service("web", external(EXTERNAL, targets(1)))
+    dataplane = started(kernel)
+    dataplane.apply([web], NODE, complete=True)
+    assert (4, address) in picture(kernel)[names.ADDRESS]
+    dataplane.neighbours([address], ())
+    assert dataplane.apply([]).failed == ()
+    found = picture(kernel)
+    assert VirtualKey(4, 6, address, 80) in {virtual for virtual, _ in found["virtual"]}
+    assert names.ADDRESS not in found
+    assert names.IPVS_IPS not in found
+    assert dataplane.apply([web]).messages == 0
+    dataplane.neighbours((), [address])
+    dataplane.apply([])
+    assert (4, address) in picture(kernel)[names.ADDRESS]
