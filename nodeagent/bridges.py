@@ -80,8 +80,8 @@ class Bridges:
         self.told = True
         settings = " ".join(f"net.bridge.{name}=1" for name in off)
         event(
-            log, logging.WARNING, "a bridge has ports here, and what it bridges passes by the rules: a pod has no answer "
-            "from a Service's endpoint on the same bridge", port=port,
+            log, logging.WARNING, "a bridge has ports here, and what it bridges passes by the rules: a pod has no "
+            "answer from a Service's endpoint on the same bridge", port=port,
             advice=f"load the module br_netfilter and set {settings}, unless no pods are on bridges",
         )  # fmt: skip
 

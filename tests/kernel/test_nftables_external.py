@@ -117,6 +117,7 @@ def test_node_ports_on_every_address_of_the_node(clean: Fabric, echo: EchoServer
 def test_unallocated_service_addresses_are_dropped(clean: Fabric, family: int) -> None:
     node = clean.nodes[0]
     cidr, unused = ("198.18.5.0/24", "198.18.5.9") if family == 4 else ("2001:db8:e::/64", "2001:db8:e::9")
+    whole = 32 if family == 4 else 128
     clean.route(cidr, clean.nodes[1])
     with dataplane(node.space) as (made, _):
         made.apply([], node_addresses(node), complete=True)
@@ -124,6 +125,9 @@ def test_unallocated_service_addresses_are_dropped(clean: Fabric, family: int) -
         assert connect(node.clients[0].space, unused, 80, timeout=0.3).kind == TIMEOUT
         assert cidr.split("/")[0] in nft(node.space, "list", "ruleset")
         assert made.apply([], replace(node_addresses(node), service_cidrs=(cidr,))).messages == 0
+        made.apply([], replace(node_addresses(node), service_cidrs=(cidr,), taken_cidrs=(f"{unused}/{whole}",)))
+        assert connect(node.clients[0].space, unused, 80, timeout=0.3).kind != TIMEOUT  # whose it is says what it is
+        assert connect(node.space, unused, 80, timeout=0.3).kind != TIMEOUT
         made.apply([], node_addresses(node))
         assert cidr.split("/")[0] not in nft(node.space, "list", "ruleset")
 
