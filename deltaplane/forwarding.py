@@ -100,8 +100,12 @@ class ServiceForwarding(Struct, frozen=True, gc=False):
 
 
 class NodeForwarding(Struct, frozen=True, gc=False):
-    """What concerns the node rather than one Service: the addresses its node ports answer on, where ClusterIPs are."""
+    """What concerns the node rather than one Service: the addresses its node ports answer on, where ClusterIPs are.
+
+    `taken_cidrs`: what Nodes and pods have of `service_cidrs`, by mistake; those addresses are never dropped.
+    """
 
     node_port_addresses: tuple[bytes, ...] = ()  # sorted, both families
     match_all_families: tuple[int, ...] = ()  # sorted: on every address of the machine but loopback, none listed (B4)
     service_cidrs: tuple[str, ...] = ()  # of both families; their unallocated addresses are dropped (F6)
+    taken_cidrs: tuple[str, ...] = ()

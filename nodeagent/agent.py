@@ -25,8 +25,8 @@ from nodeagent.events import Changed, Event, Record, Report, Send
 from nodeagent.hello import Mode, identity
 from nodeagent.here import Here
 from nodeagent.journal import Journal
-from nodeagent.mirror import Mirror, ServiceName
-from nodeagent.program.dataplane import Commit, Dataplane, Failed
+from nodeagent.mirror import Mirror, ServiceName, Touched
+from nodeagent.program.dataplane import Bordering, Commit, Dataplane, Failed
 from nodeagent.programming import triggers
 from nodeagent.session import Session
 from nodeagent.trouble import Trouble
@@ -203,12 +203,14 @@ class Agent:
         if mine and (view := self._here.view(self.mirror)) != self._view:
             self._view = view
             names = {**dict.fromkeys(touched.services), **self.mirror.services}  # those gone as well
-        node = self._here.forwarding(self.mirror) if mine or touched.service_cidrs else None
+        inside = self._heard(touched)
+        node = self._here.forwarding(self.mirror) if mine or inside or touched.service_cidrs else None
         return self._commit(self._resolve(names), changed.rev, times, node)
 
     def _commit_whole(self, rev: int, times: Times) -> list[bytes]:
         """Compares the kernel with the whole state; only differences are written."""
         self._view = self._here.view(self.mirror)
+        self._heard(None)
         gc.disable()
         try:
             answers = self._commit(
@@ -218,6 +220,13 @@ class Agent:
             gc.enable()
         self._untidy = True
         return answers
+
+    def _heard(self, touched: Touched | None) -> bool:
+        """Tells the backend of other Nodes' addresses; whether Nodes and pods have other addresses in ServiceCIDRs."""
+        come, gone, inside = self._here.heard(self.mirror, touched)
+        if (come or gone) and isinstance(self._dataplane, Bordering):
+            self._dataplane.neighbours(come, gone)
+        return inside
 
     def _resolve(self, services: Iterable[ServiceName]) -> list[ServiceForwarding]:
         """What the Services mean on this node; one that cannot be told is left as it is, and reported."""

@@ -1,4 +1,4 @@
-"""This node as the agent sees it: its Node object, its addresses, and where its node ports answer.
+"""This node as the agent sees it: its Node object, its addresses, where its node ports answer, and who is around.
 
 Owned by the agent; reads the mirror, which the session keeps.
 """
@@ -6,7 +6,7 @@ Owned by the agent; reads the mirror, which the session keeps.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from math import inf
 
 from msgspec import structs
@@ -16,7 +16,9 @@ from deltaplane.model import Node
 from deltaplane.resolve import NodeView
 from nodeagent.addresses.node_ports import NodePorts
 from nodeagent.addresses.selection import parse as parse_policy
-from nodeagent.mirror import Mirror
+from nodeagent.cautions import Cautions
+from nodeagent.mirror import Mirror, Touched
+from nodeagent.surroundings import Moved, Surroundings
 
 
 class Here:
@@ -28,11 +30,24 @@ class Here:
         ports: NodePorts | None = None,
         machine: Callable[[], Collection[bytes]] = frozenset,
         bind_address: bytes | None = None,
+        cluster_cidrs: Sequence[str] = (),
     ) -> None:
         self.name = name
         self._ports = ports or NodePorts(parse_policy(("primary",)))
         self._machine = machine
+        self._surroundings = Surroundings(name, cluster_cidrs)
+        self._cautions = Cautions(name)
         self._bind = () if bind_address is None else (bind_address,)
+
+    def heard(self, mirror: Mirror, touched: Touched | None = None) -> Moved:
+        """What a change of Nodes and ServiceCIDRs means for this node; None: anything may have changed."""
+        if touched is not None and not touched.nodes and not touched.service_cidrs:
+            return Moved()
+        names = None if touched is None else touched.nodes
+        service_cidrs = mirror.service_cidrs if touched is None or touched.service_cidrs else None
+        moved = self._surroundings.take(mirror.nodes, names, service_cidrs)
+        self._cautions.consider(mirror.nodes, self._surroundings)
+        return moved
 
     def view(self, mirror: Mirror) -> NodeView:
         """What Services are resolved for: the zone, and the first address of each family."""
@@ -44,7 +59,9 @@ class Here:
     def forwarding(self, mirror: Mirror) -> NodeForwarding | None:
         """What concerns the node; None while its addresses are awaited, so that what is open stays so (B1-B4, L2)."""
         chosen = self._ports.choose(self._machine(), self._addresses(mirror), time.monotonic())
-        return None if chosen is None else structs.replace(chosen, service_cidrs=mirror.service_cidrs)
+        if chosen is None:
+            return None
+        return structs.replace(chosen, service_cidrs=mirror.service_cidrs, taken_cidrs=self._surroundings.inside)
 
     def pod_cidrs(self, mirror: Mirror) -> tuple[str, ...]:
         """The Node's own; none while it is unknown or has none."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import deltaplane
 from deltaplane import logs
-from nodeagent import config, handover, oom, sysctl
+from nodeagent import bridges, config, handover, oom, sysctl
 from nodeagent.addresses.monitor import Monitor, follow
 from nodeagent.addresses.node_ports import NodePorts
 from nodeagent.addresses.selection import parse as parse_policy
@@ -94,7 +94,7 @@ async def _run(settings: Settings, choice: Choice) -> None:
     left = Leftovers(Others(choice.mode, opened).remove, settings.drain_seconds)
     bind = ip_address(settings.bind_address).packed if settings.bind_address else None
     agent = Agent(
-        Here(settings.node_name, policy, machine, bind),
+        Here(settings.node_name, policy, machine, bind, settings.cluster_cidrs),
         dataplane,
         _journal(settings),
         boot_id=_boot_id(),
@@ -123,6 +123,8 @@ async def _run(settings: Settings, choice: Choice) -> None:
         work.append(_probes(agent, Health(settings.health_listen)))
     if monitor is not None:
         work.append(follow(monitor, lambda: _moved(agent, client)))
+    if dataplane.mode in bridges.MODES:
+        work.append(bridges.watch())
     if settings.config_file:
         work.append(_until_changed(settings.config_file))
     logs.event(

@@ -49,6 +49,17 @@ class Remembering(Protocol):
         """The frontends that were adopted, in no order."""
 
 
+@runtime_checkable
+class Bordering(Protocol):
+    """What a backend may be besides: one that makes addresses of Services this machine's own."""
+
+    def neighbours(self, come: Iterable[bytes], gone: Iterable[bytes]) -> None:
+        """Addresses that other Nodes have, and that none has any more: they lead there, whatever Services say of them.
+
+        Takes effect with the next `apply`.
+        """
+
+
 class Figure(NamedTuple):
     """What a backend counts besides its commits, under Prometheus' name for it."""
 

@@ -15,6 +15,7 @@ _COUNTERS = re.compile(
 )
 _SLOT = re.compile(r"( \. (?:tcp|udp|sctp) \. \d+|^(?:tcp|udp|sctp) \. \d+) \. \d+ : ")
 _SPARE = re.compile(r"\tchain (?:cluster|node|external|nodeport|local)(?:-local)?(?:-\d+)+ \{\n.*?\n\t\}\n", re.DOTALL)
+_NOTED = " timeout 5d"  # where connections were sent: packets wrote it
 _LISTENER = re.compile(r"(169\.254\.86\.1|fd64:656c:7461::1)(?: \. |:|\]:)\d+")
 
 
@@ -34,7 +35,8 @@ def _works(mode: str) -> bool:
 def listing(space: Namespace) -> list[str]:
     """Every table, chain, rule, set and address there is, without counters and in an order of its own.
 
-    Left out are nftables mode's chains for so many endpoints: all Services share them, and they may stay when unused.
+    Left out are nftables mode's chains for so many endpoints: all Services share them, and they may stay when unused;
+    and what only packets write.
     """
     return sorted(set(_lines(space)))
 
@@ -64,7 +66,7 @@ def _elements(text: str) -> Iterator[str]:
     for line in map(_plain, text.splitlines()):
         inside = inside or line.startswith("elements = {")
         texts = line.removeprefix("elements = {").removesuffix("}").split(", ") if inside else [line]
-        yield from (_SLOT.sub(r"\1 : ", text.strip()) for text in texts)
+        yield from (_SLOT.sub(r"\1 : ", text.strip()) for text in texts if not text.rstrip().endswith(_NOTED))
         inside = inside and not line.endswith("}")
 
 

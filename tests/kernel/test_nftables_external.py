@@ -128,6 +128,20 @@ def test_unallocated_service_addresses_are_dropped(clean: Fabric, family: int) -
         assert cidr.split("/")[0] not in nft(node.space, "list", "ruleset")
 
 
+@BOTH
+def test_what_pods_have_of_a_service_cidr_is_let_through(clean: Fabric, echo: EchoServers, family: int) -> None:
+    node, pod = clean.nodes[0], clean.nodes[1].servers[0]
+    pods = clean.nodes[1].pod_cidrs[0 if family == 4 else 1]
+    echo.start_pod(pod)
+    with dataplane(node.space) as (made, _):
+        made.apply([], replace(node_addresses(node), service_cidrs=(pods,)), complete=True)
+        for client in (node.clients[0].space, node.space):
+            assert connect(client, pod.address(family), 8080, timeout=0.3).kind == TIMEOUT
+        made.apply([], replace(node_addresses(node), service_cidrs=(pods,), taken_cidrs=(pods,)))
+        for client in (node.clients[0].space, node.space):
+            assert connect(client, pod.address(family), 8080).answered
+
+
 def test_sctp_rules_load(clean: Fabric) -> None:
     """Its packets cannot be tried everywhere; its elements can."""
     node = clean.nodes[0]

@@ -41,7 +41,8 @@ class Placed(IpvsDataplane):
 def dataplane(space: Namespace, settings: Settings = SETTINGS) -> Iterator[Placed]:
     """A started dataplane in this namespace."""
     made = Placed(space, settings)
-    made.start()
+    with space.entered():
+        made.start()
     try:
         yield made
     finally:

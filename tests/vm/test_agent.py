@@ -10,7 +10,7 @@ import pytest
 from tests.vm.ipvs_support import run, wipe
 from tests.vm.services import vip
 from tools.lab import manifests
-from tools.lab.client import connect, knocking, many, until
+from tools.lab.client import REFUSED, connect, knocking, many, until
 from tools.lab.deltaplane import Deployment
 from tools.lab.echo import EchoServers
 from tools.lab.fabric import Fabric, Pod
@@ -68,3 +68,19 @@ def test_killed_and_started_again_no_connection_fails(lab: Fabric, line: Deploym
             agent.start()
             line.wait_applied(timeout=60)
     assert seen.failures == []
+
+
+def test_w8_an_external_ip_on_one_node_is_served_by_it_to_everybody(
+    lab: Fabric, line: Deployment, tmp_path: Path
+) -> None:
+    """Every node has the Service, and only one of them the address."""
+    here, other = lab.nodes
+    ips = [here.address(4), here.address(6)]
+    made = manifests.service("web", [manifests.port(8088, 8080, "p")], [vip(4), vip(6)], externalIPs=ips)
+    slices = manifests.slices("web", lab.pods, [manifests.slice_port(8080, "p")])
+    manifests.write(tmp_path / "objects" / "web.yaml", made, *slices)
+    line.start(timeout=90)
+    for family in (4, 6):
+        for client in (lab.outside[0], here, here.clients[0], other, other.clients[0]):
+            assert connect(client.space, here.address(family), 8088).answered
+        assert connect(lab.outside[0].space, other.address(family), 8088).kind == REFUSED

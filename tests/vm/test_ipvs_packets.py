@@ -15,6 +15,7 @@ from deltaplane.forwarding import (
 )
 from nodeagent.program.ipvs.settings import Settings
 from tests.kernel.answers import assert_everybody_answers
+from tests.kernel.test_invalid_segments import outlives_a_segment_far_ahead
 from tests.unit.nodeagent.program.ipvs.cases import packed
 from tests.vm.ipvs_support import dataplane, run
 from tests.vm.services import addresses, entry, local, service, vip
@@ -190,3 +191,18 @@ def test_sources_are_masqueraded_as_the_settings_say(lab: Fabric, node: Node, fa
             made.apply([web], addresses(node), complete=True)
             assert connect(client.space, vip(family), 80).seen == seen, settings
             assert connect(node.space, vip(family), 80).seen == node.gateway(family), settings
+
+
+@BOTH
+def test_a_segment_outside_of_the_window_ends_no_stream(lab: Fabric, node: Node, family: int) -> None:
+    """For a pod, whose connections IPVS knows by itself; for the node, and for who is masqueraded."""
+    pod, outside = lab.nodes[1].servers[0], lab.outside[0].space
+    web = service(
+        entry(FrontendKind.CLUSTER_IP, (family, vip(family), 6, 80), [pod]),
+        entry(FrontendKind.NODE_PORT, (family, "", 6, 30080), [pod]),
+    )
+    with dataplane(node.space) as made:
+        made.apply([web], addresses(node), complete=True)
+        for client in (node.clients[0].space, node.space):
+            assert outlives_a_segment_far_ahead(client, (vip(family), 80), pod, family)
+        assert outlives_a_segment_far_ahead(outside, (node.address(family), 30080), pod, family)

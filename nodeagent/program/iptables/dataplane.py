@@ -15,14 +15,17 @@ from deltaplane.model import ObjectKey
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
 from nodeagent.program.dataplane import Commit, Failed, Figure, Held
 from nodeagent.program.iptables import naming as n
-from nodeagent.program.iptables.delivery import Delivery
+from nodeagent.program.iptables.delivery import Delivery, Unwritable
 from nodeagent.program.iptables.drift import Deaf, Watch, listen
 from nodeagent.program.iptables.figures import figures
 from nodeagent.program.iptables.flavour import detect
 from nodeagent.program.iptables.frontends import frontends
+from nodeagent.program.iptables.kinds import NFACCT, RANDOM, RECENT, REJECT, optional
 from nodeagent.program.iptables.settings import Settings
-from nodeagent.program.iptables.tools import Flavour, Iptables, Tools
+from nodeagent.program.iptables.tools import Flavour, Iptables, Refusal, Tools
 from nodeagent.program.iptables.tracker import Tracker
+from nodeagent.program.iptables.trying import lacking, unwritable
+from nodeagent.program.leftout import LeftOut
 
 _BE_LIBERAL = "net/netfilter/nf_conntrack_tcp_be_liberal"
 _ROUTE_LOCALNET = "net/ipv4/conf/all/route_localnet"
@@ -51,6 +54,9 @@ class IptablesDataplane:
         self._asked = settings or Settings()
         self._watch: Watch = watch or Deaf()
         self._deliveries: dict[int, Delivery] = {}
+        self._lacking: dict[int, frozenset[str]] = {}  # options that the kernel refuses, by family
+        self._based: set[int] = set()  # families of which something was written
+        self._left = LeftOut()
         self._completed = False
         self._node: NodeForwarding | None = None
         self._no_loopback = False  # the kernel will not route it
@@ -88,11 +94,13 @@ class IptablesDataplane:
                 "install iptables or choose another proxy mode"
             )
         if 6 not in families:
+            self._left.leave("no IPv6 in this kernel or no ip6tables programs")
             log.warning("iptables: no IPv6 in this kernel or no ip6tables programs, the family is left out")
+        families = self._tried(families)
         try:
             for family in families:
                 self._asked.local(family)
-                self._deliveries[family] = Delivery(self._kernel, Tracker(family, self._settings()))
+                self._deliveries[family] = Delivery(self._kernel, Tracker(family, self._settings(family)))
         except ValueError as error:
             raise DataplaneUnavailable(f"iptables: cluster CIDR: {error}: correct --cluster-cidr") from error
         try:
@@ -101,6 +109,34 @@ class IptablesDataplane:
         except KernelUnavailable as error:
             raise DataplaneUnavailable(f"{error}: give the agent CAP_NET_ADMIN and CAP_NET_RAW here") from error
         self._found = any(tracker.tables.anything for tracker in self._trackers())
+
+    def _tried(self, families: Iterable[int]) -> list[int]:
+        """The families that can be written, and by the way what the mode goes on without."""
+        found = []
+        for family in families:
+            try:
+                refusal = unwritable(self._kernel, family)
+                if refusal is None or refusal.busy:
+                    self._lacking[family] = lacking(self._kernel, family)
+            except KernelUnavailable as error:
+                refusal = Refusal(str(error), busy=True)  # said again by whatever comes next
+            if refusal is None or refusal.busy:
+                found.append(family)
+            elif family == 4:
+                raise DataplaneUnavailable(f"iptables: IPv4 rules cannot be written ({refusal.text}): load the modules")
+            else:
+                self._leave_out(refusal.text)
+        for name, option in optional(4).items():
+            without = ", ".join(f"IPv{family}" for family in found if name in self._lacking.get(family, ()))
+            if without:
+                log.warning("iptables: no %s for %s: %s (%s)", name, without, option.lost, option.advice)
+        return found
+
+    def _leave_out(self, reason: str) -> None:
+        """Goes on without IPv6, which the kernel will not have; IPv4 is not held back."""
+        log.error("iptables: IPv6 Services are left out until a restart: %s", reason)
+        self._left.leave(reason)
+        self._deliveries.pop(6, None)
 
     def held(self) -> list[Held]:
         """See `Remembering.held`: what the shared chains have lines of."""
@@ -119,6 +155,8 @@ class IptablesDataplane:
                 tracker.put_node(node)
             for service in services:
                 tracker.put(service)
+        for service in services:
+            self._left.note(service)
         if complete:
             self._retire(services)
             self._completed = True
@@ -169,17 +207,25 @@ class IptablesDataplane:
         self._watch.repaired(fruitful=bool(done.messages))
         return done
 
-    def _settings(self) -> Settings:
+    def _settings(self, family: int) -> Settings:
         """What was asked for, as this machine has it."""
+        without = self._lacking.get(family, frozenset())
         liberal = self._asked.be_liberal or bool(self._kernel.sysctl(_BE_LIBERAL))
         opened = self._asked.localhost_node_ports and not self._no_loopback
-        counted = tuple(filter(self._kernel.account, n.COUNTERS))
-        return structs.replace(self._asked, be_liberal=liberal, localhost_node_ports=opened, counted=counted)
+        counted = () if NFACCT in without else tuple(filter(self._kernel.account, n.COUNTERS))
+        return structs.replace(
+            self._asked,
+            be_liberal=liberal,
+            localhost_node_ports=opened,
+            counted=counted,
+            random_fully=self._asked.random_fully and RANDOM not in without,
+            recalls=RECENT not in without,
+            refuses=REJECT not in without,
+        )
 
     def _reconfigure(self) -> Commit:
-        settings = self._settings()
         for tracker in self._trackers():
-            tracker.configure(settings)
+            tracker.configure(self._settings(tracker.family))
         return self._write()
 
     def _opened(self) -> bool:
@@ -211,12 +257,12 @@ class IptablesDataplane:
             except KernelUnavailable as error:
                 if family == 4 or self._completed:
                     raise
-                log.error("iptables: IPv6 Services are left out until a restart: %s", error)  # noqa: TRY400
-                del self._deliveries[family]
+                self._leave_out(str(error))
 
     def _retire(self, services: Sequence[ServiceForwarding]) -> None:
         """Everything that is not among these Services is to go."""
         kept = {service.key for service in services}
+        self._left.keep(kept)
         for tracker in self._trackers():
             for owner in tracker.owners():
                 if owner not in kept:
@@ -229,12 +275,16 @@ class IptablesDataplane:
     def _write(self) -> Commit:
         """Both families, also where one of them is refused as a whole."""
         refused: KernelUnavailable | None = None
-        for delivery in self._deliveries.values():
+        for family, delivery in list(self._deliveries.items()):
             delivery.reset()
             try:
                 delivery.write()
+                self._based.add(family)
             except KernelUnavailable as error:
-                refused = refused or error
+                if isinstance(error, Unwritable) and family == 6 and not refused and family not in self._based:
+                    self._leave_out(str(error))
+                else:
+                    refused = refused or error
         if refused is not None:
             raise refused
         return self._commit()
@@ -254,4 +304,6 @@ class IptablesDataplane:
         for delivery in self._deliveries.values():
             for failed in (*delivery.failed.values(), *delivery.tracker.conflicts()):
                 found.setdefault(failed.key, failed)
+        for failed in self._left.failures():
+            found.setdefault(failed.key, failed)
         return tuple(found.values())

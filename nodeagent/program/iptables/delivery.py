@@ -32,6 +32,10 @@ flavour replaces the whole table with every transaction, so there it is one for 
 log = logging.getLogger(__name__)
 
 
+class Unwritable(KernelUnavailable):
+    """The kernel refuses what is there whatever the Services are, and not because it is busy."""
+
+
 class Attempt(NamedTuple):
     """What one restore is to do."""
 
@@ -173,7 +177,7 @@ class Delivery:
             return [*_halves(owners), *last]
         guilty = guilty or owners[0]
         if guilty == NODE:
-            raise self._unavailable(refusal)
+            raise Unwritable(str(self._unavailable(refusal)))
         self._fail(guilty, refusal)
         at = owners.index(guilty)
         return [*(Attempt(some) for some in [owners[:at]] if some), *_halves(owners[at + 1 :]), *last]

@@ -52,6 +52,7 @@ class MemoryIptables:
     """Implements `tools.Iptables`. `refusing`: a complaint with which every restore is refused as a whole.
 
     `poison`: lines that have one of these texts in them are refused; `silent`: without telling which line it was.
+    `unwritable`: families that can be listed, and of which every line is refused.
     """
 
     def __init__(self, families: Iterable[int] = (4, 6), flavour: Flavour = Flavour.NFT) -> None:
@@ -60,6 +61,7 @@ class MemoryIptables:
         self.refusing = ""
         self.poison: set[str] = set()
         self.silent = False
+        self.unwritable: set[int] = set()
         self.inputs: list[tuple[int, str]] = []  # every restore: family and text
         self.listings = 0
         self.counting = False  # whether the kernel has counters
@@ -101,10 +103,20 @@ class MemoryIptables:
         rules = [f"-A {name} {rule}" for name, held in chains.items() for rule in held]
         return "\n".join(("# Generated", f"*{table}", *heads, *rules, "COMMIT", "# Completed", ""))
 
+    def attempt(self, family: int, text: str) -> Refusal | None:
+        held, commits, self.commits = self.tables.copy(), self.commits, -1
+        try:
+            return self.restore(family, text)
+        finally:
+            self.tables, self.commits = held, commits
+            self.inputs.pop()
+
     def restore(self, family: int, text: str) -> Refusal | None:
         self.inputs.append((family, text))
         if self.refusing:
             return Refusal(self.refusing, busy=True)
+        if family in self.unwritable:
+            return Refusal("unable to initialize table 'nat'", 1)
         table, chains, first = "", Chains(), 0
         for number, line in enumerate(text.splitlines(), 1):
             if line.startswith("*"):

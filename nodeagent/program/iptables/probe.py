@@ -6,10 +6,8 @@ from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
 from nodeagent.program.iptables import naming as n
 from nodeagent.program.iptables.empties import drop_empty, present
 from nodeagent.program.iptables.flavour import detect
-from nodeagent.program.iptables.rules import LOCAL_DESTINATION, REFUSE, chance, comment, recent
 from nodeagent.program.iptables.tools import Flavour, Iptables, Tools
-
-_CHAIN = "DELTAPLANE-PROBE"
+from nodeagent.program.iptables.trying import unwritable
 
 
 def probe(flavour: Flavour | None = None) -> None:
@@ -28,10 +26,10 @@ def probe(flavour: Flavour | None = None) -> None:
 
 
 def _try(tools: Iptables) -> None:
-    """IPv4 alone decides: without IPv6 that family is left out."""
+    """IPv4 alone decides, and what is required: without IPv6 that family is left out, without an option it is said."""
     nft = tools.flavour is Flavour.NFT
     before = present(4) if nft else frozenset(n.TABLES)
-    refusal = tools.restore(4, trial())
+    refusal = unwritable(tools, 4)
     if refusal is not None:
         raise DataplaneUnavailable(
             f"iptables: the {tools.flavour.value} programs cannot write what is needed ({refusal.text}): "
@@ -40,20 +38,3 @@ def _try(tools: Iptables) -> None:
     for table in (n.NAT, n.FILTER):
         if table not in before:
             drop_empty(4, table)
-
-
-def trial() -> str:
-    """A chain that nothing leads to, made and, in the next transaction, taken away; in both tables."""
-    nat = (
-        f"-p tcp {comment('a probe')}{LOCAL_DESTINATION}-m tcp --dport 1 -j RETURN",
-        f"{chance(3)}-j RETURN",
-        f"{recent(4, '--rcheck --seconds 1 --reap', _CHAIN)}-j RETURN",
-        "-j MARK --set-xmark 0x4000/0x4000",
-        "-p tcp -m tcp -j DNAT --to-destination 192.0.2.1:1",
-    )
-    filters = (f"-m conntrack --ctstate NEW {REFUSE[4]}", "-m mark --mark 0x4000/0x4000 -j ACCEPT")
-    lines: list[str] = []
-    for table, rules in ((n.FILTER, filters), (n.NAT, nat)):
-        lines += (f"*{table}", f":{_CHAIN} - [0:0]", *(f"-A {_CHAIN} {rule}" for rule in rules), "COMMIT")
-        lines += (f"*{table}", f":{_CHAIN} - [0:0]", f"-X {_CHAIN}", "COMMIT")
-    return "\n".join((*lines, ""))

@@ -95,7 +95,7 @@ class _Port:
         self.inside = [entry for entry in entries if entry.frontend.kind is FrontendKind.CLUSTER_IP]
         self.outside = [entry for entry in entries if entry.frontend.kind is not FrontendKind.CLUSTER_IP]
         self.served = any(entry.verdict is not Verdict.REJECT for entry in entries)
-        self.affinity = entries[0].affinity_seconds
+        self.affinity = entries[0].affinity_seconds if self.settings.recalls else 0
         self.health_check = service.health_check.port if service.health_check else 0
         self._names: dict[tuple[str, str], str] = {}
         self.cluster = self._texts(self.outside or [e for e in self.inside if not e.local_policy])
@@ -181,7 +181,7 @@ class _Port:
         return f"{self.name} has no {'' if verdict is Verdict.REJECT else 'local '}endpoints"
 
     def _end(self, verdict: Verdict) -> str:
-        return REFUSE[self.family] if verdict is Verdict.REJECT else DROP
+        return REFUSE[self.family] if verdict is Verdict.REJECT and self.settings.refuses else DROP
 
     # ------------------------------------------------------------ the Service's own chains
 

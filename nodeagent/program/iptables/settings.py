@@ -21,6 +21,8 @@ class Settings(Struct, frozen=True):
     localhost_node_ports: bool = True  # IPv4 node ports on 127.0.0.0/8, where node ports answer there at all (B5)
     node_port_networks: tuple[str, ...] = ()  # nodePortAddresses as given; only asked for loopback
     random_fully: bool = True
+    recalls: bool = True  # session affinity; False: the kernel has no xt_recent
+    refuses: bool = True  # who finds no endpoint; False: the kernel has no REJECT, they are dropped
     counted: tuple[str, ...] = ()  # the kernel's counters that rules may count into, see `accounting`
     be_liberal: bool = False  # nf_conntrack_tcp_be_liberal: then INVALID packets are not dropped (I6)
 

@@ -66,6 +66,9 @@ class Iptables(Protocol):
     def restore(self, family: int, text: str) -> Refusal | None:
         """Does what `iptables-restore --noflush` does with this input. Raises KernelUnavailable."""
 
+    def attempt(self, family: int, text: str) -> Refusal | None:
+        """As `restore`, with an input that leaves nothing behind: whether it would be taken."""
+
     def sysctl(self, name: str) -> int | None:
         """A kernel setting of this network namespace, by its path under /proc/sys; None where it is not there."""
 
@@ -155,6 +158,9 @@ class Tools:
         found = _LINE.search(said)
         line = int(found[1]) if found else 0
         return Refusal(said, line, busy=not line)
+
+    def attempt(self, family: int, text: str) -> Refusal | None:
+        return self.restore(family, text)
 
     def sysctl(self, name: str) -> int | None:
         try:

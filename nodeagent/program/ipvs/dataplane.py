@@ -22,11 +22,13 @@ from nodeagent.program.ipvs.frontends import frontends
 from nodeagent.program.ipvs.kernel import Kernel, NetlinkKernel, unavailable
 from nodeagent.program.ipvs.names import OUTSIDE_MARK
 from nodeagent.program.ipvs.objects import BY_MARK, VirtualKey, described
+from nodeagent.program.ipvs.probe import try_rules
 from nodeagent.program.ipvs.settings import Settings
 from nodeagent.program.ipvs.state import State, excluded
 from nodeagent.program.ipvs.tracker import Tracker
 from nodeagent.program.ipvs.watch import NetlinkWatch, Silence, Watch
 from nodeagent.program.ipvs.writer import Drifted, Writer
+from nodeagent.program.leftout import LeftOut
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,7 @@ class IpvsDataplane:
         self._watch: Watch = watch or Silence()
         self._invalid: dict[ObjectKey, Failed] = {}
         self._completed = False
+        self._left = LeftOut()
         self._unsure = False  # a write was cut off: the kernel is to be read again
         self._adopted = False
 
@@ -67,8 +70,8 @@ class IpvsDataplane:
             raise DataplaneUnavailable(str(unavailable("reading the kernel", error))) from error
 
     def _begin(self) -> None:
-        families = [family for family in (4, 6) if self._kernel.has(family)]
-        self._listen()  # before anything is read
+        self._listen()  # before anything is read or tried
+        families = [family for family in (4, 6) if self._writable(family)]
         try:
             self._footing = Footing(families, self._settings)
         except ValueError as error:
@@ -81,6 +84,22 @@ class IpvsDataplane:
         self._drift = Drift(self._writer, self._footing)
         self._read()
         self._adopted = bool(self._state.virtuals or self._state.elements)
+
+    def _writable(self, family: int) -> bool:
+        """IPv4 must be; IPv6 is left out where the kernel has it not, or refuses the rules."""
+        if family == 4:
+            return True
+        if not self._kernel.has(family):
+            self._left.leave("this kernel has no IPv6")
+            log.warning("ipvs: this kernel has no IPv6, the family is left out")
+            return False
+        try:
+            try_rules(self._kernel, family)
+        except DataplaneUnavailable as error:
+            self._left.leave(str(error))
+            log.error("ipvs: IPv6 Services are left out until a restart: %s", error)  # noqa: TRY400 - one line
+            return False
+        return True
 
     def _listen(self) -> None:
         if isinstance(self._kernel, NetlinkKernel) and isinstance(self._watch, Silence):
@@ -109,6 +128,10 @@ class IpvsDataplane:
             self._retire(services)
         self._write(again=self._unsure)
         return self._commit()
+
+    def neighbours(self, come: Iterable[bytes], gone: Iterable[bytes]) -> None:
+        """See `Bordering.neighbours`: such an address never goes onto the link."""
+        self._tracker.put_neighbours(come, gone)
 
     def repair(self) -> Commit:
         """Reads the kernel again and writes what differs. Raises as `apply`."""
@@ -153,6 +176,7 @@ class IpvsDataplane:
             self._invalid.pop(service.key, None)
             try:
                 self._tracker.put(service)
+                self._left.note(service)
             except (ValueError, OverflowError, KeyError) as error:
                 self._invalid[service.key] = Failed(service.key, "INVALID_OBJECT", f"{service.key}: {error}")
 
@@ -160,6 +184,7 @@ class IpvsDataplane:
         """Everything that is not wanted by these Services is to go."""
         self._completed = True
         kept = {service.key for service in services}
+        self._left.keep(kept)
         for owner in self._tracker.owners():
             if owner not in kept:
                 self._tracker.remove(owner)
@@ -224,7 +249,7 @@ class IpvsDataplane:
     def _commit(self) -> Commit:
         sent = self._courier
         failed: dict[ObjectKey, Failed] = {}
-        for found in (*self._invalid.values(), *self._refused(), *self._conflicts()):
+        for found in (*self._invalid.values(), *self._refused(), *self._conflicts(), *self._left.failures()):
             failed.setdefault(found.key, found)
         return Commit(messages=sent.messages, elements=sent.elements, size=sent.size, failed=tuple(failed.values()))
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
-from nodeagent.program.ipvs import names, rules, sets
+from nodeagent.program.ipvs import names, sets
 from nodeagent.program.ipvs import wire as codec
 from nodeagent.program.ipvs.courier import Courier, Order, reason
 from nodeagent.program.ipvs.kernel import Channel, Kernel, NetlinkKernel
@@ -42,7 +42,7 @@ def _try(courier: Courier, settings: Settings) -> None:
     made = Order(codec.NEW_LINK, codec.link(DEVICE, "dummy"), wire.CREATE | wire.EXCLUSIVE)
     _once(courier, Channel.ROUTE, "a dummy link: load dummy", made, Order(codec.DEL_LINK, codec.link(DEVICE)))
     _try_sets(courier)
-    _try_rules(courier.kernel)
+    try_rules(courier.kernel, 4)
 
 
 def _once(courier: Courier, channel: Channel, what: str, make: Order, unmake: Order) -> None:
@@ -75,17 +75,51 @@ def _try_sets(courier: Courier) -> None:
         )
 
 
-def _try_rules(kernel: Kernel) -> None:
-    """A chain that no packet meets, with one rule of each kind that needs no set of ours."""
-    chain = [
-        "-m conntrack --ctstate NEW -m addrtype --src-type LOCAL -m mark --mark 0x1/0x1 -j RETURN",
-        "-j MARK --set-xmark 0x0/0xffffffff",
-    ]
-    body = "\n".join([f":{CHAIN} - [0:0]", *(f"-A {CHAIN} {rule}" for rule in chain)])
+def kinds(family: int) -> dict[str, list[str]]:
+    """By table, one rule of each kind that `rules` writes there; a test holds the two together."""
+    member = f"-m set --match-set {_SET} dst,dst"
+    refusal = "icmp-port-unreachable" if family == 4 else "icmp6-port-unreachable"
+    both = [f'-m comment --comment "a probe" {member} -j DROP', f"-m conntrack --ctstate NEW {member} -j RETURN"]
+    return {
+        "mangle": [
+            *both,
+            f"-m addrtype ! --src-type LOCAL {member} -j SET --map-set {_SET} dst,dst --map-mark",
+            "-m mark --mark 0x1/0x1 -j MARK --set-xmark 0x0/0xffffffff",
+        ],
+        "nat": [
+            f'-m comment --comment "a probe" {member} -j RETURN',
+            f"-m addrtype --src-type LOCAL {member} -j ACCEPT",
+            "-m mark ! --mark 0x1/0x1 -j MARK --set-xmark 0x1/0x1",
+            f"{member} -j MASQUERADE",
+            "-j MASQUERADE --random-fully",
+        ],
+        "filter": [
+            *both,
+            f"-m addrtype ! --src-type LOCAL {member} -j RETURN",
+            "-m mark --mark 0x1/0x1 -j ACCEPT",
+            f"-j REJECT --reject-with {refusal}",
+            *(["-p tcp -j REJECT --reject-with tcp-reset"] if family == 6 else []),
+        ],
+    }
+
+
+def try_rules(kernel: Kernel, family: int) -> None:
+    """A chain that no packet meets, with one rule of each kind, over a set of its own. Raises DataplaneUnavailable."""
+    courier = Courier(kernel)
+    unmake = Order(sets.DESTROY, sets.about(_SET))
     try:
-        kernel.save(4)
-        for table in rules.CHAINS:
-            kernel.restore(4, f"*{table}\n{body}\nCOMMIT\n*{table}\n:{CHAIN} - [0:0]\n-X {CHAIN}\nCOMMIT\n")
-    except OSError as error:
-        why = error.strerror or os.strerror(error.errno or 0)
-        raise DataplaneUnavailable(f"ipvs: the rules cannot be made: {why}") from error
+        answer = next(courier.ask(Channel.SETS, Order(sets.TYPE, sets.revision(names.HASH_IP_PORT)), listing=False))
+        body = sets.create(family, names.CLUSTER_IP, sets.read_revision(answer), called=_SET)
+        courier.send(Channel.SETS, [unmake])
+        courier.send(Channel.SETS, [Order(sets.CREATE, body)])
+        kernel.save(family)
+        for table, rules in kinds(family).items():
+            made = "\n".join([f":{CHAIN} - [0:0]", *(f"-A {CHAIN} {rule}" for rule in rules)])
+            gone = f":{CHAIN} - [0:0]\n-X {CHAIN}"
+            kernel.restore(family, f"*{table}\n{made}\nCOMMIT\n*{table}\n{gone}\nCOMMIT\n")
+    except (OSError, KernelUnavailable) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise DataplaneUnavailable(f"ipvs: the rules of IPv{family} cannot be made: {why}") from error
+    finally:
+        with contextlib.suppress(KernelUnavailable):
+            courier.send(Channel.SETS, [unmake])

@@ -6,6 +6,7 @@ Called by `tracker`. Knows kube-proxy's sets and which of them an address belong
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from ipaddress import ip_network
 
 from msgspec import Struct
@@ -18,10 +19,15 @@ from nodeagent.program.ipvs.settings import PERSISTENT, Settings
 
 
 class Here(Struct, frozen=True):
-    """This node's own addresses: those its node ports answer on, and all that other links than ours have."""
+    """This node's own addresses: those its node ports answer on, and all that other links than ours have.
+
+    `neighbours` are those of other Nodes. On our link they would be this node's: answers to that Node would end here,
+    and its other ports be refused (kube-proxy does that). The `tracker` changes this set.
+    """
 
     node_ports: dict[int, tuple[bytes, ...]] = {}  # by family
     others: frozenset[bytes] = frozenset()
+    neighbours: AbstractSet[bytes] = frozenset()
 
 
 def virtuals(
@@ -86,7 +92,7 @@ def _elements(entry: Entry, key: VirtualKey, here: Here) -> Iterator[Element]:
         yield from (Element(family, name, number) for name in _node_port_sets(entry, protocol))
     else:
         yield from (Element(family, name, where) for name in _sets(entry))
-        if address not in here.others:
+        if address not in here.others and address not in here.neighbours:
             yield Element(family, names.IPVS_IPS, address)
             yield Element(family, names.ADDRESS, address)
     if entry.verdict is Verdict.DROP:

@@ -19,7 +19,7 @@ from functools import partial
 from typing import NamedTuple
 
 from nodeagent.program.ipvs import names
-from nodeagent.program.ipvs.settings import Settings
+from nodeagent.program.ipvs.settings import Network, Settings
 
 MARKS = 0xDE << 24  # the packet marks 0xde000000 to 0xdeffffff are virtual servers of ours
 MARKS_MASK = 0xFF << 24
@@ -201,6 +201,7 @@ def _access(family: int, settings: Settings) -> Iterator[str]:
     icmp, refusal = ("icmp", "icmp-port-unreachable") if family == 4 else ("ipv6-icmp", "icmp6-port-unreachable")
     outside = _outside(family, settings)
     yield f"-p {icmp} -j RETURN"
+    yield from _untranslatable(settings.network(family))
     yield f"{_NEW} {member(names.DROP)} -j DROP"
     if outside is not None:
         yield _join(outside, _NEW, _FOREIGN_SOURCE, member(names.DROP_OUTSIDE), "-j DROP")
@@ -212,6 +213,16 @@ def _access(family: int, settings: Settings) -> Iterator[str]:
     if family == 6:
         yield f"-p tcp {_NEW} {member(names.IPVS_IPS, 'dst')} -j REJECT --reject-with tcp-reset"
     yield f"{_NEW} {member(names.IPVS_IPS, 'dst')} -j REJECT --reject-with {refusal}"
+
+
+def _untranslatable(pods: Network | None) -> Iterator[str]:
+    """What conntrack calls INVALID is not translated back: the node, or who is masqueraded, would reset the stream.
+
+    Forwarded packets IPVS knows by itself. All of what comes to the node's own sockets passes here, in both directions,
+    so that nothing is INVALID for having come another way.
+    """
+    if pods is not None and pods.prefixlen:
+        yield f"-s {pods} -m conntrack --ctstate INVALID -j DROP"
 
 
 def difference(wanted: Mapping[str, Table], saved: str) -> str:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from deltaplane.forwarding import FrontendKind, NodeForwarding, ServiceForwarding
 from deltaplane.model import ObjectKey
 from nodeagent.program.ipvs import render
-from nodeagent.program.ipvs.names import Element
+from nodeagent.program.ipvs.names import ADDRESS, Element
 from nodeagent.program.ipvs.objects import Virtual, VirtualKey
 from nodeagent.program.ipvs.render import Here
 from nodeagent.program.ipvs.settings import Settings
@@ -39,7 +39,6 @@ class Tracker:
     def __init__(self, families: Iterable[int], settings: Settings) -> None:
         self.families = tuple(families)
         self.settings = settings
-        self.here = Here()
         self.dirty: dict[VirtualKey, None] = {}
         self.dirty_elements: dict[Element, None] = {}
         self.conflicts: dict[VirtualKey, tuple[ObjectKey, ...]] = {}  # who waits
@@ -47,6 +46,9 @@ class Tracker:
         self._needs: dict[Element, int] = {}
         self._holdings: dict[ObjectKey, Holding] = {}
         self._node = NodeForwarding()
+        self._neighbours: set[bytes] = set()
+        self.here = Here(neighbours=self._neighbours)
+        self._abroad: dict[bytes, set[ObjectKey]] = {}  # Services at an address of another Node
 
     def put(self, service: ServiceForwarding) -> None:
         """Takes what a Service means now. Raises ValueError, changing nothing, for an entry that no set can hold."""
@@ -65,6 +67,18 @@ class Tracker:
     def put_addresses(self, others: Iterable[bytes]) -> None:
         """Takes the addresses that other links than ours have."""
         self._move(frozenset(others))
+
+    def put_neighbours(self, come: Iterable[bytes], gone: Iterable[bytes]) -> None:
+        """Takes the addresses of other Nodes, and those that are none any more."""
+        arrived, left = set(come), set(gone)
+        self._neighbours |= arrived
+        self._neighbours -= left
+        moved = {owner for address in left for owner in self._abroad.pop(address, ())}
+        taken = {address for address in arrived if Element(_family(address), ADDRESS, address) in self._needs}
+        if taken:  # some Service has one: seldom, so nothing is kept to find it by
+            moved |= {owner for owner, held in self._holdings.items() if taken & _addresses(held.service)}
+        for owner in sorted(moved):
+            self.put(self._holdings[owner].service)
 
     def configure(self, settings: Settings) -> None:
         """Takes other settings."""
@@ -108,7 +122,7 @@ class Tracker:
 
     def _move(self, others: frozenset[bytes]) -> None:
         """Says again what depends on this node's addresses, where they are others now."""
-        before, self.here = self.here, Here(self._node_ports(others), others)
+        before, self.here = self.here, Here(self._node_ports(others), others, self._neighbours)
         moved = before.others ^ others
         if before == self.here:
             return
@@ -138,10 +152,20 @@ class Tracker:
         for key, virtual in virtuals.items():
             self._claim(key, owner, virtual)
         self._need(before.extras if before is not None else (), extras)
+        self._note_abroad(owner, before.service if before is not None else None, service)
         if virtuals or extras or service.entries:
             self._holdings[owner] = Holding(service, tuple(virtuals), extras)
         else:
             self._holdings.pop(owner, None)
+
+    def _note_abroad(self, owner: ObjectKey, before: ServiceForwarding | None, now: ServiceForwarding) -> None:
+        gone = self._abroad.keys() & _addresses(before) if before is not None and self._abroad else ()
+        for address in gone:
+            self._abroad[address].discard(owner)
+            if not self._abroad[address]:
+                del self._abroad[address]
+        for address in self._neighbours.intersection(_addresses(now)):
+            self._abroad.setdefault(address, set()).add(owner)
 
     def _claim(self, key: VirtualKey, owner: ObjectKey, virtual: Virtual | None) -> None:
         claims = self._claims.get(key, ())
@@ -184,6 +208,15 @@ class Tracker:
 def _depends(frontend: tuple[int, int, bytes, int, int], moved: frozenset[bytes], node_ports: bool) -> bool:
     kind, _, address, _, _ = frontend
     return node_ports if kind == FrontendKind.NODE_PORT else address in moved
+
+
+def _addresses(service: ServiceForwarding) -> set[bytes]:
+    """All that it is reached at but node ports."""
+    return {entry.frontend.address for entry in service.entries if entry.frontend.kind != FrontendKind.NODE_PORT}
+
+
+def _family(address: bytes) -> int:
+    return 4 if len(address) == 4 else 6
 
 
 def _is_within(address: bytes) -> bool:

@@ -14,6 +14,7 @@ from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.model import ObjectKey
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
 from nodeagent.program.dataplane import Commit, Failed, Held
+from nodeagent.program.leftout import LeftOut
 from nodeagent.program.nftables import inventory, listing, naming
 from nodeagent.program.nftables.delivery import Delivery, Drifted
 from nodeagent.program.nftables.drift import Damage, Watch
@@ -45,6 +46,7 @@ class NftablesDataplane:
         self._watch = Watch(monitor, self._settings.table)
         self._invalid: dict[ObjectKey, Failed] = {}
         self._completed = False
+        self._left = LeftOut()
 
     @property
     def adopted(self) -> bool:
@@ -75,6 +77,7 @@ class NftablesDataplane:
     def _adopt(self) -> None:
         families = [family for family in (4, 6) if self._kernel.has(family)]
         if 6 not in families:
+            self._left.leave("this kernel has no IPv6")
             log.warning("nftables: this kernel has no IPv6, the family is left out")
         try:
             self._programs = _programs(families, self._settings)
@@ -181,6 +184,7 @@ class NftablesDataplane:
     def _leave_out(self, family: int, reason: str) -> None:
         """Goes on without a family that the kernel will not have; the other one is not held back."""
         log.error("nftables: IPv%d Services are left out until a restart: the kernel refuses: %s", family, reason)
+        self._left.leave(reason)
         del self._programs[family]
         self._tracker.leave_out(family)
         self._delivery.absent.discard(family)
@@ -195,6 +199,7 @@ class NftablesDataplane:
                 self._invalid.pop(service.key, None)
             try:
                 self._tracker.put(service)
+                self._left.note(service)
             except (ValueError, OverflowError, KeyError) as error:
                 self._invalid[service.key] = Failed(service.key, "INVALID_OBJECT", f"{service.key}: {error}")
 
@@ -208,6 +213,7 @@ class NftablesDataplane:
     def _retire(self, services: Sequence[ServiceForwarding]) -> None:
         """Everything that is not wanted by these Services is to go."""
         kept = {service.key for service in services}
+        self._left.keep(kept)
         for owner in self._tracker.owners():
             if owner not in kept:
                 self._tracker.remove(owner)
@@ -277,7 +283,7 @@ class NftablesDataplane:
     def _failures(self) -> tuple[Failed, ...]:
         """Every object that is not in the kernel as it should be, each once."""
         found: dict[ObjectKey, Failed] = {}
-        for failed in (*self._invalid.values(), *self._ledger.failures()):
+        for failed in (*self._invalid.values(), *self._ledger.failures(), *self._left.failures()):
             found.setdefault(failed.key, failed)
         return tuple(found.values())
 

@@ -17,7 +17,7 @@ from nodeagent.errors import KernelUnavailable
 from nodeagent.program.nftables import carrying, wire
 from nodeagent.program.nftables.changes import Change, Need
 from nodeagent.program.nftables.kernel import Kernel
-from nodeagent.program.nftables.program import Program
+from nodeagent.program.nftables.program import TRANSLATED, Program
 from nodeagent.program.nftables.shared import CLIENTS, Part
 from nodeagent.program.nftables.sweep import Unused, Use, unused
 from nodeagent.program.nftables.transaction import Batch
@@ -103,6 +103,8 @@ class Delivery:
             batch.remove_table(self._programs[family])
         if family is not None:
             batch.install(self._programs[family])
+            if family in self.foreign:
+                batch.fill(family, TRANSLATED, carrying.places(self._kernel, family, self._table, TRANSLATED))
         self._made: dict[int, Part] = {}
         for (family, need), users in self._missing(changes).items():
             part = self._still_missing(family, self._programs[family].part(need.name, need.ranges))

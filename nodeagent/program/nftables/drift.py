@@ -9,6 +9,7 @@ from enum import IntEnum
 from nodeagent.program.nftables import objects, wire
 from nodeagent.program.nftables.expressions import NFPROTO
 from nodeagent.program.nftables.monitor import Monitor
+from nodeagent.program.nftables.program import TRANSLATED
 
 _FAMILIES = {number: family for family, number in NFPROTO.items()}
 _ELEMENTS = (objects.NEW_ELEMENT, objects.DELETE_ELEMENT)
@@ -24,7 +25,8 @@ class Damage(IntEnum):
 def damage(messages: Iterable[wire.Message], table: str, own: int) -> dict[int, Damage]:
     """The damaged families. `own` is the netlink port of our own changes.
 
-    Clients of session affinity may be taken away by anybody. What a firewall holds is written once, with its chain.
+    What packets write, such as the clients of session affinity, may be taken away by anybody. What a firewall holds is
+    written once, with its chain.
     """
     found: dict[int, Damage] = {}
     for message in messages:
@@ -40,7 +42,7 @@ def damage(messages: Iterable[wire.Message], table: str, own: int) -> dict[int, 
         if wire.as_text(attributes.get(1, b"")) != table:
             continue
         name = wire.as_text(attributes.get(2, b"")) if kind in _ELEMENTS else ""
-        if name.startswith("affinity/"):
+        if name.startswith("affinity/") or name == TRANSLATED:
             continue
         much = Damage.ELEMENTS if kind in _ELEMENTS and not name.startswith("firewall/") else Damage.STRUCTURE
         found[family] = max(much, found.get(family, much))

@@ -18,7 +18,7 @@ NETWORK_HEADER, TRANSPORT_HEADER = 1, 2
 EQUAL, NOT_EQUAL = 0, 1
 META_PRIORITY, META_MARK, META_IIFNAME, META_L4PROTO = 2, 3, 6, 16
 CT_STATE, CT_STATUS = 0, 2
-STATE_NEW, STATUS_DNAT = 0x8, 0x20
+STATE_INVALID, STATE_NEW, STATUS_DNAT = 0x1, 0x8, 0x20  # NF_CT_STATE_*, IPS_DST_NAT
 JUMP, GOTO = -3, -4
 DROP = 0
 UPDATE, DELETE = 1, 2  # NFT_DYNSET_OP_*
@@ -43,7 +43,7 @@ class Field(NamedTuple):
 
     text: str
     size: int  # bytes it occupies in a key, padded to 4
-    kind: str  # source, destination, protocol, port, number or priority
+    kind: str  # source, destination, protocol, port, source port, number or priority
     modulus: int = 0
     offset: int = 0
 
@@ -76,6 +76,10 @@ def protocol(size: int = 4) -> Field:
 
 def port() -> Field:
     return Field("th dport", 4, "port")
+
+
+def source_port() -> Field:
+    return Field("th sport", 4, "source port")
 
 
 def random(modulus: int, offset: int = 0) -> Field:
@@ -123,8 +127,8 @@ def load(field: Field, family: int, word: int) -> Expression:
     target, layout = register(word), LAYOUTS[family]
     if field.kind in META_KEYS:
         return meta(META_KEYS[field.kind], target)
-    if field.kind == "port":
-        return payload(TRANSPORT_HEADER, 2, 2, target)
+    if field.kind in ("port", "source port"):
+        return payload(TRANSPORT_HEADER, 2 if field.kind == "port" else 0, 2, target)
     if field.kind == "number":
         parts = wire.number(1, target), wire.number(2, field.modulus), wire.number(3, 1), wire.number(4, field.offset)
         return Expression("numgen", b"".join(parts))
@@ -158,7 +162,8 @@ def bitwise(mask: bytes, xor: bytes) -> Expression:
     return Expression("bitwise", head + wire.nest(4, value(mask)) + wire.nest(5, value(xor)))
 
 
-def dynamic(name: str, operation: int, timeout: int = 0) -> Expression:
-    """Changes the element whose key is in register 1 and whose value is in register 2; `timeout` in milliseconds."""
-    parts = wire.text(1, name), wire.number(3, operation), wire.number(4, 1), wire.number(5, 2)
+def dynamic(name: str, operation: int, timeout: int = 0, *, value: bool = True) -> Expression:
+    """Changes the element whose key is in register 1 and whose value, in a map, is in register 2; milliseconds."""
+    parts = [wire.text(1, name), wire.number(3, operation), wire.number(4, 1)]
+    parts += [wire.number(5, 2)] if value else []
     return Expression("dynset", b"".join(parts) + (wire.number64(6, timeout) if timeout else b""))

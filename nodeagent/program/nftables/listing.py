@@ -73,13 +73,14 @@ def _all(kernel: Kernel, wanted: Program, operation: int) -> Iterator[dict[int, 
 
 
 def dump(kernel: Kernel, wanted: Program) -> Dump:
-    """Every element of our table, comparable between kernels. Raises OSError."""
+    """Every element of our table that we wrote, comparable between kernels. Raises OSError."""
     return {
         declared.name: {
             key: elements.verdict_name(data) if declared.name in VERDICT_MAPS else data
             for key, data in listed(kernel, wanted, declared.name)
         }
         for declared in wanted.sets
+        if not declared.flags & objects.DYNAMIC  # written by packets
     }
 
 

@@ -9,11 +9,12 @@ from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
 from nodeagent.program.nftables import wire
 from nodeagent.program.nftables.kernel import Kernel, NetlinkKernel, unavailable
 from nodeagent.program.nftables.objects import DELETE_TABLE, NEW_TABLE, Table
-from nodeagent.program.nftables.program import program
+from nodeagent.program.nftables.program import SAMPLE_RANGES, SAMPLES, program
 from nodeagent.program.nftables.settings import Settings
 from nodeagent.program.nftables.transaction import Batch
 
 PROBE, NO_TABLE = "deltaplane-probe", "deltaplane-no-table"
+PARTS = (*SAMPLES, "firewall/sample")
 
 
 def probe(kernel: Kernel | None = None) -> None:
@@ -55,7 +56,10 @@ def _refused(kernel: Kernel, batch: Batch) -> list[wire.Reply]:
 
 def _offer(kernel: Kernel) -> None:
     batch = Batch(PROBE, 1)
-    batch.install(program(4, Settings(table=PROBE)))
+    offered = program(4, Settings(table=PROBE))
+    batch.install(offered)
+    for name in PARTS:  # what is made when a Service needs it
+        batch.part(4, offered.part(name, SAMPLE_RANGES[4]))
     replies = _refused(kernel, batch)
     refused = next((reply.errno for reply in replies if reply.sequence != batch.last), 0)
     if not refused and [reply.errno for reply in replies] == [errno.ENOENT]:

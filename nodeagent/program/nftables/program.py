@@ -15,7 +15,7 @@ from typing import NamedTuple
 from nodeagent.program.nftables import expressions as x
 from nodeagent.program.nftables import shared
 from nodeagent.program.nftables import statements as s
-from nodeagent.program.nftables.objects import INTERVAL, Chain, Hook, Rule, Set, Table, rule
+from nodeagent.program.nftables.objects import DYNAMIC, INTERVAL, TIMEOUT, Chain, Hook, Rule, Set, Table, rule
 from nodeagent.program.nftables.ranges import Range, merged
 from nodeagent.program.nftables.settings import Settings
 from nodeagent.program.nftables.shared import Builder, Part
@@ -28,6 +28,8 @@ NO_ENDPOINT_SERVICES, NO_ENDPOINT_NODEPORTS = "no-endpoint-services", "no-endpoi
 FIREWALL_IPS = "firewall-ips"
 CLUSTER_IPS, NODEPORT_IPS, HAIRPINS = "cluster-ips", "nodeport-ips", "hairpin-connections"
 SERVICE_CIDRS, NODEPORT_ANYWHERE = "service-cidrs", "nodeport-anywhere"
+TRANSLATED = "translated"
+REMEMBERED = 432_000  # seconds that a place is known after the last connection was sent there: as conntrack's own
 
 
 class Program(NamedTuple):
@@ -83,6 +85,7 @@ def _sets(family: int) -> tuple[Set, ...]:
         Set(NODEPORT_IPS, destination),
         Set(NODEPORT_ANYWHERE, (x.protocol(1),)),
         Set(SERVICE_CIDRS, destination, flags=INTERVAL),
+        Set(TRANSLATED, address, flags=DYNAMIC | TIMEOUT),
         Set(HAIRPINS, (x.source(family), *address)),
         Set(FIREWALL_IPS, address, "verdict"),
         Set(SERVICE_IPS, address, "verdict"),
@@ -101,13 +104,13 @@ def _sets(family: int) -> tuple[Set, ...]:
 
 
 def _chains(family: int, settings: Settings) -> tuple[Chain, ...]:
-    return (*_inner_chains(family, settings), *_base_chains())
+    return (*_inner_chains(family, settings), *_base_chains(family))
 
 
-def _base_chains() -> tuple[Chain, ...]:
+def _base_chains(family: int) -> tuple[Chain, ...]:
     """The firewall comes before translation, so that it sees the address the client meant."""
     new = s.connection("state", "new")
-    firewall = (rule(new, s.jump("firewall-check")),)
+    firewall = (_untranslatable(family), rule(new, s.jump("firewall-check")))
     services, clusters = rule(new, s.jump("service-endpoints-check")), rule(new, s.jump("cluster-ips-check"))
     node = rule(new, s.jump("nodeport-endpoints-check"))
     to_services = (rule(s.jump("services")),)
@@ -182,9 +185,23 @@ def _services(family: int, settings: Settings) -> tuple[Rule, ...]:
     )
 
 
+def _untranslatable(family: int) -> Rule:
+    """What conntrack calls INVALID, such as a segment outside of the window, is not translated back.
+
+    Its receiver, who knows no connection with that endpoint, would reset it, and the endpoint the stream. Dropped is
+    only what comes from where connections were sent: other INVALID packets may be those of a path that conntrack sees
+    one direction of.
+    """
+    sender = (x.source(family), x.protocol(), x.source_port())
+    return rule(s.connection("state", "invalid"), s.member(sender, family, TRANSLATED), s.drop())
+
+
 def _masquerading(family: int, settings: Settings) -> tuple[Rule, ...]:
+    """The first packet of each connection comes here, and says where those are sent that are translated."""
     hairpin = s.member((x.source(family), *shared.key("cluster", family)), family, HAIRPINS)
+    translated = s.connection("status", "dnat")
     return (
+        rule(translated, s.note(shared.key("cluster", family), family, TRANSLATED, REMEMBERED)),
         rule(s.marked(settings.mark), s.unmark(settings.mark), s.masquerade()),
-        rule(s.connection("status", "dnat"), hairpin, s.masquerade()),
+        rule(translated, hairpin, s.masquerade()),
     )

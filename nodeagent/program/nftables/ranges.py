@@ -47,6 +47,24 @@ def merged(cidrs: Iterable[str]) -> tuple[Range, ...]:
     return tuple(found)
 
 
+def without(ranges: Iterable[Range], holes: Iterable[Range]) -> list[Range]:
+    """What of these ranges lies in no hole; both are disjoint and ascending."""
+    left = list(holes)
+    found: list[Range] = []
+    for first, last in ranges:
+        size, start, end = len(first), int.from_bytes(first, "big"), int.from_bytes(last, "big")
+        for hole in left:
+            low, high = (int.from_bytes(side, "big") for side in hole)
+            if high < start or low > end:
+                continue
+            if low > start:
+                found.append(Range(start.to_bytes(size, "big"), (low - 1).to_bytes(size, "big")))
+            start = high + 1
+        if start <= end:
+            found.append(Range(start.to_bytes(size, "big"), last))
+    return found
+
+
 def paired(starts: Iterable[bytes], ends: Iterable[bytes]) -> list[Range]:
     """Ranges from the kernel's own elements: each start with the end that follows it."""
     behind = sorted(ends)

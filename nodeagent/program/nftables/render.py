@@ -19,7 +19,7 @@ from deltaplane.forwarding import (
     Verdict,
 )
 from deltaplane.model import ObjectKey
-from nodeagent.program.nftables.ranges import Range, merged
+from nodeagent.program.nftables.ranges import Range, merged, without
 from nodeagent.program.nftables.shared import LOCAL_OFFSET, SMALLEST
 
 REFUSALS = {Verdict.FORWARD: "", Verdict.REJECT: "reject", Verdict.DROP: "drop"}
@@ -146,7 +146,9 @@ def node_members(node: NodeForwarding) -> tuple[bytes, ...]:
     fit = (address for address in node.node_port_addresses if not is_loopback(address))
     found = [(b"\x04\x02" if len(a) == 4 else b"\x06\x02") + a for a in fit]
     for head, six in ((b"\x04\x03", False), (b"\x06\x03", True)):
-        found += [head + first + last for first, last in merged(c for c in node.service_cidrs if (":" in c) is six)]
+        ranges = merged(c for c in node.service_cidrs if (":" in c) is six)
+        taken = merged(c for c in node.taken_cidrs if (":" in c) is six)
+        found += [head + first + last for first, last in without(ranges, taken)]
     found += [bytes((family, ANYWHERE_MEMBER, number)) for family in node.match_all_families for number in PROTOCOLS]
     return tuple(dict.fromkeys(found))
 

@@ -28,6 +28,7 @@ from nodeagent.program.nftables.expressions import (
     NETWORK_HEADER,
     NFPROTO,
     NOT_EQUAL,
+    STATE_INVALID,
     STATE_NEW,
     STATUS_DNAT,
     UPDATE,
@@ -112,9 +113,16 @@ def _operation(negate: bool) -> int:
     return NOT_EQUAL if negate else EQUAL
 
 
+_CONNECTIONS = {
+    ("state", "new"): (CT_STATE, STATE_NEW),
+    ("state", "invalid"): (CT_STATE, STATE_INVALID),
+    ("status", "dnat"): (CT_STATUS, STATUS_DNAT),
+}
+
+
 def connection(key: str, name: str) -> Statement:
-    """Goes on only for connections in this state (`state new`) or with this status (`status dnat`)."""
-    number, bits = (CT_STATE, STATE_NEW) if key == "state" else (CT_STATUS, STATUS_DNAT)
+    """Goes on only for packets in this state (`state new`, `state invalid`) or with this status (`status dnat`)."""
+    number, bits = _CONNECTIONS[key, name]
     track = Expression("ct", wire.number(1, 1) + wire.number(2, number))
     return Statement(f"ct {key} {name}", (track, bitwise(host32(bits), bytes(4)), compare(bytes(4), NOT_EQUAL)))
 
@@ -148,6 +156,12 @@ def remember(family: int, name: str, seconds: int) -> Statement:
     """Notes the packet's priority under its source address, for so long from now; an older note stays as it is."""
     steps = (*loads((source(family),), family), meta(META_PRIORITY, 2), dynamic(name, UPDATE, seconds * 1000))
     return Statement(f"update @{name} {{ {source(family).text} timeout {seconds}s : meta priority }}", steps)
+
+
+def note(fields: tuple[Field, ...], family: int, name: str, seconds: int) -> Statement:
+    """Keeps the selectors in the set for so long from now; goes on in any case, also where the set is full."""
+    steps = (*loads(fields, family), dynamic(name, UPDATE, seconds * 1000, value=False))
+    return Statement(f"update @{name} {{ {joined(fields)} timeout {seconds}s }}", steps)
 
 
 def forget(family: int, name: str) -> Statement:

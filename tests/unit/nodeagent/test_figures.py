@@ -131,13 +131,17 @@ def test_a_refused_restore_is_partial_at_first_and_counts_by_family() -> None:
 
 def test_ipvs_counts_restores_that_failed() -> None:
     class Kernel(MemoryIpvs):
+        started = False
+
         def restore(self, family: int, text: str) -> None:
-            if family == 6:
+            if family == 6 and self.started:
                 raise OSError(1, "no")
             super().restore(family, text)
 
-    dataplane = IpvsDataplane(Kernel())
+    kernel = Kernel()
+    dataplane = IpvsDataplane(kernel)
     dataplane.start()
+    kernel.started = True
     metrics = Metrics(dataplane.mode)
     metrics.show(dataplane)
     with pytest.raises(KernelUnavailable):

@@ -271,8 +271,8 @@ def test_a_kernel_that_refuses_everything_is_tried_again() -> None:
 
 def test_a_kernel_that_refuses_the_base_is_unavailable() -> None:
     kernel = MemoryIptables()
-    kernel.poison = {"MASQUERADE"}
     dataplane = started(kernel)
+    kernel.poison = {"MASQUERADE"}
     with pytest.raises(KernelUnavailable, match="Invalid argument"):
         dataplane.apply([web(1)], NODE, complete=True)
     kernel.poison = set()
@@ -342,7 +342,8 @@ def test_a_cidr_that_is_none_is_said_at_the_start() -> None:
 
 def test_without_ipv6_ipv4_goes_on_and_without_ipv4_nothing() -> None:
     kernel = MemoryIptables([4])
-    assert not started(kernel).apply([both("web", 1)], NODE, complete=True).failed
+    (failed,) = started(kernel).apply([both("web", 1)], NODE, complete=True).failed
+    assert (failed.code, "IPv6" in failed.text) == ("UNSUPPORTED", True)
     assert {family for family, _ in kernel.inputs} == {4}
     with pytest.raises(DataplaneUnavailable, match="not installed"):
         started(MemoryIptables([6]))

@@ -7,8 +7,8 @@ import pytest
 from nodeagent.program.iptables import naming as n
 from nodeagent.program.iptables.cleanup import removal
 from nodeagent.program.iptables.flavour import Traces, choose
+from nodeagent.program.iptables.kinds import optional, required, trial
 from nodeagent.program.iptables.memory import MemoryIptables
-from nodeagent.program.iptables.probe import trial
 from nodeagent.program.iptables.tables import listing
 from nodeagent.program.iptables.tools import Flavour, complaint
 from tests.unit.nodeagent.program.iptables.tracing import programmed
@@ -79,7 +79,9 @@ def test_everything_of_ours_goes_and_nothing_else(kubelet: bool, most: int) -> N
 def test_the_trial_leaves_nothing() -> None:
     kernel = MemoryIptables()
     before = {where: dict(chains) for where, chains in kernel.tables.items()}
-    assert kernel.restore(4, trial()) is None
+    for family in (4, 6):
+        rules = (*required(family), *(rule for option in optional(family).values() for rule in option.rules))
+        assert kernel.restore(family, trial(rules)) is None
     assert kernel.tables == before
 
 

@@ -83,8 +83,11 @@ def test_a_restart_adopts_and_writes_only_what_differs(kernel: MemoryKernel, bef
 
 
 def test_starting_changes_nothing(kernel: MemoryKernel) -> None:
+    before = picture(kernel), kernel.save(4), kernel.save(6)
     started(kernel)
-    assert kernel.sent == []
+    assert {channel for channel, _ in kernel.sent} == {Channel.SETS}  # a set for trying the rules of IPv6, gone again
+    assert kernel.sets == {}
+    assert (picture(kernel), kernel.save(4), kernel.save(6)) == before
     assert kernel.links.keys() == {1, 2}
 
 
@@ -376,16 +379,38 @@ def test_rules_come_first_on_a_fresh_node_and_last_where_another_mode_serves(ker
             log.append(channel.name)
             return super().send(channel, data, last)
 
-    started(Told()).apply(STATES["one endpoint"], NODE, complete=True)
+    fresh = started(Told())
+    log.clear()
+    fresh.apply(STATES["one endpoint"], NODE, complete=True)
     assert log.index("rules") < log.index("IPVS")
     log.clear()
     taken = Told()
     for family in (4, 6):
         taken.rules[family].restore("*nat\n:KUBE-SVC-X - [0:0]\n-A KUBE-SVC-X -j RETURN\nCOMMIT\n")
     dataplane = started(taken)
+    log.clear()
     dataplane.apply(STATES["one endpoint"], NODE)
     assert "rules" not in log
     dataplane.apply(STATES["one endpoint"], NODE, complete=True)
     assert log[-2:] == ["rules", "rules"]
     assert dataplane.apply(STATES["one endpoint"], complete=True).messages == 0
     assert log.count("rules") == 2
+
+
+def test_an_address_of_another_node_never_goes_onto_the_link(kernel: MemoryKernel) -> None:
+    """Whichever comes first, the Node or the Service; and it goes there once no other Node has it."""
+    address = EXTERNAL.address
+    web = service("web", external(EXTERNAL, targets(1)))
+    dataplane = started(kernel)
+    dataplane.apply([web], NODE, complete=True)
+    assert (4, address) in picture(kernel)[names.ADDRESS]
+    dataplane.neighbours([address], ())
+    assert dataplane.apply([]).failed == ()
+    found = picture(kernel)
+    assert VirtualKey(4, 6, address, 80) in {virtual for virtual, _ in found["virtual"]}
+    assert names.ADDRESS not in found
+    assert names.IPVS_IPS not in found
+    assert dataplane.apply([web]).messages == 0
+    dataplane.neighbours((), [address])
+    dataplane.apply([])
+    assert (4, address) in picture(kernel)[names.ADDRESS]

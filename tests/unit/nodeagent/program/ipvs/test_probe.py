@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterable, Iterator
 from ipaddress import ip_network
 
 import pytest
 
 from deltaplane.forwarding import Target
 from nodeagent.errors import DataplaneUnavailable
+from nodeagent.program.iptables.kinds import kinds as kinds_of
 from nodeagent.program.ipvs import names, rules
 from nodeagent.program.ipvs.cleanup import cleanup
 from nodeagent.program.ipvs.kernel import Channel
 from nodeagent.program.ipvs.memory import MemoryKernel
 from nodeagent.program.ipvs.objects import Held, Manner, VirtualKey
-from nodeagent.program.ipvs.probe import probe
+from nodeagent.program.ipvs.probe import kinds, probe
 from nodeagent.program.ipvs.settings import Settings
-from tests.unit.nodeagent.program.ipvs.cases import NODE, NODE_ADDRESSES, STATES, packed
+from tests.unit.nodeagent.program.ipvs.cases import NODE, NODE_ADDRESSES, SETTINGS, STATES, packed
 from tests.unit.nodeagent.program.ipvs.test_dataplane import started
 
 THEIRS = VirtualKey(4, 6, packed("192.0.2.1"), 80)
@@ -124,3 +126,33 @@ def test_names_of_sets_fit_the_kernel_and_differ() -> None:
     made = [names.named(family, name) for family in (4, 6) for name in names.TYPES]
     assert len(set(made)) == len(made)
     assert max(map(len, made)) == 31
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_each_kind_of_rule_that_is_written_is_tried_first(family: int) -> None:
+    def found(lines: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+        return {kind for table, rule in lines for kind in kinds_of(table, rule)}
+
+    written: set[tuple[str, str]] = set()
+    for settings in (SETTINGS, Settings(), Settings(interface="cni0"), Settings(masquerade_all=True)):
+        for name, table in rules.tables(family, settings).items():
+            lines = [rule for chain in table.chains.values() for rule in chain]
+            written |= found((name, rule) for rule in (*lines, *(jump.rule for jump in table.jumps)))
+    assert found((table, rule) for table, lines in kinds(family).items() for rule in lines) == written
+
+
+def test_where_ipv6_rules_are_refused_ipv4_is_served_and_it_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    class Unwritable(MemoryKernel):
+        def restore(self, family: int, text: str) -> None:
+            if family == 6:
+                raise OSError(errno.EINVAL, "ip6tables-restore: unable to initialize table 'nat'")
+            super().restore(family, text)
+
+    kernel = Unwritable(addresses=[packed(text) for text in NODE_ADDRESSES])
+    dataplane = started(kernel)
+    done = dataplane.apply(STATES["one endpoint"], NODE, complete=True)
+    assert [(failed.code, "'nat'" in failed.text) for failed in done.failed] == [("UNSUPPORTED", True)]
+    assert {virtual.family for virtual in kernel.virtuals} == {4}
+    assert not dataplane.pending()
+    assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 1
+    assert dataplane.apply([], complete=True).failed == ()

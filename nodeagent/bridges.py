@@ -1,0 +1,131 @@
+"""Warns where pods sit on a bridge and the kernel lets what is bridged pass by its rules.
+
+Two pods on one bridge answer each other directly. An answer to a connection that went through a Service is then not
+translated back, and the client resets it, unless br_netfilter has bridged packets go through conntrack. Links are
+listed once; then the kernel tells of each port that comes. `main` runs it in the modes that translate in the kernel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from struct import Struct as Layout
+
+from deltaplane.logs import event
+from nodeagent.program.nftables import wire
+
+log = logging.getLogger(__name__)
+
+MODES = frozenset({"nftables", "iptables", "ipvs"})
+SETTINGS = ("bridge-nf-call-iptables", "bridge-nf-call-ip6tables")
+_NEW_LINK, _GET_LINK, _GROUP_LINK = 16, 18, 1  # RTM_*, RTNLGRP_LINK
+_SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
+_LINK = Layout("=BxHiII")  # ifinfomsg: family, type, index, flags, change
+_NAME, _LINK_INFO, _PORT_KIND = 3, 18, 4  # IFLA_IFNAME, IFLA_LINKINFO, IFLA_INFO_SLAVE_KIND
+_DATAGRAM = 1 << 16
+
+
+class Bridges:
+    """Of the network namespace of the calling thread. `told`: the warning was given. Raises OSError."""
+
+    def __init__(self, sysctls: Path = Path("/proc/sys/net/bridge")) -> None:
+        self.told = False
+        self._sysctls = sysctls
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+        self._socket.setblocking(False)
+        self._socket.bind((0, 0))
+        self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _GROUP_LINK)
+        self._list()
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def hear(self) -> None:
+        """Takes in what the kernel has told since; warns once where a port of a bridge is among it. Never raises."""
+        while not self.told:
+            try:
+                data = self._socket.recv(_DATAGRAM)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    log.warning("bridges are not watched any more: %s", os.strerror(error.errno or 0))
+                    self.told = True
+                    return
+                self._list()  # something was lost
+                continue
+            port = next(ports(data), "")
+            if port:
+                self._consider(port)
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _list(self) -> None:
+        body = _LINK.pack(0, 0, 0, 0, 0)
+        head = wire.HEADER.pack(wire.HEADER.size + len(body), _GET_LINK, wire.REQUEST | wire.DUMP, 1, 0)
+        with contextlib.suppress(BlockingIOError):
+            self._socket.send(head + body)
+
+    def _consider(self, port: str) -> None:
+        off = [name for name in SETTINGS if not self._on(name)]
+        if not off:
+            return
+        self.told = True
+        settings = " ".join(f"net.bridge.{name}=1" for name in off)
+        event(
+            log, logging.WARNING, "a bridge has ports here, and what it bridges passes by the rules: a pod has no "
+            "answer from a Service's endpoint on the same bridge", port=port,
+            advice=f"load the module br_netfilter and set {settings}, unless no pods are on bridges",
+        )  # fmt: skip
+
+    def _on(self, name: str) -> bool:
+        try:
+            return int((self._sysctls / name).read_text()) != 0
+        except (OSError, ValueError):
+            return False
+
+
+def ports(data: bytes) -> Iterator[str]:
+    """The names of the links in these messages of rtnetlink that are ports of a bridge. Pure."""
+    start = 0
+    while start + wire.HEADER.size <= len(data):
+        length, kind, *_ = wire.HEADER.unpack_from(data, start)
+        if length < wire.HEADER.size or start + length > len(data):
+            return
+        body = data[start + wire.HEADER.size : start + length]
+        if kind == _NEW_LINK and len(body) >= _LINK.size:
+            given = wire.attributes(body[_LINK.size :])
+            if wire.attributes(given.get(_LINK_INFO, b"")).get(_PORT_KIND, b"").rstrip(b"\0") == b"bridge":
+                yield wire.as_text(given.get(_NAME, b"?\0"))
+        start += (length + 3) & ~3
+
+
+async def watch() -> None:
+    """Ends with its task alone."""
+    try:
+        bridges = Bridges()
+    except OSError as error:
+        log.warning("bridges are not watched: %s", os.strerror(error.errno or 0))
+        await asyncio.Event().wait()
+        return
+    loop, told = asyncio.get_running_loop(), asyncio.Event()
+
+    def heard() -> None:
+        bridges.hear()
+        if bridges.told:
+            told.set()
+
+    loop.add_reader(bridges.fileno(), heard)
+    try:
+        await told.wait()
+    finally:
+        loop.remove_reader(bridges.fileno())
+        bridges.close()
+    await asyncio.Event().wait()

@@ -1,0 +1,115 @@
+"""What the cluster's Nodes have: addresses, and ranges of pods. Kept by what changes; `here` owns it.
+
+Backends must not take these for their own: an address of another Node leads to that Node, whatever a Service says of
+it, and what lies in a ServiceCIDR by mistake is no unallocated ClusterIP (F6).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import NamedTuple, TypeVar
+
+from deltaplane.model import Node
+
+T = TypeVar("T")
+Network = IPv4Network | IPv6Network
+
+
+class Moved(NamedTuple):
+    """What a change of Nodes came to."""
+
+    come: tuple[bytes, ...] = ()  # addresses that another Node has now and none had before
+    gone: tuple[bytes, ...] = ()  # addresses that no other Node has any more
+    inside: bool = False  # `Surroundings.inside` is different now
+
+
+class Surroundings:
+    """As the node `name` sees it. `pods`: the ranges of --cluster-cidr."""
+
+    def __init__(self, name: str, pods: Iterable[str] = ()) -> None:
+        self._name = name
+        self._nodes: dict[str, Node] = {}
+        self._neighbours: Counter[bytes] = Counter()  # addresses of other Nodes, by how many have them
+        self._networks: Counter[str] = Counter(text.strip() for text in pods)  # of Nodes and pods
+        self._service_cidrs: tuple[Network, ...] = ()
+        self._inside: set[str] = set()
+
+    @property
+    def inside(self) -> tuple[str, ...]:
+        """Networks of Nodes and pods that lie in a ServiceCIDR, sorted; none is how it should be."""
+        return tuple(sorted(self._inside))
+
+    def examples(self, most: int = 3) -> Sequence[str]:
+        """Some of `inside`, with the Node that has it."""
+        shown = self.inside[:most]
+        owners = {network: name for name, node in self._nodes.items() for network in _networks(node)}
+        return [f"{network} (Node {owners[network]})" if network in owners else network for network in shown]
+
+    def take(
+        self, nodes: Mapping[str, Node], names: Iterable[str] | None, service_cidrs: Sequence[str] | None
+    ) -> Moved:
+        """The Nodes of these names may be others now, None: any; `service_cidrs` None: as before."""
+        before = self._inside.copy()
+        addresses: dict[bytes, bool] = {}  # touched: whether another Node had it
+        for name in {**self._nodes, **nodes} if names is None else names:
+            self._replace(name, nodes.get(name), addresses)
+        if service_cidrs is not None:
+            self._range(service_cidrs)
+        come = tuple(a for a, had in addresses.items() if not had and a in self._neighbours)
+        gone = tuple(a for a, had in addresses.items() if had and a not in self._neighbours)
+        return Moved(come, gone, self._inside != before)
+
+    def _replace(self, name: str, new: Node | None, addresses: dict[bytes, bool]) -> None:
+        old = self._nodes.pop(name, None)
+        if new is not None:
+            self._nodes[name] = new
+        if old == new:
+            return
+        if name != self._name:
+            for node, step in ((old, -1), (new, 1)):
+                for address in node.addresses if node is not None else ():
+                    addresses.setdefault(address, address in self._neighbours)
+                    _count(self._neighbours, address, step)
+        for node, step in ((old, -1), (new, 1)):
+            for network in _networks(node) if node is not None else ():
+                _count(self._networks, network, step)
+                self._place(network)
+
+    def _range(self, service_cidrs: Sequence[str]) -> None:
+        wanted = tuple(network for network in map(_network, service_cidrs) if network is not None)
+        if wanted != self._service_cidrs:
+            self._service_cidrs = wanted
+            for network in self._networks:
+                self._place(network)
+
+    def _place(self, network: str) -> None:
+        """A range that holds a whole ServiceCIDR is one it was carved from: what the pods have of it is elsewhere."""
+        counted = network in self._networks and any(_within(_network(network), cidr) for cidr in self._service_cidrs)
+        (self._inside.add if counted else self._inside.discard)(network)
+
+
+def _count(counts: Counter[T], key: T, step: int) -> None:
+    counts[key] += step
+    if not counts[key]:
+        del counts[key]
+
+
+def _networks(node: Node) -> list[str]:
+    """Of its addresses and its pods; what is none is left out, and said where it enters."""
+    addresses = (f"{ip_address(address)}/{8 * len(address)}" for address in node.addresses if len(address) in (4, 16))
+    return [*addresses, *(cidr for cidr in node.pod_cidrs if _network(cidr) is not None)]
+
+
+def _network(text: str) -> Network | None:
+    try:
+        return ip_network(text, strict=False)
+    except ValueError:
+        return None
+
+
+def _within(inner: Network | None, outer: Network) -> bool:
+    if isinstance(inner, IPv4Network):
+        return isinstance(outer, IPv4Network) and inner.subnet_of(outer)
+    return isinstance(inner, IPv6Network) and isinstance(outer, IPv6Network) and inner.subnet_of(outer)
