@@ -25,6 +25,7 @@ from nodeagent.events import Changed, Event, Record, Report, Send
 from nodeagent.hello import Mode, identity
 from nodeagent.here import Here
 from nodeagent.journal import Journal
+from nodeagent.liveness import SILENCE_SECONDS
 from nodeagent.mirror import Mirror, ServiceName
 from nodeagent.program.dataplane import Commit, Dataplane, Failed
 from nodeagent.programming import triggers
@@ -56,12 +57,14 @@ class Agent:
         followers: Sequence[Follower] = (),
         metrics: Metrics | None = None,
         follow_cidrs: Callable[[tuple[str, ...]], None] | None = None,
+        silence: float = SILENCE_SECONDS,
     ) -> None:
         self.mirror = Mirror()
         self.complete = False
         self._dataplane = dataplane
         self._journal = journal
-        self._session = Session(identity(here.name, mode or Mode(dataplane.mode), boot_id), self.mirror)
+        hello = identity(here.name, mode or Mode(dataplane.mode), boot_id)
+        self._session = Session(hello, self.mirror, silence=silence)
         self._here = here
         self._view = NodeView(here.name)
         self._untidy = False  # a whole state came in
@@ -117,12 +120,31 @@ class Agent:
         """Why the stream should be given up, if it should."""
         return self._session.lost(now)
 
+    def handled(self, now: float) -> None:
+        """What was received last is dealt with."""
+        self._session.handled(now)
+
+    def excused(self, seconds: float, now: float) -> None:
+        """This process did not run for so long until now."""
+        self._session.excused(seconds, now)
+
     def redirect(self) -> tuple[float, tuple[str, ...]] | None:
         """After a GoAway: seconds to wait and where to go."""
         return self._session.redirect()
 
     def received(self, data: bytes, now: float) -> Sequence[bytes]:
-        """Takes one message and gives the answers; what it says is in the kernel then, or will be tried again."""
+        """Takes one message and gives the answers; what it says is in the kernel then, or will be tried again.
+
+        What it raises is a defect; the whole state is compared with the kernel on the next stream, since nobody knows
+        how far this message came.
+        """
+        try:
+            return self._received(data, now)
+        except Exception:
+            self._whole = True
+            raise
+
+    def _received(self, data: bytes, now: float) -> Sequence[bytes]:
         arrived = time.perf_counter_ns()
         answers: list[bytes] = []
         events = self._session.received(data, now)

@@ -28,7 +28,7 @@ from nodeagent.checks import MisfitError, check_digest, check_removals
 from nodeagent.collector import Collector
 from nodeagent.events import Changed, Event, Record, Report, Send
 from nodeagent.hello import PROTOCOL, introduce
-from nodeagent.liveness import Liveness
+from nodeagent.liveness import SILENCE_SECONDS, Liveness
 from nodeagent.mirror import Mirror, Plan, RejectedError, Touched
 from nodeagent.position import Position
 
@@ -46,7 +46,7 @@ class _Phase(Enum):
 class Session:
     """The stream's state. `hello` says who the agent is; protocol, encodings and resume are filled in here."""
 
-    def __init__(self, hello: pb.Hello, mirror: Mirror) -> None:
+    def __init__(self, hello: pb.Hello, mirror: Mirror, *, silence: float = SILENCE_SECONDS) -> None:
         self.mirror = mirror
         self._hello = hello
         self._acks = Acks()
@@ -57,7 +57,7 @@ class Session:
         self._awaiting_since = 0.0
         self._acked_rev = -1  # received_rev of the last Ack of this stream
         self._missed = 0  # heartbeats in a row that speak of revisions that should have come
-        self._liveness = Liveness()
+        self._liveness = Liveness(silence)
         self._target = 0  # the replica's head at its Welcome, in its epoch
 
     @property
@@ -110,6 +110,14 @@ class Session:
     def lost(self, now: float) -> str | None:
         """Why this stream should be given up, None if it should not."""
         return None if self._phase is _Phase.DISCONNECTED else self._liveness.lost(now)
+
+    def handled(self, now: float) -> None:
+        """What was received last is dealt with: silence is counted from now."""
+        self._liveness.heard(now)
+
+    def excused(self, seconds: float, now: float) -> None:
+        """This process did not run for `seconds` until now: that is no silence."""
+        self._liveness.excused(seconds, now)
 
     def redirect(self) -> tuple[float, tuple[str, ...]] | None:
         """After a GoAway: seconds to wait, and where to go (empty: the agent's own list). Told once."""
