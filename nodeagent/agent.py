@@ -105,8 +105,6 @@ class Agent:
 
     def connected(self, now: float) -> bytes:
         """The Hello."""
-        if self._metrics is not None:
-            self._metrics.connected(connected=True)
         return self._session.connected(now)
 
     def disconnected(self, now: float) -> None:
@@ -123,6 +121,10 @@ class Agent:
     def handled(self, now: float) -> None:
         """What was received last is dealt with."""
         self._session.handled(now)
+        if self._metrics is not None:
+            self._metrics.heard()
+            self._metrics.connected(connected=self._session.welcomed)
+            self._note()
 
     def excused(self, seconds: float, now: float) -> None:
         """This process did not run for so long until now."""
@@ -291,12 +293,18 @@ class Agent:
         self._trouble.accepted(failures, now)
         retry_at = time.time_ns() + int(max(0.0, self._trouble.retry_at - now) * 1e9)
         failed = [self._failure(item, retry_at) for item in failures]
-        if self._metrics is not None:
-            self._metrics.position(rev, self._session.rev)
         ack = self._session.committed(
             rev, now, report=report, failed=failed, kernel_generation=done.generation, unix_nano=time.time_ns()
         )
+        self._note()
         return [] if ack is None else [ack]
+
+    def _note(self) -> None:
+        """Where the kernel is, for whoever reads metrics."""
+        if self._metrics is not None:
+            session = self._session
+            behind = not session.following or session.applied_rev < session.head
+            self._metrics.position(session.applied_rev, session.head, behind=behind)
 
     def _failure(self, failed: Failed, retry_at: int) -> pb.ObjectFailure:
         kind, namespace, name = failed.key

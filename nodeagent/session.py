@@ -59,6 +59,7 @@ class Session:
         self._missed = 0  # heartbeats in a row that speak of revisions that should have come
         self._liveness = Liveness(silence)
         self._target = 0  # the replica's head at its Welcome, in its epoch
+        self._told_head = 0  # the newest of its revisions that the replica has told of, likewise
 
     @property
     def collecting(self) -> bool:
@@ -74,6 +75,21 @@ class Session:
     def rev(self) -> int:
         """The mirror's revision, in `epoch`."""
         return self.position.rev
+
+    @property
+    def head(self) -> int:
+        """The newest revision that is known of, in `epoch`."""
+        return max(self.rev, self._told_head)
+
+    @property
+    def welcomed(self) -> bool:
+        """Whether the stream is open and the replica said Welcome."""
+        return self._phase not in (_Phase.DISCONNECTED, _Phase.GREETING)
+
+    @property
+    def following(self) -> bool:
+        """Whether the state is that of the replica at `rev`, and deltas are taken in."""
+        return self._phase is _Phase.FOLLOWING
 
     @property
     def current(self) -> bool:
@@ -99,6 +115,7 @@ class Session:
 
     def disconnected(self) -> None:
         """The stream is gone; what is held stays."""
+        self._told_head = 0
         self._reset(_Phase.DISCONNECTED)
 
     def _reset(self, phase: _Phase) -> None:
@@ -164,7 +181,7 @@ class Session:
             return self._violated("Welcome came twice")
         if welcome.protocol != PROTOCOL:
             return self._violated(f"the replica speaks protocol {welcome.protocol}, this agent {PROTOCOL}")
-        self._target = welcome.head_rev
+        self._target = self._told_head = welcome.head_rev
         self._acks.min_interval = welcome.min_ack_interval_ms / 1000
         self._acks.window = welcome.ack_window or self._acks.window
         if welcome.decision != pb.RESUME_DECISION_DELTA or not self.synced:
@@ -237,6 +254,7 @@ class Session:
             raise MisfitError(pb.RESYNC_REASON_GAP, "the snapshot's end did not come")
         if self._phase is not _Phase.FOLLOWING:
             return []
+        self._told_head = heartbeat.head_rev
         self._target = min(self._target, self.rev)  # it has nothing more to send, or waits for an Ack
         told = self._acked_rev == self.rev == self._acks.applied_rev
         self._missed = self._missed + 1 if told and heartbeat.head_rev > self.rev else 0
