@@ -29,10 +29,10 @@ class InThread:
 
 
 async def _build(state: State, encoding: pb.Encoding.ValueType, done: Done) -> None:
+    snapshot = None
     try:
         snapshot = await asyncio.to_thread(build, state, encoding)
     except Exception as error:  # noqa: BLE001 - whatever it is, agents that need none are still served
         event(log, logging.ERROR, "snapshot cannot be built", rev=state.rev, error=f"{type(error).__name__}: {error}")
-        done(None)
-    else:
-        done(snapshot)
+    finally:
+        done(snapshot)  # also when this is cancelled: streams wait for it

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import deltaplane
@@ -18,7 +18,8 @@ from controlplane.server import Server
 from controlplane.settings import Settings, parse
 from controlplane.state import State
 from controlplane.trace import NoTracing, OtlpTracing, Tracing
-from deltaplane import logs
+from deltaplane import logs, supervise
+from deltaplane.supervise import Job
 
 log = logging.getLogger(__name__)
 
@@ -37,17 +38,17 @@ def main(arguments: Sequence[str]) -> int:
     """Runs until SIGTERM or SIGINT; 0 then, 1 with one line on standard error when it cannot run."""
     settings = parse(arguments)
     logs.configure(settings.verbosity)
-    failures: list[ControlPlaneError] = []
+    failures: list[Exception] = []
     try:
         asyncio.run(_run(settings))
-    except* ControlPlaneError as group:
+    except* (ControlPlaneError, supervise.Ended) as group:
         failures += _flat(group)
     for failure in failures[:1]:
         print(f"deltaplane controlplane: {failure}", file=sys.stderr)
     return 1 if failures else 0
 
 
-def _flat(group: BaseExceptionGroup[ControlPlaneError]) -> Iterator[ControlPlaneError]:
+def _flat(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
             yield from _flat(error)
@@ -56,11 +57,13 @@ def _flat(group: BaseExceptionGroup[ControlPlaneError]) -> Iterator[ControlPlane
 
 
 async def _run(settings: Settings) -> None:
+    watch = supervise.Watch()
+    watch.install()
     tracing = _tracing(settings)
     report = Report()
     state = State(Log(), tracing, report)
     source = _source(settings, state, report)
-    server = Server(settings.listen, state, tracing, source)
+    server = Server(settings.listen, state, tracing, source, watch=watch)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -70,20 +73,12 @@ async def _run(settings: Settings) -> None:
         epoch=state.log.epoch.hex(),
     )  # fmt: skip
     try:
-        await _until(stop, source.run(), server.run())
+        signals = Job("signals", stop.wait(), finishes=True)
+        await supervise.together(signals, Job("source", source.run()), Job("server", server.run()))
     finally:
         await server.stop()
         tracing.close()
     logs.event(log, logging.INFO, "stopped")
-
-
-async def _until(stop: asyncio.Event, *work: Coroutine[None, None, None]) -> None:
-    """Runs the work until `stop` is set or one of it fails."""
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(coroutine) for coroutine in work]
-        await stop.wait()
-        for task in tasks:
-            task.cancel()
 
 
 def _tracing(settings: Settings) -> Tracing:

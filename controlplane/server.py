@@ -21,10 +21,11 @@ from controlplane.inspect import Inspection
 from controlplane.nodes import Nodes
 from controlplane.notices import Notices, fallback
 from controlplane.progress import Progress
-from controlplane.session import Session
+from controlplane.session import Limits, Session
 from controlplane.snapshot import Snapshots
 from controlplane.state import State
 from controlplane.trace import Tracing
+from deltaplane import supervise
 from deltaplane.flags import listening
 from deltaplane.logs import event
 from deltaplane.v1 import delta_pb2 as pb
@@ -51,7 +52,18 @@ OPTIONS: tuple[tuple[str, int], ...] = (
 class Server:
     """`start` binds the port, `run` follows the state for health, `stop` tells the agents to go and ends streams."""
 
-    def __init__(self, listen: str, state: State, tracing: Tracing, notices: Notices | None = None) -> None:
+    def __init__(
+        self,
+        listen: str,
+        state: State,
+        tracing: Tracing,
+        notices: Notices | None = None,
+        *,
+        watch: supervise.Watch | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self._watch_over = watch or supervise.Watch()
+        self._limits = limits
         self._listen = listen
         self._notices = notices
         self._state = state
@@ -130,26 +142,32 @@ class Server:
             self._snapshots,
             self._nodes,
             server_id=self._server_id,
+            limits=self._limits,
             ready=lambda: self._state.ready and not self._stopping,
             wake=woken.set,
             peer=context.peer(),
         )
         reader = asyncio.create_task(self._read(session, requests, woken))
+        broken = False
         try:
             with self._state.waking(woken.set):
                 await self._write(session, context, woken)
-        except (grpc.aio.BaseError, grpc.RpcError) as error:
+        except (grpc.aio.BaseError, grpc.RpcError, asyncio.InvalidStateError) as error:
+            broken = True
             session.close("UNAVAILABLE", f"the stream broke: {error}")
         finally:
             session.close("CANCELLED", "the agent went away")
             reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
             self._nodes.departed(session, time.monotonic())
             self._said_goodbye(session)
         closed = session.closed
-        if closed is not None and closed.status != "OK":
-            await context.abort(grpc.StatusCode[closed.status], closed.detail)
+        if closed is not None and closed.status != "OK" and not broken:
+            with suppress(grpc.aio.InternalError, asyncio.InvalidStateError):  # an agent that has gone needs no status
+                await context.abort(grpc.StatusCode[closed.status], closed.detail)
 
     async def _read(self, session: Session, requests: AsyncIterator[pb.WatchRequest], woken: asyncio.Event) -> None:
+        reason = "the agent closed the stream"
         try:
             async for request in requests:
                 known = session.node_name
@@ -163,8 +181,13 @@ class Server:
                 for commit in applied:
                     self._progress.applied(session, commit, time.time_ns(), nodes=len(self._nodes))
                 woken.set()
+        except (grpc.aio.BaseError, grpc.RpcError, asyncio.InvalidStateError) as error:
+            reason = f"the stream broke: {error}"
+        except Exception as error:  # noqa: BLE001 - ends this stream alone; counted and logged with its traceback
+            self._watch_over.failed("a stream's reader", error)
+            session.close("INTERNAL", "this replica could not handle a message; its log says more")
         finally:
-            session.close("CANCELLED", "the agent closed the stream")
+            session.close("CANCELLED", reason)
 
     def _introduced(self, hello: pb.Hello) -> None:
         """Says which agent runs in another mode than it was told to."""

@@ -46,6 +46,7 @@ class Limits(Struct, frozen=True):
     heartbeat: float = 10.0
     min_ack_interval: float = 0.5
     hold: float = 5.0
+    hello: float = 10.0  # until a new stream has introduced itself
     stalled: float = 60.0
     resync_pause: float = 5.0  # between two snapshots one agent asks for
 
@@ -94,6 +95,7 @@ class Session:
         self._limits = limits or Limits()
         self._phase = _Phase.WAITING
         self._epoch = b""  # the history this stream is in
+        self._hello_until = float("inf")  # from the first look on
         self._hold_until = 0.0
         self._outbox: deque[bytes] = deque()
         self._snapshot: deque[bytes] = deque()
@@ -164,8 +166,7 @@ class Session:
 
     def next_message(self, now: float, unix_nano: int = 0) -> bytes | None:
         """The next WatchResponse to write, None while the stream lacks nothing (or may not be sent more)."""
-        if self._phase is _Phase.STREAMING and self._epoch != self._log.epoch:
-            self.close("UNAVAILABLE", "this replica has begun another history: connect again")
+        self._check(now)
         if self.closed is not None:
             return self._outbox.popleft() if self._outbox else None  # a GoAway is still worth sending
         if self._phase is _Phase.HOLDING and (now >= self._hold_until or not self._behind(self.hello.resume)):
@@ -184,11 +185,26 @@ class Session:
 
     def deadline(self) -> float:
         """When `next_message` should be asked again even if nothing happens."""
+        if self._phase is _Phase.WAITING:
+            return self._hello_until
         if self._phase is _Phase.HOLDING:
             return self._hold_until
         if self._needs_snapshot and not self._snapshot_under_way:
             return min(self._heartbeat_at, self._snapshot_at)
         return self._heartbeat_at
+
+    def _check(self, now: float) -> None:
+        """Closes the stream where it has no base any more, or never began."""
+        if self._phase is _Phase.STREAMING and self._epoch != self._log.epoch:
+            self.close("UNAVAILABLE", "this replica has begun another history: connect again")
+        if self._phase is _Phase.WAITING:
+            self._await_hello(now)
+
+    def _await_hello(self, now: float) -> None:
+        if self._hello_until == float("inf"):
+            self._hello_until = now + self._limits.hello
+        elif now >= self._hello_until:
+            self.close("DEADLINE_EXCEEDED", f"no Hello within {self._limits.hello:g} s")
 
     def close(self, status: str, detail: str) -> None:
         """Ends the session with this gRPC status; only the first call counts."""

@@ -25,6 +25,7 @@ from nodeagent.events import Changed, Event, Record, Report, Send
 from nodeagent.hello import Mode, identity
 from nodeagent.here import Here
 from nodeagent.journal import Journal
+from nodeagent.liveness import SILENCE_SECONDS
 from nodeagent.mirror import Mirror, ServiceName, Touched
 from nodeagent.program.dataplane import Bordering, Commit, Dataplane, Failed
 from nodeagent.programming import triggers
@@ -56,13 +57,15 @@ class Agent:
         followers: Sequence[Follower] = (),
         metrics: Metrics | None = None,
         follow_cidrs: Callable[[tuple[str, ...]], None] | None = None,
+        silence: float = SILENCE_SECONDS,
     ) -> None:
         self.mirror = Mirror()
         self.complete = False
         self._dataplane = dataplane
         self._journal = journal
         hello = identity(here.name, mode or Mode(dataplane.mode), boot_id)
-        self._session = Session(hello, self.mirror, None if metrics is None else metrics.resynced)
+        asked = None if metrics is None else metrics.resynced
+        self._session = Session(hello, self.mirror, asked, silence=silence)
         self._here = here
         self._view = NodeView(here.name)
         self._untidy = False  # a whole state came in
@@ -104,8 +107,6 @@ class Agent:
 
     def connected(self, now: float) -> bytes:
         """The Hello."""
-        if self._metrics is not None:
-            self._metrics.connected(connected=True)
         return self._session.connected(now)
 
     def disconnected(self, now: float) -> None:
@@ -119,12 +120,35 @@ class Agent:
         """Why the stream should be given up, if it should."""
         return self._session.lost(now)
 
+    def handled(self, now: float) -> None:
+        """What was received last is dealt with."""
+        self._session.handled(now)
+        if self._metrics is not None:
+            self._metrics.heard()
+            self._metrics.connected(connected=self._session.welcomed)
+            self._note()
+
+    def excused(self, seconds: float, now: float) -> None:
+        """This process did not run for so long until now."""
+        self._session.excused(seconds, now)
+
     def redirect(self) -> tuple[float, tuple[str, ...]] | None:
         """After a GoAway: seconds to wait and where to go."""
         return self._session.redirect()
 
     def received(self, data: bytes, now: float) -> Sequence[bytes]:
-        """Takes one message and gives the answers; what it says is in the kernel then, or will be tried again."""
+        """Takes one message and gives the answers; what it says is in the kernel then, or will be tried again.
+
+        What it raises is a defect; the whole state is compared with the kernel on the next stream, since nobody knows
+        how far this message came.
+        """
+        try:
+            return self._received(data, now)
+        except Exception:
+            self._whole = True
+            raise
+
+    def _received(self, data: bytes, now: float) -> Sequence[bytes]:
         arrived = time.perf_counter_ns()
         answers: list[bytes] = []
         events = self._session.received(data, now)
@@ -293,10 +317,16 @@ class Agent:
         self._trouble.accepted(failures, now)
         retry_at = time.time_ns() + int(max(0.0, self._trouble.retry_at - now) * 1e9)
         failed = [self._failure(item, retry_at) for item in failures]
-        if self._metrics is not None:
-            self._metrics.position(rev, self._session.rev)
         ack = self._session.committed(rev, now, report=report, failed=failed, unix_nano=time.time_ns())
+        self._note()
         return [] if ack is None else [ack]
+
+    def _note(self) -> None:
+        """Where the kernel is, for whoever reads metrics."""
+        if self._metrics is not None:
+            session = self._session
+            behind = not session.following or session.applied_rev < session.head
+            self._metrics.position(session.applied_rev, session.head, behind=behind)
 
     def _failure(self, failed: Failed, retry_at: int) -> pb.ObjectFailure:
         kind, namespace, name = failed.key

@@ -1,4 +1,8 @@
-"""The agent's gRPC edge: one stream to one replica at a time, reconnecting with full jitter. Decides nothing else."""
+"""The agent's gRPC edge: one stream to one replica at a time, and after each the next. Decides nothing else.
+
+Whatever ends a stream (`nodeagent.stream`), the next attempt follows, at another of the servers where there is one,
+with full jitter. Only the cancellation of `Client.run` itself ends it.
+"""
 
 from __future__ import annotations
 
@@ -9,55 +13,29 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-import grpc.aio
+from msgspec import Struct
 
+from deltaplane import supervise
 from deltaplane.logs import event
-from nodeagent.alarm import Alarm
+from nodeagent import stream
+from nodeagent.stream import OPTIONS, Ended, Options, Stream, Times
 
 log = logging.getLogger(__name__)
 
-METHOD = "/deltaplane.v1.DeltaService/Watch"
-TICK_SECONDS = 5.0  # at most between two looks; a node without changes wakes up no more often than that
-SOONEST = 0.01  # seconds between two looks at least
-IDLE_SECONDS = 1.0  # likewise without a stream
-BACKOFF_FIRST = 0.25  # seconds; doubles up to BACKOFF_LAST, the wait is drawn from 0 to it
-BACKOFF_LAST = 15.0
-BACKOFF_REFUSED = 60.0  # the server will not have this agent: hammering it would not help
-OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.http2.bdp_probe", 0),  # otherwise megabytes of unread deltas hide in the receive window
-    ("grpc.http2.lookahead_bytes", 65536),
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.enable_retries", 0),
-)
-Call = grpc.aio.StreamStreamCall[bytes, bytes]
-REFUSALS = {
-    grpc.StatusCode.UNAUTHENTICATED,
-    grpc.StatusCode.PERMISSION_DENIED,
-    grpc.StatusCode.FAILED_PRECONDITION,
-    grpc.StatusCode.UNIMPLEMENTED,
-}
+
+class Backoff(Struct, frozen=True):
+    """Waits between two streams, in seconds. Each is drawn from 0 to its limit, except what a replica asks for."""
+
+    idle: float = 1.0  # between two looks without a stream
+    first: float = 0.25  # doubles up to `last` while streams come to nothing
+    last: float = 15.0
+    refused: float = 60.0  # the server will not have this agent: hammering it would not help
+    redirected: float = 60.0  # what a replica may ask for at most
+    steady: float = 1.0  # a stream that lasted so long came to something
 
 
-class Conversation(Protocol):
+class Conversation(stream.Conversation, Protocol):
     """The synchronous side (nodeagent.agent.Agent): what to say, given what was heard and what time it is."""
-
-    def connected(self, now: float) -> bytes:
-        """The first message of a new stream."""
-
-    def received(self, data: bytes, now: float) -> Sequence[bytes]:
-        """Takes one message and gives the answers; returns after the kernel has what it said."""
-
-    def tick(self, now: float) -> Sequence[bytes]:
-        """What is due by now; called when `pause` said, and now and then, connected or not."""
-
-    def pause(self, now: float) -> float:
-        """Seconds until `tick` or `lost` has something to say; may be infinite."""
-
-    def lost(self, now: float) -> str | None:
-        """Why this stream should be given up; None: it should not."""
 
     def disconnected(self, now: float) -> None:
         """The stream ended."""
@@ -67,102 +45,92 @@ class Conversation(Protocol):
 
 
 class Client:
-    """Keeps `conversation` connected to one of `servers` (HOST:PORT, tried in turn from a random start)."""
+    """Keeps `conversation` connected to one of `servers` (HOST:PORT, tried in turn from a random start).
 
-    def __init__(self, servers: Sequence[str], conversation: Conversation, jitter: Callable[[], float] = random.random):
-        self._servers = list(servers)
+    `defect` is told of each fault of this program that ended a stream, or kept a look from being taken.
+    """
+
+    def __init__(
+        self,
+        servers: Sequence[str],
+        conversation: Conversation,
+        jitter: Callable[[], float] = random.random,
+        *,
+        times: Times | None = None,
+        backoff: Backoff | None = None,
+        options: Options = OPTIONS,
+        defect: Callable[[str, BaseException], None] | None = None,
+    ) -> None:
+        self._servers = list(servers)  # the one that was tried last is at the end
         random.shuffle(self._servers)
         self._conversation = conversation
         self._jitter = jitter
-        self._alone = asyncio.Event()  # no stream
-        self._alone.set()
-        self._alarm = Alarm()  # for the ticker
+        self._times = times or Times()
+        self._backoff = backoff or Backoff()
+        self._options = options
+        self._defect = defect or supervise.Watch().failed
+        self._stream: Stream | None = None
+        self._failures = 0  # streams in a row that came to nothing
         self._told: dict[str, str] = {}  # server -> what was last said of it, so that a long outage is two lines
 
     async def run(self) -> None:
-        """Runs until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._idle_ticks())
-            group.create_task(self._connect_for_ever())
+        """Runs until cancelled. Raises `supervise.Ended` should a part of it end by itself."""
+        await supervise.together(
+            supervise.Job("stream", self._connect_for_ever()), supervise.Job("idle ticks", self._idle_ticks())
+        )
 
     def plan(self) -> None:
         """Has the ticker look when something is due; to be called after what happened outside the stream."""
-        now = time.monotonic()
-        pause = self._conversation.pause(now)
-        self._alarm.by(now + max(SOONEST, min(TICK_SECONDS, pause)))
+        if self._stream is not None:
+            self._stream.plan()
 
     async def _idle_ticks(self) -> None:
         """Retries towards the kernel go on without a control plane; answers to nobody are dropped."""
         while True:
-            await self._alone.wait()
-            await asyncio.sleep(IDLE_SECONDS)
-            if self._alone.is_set():
-                self._conversation.tick(time.monotonic())
+            await asyncio.sleep(self._backoff.idle)
+            if self._stream is None:
+                try:
+                    self._conversation.tick(time.monotonic())
+                except Exception as error:  # noqa: BLE001 - whatever it is, the next attempt follows
+                    self._defect("idle ticks", error)
 
     async def _connect_for_ever(self) -> None:
-        failures = 0
-        targets: list[str] = []
         while True:
-            targets = targets or list(self._servers)
-            progressed, refused = await self._session(targets.pop(0))
-            failures = 0 if progressed else failures + 1
-            redirect = self._conversation.redirect()
-            if redirect is not None:
-                pause, where = redirect
-                targets = list(where) + list(self._servers)
-            else:
-                ceiling = BACKOFF_REFUSED if refused else min(BACKOFF_LAST, BACKOFF_FIRST * 2 ** min(failures, 10))
-                pause = self._jitter() * ceiling
+            server = self._servers.pop(0)
+            self._servers.append(server)
+            began = time.monotonic()
+            ended = await self._one_stream(server)
+            pause = self._next(ended, time.monotonic() - began)
             await asyncio.sleep(pause)
 
-    async def _session(self, server: str) -> tuple[bool, bool]:
-        """One stream from connect to end: whether a message arrived, and whether the server refused this agent."""
-        heard = False
-        refused = False
-        reason = ""
+    async def _one_stream(self, server: str) -> Ended:
+        self._stream = Stream(self._conversation, self._times, self._options, lambda: self._say(server, ""))
         try:
-            async with grpc.aio.insecure_channel(server, options=OPTIONS) as channel:
-                call: Call = channel.stream_stream(METHOD)()
-                try:
-                    await call.write(self._conversation.connected(time.monotonic()))
-                    self._alone.clear()
-                    ticker = asyncio.create_task(self._tick(call))
-                    try:
-                        async for data in call:
-                            if not heard:
-                                heard = True
-                                self._say(server, "")
-                            for answer in self._conversation.received(data, time.monotonic()):
-                                await call.write(answer)
-                            self.plan()
-                    finally:
-                        ticker.cancel()
-                        await asyncio.gather(ticker, return_exceptions=True)
-                    reason = f"{(await call.code()).name}: {await call.details() or 'stream ended'}"
-                finally:
-                    call.cancel()
-        except grpc.aio.AioRpcError as error:
-            refused = error.code() in REFUSALS
-            reason = f"{error.code().name}: {error.details()}"
-        except (asyncio.InvalidStateError, grpc.aio.UsageError, grpc.aio.InternalError) as error:
-            reason = f"{type(error).__name__}: {error}"
-        self._alone.set()
-        self._conversation.disconnected(time.monotonic())
-        self._say(server, reason or "stream ended")
-        return heard, refused
+            ended = await self._stream.run(server)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next attempt follows
+            ended = Ended(f"{type(error).__name__}: {error}", defect=error)
+        finally:
+            self._stream = None
+            self._conversation.disconnected(time.monotonic())
+        if ended.defect is not None:
+            self._defect("stream", ended.defect)
+        self._say(server, ended.reason)
+        return ended
 
-    async def _tick(self, call: Call) -> None:
-        while True:
-            self.plan()
-            await self._alarm.rings()
-            now = time.monotonic()
-            for message in self._conversation.tick(now):
-                await call.write(message)
-            lost = self._conversation.lost(now)
-            if lost is not None:
-                event(log, logging.WARNING, "giving up on the stream", reason=lost)
-                call.cancel()
-                return
+    def _next(self, ended: Ended, lasted: float) -> float:
+        """Seconds until the next attempt; sets the order of the servers."""
+        limits = self._backoff
+        steady = ended.heard and lasted >= limits.steady and not ended.superseded
+        self._failures = 0 if steady else self._failures + 1
+        pause = self._jitter() * (
+            limits.refused if ended.refused else min(limits.last, limits.first * 2 ** min(self._failures, 10))
+        )
+        redirect = self._conversation.redirect()
+        if redirect is None:
+            return pause
+        after, where = redirect
+        self._servers.sort(key=lambda server: server not in where)  # a replica leads nobody off the own list
+        return pause + min(after, limits.redirected)
 
     def _say(self, server: str, reason: str) -> None:
         if self._told.get(server) == reason:

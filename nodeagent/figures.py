@@ -1,8 +1,8 @@
-"""What a backend counts by itself, read when somebody scrapes. Registered by `nodeagent.metrics`."""
+"""What a backend, or the program itself, counts, read when somebody scrapes. Registered by `nodeagent.metrics`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -27,3 +27,17 @@ class Figures(Collector):
             for of, value in values:
                 metric.add_metric(of, value)
             yield metric
+
+
+class Failures(Collector):
+    """Of the process's own tasks (deltaplane.supervise), by name."""
+
+    def __init__(self, failures: Mapping[str, int]) -> None:
+        self._failures = failures
+
+    def collect(self) -> Iterator[Metric]:
+        text = "Times a task of this process failed and was started anew."
+        metric = CounterMetricFamily("deltaplane_task_failures", text, labels=["task"])
+        for task, number in sorted(self._failures.items()):
+            metric.add_metric([task], number)
+        yield metric

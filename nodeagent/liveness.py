@@ -8,12 +8,14 @@ from __future__ import annotations
 from deltaplane.v1 import delta_pb2 as pb
 
 SILENCE_SECONDS = 30.0
+READING_SECONDS = 5.0  # a process that did not run reads for so long before it blames the replica
 
 
 class Liveness:
     """One stream's reasons to end; `redirect` outlives it until it is told."""
 
-    def __init__(self) -> None:
+    def __init__(self, silence: float = SILENCE_SECONDS) -> None:
+        self._silence = silence
         self.violation = ""  # a rule of the protocol the replica broke
         self._heard_at = 0.0
         self._go_away: pb.GoAway | None = None
@@ -25,8 +27,13 @@ class Liveness:
         self._heard_at = now
 
     def heard(self, now: float) -> None:
-        """Something arrived."""
+        """Something arrived, or has been dealt with: silence begins at its end."""
         self._heard_at = now
+
+    def excused(self, seconds: float, now: float) -> None:
+        """This process did not run for `seconds`: not the replica's silence, and what it said is yet to be read."""
+        reading = now - self._silence + min(READING_SECONDS, self._silence / 2)
+        self._heard_at = min(now, max(self._heard_at + seconds, reading))
 
     def asked_to_go(self, message: pb.GoAway) -> None:
         """The replica wants this agent elsewhere."""
@@ -39,7 +46,7 @@ class Liveness:
         if self._go_away is not None:
             return f"the replica asked to go: {self._go_away.reason}"
         silent = now - self._heard_at
-        return f"nothing heard for {silent:.0f} s" if silent > SILENCE_SECONDS else None
+        return f"nothing heard for {silent:.0f} s" if silent > self._silence else None
 
     def redirect(self) -> tuple[float, tuple[str, ...]] | None:
         """After a GoAway: seconds to wait, and where to go (empty: the agent's own list). Told once."""

@@ -7,19 +7,21 @@ import gc
 import logging
 import signal
 import sys
-from collections.abc import Collection, Coroutine, Sequence
+from collections.abc import Collection, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
 import deltaplane
-from deltaplane import logs
+from deltaplane import logs, supervise
+from deltaplane.supervise import Job
 from nodeagent import bridges, config, handover, oom, sysctl
 from nodeagent.addresses.monitor import Monitor, follow
 from nodeagent.addresses.node_ports import NodePorts
 from nodeagent.addresses.selection import parse as parse_policy
 from nodeagent.agent import REPAIR_PAUSE, Agent
 from nodeagent.client import Client
-from nodeagent.config import Settings, Task, watch
+from nodeagent.config import Settings, Task
+from nodeagent.config import watch as config_watch
 from nodeagent.conntrack.cleaner import Cleaner, Swept
 from nodeagent.conntrack.table import NetlinkTable
 from nodeagent.errors import AgentError
@@ -45,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     tune()
     try:
         return _carry_out(settings)
-    except (AgentError, OSError) as error:
+    except (AgentError, OSError, supervise.Ended) as error:
         print(f"deltaplane agent: {error}", file=sys.stderr)
         return 1
 
@@ -69,6 +71,8 @@ def tune() -> None:
 
 
 async def _run(settings: Settings, choice: Choice) -> None:
+    watch = supervise.Watch()
+    watch.install()
     opened = open_dataplane(settings)
     dataplane = opened.dataplane
     dataplane.start()  # where this kernel cannot do it, that is all there is to say
@@ -80,6 +84,7 @@ async def _run(settings: Settings, choice: Choice) -> None:
     metrics = Metrics(dataplane.mode)
     metrics.chose(choice.asked, choice.mode, fell_back=choice.fell_back)
     metrics.show(dataplane)
+    metrics.watch(watch.failures)
     healthy = site.health(settings)
     policy = NodePorts(parse_policy(settings.node_port_addresses))
     monitor = Monitor() if policy.follows_machine else None
@@ -109,24 +114,26 @@ async def _run(settings: Settings, choice: Choice) -> None:
         follow_cidrs=opened.follow,
     )
     agent.recover(_alone)
-    client = Client(settings.servers, agent)
+    client = Client(settings.servers, agent, defect=watch.failed)
+    # What looks after flows, ports and leftovers is started anew where it fails: the kernel is served without it.
+    # The end of anything else ends the program, since nodes must not look served when they are not.
+    again = {"conntrack": cleaner.run, "health check ports": checks.run, "leftovers": left.run}
     work = [
-        client.run(),
-        cleaner.run(),
-        checks.run(),
-        left.run(),
+        Job("stream", client.run()),
+        Job("callbacks", watch.broken()),
+        *(Job(name, watch.restarting(name, run)) for name, run in again.items()),
         *site.site(settings, healthy, metrics, lambda: agent.mirror.nodes.get(settings.node_name)),
     ]
     if dataplane.fileno() >= 0:
-        asyncio.get_running_loop().add_reader(dataplane.fileno(), _hear, agent, client)
+        _listen(dataplane, agent, client, watch)
     if settings.health_listen:
-        work.append(_probes(agent, Health(settings.health_listen)))
+        work.append(Job("gRPC health", _probes(agent, Health(settings.health_listen))))
     if monitor is not None:
-        work.append(follow(monitor, lambda: _moved(agent, client)))
+        work.append(Job("addresses", follow(monitor, lambda: _moved(agent, client))))
     if dataplane.mode in bridges.MODES:
-        work.append(bridges.watch())
+        work.append(Job("bridges", watch.restarting("bridges", bridges.watch)))
     if settings.config_file:
-        work.append(_until_changed(settings.config_file))
+        work.append(Job("configuration", _until_changed(settings.config_file), finishes=True))
     logs.event(
         log, logging.INFO, "started", version=deltaplane.__version__, node=settings.node_name, mode=dataplane.mode,
         servers=",".join(settings.servers),
@@ -157,12 +164,17 @@ def _alone() -> bool:
     return found
 
 
-def _hear(agent: Agent, client: Client) -> None:
-    """Lets the agent put right what others changed, now or when its pause between two repairs is over."""
-    agent.kernel_changed()
-    client.plan()
-    if agent.drifted:
-        asyncio.get_running_loop().call_later(REPAIR_PAUSE, _hear, agent, client)
+def _listen(dataplane: Dataplane, agent: Agent, client: Client, watch: supervise.Watch) -> None:
+    """Lets the agent put right what others changed, at once or when its pause between two repairs is over."""
+
+    def hear() -> None:
+        agent.kernel_changed()
+        client.plan()
+        if agent.drifted:
+            asyncio.get_running_loop().call_later(REPAIR_PAUSE, guarded)
+
+    guarded = watch.guard("kernel events", hear)
+    asyncio.get_running_loop().add_reader(dataplane.fileno(), guarded)
 
 
 def _moved(agent: Agent, client: Client) -> None:
@@ -186,20 +198,12 @@ async def _hand_over(dataplane: Dataplane, settings: Settings) -> None:
         logs.event(log, logging.WARNING, "connections that go through this agent end with it")
 
 
-async def _until_stopped(work: Sequence[Coroutine[None, None, None]]) -> None:
-    """Runs the work until a signal; what fails before it ends the program with its error."""
+async def _until_stopped(work: Sequence[Job]) -> None:
+    """Runs the work until a signal; what ends before it ends the program with its error."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    tasks = [asyncio.create_task(stop.wait()), *(asyncio.create_task(coroutine) for coroutine in work)]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    await supervise.together(Job("signals", stop.wait(), finishes=True), *work)
 
 
 async def _probes(agent: Agent, health: Health) -> None:
@@ -216,7 +220,7 @@ async def _probes(agent: Agent, health: Health) -> None:
 
 async def _until_changed(file: str) -> None:
     """A changed configuration ends the process, so that whoever supervises it starts it anew; the rules stay."""
-    await watch.changed(file)
+    await config_watch.changed(file)
     logs.event(log, logging.INFO, "configuration changed", file=file)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from prometheus_client import (
     CollectorRegistry,
@@ -22,7 +22,8 @@ from prometheus_client import (
 
 from deltaplane.forwarding import ServiceForwarding
 from deltaplane.model import Family, ObjectKey
-from nodeagent.figures import Figures
+from nodeagent.contact import Contact
+from nodeagent.figures import Failures, Figures
 from nodeagent.program.dataplane import Commit, Dataplane, Measured
 from nodeagent.programming import Programming, Trigger
 from nodeagent.tallies import Commits
@@ -46,7 +47,7 @@ class Metrics:
     def __init__(self, mode: str = "nftables", clock: Callable[[], float] = time.monotonic) -> None:
         self.registry = CollectorRegistry()
         self._clock = clock
-        self._behind_since: float | None = None
+        self._contact = Contact(clock())
         self._committed_at = self._queued_at = 0.0  # wall-clock seconds
         self._services_pending = self._endpoints_pending = 0
         self._commits = Commits(DURATIONS, tuple(FAMILIES.values()))
@@ -94,20 +95,21 @@ class Metrics:
         for counter in self._sync_failures:
             counter.inc()
 
-    def position(self, applied: int, head: int) -> None:
-        """The revision in this kernel, and the newest a replica has told of."""
+    def position(self, applied: int, head: int, *, behind: bool | None = None) -> None:
+        """The revision in this kernel, the newest a replica has told of, and whether the kernel lacks something."""
         self._applied.set(applied)
         self._head.set(head)
-        if applied >= head:
-            self._behind_since = None
-        elif self._behind_since is None:
-            self._behind_since = self._clock()
+        self._contact.position(self._clock(), behind=applied < head if behind is None else behind)
+
+    def heard(self) -> None:
+        """A replica's message has been dealt with."""
+        self._contact.heard(self._clock())
 
     def connected(self, *, connected: bool) -> None:
-        """A stream began or ended."""
-        if connected:
+        """A replica said Welcome, or the stream ended."""
+        if connected and not self._contact.connected:
             self._connects.inc()
-        self._is_connected.set(connected)
+        self._contact.connected = connected
 
     def resynced(self, reason: str) -> None:
         """This agent asked the replica for what it lacks; `reason` is a name of ResyncReason without its prefix."""
@@ -136,6 +138,10 @@ class Metrics:
         """What the backend counts by itself is on the page from now on, where it counts anything."""
         if isinstance(dataplane, Measured):
             self.registry.register(Figures(dataplane))
+
+    def watch(self, failures: Mapping[str, int]) -> None:
+        """What failed of this process's own tasks is on the page from now on, by task."""
+        self.registry.register(Failures(failures))
 
     # ------------------------------------------------------------ what they are
 
@@ -175,10 +181,16 @@ class Metrics:
     def _stream(self) -> None:
         self._applied = self._gauge("deltaplane_applied_revision", "The revision in this kernel.")
         self._head = self._gauge("deltaplane_head_revision", "The newest revision a replica has told of.")
-        lag = self._gauge("deltaplane_head_lag_seconds", "For how long the kernel has not been at the head.")
-        lag.set_function(self._lag)
-        self._is_connected = self._gauge("deltaplane_stream_connected", "1 while a stream to a replica is open.")
-        self._connects = self._counter("deltaplane_stream_connects_total", "Streams that were opened.")
+        contact, clock = self._contact, self._clock
+        lag = self._gauge(
+            "deltaplane_head_lag_seconds", "For how long the kernel has not been known to be at the head."
+        )
+        lag.set_function(lambda: contact.lag(clock()))
+        age = self._gauge("deltaplane_last_contact_seconds", "Since a replica's last message, or since the start.")
+        age.set_function(lambda: contact.age(clock()))
+        connected = self._gauge("deltaplane_stream_connected", "1 from a replica's Welcome until the stream's end.")
+        connected.set_function(lambda: contact.connected)
+        self._connects = self._counter("deltaplane_stream_connects_total", "Streams that a replica welcomed.")
         self._resyncs = Counter("deltaplane_resyncs_total", "States asked for again, by reason.", ("reason",),
                                 registry=self.registry)  # fmt: skip
 
@@ -193,9 +205,6 @@ class Metrics:
         self._failing = Gauge("deltaplane_objects_failing", "Objects that are not in the kernel.", ("code",),
                               registry=self.registry)  # fmt: skip
         self._failed: dict[ObjectKey, str] = {}
-
-    def _lag(self) -> float:
-        return 0.0 if self._behind_since is None else self._clock() - self._behind_since
 
     def _note_failed(self, commit: Commit) -> None:
         failed = {item.key: item.code for item in commit.failed}

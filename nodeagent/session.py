@@ -28,7 +28,7 @@ from nodeagent.checks import MisfitError, check_digest, check_removals
 from nodeagent.collector import Collector
 from nodeagent.events import Changed, Event, Record, Report, Send
 from nodeagent.hello import PROTOCOL, introduce
-from nodeagent.liveness import Liveness
+from nodeagent.liveness import SILENCE_SECONDS, Liveness
 from nodeagent.mirror import Mirror, Plan, RejectedError, Touched
 from nodeagent.position import Position
 
@@ -47,9 +47,17 @@ class Session:
     """The stream's state. `hello` says who the agent is; protocol, encodings and resume are filled in here.
 
     `asked` is called with the reason (a name of ResyncReason without its prefix) whenever a resync is asked for.
+    `silence`: seconds without a message after which the stream is given up.
     """
 
-    def __init__(self, hello: pb.Hello, mirror: Mirror, asked: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        hello: pb.Hello,
+        mirror: Mirror,
+        asked: Callable[[str], None] | None = None,
+        *,
+        silence: float = SILENCE_SECONDS,
+    ) -> None:
         self.mirror = mirror
         self._hello = hello
         self._asked = asked or (lambda _: None)
@@ -61,8 +69,9 @@ class Session:
         self._awaiting_since = 0.0
         self._acked_rev = -1  # received_rev of the last Ack of this stream
         self._missed = 0  # heartbeats in a row that speak of revisions that should have come
-        self._liveness = Liveness()
+        self._liveness = Liveness(silence)
         self._target = 0  # the replica's head at its Welcome, in its epoch
+        self._told_head = 0  # the newest of its revisions that the replica has told of, likewise
 
     @property
     def collecting(self) -> bool:
@@ -78,6 +87,21 @@ class Session:
     def rev(self) -> int:
         """The mirror's revision, in `epoch`."""
         return self.position.rev
+
+    @property
+    def head(self) -> int:
+        """The newest revision that is known of, in `epoch`."""
+        return max(self.rev, self._told_head)
+
+    @property
+    def welcomed(self) -> bool:
+        """Whether the stream is open and the replica said Welcome."""
+        return self._phase not in (_Phase.DISCONNECTED, _Phase.GREETING)
+
+    @property
+    def following(self) -> bool:
+        """Whether the state is that of the replica at `rev`, and deltas are taken in."""
+        return self._phase is _Phase.FOLLOWING
 
     @property
     def current(self) -> bool:
@@ -103,6 +127,7 @@ class Session:
 
     def disconnected(self) -> None:
         """The stream is gone; what is held stays."""
+        self._told_head = 0
         self._reset(_Phase.DISCONNECTED)
 
     def _reset(self, phase: _Phase) -> None:
@@ -114,6 +139,14 @@ class Session:
     def lost(self, now: float) -> str | None:
         """Why this stream should be given up, None if it should not."""
         return None if self._phase is _Phase.DISCONNECTED else self._liveness.lost(now)
+
+    def handled(self, now: float) -> None:
+        """What was received last is dealt with: silence is counted from now."""
+        self._liveness.heard(now)
+
+    def excused(self, seconds: float, now: float) -> None:
+        """This process did not run for `seconds` until now: that is no silence."""
+        self._liveness.excused(seconds, now)
 
     def redirect(self) -> tuple[float, tuple[str, ...]] | None:
         """After a GoAway: seconds to wait, and where to go (empty: the agent's own list). Told once."""
@@ -160,7 +193,7 @@ class Session:
             return self._violated("Welcome came twice")
         if welcome.protocol != PROTOCOL:
             return self._violated(f"the replica speaks protocol {welcome.protocol}, this agent {PROTOCOL}")
-        self._target = welcome.head_rev
+        self._target = self._told_head = welcome.head_rev
         self._acks.min_interval = welcome.min_ack_interval_ms / 1000
         self._acks.window = welcome.ack_window or self._acks.window
         if welcome.decision != pb.RESUME_DECISION_DELTA or not self.synced:
@@ -233,6 +266,7 @@ class Session:
             raise MisfitError(pb.RESYNC_REASON_GAP, "the snapshot's end did not come")
         if self._phase is not _Phase.FOLLOWING:
             return []
+        self._told_head = heartbeat.head_rev
         self._target = min(self._target, self.rev)  # it has nothing more to send, or waits for an Ack
         told = self._acked_rev == self.rev == self._acks.applied_rev
         self._missed = self._missed + 1 if told and heartbeat.head_rev > self.rev else 0

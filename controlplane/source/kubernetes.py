@@ -15,6 +15,7 @@ from controlplane.source.reflector import Reflector
 from controlplane.source.translate import HEADLESS
 from controlplane.source.translate_service import PROXY_NAME
 from deltaplane.model import Kind
+from deltaplane.supervise import Job, together
 
 # The server leaves out what kube-proxy leaves out (A12, A13). A label that is added later arrives as a DELETED event.
 RESOURCES = {
@@ -64,10 +65,8 @@ class KubernetesSource:
         api = await connect(self._kubeconfig)
         try:
             self._reflectors = {kind: self._reflector(kind, api) for kind in RESOURCES}
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._events.run(api))
-                for reflector in self._reflectors.values():
-                    tasks.create_task(reflector.run())
+            reflectors = (Job(f"reflector {kind.name}", one.run()) for kind, one in self._reflectors.items())
+            await together(Job("Events", self._events.run(api)), *reflectors)
         finally:
             await api.close()
 

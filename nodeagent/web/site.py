@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 
 from deltaplane.model import Node
+from deltaplane.supervise import Job
 from nodeagent.config import Settings
 from nodeagent.config.document import plain
 from nodeagent.metrics import Metrics
@@ -18,19 +19,17 @@ def health(settings: Settings) -> Health:
     return Health(2 * settings.sync_period.seconds)
 
 
-def site(
-    settings: Settings, health: Health, metrics: Metrics, node: Callable[[], Node | None]
-) -> list[Coroutine[None, None, None]]:
-    """Coroutines that serve until cancelled; one raises `nodeagent.errors.AgentError` where binding is to be fatal.
+def site(settings: Settings, health: Health, metrics: Metrics, node: Callable[[], Node | None]) -> list[Job]:
+    """Jobs that serve until cancelled; one raises `nodeagent.errors.AgentError` where binding is to be fatal.
 
     `node` gives this node's object as it is now, None while it is unknown.
     """
-    running: list[Coroutine[None, None, None]] = []
+    running: list[Job] = []
     hard = settings.bind_address_hard_fail
     if settings.healthz_address:
         pages = HealthPages(health, node, metrics.answered)
-        running.append(serve(settings.healthz_address, "healthz-bind-address", pages, hard_fail=hard))
+        running.append(Job("healthz", serve(settings.healthz_address, "healthz-bind-address", pages, hard_fail=hard)))
     if settings.metrics_address:
         shown = MetricsPages(metrics.registry, settings.proxy_mode, lambda: plain(settings.configuration))
-        running.append(serve(settings.metrics_address, "metrics-bind-address", shown, hard_fail=hard))
+        running.append(Job("metrics", serve(settings.metrics_address, "metrics-bind-address", shown, hard_fail=hard)))
     return running

@@ -30,9 +30,9 @@ nftables program (interpreter), real packets through a real kernel in each proxy
 the programs; ipvs in a guest where the kernel has none), and kube-proxy itself on the same objects and with the same
 packets.
 
-Counted are flows, each a client, an address and what becomes of its connections. `30` means that all 30 have the outcome
-that the scenario says. `18 + 12` means that 18 have it, and 12 have another one for a reason that is listed below: of
-userspace mode, for one, most say that the endpoint sees the node's address instead of the client's.
+Counted are flows, each a client, an address and what becomes of its connections. `30` means that all 30 have the
+outcome that the scenario says. `18 + 12` means that 18 have it, and 12 have another one for a reason that is listed
+below. In userspace mode most of those are flows whose endpoint sees the node's address instead of the client's.
 """
 
 

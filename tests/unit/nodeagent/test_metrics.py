@@ -121,9 +121,40 @@ def test_failing_objects_by_code() -> None:
     assert value(metrics, "deltaplane_objects_failing", code="KERNEL_REJECTED") == 0
 
 
+def test_the_lag_grows_while_nobody_says_where_the_head_is() -> None:
+    """Before the first contact, without a stream, and while an open stream is silent."""
+    clock = Clock()
+    metrics = Metrics(clock=clock)
+    lag = "deltaplane_head_lag_seconds"
+    clock.now = 2.0
+    assert value(metrics, lag) == value(metrics, "deltaplane_last_contact_seconds") == 2.0
+
+    metrics.connected(connected=True)
+    metrics.heard()
+    metrics.position(applied=5, head=5)
+    clock.now = 12.0
+    assert (value(metrics, lag), value(metrics, "deltaplane_last_contact_seconds")) == (0.0, 10.0)
+    clock.now = 22.0
+    assert value(metrics, lag) == 20.0
+
+    metrics.heard()
+    assert value(metrics, lag) == 0.0
+    metrics.connected(connected=False)
+    clock.now = 23.0
+    assert value(metrics, lag) == value(metrics, "deltaplane_last_contact_seconds") == 1.0
+
+
+def test_failures_of_the_processs_own_tasks_are_shown_by_task() -> None:
+    metrics, failures = Metrics(), {"conntrack": 2}
+    metrics.watch(failures)
+
+    assert value(metrics, "deltaplane_task_failures_total", task="conntrack") == 2
+
+
 def test_the_lag_grows_while_the_kernel_is_behind() -> None:
     clock = Clock()
     metrics = Metrics(clock=clock)
+    metrics.connected(connected=True)
     metrics.position(applied=5, head=7)
     clock.now = 3.0
     metrics.position(applied=6, head=9)
@@ -134,6 +165,7 @@ def test_the_lag_grows_while_the_kernel_is_behind() -> None:
 
     metrics.position(applied=9, head=9)
     clock.now = 99.0
+    metrics.heard()
     assert value(metrics, "deltaplane_head_lag_seconds") == 0
 
 

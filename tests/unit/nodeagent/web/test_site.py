@@ -21,12 +21,13 @@ Start = Callable[..., Metrics]
 
 @pytest.fixture
 async def start() -> AsyncIterator[Start]:
-    tasks: list[asyncio.Task[None]] = []
+    tasks: list[asyncio.Task[object]] = []
 
     def started(*flags: str) -> Metrics:
         settings = parse([*RUN, *flags])
         metrics = Metrics(settings.proxy_mode)
-        tasks.extend(map(asyncio.create_task, site(settings, health(settings), metrics, lambda: Node("a"))))
+        jobs = site(settings, health(settings), metrics, lambda: Node("a"))
+        tasks.extend(asyncio.create_task(job.work) for job in jobs)
         return metrics
 
     yield started
@@ -67,4 +68,4 @@ async def test_binding_may_be_fatal() -> None:
         settings = parse([*RUN, *flags])
         (serving,) = site(settings, health(settings), Metrics(), lambda: None)
         with pytest.raises(AgentError, match="Address already in use"):
-            await serving
+            await serving.work

@@ -1,0 +1,1 @@
+"""Both programs over real sockets: however a stream ends, the next one follows."""

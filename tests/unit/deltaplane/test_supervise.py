@@ -1,0 +1,125 @@
+"""Nothing that runs for ever ends unnoticed."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterator
+from typing import Any
+
+import pytest
+
+from deltaplane.supervise import LAST, Ended, Job, Watch, together
+
+
+async def for_ever() -> None:
+    await asyncio.Event().wait()
+
+
+def fault() -> None:
+    raise IndexError("a defect")
+
+
+async def returns() -> None:
+    await asyncio.sleep(0)
+
+
+async def fails() -> None:
+    await asyncio.sleep(0)
+    raise LookupError("gone")
+
+
+async def is_cancelled() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await for_ever()
+
+
+@pytest.mark.parametrize(
+    "work, error, text",
+    [(returns, Ended, "stream: returned"), (is_cancelled, Ended, "stream: cancelled"), (fails, LookupError, "gone")],
+)
+async def test_however_a_job_ends_it_ends_all_with_an_error(work: object, error: type[Exception], text: str) -> None:
+    assert callable(work)
+    with pytest.raises(error, match=text):
+        await together(Job("other", for_ever()), Job("stream", work()))
+
+
+async def test_a_job_that_may_finish_ends_all_without_an_error() -> None:
+    await together(Job("other", for_ever()), Job("signals", returns(), finishes=True))
+
+
+async def test_a_job_that_may_finish_is_an_error_where_it_is_cancelled() -> None:
+    with pytest.raises(Ended, match="signals"):
+        await together(Job("signals", is_cancelled(), finishes=True))
+
+
+async def test_cancelling_from_outside_is_passed_on() -> None:
+    task = asyncio.create_task(together(Job("stream", for_ever())))
+    await asyncio.sleep(0)
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_what_is_restarted_comes_back_with_backoff_and_is_counted() -> None:
+    watch, ends = Watch(), [fails, returns, is_cancelled] * 3
+    pauses: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == len(ends):
+            raise KeyboardInterrupt
+
+    steps = iter(ends)
+
+    def another() -> Coroutine[Any, Any, None]:
+        return next(steps)()
+
+    with pytest.raises(KeyboardInterrupt):
+        await watch.restarting("conntrack", another, sleep=pause)
+
+    assert pauses == [1, 2, 4, 8, 16, 32, LAST, LAST, LAST]
+    assert watch.failures == {"conntrack": 9}
+
+
+async def test_an_error_that_is_fatal_is_not_restarted() -> None:
+    with pytest.raises(LookupError):
+        await Watch().restarting("http", fails, fatal=(LookupError,))
+
+
+async def test_a_guarded_callback_that_raises_ends_the_program_with_its_name() -> None:
+    watch = Watch()
+    asyncio.get_running_loop().call_soon(watch.guard("kernel events", fault))
+
+    with pytest.raises(Ended, match="kernel events: IndexError"):
+        await together(Job("callbacks", watch.broken()))
+
+
+@pytest.fixture
+def hook() -> Iterator[None]:
+    before = threading.excepthook
+    yield
+    threading.excepthook = before
+
+
+async def test_what_loop_and_threads_raise_is_counted(hook: None) -> None:
+    watch = Watch()
+    watch.install()
+    asyncio.get_running_loop().call_soon(fault)
+    await asyncio.sleep(0)
+    thread = threading.Thread(target=fault, name="proxy")
+    thread.start()
+    thread.join()
+
+    assert watch.failures == {"event loop": 1, "thread proxy": 1}
+
+
+def test_a_failure_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    watch = Watch()
+    for _ in range(3):
+        watch.failed("conntrack", "it broke")
+
+    assert (len(caplog.records), watch.failures["conntrack"]) == (1, 3)
