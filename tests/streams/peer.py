@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -66,9 +65,9 @@ class Replica:
 
 
 @asynccontextmanager
-async def serving(replica: Replica) -> AsyncIterator[Replica]:
-    server = grpc.aio.server(options=(("grpc.http2.min_ping_interval_without_data_ms", 1),))
-    handlers = {"Watch": grpc.stream_stream_rpc_method_handler(replica.watch)}  # type: ignore[arg-type]
+async def serving(replica: Replica, *options: tuple[str, int]) -> AsyncIterator[Replica]:
+    server = grpc.aio.server(options=options)
+    handlers: Any = {"Watch": grpc.stream_stream_rpc_method_handler(replica.watch)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("deltaplane.v1.DeltaService", handlers),))
     replica.port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -172,12 +171,15 @@ class Cable:
 
 
 async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, gate: asyncio.Event) -> None:
-    with contextlib.suppress(OSError):
+    try:
         while data := await source.read(1 << 16):
             await gate.wait()
             sink.write(data)
             await sink.drain()
-        sink.write_eof()
+    except OSError:
+        pass  # reset: the other side is told below
+    finally:
+        sink.close()
 
 
 @asynccontextmanager

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,10 @@ from deltaplane.supervise import LAST, Ended, Job, Watch, together
 
 async def for_ever() -> None:
     await asyncio.Event().wait()
+
+
+def fault() -> None:
+    raise IndexError("a defect")
 
 
 async def returns() -> None:
@@ -60,7 +65,8 @@ async def test_cancelling_from_outside_is_passed_on() -> None:
 
 
 async def test_what_is_restarted_comes_back_with_backoff_and_is_counted() -> None:
-    watch, pauses, ends = Watch(), [], [fails, returns, is_cancelled] * 3
+    watch, ends = Watch(), [fails, returns, is_cancelled] * 3
+    pauses: list[float] = []
 
     async def pause(seconds: float) -> None:
         pauses.append(seconds)
@@ -68,8 +74,12 @@ async def test_what_is_restarted_comes_back_with_backoff_and_is_counted() -> Non
             raise KeyboardInterrupt
 
     steps = iter(ends)
+
+    def another() -> Coroutine[Any, Any, None]:
+        return next(steps)()
+
     with pytest.raises(KeyboardInterrupt):
-        await watch.restarting("conntrack", lambda: next(steps)(), sleep=pause)
+        await watch.restarting("conntrack", another, sleep=pause)
 
     assert pauses == [1, 2, 4, 8, 16, 32, LAST, LAST, LAST]
     assert watch.failures == {"conntrack": 9}
@@ -82,7 +92,7 @@ async def test_an_error_that_is_fatal_is_not_restarted() -> None:
 
 async def test_a_guarded_callback_that_raises_ends_the_program_with_its_name() -> None:
     watch = Watch()
-    asyncio.get_running_loop().call_soon(watch.guard("kernel events", lambda: [][0]))
+    asyncio.get_running_loop().call_soon(watch.guard("kernel events", fault))
 
     with pytest.raises(Ended, match="kernel events: IndexError"):
         await together(Job("callbacks", watch.broken()))
@@ -98,9 +108,9 @@ def hook() -> Iterator[None]:
 async def test_what_loop_and_threads_raise_is_counted(hook: None) -> None:
     watch = Watch()
     watch.install()
-    asyncio.get_running_loop().call_soon(lambda: [][0])
+    asyncio.get_running_loop().call_soon(fault)
     await asyncio.sleep(0)
-    thread = threading.Thread(target=lambda: [][0], name="proxy")
+    thread = threading.Thread(target=fault, name="proxy")
     thread.start()
     thread.join()
 
