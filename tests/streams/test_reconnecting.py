@@ -137,24 +137,6 @@ async def test_silence_from_the_replica_ends_the_stream() -> None:
         assert "nothing heard" in talk.reasons[0]
 
 
-async def test_silence_to_the_replica_ends_the_stream_by_the_replicas_unanswered_pings() -> None:
-    """Its heartbeats arrive, so the agent cannot know; nothing that the agent sends does, and the replica closes."""
-    pings = (
-        ("grpc.keepalive_time_ms", 200),
-        ("grpc.keepalive_timeout_ms", 300),
-        ("grpc.http2.max_pings_without_data", 0),
-    )
-    talk = Talk()
-    async with (
-        serving(Replica(chatting), *pings) as replica,
-        cable(replica.port) as wire,
-        running(client_of(wire.address, talk=talk)),
-    ):
-        await until(lambda: talk.session.welcomed)
-        wire.up.clear()
-        await replica.served(2)
-
-
 async def chatting(requests: AsyncIterator[bytes], context: Context) -> None:
     await context.write(welcome())
     while True:

@@ -253,3 +253,13 @@ def test_a_merged_delta_above_the_size_limit_is_sent_in_parts(replica: Replica) 
     assert spans[0][0] == 1
     assert spans[-1][1] == replica.log.head
     assert [low for low, _ in spans[1:]] == [high for _, high in spans[:-1]]
+
+
+def test_a_stream_without_hello_wakes_nobody_until_its_limit_and_ends_then(replica: Replica) -> None:
+    session = replica.stream()
+
+    assert (kinds(session, now=5.0), session.deadline()) == ([], 15.0)
+    assert (kinds(session, now=14.9), session.closed) == ([], None)
+    assert kinds(session, now=15.0) == []
+    assert session.closed is not None
+    assert session.closed.status == "DEADLINE_EXCEEDED"

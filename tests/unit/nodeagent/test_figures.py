@@ -186,6 +186,7 @@ def test_every_metric_of_the_operators_list_exists() -> None:
     everything = [Metrics("nftables"), shown(programmed()[0]), Metrics("userspace")]
     everything[1].chose("auto", "iptables", fell_back=False)
     everything[2].registry.register(Figures(Userspace()))
+    everything[0].watch({})
     names = {
         metric.name + ("_total" if metric.type == "counter" else "")
         for metrics in everything
