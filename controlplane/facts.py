@@ -18,6 +18,7 @@ class Fact(Struct, frozen=True, gc=False):
     resource_version: str = ""
     event_unix_nano: int = 0  # when the event reached this process; 0 for the initial list
     trigger_unix_nano: int = 0  # endpoints.kubernetes.io/last-change-trigger-time; 0: none
+    deleted: bool = False  # somebody deleted it by name; where it is only lacking, that may be a fault of the source
 
 
 class Sink(Protocol):

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc
 import grpc.aio
 
 from controlplane.nodes import Nodes
@@ -15,6 +16,7 @@ from controlplane.state import State
 from deltaplane.model import Kind
 from deltaplane.v1 import delta_pb2, inspection_pb2, inspection_pb2_grpc
 
+SHOWN_FAILURES = 3  # of a node in ListNodes, whose answer has all nodes and must stay below 4 MiB
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -62,6 +64,17 @@ class Inspection(inspection_pb2_grpc.InspectionServiceServicer):
                 if request.node_name in {"", commit.node}:
                     yield to_message(commit)
 
+    async def ReleaseBrake(  # noqa: N802
+        self, request: inspection_pb2.ReleaseBrakeRequest, context: Context
+    ) -> inspection_pb2.ReleaseBrakeResponse:
+        chosen = [session for session in self._nodes if request.node_name in {"", session.node_name}]
+        if request.node_name and not chosen:
+            text = f"node {request.node_name} has no agent at this replica: see ListNodes, or ask another replica"
+            await context.abort(grpc.StatusCode.NOT_FOUND, text)
+        return inspection_pb2.ReleaseBrakeResponse(
+            nodes=sorted(session.node_name for session in chosen if session.release_brake())
+        )
+
 
 def _status(session: Session, now: float) -> inspection_pb2.NodeStatus:
     return inspection_pb2.NodeStatus(
@@ -75,6 +88,8 @@ def _status(session: Session, now: float) -> inspection_pb2.NodeStatus:
         received_rev=session.received_rev,
         applied_rev=session.applied_rev,
         behind_seconds=session.behind_seconds(now),
-        failed=session.failed,
+        failed=session.failed[:SHOWN_FAILURES],
+        more_failed=session.more_failed + max(0, len(session.failed) - SHOWN_FAILURES),
+        brake=session.brake,
         peer=session.peer,
     )

@@ -220,7 +220,7 @@ def _after(first: Change, second: Change) -> Change:
         op = join(first.op, op) if isinstance(first.op, Patch) else op
         if not patched or _larger(op, second.object):
             op = _whole(second)
-    return Change(op, second.key, second.object, existed, second.origin, wire_size(op))
+    return Change(op, second.key, second.object, existed, second.origin, wire_size(op), second.deleted)
 
 
 def _larger(patch: Patch, slice_: object) -> bool:
@@ -244,6 +244,7 @@ def _delta(epoch: bytes, from_rev: int, batch: Batch) -> bytes:
     delta.more_causes = batch.more_causes
     delta.emitted_unix_nano = batch.emitted_unix_nano
     delta.ack_now = batch.awaited
+    delta.announced_removals = sum(change.deleted and change.key.kind == Kind.SERVICE for change in batch.changes)
     for kind, version in batch.versions:
         delta.versions.add(kind=_WIRE_KINDS[kind], version=version)
     if batch.digest is not None:

@@ -27,6 +27,15 @@ class Notices(Protocol):
         """Takes a notice and returns at once; that it cannot be told is nobody's failure."""
 
 
+def braked(hello: pb.Hello, brake: pb.Brake) -> Notice:
+    """An agent holds a change that would take most Services away."""
+    text = (
+        f"the safety brake holds a change that removes {brake.services_removed} of {brake.services} Services "
+        f"unannounced; the node serves what it had. If it is right: InspectionService/ReleaseBrake"
+    )
+    return Notice(hello.node_name, hello.agent_instance, "SafetyBrake", text)
+
+
 def fallback(hello: pb.Hello) -> Notice | None:
     """An agent says in its Hello that the mode which was asked for cannot work on its node; None: no such thing."""
     asked = hello.proxy_mode_asked

@@ -9,9 +9,11 @@ from msgspec import Struct
 
 from controlplane.log import Log
 from controlplane.store import Store, newer
+from deltaplane.names import is_subdomain, shown
 from deltaplane.v1 import delta_pb2 as pb
 
 PROTOCOL = 1
+MAX_MESSAGE_BYTES = 1024 * 1024  # that a replica ever sends: one object, at most `store.MAX_OBJECT_BYTES`
 
 
 class Start(Struct, frozen=True):
@@ -24,8 +26,11 @@ class Start(Struct, frozen=True):
 
 def problem(hello: pb.Hello) -> tuple[str, str] | None:
     """Why this agent cannot be served: a gRPC status name and a line for the operator."""
-    if not hello.node_name:
-        return "INVALID_ARGUMENT", "Hello has no node_name"
+    if not is_subdomain(hello.node_name):
+        return "INVALID_ARGUMENT", f"Hello.node_name: {shown(hello.node_name)} is not a DNS-1123 subdomain"
+    if 0 < hello.max_message_bytes < MAX_MESSAGE_BYTES:
+        text = f"Hello.max_message_bytes: {hello.max_message_bytes}: messages have up to {MAX_MESSAGE_BYTES} bytes"
+        return "FAILED_PRECONDITION", text
     if not hello.protocol_min <= PROTOCOL <= hello.protocol_max:
         spoken = f"{hello.protocol_min} to {hello.protocol_max}"
         text = f"the agent speaks protocol {spoken}, this replica {PROTOCOL}: upgrade the older"

@@ -19,7 +19,7 @@ from controlplane.building import InThread
 from controlplane.errors import ControlPlaneError
 from controlplane.inspect import Inspection
 from controlplane.nodes import Nodes
-from controlplane.notices import Notices, fallback
+from controlplane.notices import Notice, Notices, braked, fallback
 from controlplane.progress import Progress
 from controlplane.session import Limits, Session
 from controlplane.snapshot import Snapshots
@@ -171,6 +171,7 @@ class Server:
         try:
             async for request in requests:
                 known = session.node_name
+                held = session.brake is not None
                 applied = session.on_message(request, time.monotonic())
                 if session.node_name != known:
                     event(
@@ -178,6 +179,8 @@ class Server:
                         mode=session.hello.proxy_mode, version=session.hello.agent_version,
                     )  # fmt: skip
                     self._introduced(session.hello)
+                if session.brake is not None and not held:
+                    self._tell(braked(session.hello, session.brake))
                 for commit in applied:
                     self._progress.applied(session, commit, time.time_ns(), nodes=len(self._nodes))
                 woken.set()
@@ -192,8 +195,10 @@ class Server:
     def _introduced(self, hello: pb.Hello) -> None:
         """Says which agent runs in another mode than it was told to."""
         notice = fallback(hello)
-        if notice is None:
-            return
+        if notice is not None:
+            self._tell(notice)
+
+    def _tell(self, notice: Notice) -> None:
         event(log, logging.WARNING, notice.reason, node=notice.node, text=notice.text)
         if self._notices is not None:
             self._notices.tell(notice)

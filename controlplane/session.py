@@ -36,6 +36,8 @@ from controlplane.store import Store
 from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import inspection_pb2
 
+MAX_COMMITS = 16  # that one Ack reports
+
 
 class Limits(Struct, frozen=True):
     """Sizes and times of a stream; seconds, bytes."""
@@ -89,6 +91,8 @@ class Session:
         self.applied_rev = 0
         self.acked = False  # whether any Ack confirmed this stream's base
         self.failed: tuple[pb.ObjectFailure, ...] = ()
+        self.more_failed = 0
+        self.brake: pb.Brake | None = None  # what the agent's safety brake holds
         self.unsupported_ops = 0
         self._store, self._log, self._snapshots, self._nodes = store, log, snapshots, nodes
         self._server_id, self._ready, self._wake = server_id, ready, wake
@@ -144,12 +148,18 @@ class Session:
         return problem(hello)
 
     def _on_ack(self, ack: pb.Ack, now: float) -> list[Applied]:
+        if len(ack.commits) > MAX_COMMITS:
+            self.close("INVALID_ARGUMENT", f"Ack has {len(ack.commits)} commits, and {MAX_COMMITS} is the limit")
+            return []
         if max(ack.applied_rev, ack.received_rev) > self.sent_rev:
             self.close(
                 "INVALID_ARGUMENT", f"Ack for revision {ack.received_rev}, but {self.sent_rev} was the last sent"
             )
             return []
-        self.failed = tuple(ack.failed)
+        self.brake = ack.brake if ack.HasField("brake") else None
+        if self.brake is not None:
+            return []
+        self.failed, self.more_failed = tuple(ack.failed), ack.more_failed
         self.unsupported_ops = ack.unsupported_ops
         self.received_rev = max(self.received_rev, ack.received_rev)
         if ack.applied_rev > self.applied_rev or not self.acked:
@@ -220,6 +230,14 @@ class Session:
         message = pb.GoAway(reason=reason, retry_after_ms=retry_after_ms, targets=targets, deadline_ms=deadline_ms)
         self._outbox.append(pb.WatchResponse(go_away=message).SerializeToString())
         self._wake()
+
+    def release_brake(self) -> bool:
+        """Has the agent take what its safety brake holds, as an operator asks; False: it holds nothing."""
+        if self.closed is not None or self.brake is None:
+            return False
+        self._outbox.append(pb.WatchResponse(brake_release=pb.BrakeRelease()).SerializeToString())
+        self._wake()
+        return True
 
     def _behind(self, resume: pb.Resume) -> bool:
         return behind(resume, self._store, self._log)

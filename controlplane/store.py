@@ -40,7 +40,7 @@ class Change(Struct, frozen=True, gc=False):
     """One op that leads from the state before to the state after.
 
     `object` is the object afterwards (None: gone); `existed` says whether there was one before, which is what merging
-    needs to leave out what came and went. `size` is the op's on the wire, in bytes.
+    needs to leave out what came and went. `size` is the op's on the wire, in bytes. `deleted`: by name (facts.Fact).
     """
 
     op: Op
@@ -49,6 +49,7 @@ class Change(Struct, frozen=True, gc=False):
     existed: bool
     origin: Origin
     size: int
+    deleted: bool = False
 
 
 class Unsendable(ValueError):
@@ -114,7 +115,7 @@ class Store:
             return None
         origin = Origin(key, fact.resource_version, "", fact.event_unix_nano, fact.trigger_unix_nano, ingested)
         op, new_hash = self._op(key, old, new)
-        change = Change(op, key, new, old is not None, origin, _size(op, new, origin))
+        change = Change(op, key, new, old is not None, origin, _size(op, new, origin), fact.deleted)
         self._put(key, new, new_hash)
         return change
 

@@ -7,12 +7,14 @@ interval, unless a trace, a failure or the window makes it urgent. Time is given
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import inf
 
 from deltaplane.v1 import delta_pb2 as pb
 
 MAX_COMMITS = 16
+MAX_TEXT = 300  # characters of a failure
+FAILED_BYTES = 40 * 1024  # of failures in one Ack; what is beyond is counted (the whole stays below 64 KiB)
 
 
 class Acks:
@@ -78,9 +80,10 @@ class Acks:
             received_rev=received_rev,
             applied_rev=self.applied_rev,
             committed_unix_nano=self._committed_unix_nano,
-            failed=self._failed,
             unsupported_ops=self.unsupported_ops,
         )
+        ack.failed.extend(shortened(self._failed))
+        ack.more_failed = len(self._failed) - len(ack.failed)
         for report, committed_at in self._commits:
             report.ack_delay_ns = max(0, int((now - committed_at) * 1e9))
             ack.commits.append(report)
@@ -89,3 +92,24 @@ class Acks:
         self._urgent = self._due = False
         self._last = now
         return pb.WatchRequest(ack=ack).SerializeToString()
+
+
+def held(brake: pb.Brake) -> bytes:
+    """The Ack of an agent whose safety brake holds a change: it says that, and nothing of revisions."""
+    return pb.WatchRequest(ack=pb.Ack(brake=brake)).SerializeToString()
+
+
+def shortened(failures: Iterable[pb.ObjectFailure]) -> list[pb.ObjectFailure]:
+    """The first failures, with their texts cut, as far as there is room for them."""
+    found: list[pb.ObjectFailure] = []
+    room = FAILED_BYTES
+    for failure in failures:
+        if len(failure.text) > MAX_TEXT:
+            whole, failure = failure, pb.ObjectFailure()  # noqa: PLW2901 - the one that is reported stays whole
+            failure.CopyFrom(whole)
+            failure.text = f"{whole.text[:MAX_TEXT]}..."
+        room -= failure.ByteSize() + 4
+        if room < 0:
+            break
+        found.append(failure)
+    return found

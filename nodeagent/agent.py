@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from math import inf
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
@@ -58,6 +59,7 @@ class Agent:
         metrics: Metrics | None = None,
         follow_cidrs: Callable[[tuple[str, ...]], None] | None = None,
         silence: float = SILENCE_SECONDS,
+        release_file: Path | None = None,
     ) -> None:
         self.mirror = Mirror()
         self.complete = False
@@ -66,6 +68,7 @@ class Agent:
         hello = identity(here.name, mode or Mode(dataplane.mode), boot_id)
         asked = None if metrics is None else metrics.resynced
         self._session = Session(hello, self.mirror, asked, silence=silence)
+        self._release_file = release_file
         self._here = here
         self._view = NodeView(here.name)
         self._untidy = False  # a whole state came in
@@ -126,6 +129,7 @@ class Agent:
         if self._metrics is not None:
             self._metrics.heard()
             self._metrics.connected(connected=self._session.welcomed)
+            self._metrics.braked(self._session.brake.gone)
             self._note()
 
     def excused(self, seconds: float, now: float) -> None:
@@ -181,6 +185,8 @@ class Agent:
     def tick(self, now: float) -> Sequence[bytes]:
         """Acks that are due, and another try at what the kernel refused."""
         self._tidy()
+        if self._session.brake.holds and self._asked_to_release():
+            self._answers += [item.message for item in self._session.release(now) if isinstance(item, Send)]
         answers, self._answers = [*self._answers, *self._session.tick(now)], []
         if self.complete and not self._here.due_in(now):
             answers += self._commit((), self._session.rev, _now(), self._here.forwarding(self.mirror))
@@ -188,6 +194,18 @@ class Agent:
         if now >= self._trouble.retry_at and self._unsettled():
             answers += self._retry(now)
         return answers
+
+    def _asked_to_release(self) -> bool:
+        """Whether an operator has made the file that releases the safety brake; it is taken away."""
+        try:
+            if self._release_file is not None:
+                self._release_file.unlink()
+                return True
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            event(log, logging.WARNING, "cannot take the file away", file=self._release_file, error=error.strerror)
+        return False
 
     def _tidy(self) -> None:
         """After a whole state, and after its Ack: that is long-lived, and later collections need not walk it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from deltaplane.v1 import delta_pb2 as pb
 from nodeagent.mirror import Plan
 
-BRAKE_SERVICES = 10  # a delta removing at least so many Services, and more than half of them, needs an announcement
+BRAKE_SERVICES = 10  # a change removing at least so many Services, and more than half of them, is to be announced
 
 
 class MisfitError(Exception):
@@ -17,6 +17,15 @@ class MisfitError(Exception):
         self.detail = detail
 
 
+class BrakeError(Exception):
+    """A change that removes `gone` of `held` Services unannounced: it is held, not refused."""
+
+    def __init__(self, gone: int, held: int) -> None:
+        super().__init__(f"safety brake: the change removes {gone} of {held} Services unannounced")
+        self.gone = gone
+        self.held = held
+
+
 def check_digest(here: int, there: int) -> None:
     """The state here, or the one that a change leads to, must be the replica's (S5, S6). Raises `MisfitError`."""
     if here != there:
@@ -24,12 +33,12 @@ def check_digest(here: int, there: int) -> None:
         raise MisfitError(pb.RESYNC_REASON_DIGEST_MISMATCH, detail)
 
 
-def check_removals(plan: Plan, held: int) -> None:
-    """Most of a cluster's Services do not go away in a delta unannounced; a snapshot's counts announce it (S7).
+def check_removals(plan: Plan, held: int, announced: int = 0) -> None:
+    """Most of a cluster's Services do not go away unannounced, be it in a delta or in a snapshot (S7).
 
-    `held` is the number of Services before the change. Raises `MisfitError`.
+    `held` is the number of Services before the change; `announced`, how many of those that go were deleted by name.
+    Raises `BrakeError`.
     """
-    gone = plan.services_removed
+    gone = plan.services_removed - announced
     if gone >= BRAKE_SERVICES and gone * 2 > held:
-        detail = f"safety brake: a delta removes {gone} of {held} Services"
-        raise MisfitError(pb.RESYNC_REASON_MALFORMED, detail)
+        raise BrakeError(gone, held)

@@ -39,6 +39,8 @@ from nodeagent.web.nodeports import HealthCheckNodePorts
 
 log = logging.getLogger(__name__)
 
+RELEASE_FILE = "release-brake"  # in the state folder: an operator makes it to release the safety brake of this node
+
 
 def main(arguments: Sequence[str]) -> int:
     """Runs until SIGTERM or SIGINT; 0 then, 1 with one line on standard error when it cannot run. The rules stay."""
@@ -112,6 +114,7 @@ async def _run(settings: Settings, choice: Choice) -> None:
         ),
         metrics=metrics,
         follow_cidrs=opened.follow,
+        release_file=Path(settings.state_dir) / RELEASE_FILE if settings.state_dir else None,
     )
     agent.recover(_alone)
     client = Client(settings.servers, agent, defect=watch.failed)

@@ -101,6 +101,10 @@ class Metrics:
         self._head.set(head)
         self._contact.position(self._clock(), behind=applied < head if behind is None else behind)
 
+    def braked(self, services: int) -> None:
+        """The safety brake holds a change that removes so many Services; 0: nothing is held."""
+        self._braked.set(services)
+
     def heard(self) -> None:
         """A replica's message has been dealt with."""
         self._contact.heard(self._clock())
@@ -190,6 +194,8 @@ class Metrics:
         age.set_function(lambda: contact.age(clock()))
         connected = self._gauge("deltaplane_stream_connected", "1 from a replica's Welcome until the stream's end.")
         connected.set_function(lambda: contact.connected)
+        text = "Services that a held change would remove; 0: the safety brake holds nothing."
+        self._braked = self._gauge("deltaplane_safety_brake_services", text)
         self._connects = self._counter("deltaplane_stream_connects_total", "Streams that a replica welcomed.")
         self._resyncs = Counter("deltaplane_resyncs_total", "States asked for again, by reason.", ("reason",),
                                 registry=self.registry)  # fmt: skip

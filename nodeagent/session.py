@@ -23,8 +23,9 @@ from google.protobuf.message import DecodeError
 from deltaplane.codec import MalformedError, decode_ops
 from deltaplane.snapshot import State
 from deltaplane.v1 import delta_pb2 as pb
-from nodeagent.acks import Acks
-from nodeagent.checks import MisfitError, check_digest, check_removals
+from nodeagent.acks import Acks, held
+from nodeagent.brake import Brake
+from nodeagent.checks import BrakeError, MisfitError, check_digest, check_removals
 from nodeagent.collector import Collector
 from nodeagent.events import Changed, Event, Record, Report, Send
 from nodeagent.hello import PROTOCOL, introduce
@@ -66,6 +67,8 @@ class Session:
         self._collector: Collector | None = None
         self.position = Position()
         self._comparable = True  # False while the state lacks what this agent could not understand
+        self.brake = Brake()
+        self._restoring = False  # the journal is read: what it has was taken in once
         self._awaiting_since = 0.0
         self._acked_rev = -1  # received_rev of the last Ack of this stream
         self._missed = 0  # heartbeats in a row that speak of revisions that should have come
@@ -163,6 +166,9 @@ class Session:
             return self._take(data, now)
         except MisfitError as misfit:
             return self._resync(misfit, now)
+        except BrakeError as error:
+            self._await(now)
+            return [Send(held(self.brake.hold(error)))]
         except (MalformedError, RejectedError, DecodeError) as error:
             return self._resync(MisfitError(pb.RESYNC_REASON_MALFORMED, str(error)), now)
 
@@ -176,6 +182,8 @@ class Session:
             return []
         if kind == "error":
             return [Report("PROTOCOL", f"the replica reports: {response.error.detail}")]
+        if kind == "brake_release":
+            return self.release(now)
         if kind == "welcome":
             return self._on_welcome(response.welcome, data, now)
         if self._phase is _Phase.GREETING:
@@ -183,6 +191,12 @@ class Session:
         if kind == "heartbeat":
             return self._on_heartbeat(response.heartbeat, now)
         return self._on_snapshot(response, kind, data)
+
+    def release(self, now: float) -> list[Event]:
+        """An operator lets the change in that the brake holds: the whole state is asked for, and taken."""
+        if not self.brake.release() or not self.welcomed:
+            return []
+        return self._resync(MisfitError(pb.RESYNC_REASON_OPERATOR, "the safety brake was released"), now)
 
     def _violated(self, text: str) -> list[Event]:
         self._liveness.violation = text
@@ -218,7 +232,8 @@ class Session:
         self._comparable = self._comparable and not plan.unsupported
         if delta.HasField("digest") and self._comparable:
             check_digest(plan.digest, delta.digest)
-        check_removals(plan, len(self.mirror.services))
+        if not (self.brake.released or self._restoring):
+            check_removals(plan, len(self.mirror.services), delta.announced_removals)
         return self._follow(delta, plan, data)
 
     def _follow(self, delta: pb.Delta, plan: Plan, data: bytes) -> list[Event]:
@@ -252,6 +267,9 @@ class Session:
         self._comparable = not collector.unsupported
         if self._comparable:
             check_digest(plan.digest, end.digest)
+        if not (self.brake.released or self._restoring):
+            check_removals(plan, len(self.mirror.services))
+        self.brake.passed()
         touched = self.mirror.commit(plan)
         self.position.adopt(collector.begin.epoch, end)
         self._collector, self._missed = None, 0
@@ -346,10 +364,11 @@ class Session:
 
         Stops where the messages stop fitting, at the last good state.
         """
-        self._phase = _Phase.AWAITING
+        self._phase, self._restoring = _Phase.AWAITING, True
         for data in messages:
             if not self._restore_one(data, now):
                 break
+        self._restoring = False
         self._reset(_Phase.DISCONNECTED)
         if not self.synced:
             return None

@@ -88,7 +88,7 @@ class Decoder:
             key = key_of(self._kind, meta)
         except InvalidObject as error:
             raise Malformed(f"event without a name: {error}") from error
-        return Item(key, Fact(key, None, meta.resource_version, event_unix_nano), deleted=True)
+        return Item(key, Fact(key, None, meta.resource_version, event_unix_nano, deleted=True), deleted=True)
 
     def _item(self, thing: Any, event_unix_nano: int) -> Item:
         try:

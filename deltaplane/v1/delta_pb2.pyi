@@ -158,6 +158,7 @@ class WatchResponse(_message.Message):
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     GO_AWAY_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    BRAKE_RELEASE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
@@ -174,6 +175,8 @@ class WatchResponse(_message.Message):
     def go_away(self) -> Global___GoAway: ...
     @_builtins.property
     def error(self) -> Global___Error: ...
+    @_builtins.property
+    def brake_release(self) -> Global___BrakeRelease: ...
     def __init__(
         self,
         *,
@@ -185,12 +188,13 @@ class WatchResponse(_message.Message):
         heartbeat: Global___Heartbeat | None = ...,
         go_away: Global___GoAway | None = ...,
         error: Global___Error | None = ...,
+        brake_release: Global___BrakeRelease | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "error", b"error", "go_away", b"go_away", "heartbeat", b"heartbeat", "message", b"message", "snapshot_begin", b"snapshot_begin", "snapshot_chunk", b"snapshot_chunk", "snapshot_end", b"snapshot_end", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["brake_release", b"brake_release", "delta", b"delta", "error", b"error", "go_away", b"go_away", "heartbeat", b"heartbeat", "message", b"message", "snapshot_begin", b"snapshot_begin", "snapshot_chunk", b"snapshot_chunk", "snapshot_end", b"snapshot_end", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "error", b"error", "go_away", b"go_away", "heartbeat", b"heartbeat", "message", b"message", "snapshot_begin", b"snapshot_begin", "snapshot_chunk", b"snapshot_chunk", "snapshot_end", b"snapshot_end", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brake_release", b"brake_release", "delta", b"delta", "error", b"error", "go_away", b"go_away", "heartbeat", b"heartbeat", "message", b"message", "snapshot_begin", b"snapshot_begin", "snapshot_chunk", b"snapshot_chunk", "snapshot_end", b"snapshot_end", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "snapshot_begin", "snapshot_chunk", "snapshot_end", "delta", "heartbeat", "go_away", "error"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "snapshot_begin", "snapshot_chunk", "snapshot_end", "delta", "heartbeat", "go_away", "error", "brake_release"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -571,6 +575,7 @@ class Delta(_message.Message):
     VERSIONS_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     ACK_NOW_FIELD_NUMBER: _builtins.int
+    ANNOUNCED_REMOVALS_FIELD_NUMBER: _builtins.int
     epoch: _builtins.bytes
     from_rev: _builtins.int
     to_rev: _builtins.int
@@ -580,6 +585,10 @@ class Delta(_message.Message):
     """State digest at to_rev; present at least once per second of changes."""
     ack_now: _builtins.bool
     """Somebody waits for this change: acknowledge it as soon as it is in the kernel."""
+    announced_removals: _builtins.int
+    """How many of the Services that this Delta removes were deleted by name. The others are lacking in a list, which may be a
+    fault of the source: the agent's safety brake counts those.
+    """
     @_builtins.property
     def ops(self) -> _containers.RepeatedCompositeFieldContainer[_objects_pb2.Op]: ...
     @_builtins.property
@@ -601,10 +610,11 @@ class Delta(_message.Message):
         versions: _abc.Iterable[Global___ResourceVersion] | None = ...,
         digest: _builtins.int | None = ...,
         ack_now: _builtins.bool = ...,
+        announced_removals: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_digest", b"_digest", "digest", b"digest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_digest", b"_digest", "ack_now", b"ack_now", "causes", b"causes", "digest", b"digest", "emitted_unix_nano", b"emitted_unix_nano", "epoch", b"epoch", "from_rev", b"from_rev", "more_causes", b"more_causes", "ops", b"ops", "to_rev", b"to_rev", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_digest", b"_digest", "ack_now", b"ack_now", "announced_removals", b"announced_removals", "causes", b"causes", "digest", b"digest", "emitted_unix_nano", b"emitted_unix_nano", "epoch", b"epoch", "from_rev", b"from_rev", "more_causes", b"more_causes", "ops", b"ops", "to_rev", b"to_rev", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__digest: _TypeAlias = _typing.Literal["digest"]  # noqa: Y015
     _WhichOneofArgType__digest: _TypeAlias = _typing.Literal["_digest", b"_digest"]  # noqa: Y015
@@ -702,15 +712,23 @@ class Ack(_message.Message):
     FAILED_FIELD_NUMBER: _builtins.int
     UNSUPPORTED_OPS_FIELD_NUMBER: _builtins.int
     COMMITS_FIELD_NUMBER: _builtins.int
+    MORE_FAILED_FIELD_NUMBER: _builtins.int
+    BRAKE_FIELD_NUMBER: _builtins.int
     received_rev: _builtins.int
     applied_rev: _builtins.int
     committed_unix_nano: _builtins.int
     unsupported_ops: _builtins.int
+    more_failed: _builtins.int
+    """Objects that fail beyond those in failed."""
     @_builtins.property
     def failed(self) -> _containers.RepeatedCompositeFieldContainer[Global___ObjectFailure]: ...
     @_builtins.property
     def commits(self) -> _containers.RepeatedCompositeFieldContainer[Global___CommitReport]:
         """The deltas committed since the last Ack, newest 16."""
+
+    @_builtins.property
+    def brake(self) -> Global___Brake:
+        """Present while the agent's safety brake holds a change. received_rev and applied_rev are 0 then: they say nothing."""
 
     def __init__(
         self,
@@ -721,14 +739,61 @@ class Ack(_message.Message):
         failed: _abc.Iterable[Global___ObjectFailure] | None = ...,
         unsupported_ops: _builtins.int = ...,
         commits: _abc.Iterable[Global___CommitReport] | None = ...,
+        more_failed: _builtins.int = ...,
+        brake: Global___Brake | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["brake", b"brake"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_rev", b"applied_rev", "commits", b"commits", "committed_unix_nano", b"committed_unix_nano", "failed", b"failed", "received_rev", b"received_rev", "unsupported_ops", b"unsupported_ops"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_rev", b"applied_rev", "brake", b"brake", "commits", b"commits", "committed_unix_nano", b"committed_unix_nano", "failed", b"failed", "more_failed", b"more_failed", "received_rev", b"received_rev", "unsupported_ops", b"unsupported_ops"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Ack: _TypeAlias = Ack  # noqa: Y015
+
+@_typing.final
+class Brake(_message.Message):
+    """A change that removes most Services without announcing it, and that the agent therefore does not take."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICES_REMOVED_FIELD_NUMBER: _builtins.int
+    SERVICES_FIELD_NUMBER: _builtins.int
+    SINCE_UNIX_NANO_FIELD_NUMBER: _builtins.int
+    services_removed: _builtins.int
+    """Services that the change removes, of those that the agent has."""
+    services: _builtins.int
+    since_unix_nano: _builtins.int
+    def __init__(
+        self,
+        *,
+        services_removed: _builtins.int = ...,
+        services: _builtins.int = ...,
+        since_unix_nano: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["services", b"services", "services_removed", b"services_removed", "since_unix_nano", b"since_unix_nano"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Brake: _TypeAlias = Brake  # noqa: Y015
+
+@_typing.final
+class BrakeRelease(_message.Message):
+    """An operator has looked: the agent takes what its safety brake holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BrakeRelease: _TypeAlias = BrakeRelease  # noqa: Y015
 
 @_typing.final
 class ResyncRequest(_message.Message):

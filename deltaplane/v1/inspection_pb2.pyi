@@ -74,6 +74,7 @@ class GetStatusResponse(_message.Message):
     COUNTS_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     CONNECTED_NODES_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
     server_id: _builtins.str
     epoch: _builtins.str
     head_rev: _builtins.int
@@ -81,6 +82,10 @@ class GetStatusResponse(_message.Message):
     connected_nodes: _builtins.int
     @_builtins.property
     def counts(self) -> _delta_pb2.Counts: ...
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceStatus]:
+        """One for each kind of object that is followed."""
+
     def __init__(
         self,
         *,
@@ -90,14 +95,51 @@ class GetStatusResponse(_message.Message):
         counts: _delta_pb2.Counts | None = ...,
         digest: _builtins.int = ...,
         connected_nodes: _builtins.int = ...,
+        sources: _abc.Iterable[Global___SourceStatus] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connected_nodes", b"connected_nodes", "counts", b"counts", "digest", b"digest", "epoch", b"epoch", "head_rev", b"head_rev", "server_id", b"server_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connected_nodes", b"connected_nodes", "counts", b"counts", "digest", b"digest", "epoch", b"epoch", "head_rev", b"head_rev", "server_id", b"server_id", "sources", b"sources"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
+
+@_typing.final
+class SourceStatus(_message.Message):
+    """How a kind of object is followed at the API server, or in the manifests."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESOURCE_FIELD_NUMBER: _builtins.int
+    FOLLOWING_FIELD_NUMBER: _builtins.int
+    SINCE_UNIX_NANO_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    RESOURCE_VERSION_FIELD_NUMBER: _builtins.int
+    resource: _builtins.str
+    following: _builtins.bool
+    since_unix_nano: _builtins.int
+    """Since when it is, or is not."""
+    error: _builtins.str
+    """Why it is not."""
+    resource_version: _builtins.str
+    """The version that was seen last."""
+    def __init__(
+        self,
+        *,
+        resource: _builtins.str = ...,
+        following: _builtins.bool = ...,
+        since_unix_nano: _builtins.int = ...,
+        error: _builtins.str = ...,
+        resource_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "following", b"following", "resource", b"resource", "resource_version", b"resource_version", "since_unix_nano", b"since_unix_nano"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SourceStatus: _TypeAlias = SourceStatus  # noqa: Y015
 
 @_typing.final
 class NodeStatus(_message.Message):
@@ -115,6 +157,8 @@ class NodeStatus(_message.Message):
     PEER_FIELD_NUMBER: _builtins.int
     PROXY_MODE_ASKED_FIELD_NUMBER: _builtins.int
     PROXY_MODE_REASON_FIELD_NUMBER: _builtins.int
+    BRAKE_FIELD_NUMBER: _builtins.int
+    MORE_FAILED_FIELD_NUMBER: _builtins.int
     node_name: _builtins.str
     state: Global___NodeState.ValueType
     proxy_mode: _builtins.str
@@ -127,8 +171,14 @@ class NodeStatus(_message.Message):
     proxy_mode_asked: _builtins.str
     """As the agent's Hello has them."""
     proxy_mode_reason: _builtins.str
+    more_failed: _builtins.int
+    """Objects that fail on the node beyond those in failed."""
     @_builtins.property
     def failed(self) -> _containers.RepeatedCompositeFieldContainer[_delta_pb2.ObjectFailure]: ...
+    @_builtins.property
+    def brake(self) -> _delta_pb2.Brake:
+        """Present while the node's safety brake holds a change."""
+
     def __init__(
         self,
         *,
@@ -144,10 +194,12 @@ class NodeStatus(_message.Message):
         peer: _builtins.str = ...,
         proxy_mode_asked: _builtins.str = ...,
         proxy_mode_reason: _builtins.str = ...,
+        brake: _delta_pb2.Brake | None = ...,
+        more_failed: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["brake", b"brake"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "applied_rev", b"applied_rev", "behind_seconds", b"behind_seconds", "failed", b"failed", "node_name", b"node_name", "peer", b"peer", "proxy_mode", b"proxy_mode", "proxy_mode_asked", b"proxy_mode_asked", "proxy_mode_reason", b"proxy_mode_reason", "received_rev", b"received_rev", "sent_rev", b"sent_rev", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "applied_rev", b"applied_rev", "behind_seconds", b"behind_seconds", "brake", b"brake", "failed", b"failed", "more_failed", b"more_failed", "node_name", b"node_name", "peer", b"peer", "proxy_mode", b"proxy_mode", "proxy_mode_asked", b"proxy_mode_asked", "proxy_mode_reason", b"proxy_mode_reason", "received_rev", b"received_rev", "sent_rev", b"sent_rev", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -190,6 +242,48 @@ class ListNodesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListNodesResponse: _TypeAlias = ListNodesResponse  # noqa: Y015
+
+@_typing.final
+class ReleaseBrakeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_NAME_FIELD_NUMBER: _builtins.int
+    node_name: _builtins.str
+    """The node; empty: every node of this replica whose brake holds."""
+    def __init__(
+        self,
+        *,
+        node_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node_name", b"node_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseBrakeRequest: _TypeAlias = ReleaseBrakeRequest  # noqa: Y015
+
+@_typing.final
+class ReleaseBrakeResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def nodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The nodes that were told."""
+
+    def __init__(
+        self,
+        *,
+        nodes: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["nodes", b"nodes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseBrakeResponse: _TypeAlias = ReleaseBrakeResponse  # noqa: Y015
 
 @_typing.final
 class TailCommitsRequest(_message.Message):

@@ -49,6 +49,11 @@ class InspectionServiceStub:
                 request_serializer=deltaplane_dot_v1_dot_inspection__pb2.TailCommitsRequest.SerializeToString,
                 response_deserializer=deltaplane_dot_v1_dot_inspection__pb2.TailCommitsResponse.FromString,
                 _registered_method=True)
+        self.ReleaseBrake = channel.unary_unary(
+                '/deltaplane.v1.InspectionService/ReleaseBrake',
+                request_serializer=deltaplane_dot_v1_dot_inspection__pb2.ReleaseBrakeRequest.SerializeToString,
+                response_deserializer=deltaplane_dot_v1_dot_inspection__pb2.ReleaseBrakeResponse.FromString,
+                _registered_method=True)
 
 
 class InspectionServiceServicer:
@@ -75,6 +80,13 @@ class InspectionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReleaseBrake(self, request, context):
+        """Has agents take the change that their safety brake holds: what it removes is removed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_InspectionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -92,6 +104,11 @@ def add_InspectionServiceServicer_to_server(servicer, server):
                     servicer.TailCommits,
                     request_deserializer=deltaplane_dot_v1_dot_inspection__pb2.TailCommitsRequest.FromString,
                     response_serializer=deltaplane_dot_v1_dot_inspection__pb2.TailCommitsResponse.SerializeToString,
+            ),
+            'ReleaseBrake': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseBrake,
+                    request_deserializer=deltaplane_dot_v1_dot_inspection__pb2.ReleaseBrakeRequest.FromString,
+                    response_serializer=deltaplane_dot_v1_dot_inspection__pb2.ReleaseBrakeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -175,6 +192,33 @@ class InspectionService:
             '/deltaplane.v1.InspectionService/TailCommits',
             deltaplane_dot_v1_dot_inspection__pb2.TailCommitsRequest.SerializeToString,
             deltaplane_dot_v1_dot_inspection__pb2.TailCommitsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseBrake(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/deltaplane.v1.InspectionService/ReleaseBrake',
+            deltaplane_dot_v1_dot_inspection__pb2.ReleaseBrakeRequest.SerializeToString,
+            deltaplane_dot_v1_dot_inspection__pb2.ReleaseBrakeResponse.FromString,
             options,
             channel_credentials,
             insecure,

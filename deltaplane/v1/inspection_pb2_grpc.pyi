@@ -37,6 +37,8 @@ class InspectionServiceStub:
     """Every node agent this replica knows: what it was sent, has received and has in its kernel."""
     TailCommits: _grpc.UnaryStreamMultiCallable[_inspection_pb2.TailCommitsRequest, _inspection_pb2.TailCommitsResponse]
     """Each commit as it is acknowledged, one message per node and Delta."""
+    ReleaseBrake: _grpc.UnaryUnaryMultiCallable[_inspection_pb2.ReleaseBrakeRequest, _inspection_pb2.ReleaseBrakeResponse]
+    """Has agents take the change that their safety brake holds: what it removes is removed."""
 
 @_typing.type_check_only
 class InspectionServiceAsyncStub(InspectionServiceStub):
@@ -47,6 +49,8 @@ class InspectionServiceAsyncStub(InspectionServiceStub):
     """Every node agent this replica knows: what it was sent, has received and has in its kernel."""
     TailCommits: _aio.UnaryStreamMultiCallable[_inspection_pb2.TailCommitsRequest, _inspection_pb2.TailCommitsResponse]  # type: ignore[assignment]
     """Each commit as it is acknowledged, one message per node and Delta."""
+    ReleaseBrake: _aio.UnaryUnaryMultiCallable[_inspection_pb2.ReleaseBrakeRequest, _inspection_pb2.ReleaseBrakeResponse]  # type: ignore[assignment]
+    """Has agents take the change that their safety brake holds: what it removes is removed."""
 
 class InspectionServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -72,5 +76,13 @@ class InspectionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_inspection_pb2.TailCommitsResponse], _abc.AsyncIterator[_inspection_pb2.TailCommitsResponse]]:
         """Each commit as it is acknowledged, one message per node and Delta."""
+
+    @_abc_1.abstractmethod
+    def ReleaseBrake(
+        self,
+        request: _inspection_pb2.ReleaseBrakeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inspection_pb2.ReleaseBrakeResponse, _abc.Awaitable[_inspection_pb2.ReleaseBrakeResponse]]:
+        """Has agents take the change that their safety brake holds: what it removes is removed."""
 
 def add_InspectionServiceServicer_to_server(servicer: InspectionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -175,21 +175,6 @@ def test_a_snapshot_touches_only_what_differs_s6(link: Link) -> None:
     assert not changed.touched.services
 
 
-def test_most_services_do_not_vanish_unannounced_but_a_snapshot_may_say_so_s7(link: Link) -> None:
-    for n in range(2, 42):
-        link.replica.put(Fact(objects.service_key(n), objects.service(n)))
-    link.step()
-    held = len(link.node.agent.mirror.services)
-    link.replica.put(*(Fact(objects.service_key(n), None) for n in range(2, 42)))
-    assert link.stream is not None
-    message = link.stream.next_message(0.0)
-    assert message is not None
-    refused(agent_of(link), message, pb.RESYNC_REASON_MALFORMED)
-    assert len(link.node.agent.mirror.services) == held == 41
-    link.settle(40)
-    assert len(link.node.agent.mirror.services) == 1
-
-
 def test_a_few_services_may_all_go_s7(link: Link) -> None:
     link.replica.put(Fact(objects.service_key(1), None))
     link.step()
