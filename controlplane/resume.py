@@ -9,9 +9,15 @@ from msgspec import Struct
 
 from controlplane.log import Log
 from controlplane.store import Store, newer
+from deltaplane.names import is_subdomain, shown
 from deltaplane.v1 import delta_pb2 as pb
+from deltaplane.v1 import objects_pb2
 
 PROTOCOL = 1
+MAX_VERSION_DIGITS = 20  # a resourceVersion is a 64-bit number
+MAX_FAILURE_TEXT = 4096  # characters
+_LONGEST = {"agent_version": 256, "agent_instance": 256, "boot_id": 256, "proxy_mode": 64, "proxy_mode_asked": 64,
+            "proxy_mode_reason": 1024}  # fmt: skip
 
 
 class Start(Struct, frozen=True):
@@ -26,10 +32,27 @@ def problem(hello: pb.Hello) -> tuple[str, str] | None:
     """Why this agent cannot be served: a gRPC status name and a line for the operator."""
     if not hello.node_name:
         return "INVALID_ARGUMENT", "Hello has no node_name"
+    if not is_subdomain(hello.node_name):
+        return "INVALID_ARGUMENT", f"Hello.node_name: {shown(hello.node_name)} is no DNS subdomain"
+    for field, most in _LONGEST.items():
+        if len(getattr(hello, field)) > most:
+            return "INVALID_ARGUMENT", f"Hello.{field}: longer than {most} characters"
+    if any(len(item.version) > MAX_VERSION_DIGITS for item in hello.resume.versions):
+        return "INVALID_ARGUMENT", f"Hello.resume.versions: one is longer than {MAX_VERSION_DIGITS} characters"
     if not hello.protocol_min <= PROTOCOL <= hello.protocol_max:
         spoken = f"{hello.protocol_min} to {hello.protocol_max}"
         text = f"the agent speaks protocol {spoken}, this replica {PROTOCOL}: upgrade the older"
         return "FAILED_PRECONDITION", text
+    return None
+
+
+def ack_problem(ack: pb.Ack) -> tuple[str, str] | None:
+    """What no agent can mean by an Ack: a gRPC status name and a line that names the field."""
+    for failure in ack.failed:
+        if failure.code not in pb.ErrorCode.values() or len(failure.text) > MAX_FAILURE_TEXT:
+            return "INVALID_ARGUMENT", f"Ack.failed: code {failure.code} or a text of {len(failure.text)} characters"
+        if failure.key.kind not in objects_pb2.Kind.values() or not failure.key.name:
+            return "INVALID_ARGUMENT", f"Ack.failed.key: kind {failure.key.kind} or an empty name"
     return None
 
 

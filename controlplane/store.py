@@ -114,9 +114,14 @@ class Store:
 
 def newer(version: str, than: str) -> bool:
     """Whether a resourceVersion is higher than another. They compare as numbers (KEP-5504); other text is not newer."""
-    if not version.isdecimal():
+    if not _is_number(version):
         return False
-    return not than.isdecimal() or int(version) > int(than)
+    return not _is_number(than) or int(version) > int(than)
+
+
+def _is_number(version: str) -> bool:
+    """64 bits have at most 20 digits; `int` refuses texts of some thousands."""
+    return len(version) <= 20 and version.isdecimal()
 
 
 def in_order(changes: Iterable[Change]) -> Iterator[Change]:

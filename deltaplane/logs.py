@@ -29,9 +29,16 @@ def event(logger: logging.Logger, level: int, name: str, **keys: object) -> None
 
 def _quote(value: object) -> str:
     text = str(value)
-    if text and not any(c in text for c in ' "=\n\t'):
+    if text and text.isprintable() and not any(c in text for c in ' "='):
         return text
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+    return '"' + "".join(map(_escaped, text)) + '"'
+
+
+def _escaped(character: str) -> str:
+    """A character of a quoted value: no control or format character of a peer reaches a terminal or makes a line."""
+    if character in '\\"':
+        return "\\" + character
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
 
 
 class _Formatter(logging.Formatter):

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MAX_TEXT = 200  # characters of a failure's text
 REPAIR_PAUSE = 0.5  # seconds between two repairs
 
 Times = tuple[int, int]  # perf_counter nanoseconds: the message's arrival, and the start of resolve
@@ -73,6 +74,7 @@ class Agent:
         self._metrics = metrics
         self._follow_cidrs = follow_cidrs  # takes the Node's pod CIDRs, where they tell local traffic (I5)
         self._cidrs: tuple[str, ...] = ()
+        self._broken: dict[ObjectKey, Failed] = {}  # Services that could not be resolved
         self._answers: list[bytes] = []  # to what happened outside the stream; sent with the next tick
 
     # ------------------------------------------------------------ life
@@ -218,11 +220,23 @@ class Agent:
         return answers
 
     def _resolve(self, services: Iterable[ServiceName]) -> list[ServiceForwarding]:
-        mirror, view = self.mirror, self._view
-        return [
-            resolve(ObjectKey(Kind.SERVICE, *name), mirror.services.get(name), mirror.slices_of(*name), view)
-            for name in services
-        ]
+        keys = [ObjectKey(Kind.SERVICE, *name) for name in services]
+        return [found for key in keys if (found := self._resolve_one(key)) is not None]
+
+    def _resolve_one(self, key: ObjectKey) -> ServiceForwarding | None:
+        """What the Service means here; None where that cannot be said: this Service fails, and the others go on."""
+        name, mirror = (key.namespace, key.name), self.mirror
+        self._broken.pop(key, None)
+        try:
+            return resolve(key, mirror.services.get(name), mirror.slices_of(*name), self._view)
+        except Exception as error:  # noqa: BLE001 - a fault of one object ends nothing else
+            self._broken[key] = Failed(key, "INTERNAL", f"cannot be resolved: {error!r}"[:MAX_TEXT])
+            return None
+
+    def _unusable(self) -> Iterable[Failed]:
+        """Objects that never get as far as the kernel."""
+        yield from (Failed(key, "INVALID_OBJECT", wrong) for key, wrong in self.mirror.invalid.items())
+        yield from self._broken.values()
 
     def _commit(
         self,
@@ -264,7 +278,11 @@ class Agent:
                 log, logging.INFO, "kernel has the whole state", rev=rev, services=len(self.mirror.services),
                 elements=report.kernel_elements, milliseconds=(report.resolve_ns + report.commit_ns) // 1_000_000,
             )  # fmt: skip
-        failures = (*done.failed, *(item for follower in self._followers for item in follower.failures()))
+        failures = (
+            *self._unusable(),
+            *done.failed,
+            *(item for follower in self._followers for item in follower.failures()),
+        )
         now = time.monotonic()
         self._trouble.accepted(failures, now)
         retry_at = time.time_ns() + int(max(0.0, self._trouble.retry_at - now) * 1e9)

@@ -11,11 +11,11 @@ from zlib import error as ZlibError  # noqa: N812 - an exception, whatever its m
 
 from deltaplane.codec import MalformedError, decode_ops
 from deltaplane.model import Object, ObjectKey, Unsupported, Upsert
-from deltaplane.snapshot import count
+from deltaplane.snapshot import CHUNK_BYTES, count
 from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import objects_pb2
 
-MAX_CHUNK_BYTES = 64 * 1024 * 1024  # after decompression: nothing a replica sends comes near it
+MAX_CHUNK_BYTES = CHUNK_BYTES + 1024 * 1024  # after decompression: one object may exceed what is aimed at
 
 
 class Collector:
@@ -29,9 +29,13 @@ class Collector:
         self.messages = [raw]
         self.unsupported = 0
         self._chunks = 0
+        counts = begin.counts
+        self._announced = counts.services + counts.endpoint_slices + counts.nodes + counts.service_cidrs
 
     def add(self, chunk: pb.SnapshotChunk, raw: bytes) -> None:
         """The next chunk."""
+        if self._chunks >= self.begin.chunks:
+            raise MalformedError(f"snapshot chunk {chunk.index}: only {self.begin.chunks} were announced")
         if chunk.index != self._chunks:
             raise MalformedError(f"snapshot chunk {chunk.index} where {self._chunks} was due")
         for op in decode_ops(_unpack(chunk)):
@@ -43,6 +47,8 @@ class Collector:
             key = op.key
             if key in self.objects:
                 raise MalformedError(f"{key} stands twice in one snapshot")
+            if len(self.objects) >= self._announced:
+                raise MalformedError(f"{key}: the snapshot has more objects than its begin announced")
             self.objects[key] = op.object
         self._chunks += 1
         self.messages.append(raw)

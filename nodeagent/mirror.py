@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from deltaplane.digest import StateDigest, edit, object_hash
 from deltaplane.model import (
@@ -27,6 +27,7 @@ from deltaplane.model import (
     Upsert,
 )
 from deltaplane.patch import apply_patch
+from deltaplane.validation import problem
 
 ServiceName = tuple[str, str]  # namespace, name
 
@@ -67,7 +68,9 @@ class Plan(Struct, frozen=True):
 class Mirror:
     """Objects by key, slices by Service.
 
-    A key that stands in `hashes` stands in the table of its kind. 10,000 Services with 10 endpoints each take about
+    The state is what the replica says, so that digests agree. The tables by which Services are resolved have only what is
+    valid: an object whose content is not stays there as it was last good, and stands in `invalid` with what is wrong
+    (`field: reason`), until a good version comes or it goes. 10,000 Services with 10 endpoints each take about
     25 MB.
     """
 
@@ -76,6 +79,8 @@ class Mirror:
         self.nodes: dict[str, Node] = {}
         self._service_cidrs: dict[str, ServiceCidr] = {}
         self.digest = StateDigest()
+        self.invalid: dict[ObjectKey, str] = {}
+        self._last_good: dict[ObjectKey, Object] = {}  # of those in `invalid`, where there was one
         self._objects: dict[ObjectKey, Object] = {}
         self._hashes: dict[ObjectKey, int] = {}
         self._slices: dict[ServiceName, tuple[EndpointSlice, ...]] = {}
@@ -168,6 +173,7 @@ class Mirror:
                 del self._objects[key], self._hashes[key]
             else:
                 self._objects[key], self._hashes[key] = item.new, item.new_hash
+            item = self._usable(item)  # noqa: PLW2901 - what the tables are to show of it
             for side in (item.old, item.new):
                 if isinstance(side, EndpointSlice):
                     services.add((side.namespace, side.service))
@@ -175,6 +181,19 @@ class Mirror:
         kinds = [item.key.kind for item in plan.edits]
         changed = kinds.count(Kind.SERVICE), kinds.count(Kind.ENDPOINT_SLICE)
         return Touched(frozenset(services), frozenset(nodes), self.service_cidrs != ranges, changed)
+
+    def _usable(self, item: Edit) -> Edit:
+        """The edit as the tables see it: from the last good version to this one, or to itself if this one is bad."""
+        key, old, new = item.key, item.old, item.new
+        if self.invalid.pop(key, None) is not None:
+            old = self._last_good.pop(key, None)
+        wrong = "" if new is None else problem(new)
+        if not wrong:
+            return item if old is item.old else structs.replace(item, old=old)
+        self.invalid[key] = wrong
+        if old is not None:
+            self._last_good[key] = old
+        return structs.replace(item, old=old, new=old)
 
     def _index(self, item: Edit, services: set[ServiceName], nodes: set[str]) -> None:
         kind, namespace, name = item.key

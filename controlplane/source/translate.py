@@ -20,7 +20,9 @@ from controlplane.source.addresses import parse_address, parse_cidr
 from controlplane.source.translate_service import translate_service
 from controlplane.source.usable import Invalid, Problems, choose
 from deltaplane import model
-from deltaplane.model import Conditions, Family, Kind, ObjectKey, Protocol, family_of
+from deltaplane.model import KIND_NAMES, Conditions, Family, Kind, ObjectKey, Protocol, family_of
+from deltaplane.names import is_label, is_subdomain, shown
+from deltaplane.validation import problem
 
 HEADLESS = "service.kubernetes.io/headless"
 SERVICE_NAME = "kubernetes.io/service-name"
@@ -63,6 +65,9 @@ def translate(kind: Kind, thing: ApiObject, event_unix_nano: int = 0) -> Transla
         value = _TRANSLATORS[kind](thing, problems)
     except Invalid as error:
         raise InvalidObject(f"{key}: {error}") from error
+    wrong = "" if value is None else problem(value)
+    if wrong:
+        raise InvalidObject(f"{key}: {wrong}")
     trigger = _trigger(thing.metadata.annotations) if kind is Kind.ENDPOINT_SLICE else 0
     return Translation(Fact(key, value, thing.metadata.resource_version, event_unix_nano, trigger), tuple(problems))
 
@@ -75,6 +80,10 @@ def key_of(kind: Kind, metadata: objects.Metadata) -> ObjectKey:
         raise InvalidObject(f"{key}: metadata.name: missing")
     if not namespace and kind not in CLUSTER_SCOPED:
         raise InvalidObject(f"{key}: metadata.namespace: missing")
+    if not (is_label if kind is Kind.SERVICE else is_subdomain)(metadata.name):
+        raise InvalidObject(f"{KIND_NAMES[kind]}: metadata.name: {shown(metadata.name)} is not a name of this kind")
+    if namespace and not is_label(namespace):
+        raise InvalidObject(f"{KIND_NAMES[kind]} {key.name}: metadata.namespace: {shown(namespace)} is no DNS label")
     return key
 
 

@@ -11,6 +11,7 @@ from functools import lru_cache
 from ipaddress import ip_address
 
 from nodeagent.program.iptables.naming import MARK_MASQ
+from nodeagent.program.text import word
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 _STEPS = 1 << 31  # the kernel's resolution of a probability
@@ -24,8 +25,8 @@ DROP = "-j DROP"
 
 
 def comment(text: str) -> str:
-    """A comment; quoted unless it is a single word."""
-    return f"-m comment --comment {text} " if _PLAIN.fullmatch(text) else f'-m comment --comment "{text}" '
+    """A comment; quoted unless it is a single word. Raises `nodeagent.program.text.UnsafeText`."""
+    return f"-m comment --comment {text} " if _PLAIN.fullmatch(text) else f'-m comment --comment "{word(text)}" '
 
 
 @lru_cache(maxsize=1 << 16)
