@@ -1,8 +1,8 @@
 """What is wrong with an object's content, by the rules of the Kubernetes API. Pure; the same for both programs.
 
-The control plane asks before an object becomes a fact, the agent before it is resolved: a replica may be newer, broken or
-hostile, and so may a journal. What the API permits passes (pkg/apis/core/validation and pkg/apis/discovery/validation of
-Kubernetes 1.36), except for more than `MAX_RANGES` source ranges. Node ports are not judged: an API server may be given
+The control plane asks before an object becomes a fact, the agent before it is resolved: a replica may be newer, broken
+or hostile, and so may a journal. What the API permits passes (pkg/apis/core/validation and
+pkg/apis/discovery/validation of Kubernetes 1.36), except for more than `MAX_RANGES` source ranges. Node ports are not judged: an API server may be given
 any range of them.
 """
 
@@ -50,8 +50,7 @@ def is_special(address: bytes) -> bool:
     if address[:12] == _MAPPED:
         return is_special(address[12:])
     return (
-        (address[:15] == bytes(15)
-        and address[15] < 2)
+        (address[:15] == bytes(15) and address[15] < 2)
         or (address[0] == 0xFE and address[1] & 0xC0 == 0x80)
         or (address[0] == 0xFF and address[1] & 0x0F == 2)
     )

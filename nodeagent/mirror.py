@@ -68,8 +68,8 @@ class Plan(Struct, frozen=True):
 class Mirror:
     """Objects by key, slices by Service.
 
-    The state is what the replica says, so that digests agree. The tables by which Services are resolved have only what is
-    valid: an object whose content is not stays there as it was last good, and stands in `invalid` with what is wrong
+    The state is what the replica says, so that digests agree. The tables by which Services are resolved have only what
+    is valid: an object whose content is not stays there as it was last good, and stands in `invalid` with what is wrong
     (`field: reason`), until a good version comes or it goes. 10,000 Services with 10 endpoints each take about
     25 MB.
     """
