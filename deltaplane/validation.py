@@ -1,9 +1,9 @@
 """What is wrong with an object's content, by the rules of the Kubernetes API. Pure; the same for both programs.
 
 The control plane asks before an object becomes a fact, the agent before it is resolved: a replica may be newer, broken
-or hostile, and so may a journal. What the API permits passes (pkg/apis/core/validation and
-pkg/apis/discovery/validation of Kubernetes 1.36), except for more than `MAX_RANGES` source ranges. Node ports are not judged: an API server may be given
-any range of them.
+or hostile, and so may a journal. What the API permits passes (validation of pkg/apis/core and pkg/apis/discovery,
+Kubernetes 1.36), except for more than `MAX_RANGES` source ranges. Node ports are not judged: an API server may be
+given any range of them.
 """
 
 from __future__ import annotations

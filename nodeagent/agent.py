@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.logs import event
-from deltaplane.model import Kind, ObjectKey
-from deltaplane.resolve import NodeView, resolve
+from deltaplane.resolve import NodeView
 from deltaplane.snapshot import build
 from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import objects_pb2
@@ -28,6 +27,7 @@ from nodeagent.journal import Journal
 from nodeagent.mirror import Mirror, ServiceName
 from nodeagent.program.dataplane import Commit, Dataplane, Failed
 from nodeagent.programming import triggers
+from nodeagent.resolving import Resolver
 from nodeagent.session import Session
 from nodeagent.trouble import Trouble
 
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_TEXT = 200  # characters of a failure's text
 REPAIR_PAUSE = 0.5  # seconds between two repairs
 
 Times = tuple[int, int]  # perf_counter nanoseconds: the message's arrival, and the start of resolve
@@ -60,6 +59,7 @@ class Agent:
     ) -> None:
         self.mirror = Mirror()
         self.complete = False
+        self._resolver = Resolver(self.mirror)
         self._dataplane = dataplane
         self._journal = journal
         self._session = Session(identity(here.name, mode or Mode(dataplane.mode), boot_id), self.mirror)
@@ -74,7 +74,6 @@ class Agent:
         self._metrics = metrics
         self._follow_cidrs = follow_cidrs  # takes the Node's pod CIDRs, where they tell local traffic (I5)
         self._cidrs: tuple[str, ...] = ()
-        self._broken: dict[ObjectKey, Failed] = {}  # Services that could not be resolved
         self._answers: list[bytes] = []  # to what happened outside the stream; sent with the next tick
 
     # ------------------------------------------------------------ life
@@ -220,23 +219,7 @@ class Agent:
         return answers
 
     def _resolve(self, services: Iterable[ServiceName]) -> list[ServiceForwarding]:
-        keys = [ObjectKey(Kind.SERVICE, *name) for name in services]
-        return [found for key in keys if (found := self._resolve_one(key)) is not None]
-
-    def _resolve_one(self, key: ObjectKey) -> ServiceForwarding | None:
-        """What the Service means here; None where that cannot be said: this Service fails, and the others go on."""
-        name, mirror = (key.namespace, key.name), self.mirror
-        self._broken.pop(key, None)
-        try:
-            return resolve(key, mirror.services.get(name), mirror.slices_of(*name), self._view)
-        except Exception as error:  # noqa: BLE001 - a fault of one object ends nothing else
-            self._broken[key] = Failed(key, "INTERNAL", f"cannot be resolved: {error!r}"[:MAX_TEXT])
-            return None
-
-    def _unusable(self) -> Iterable[Failed]:
-        """Objects that never get as far as the kernel."""
-        yield from (Failed(key, "INVALID_OBJECT", wrong) for key, wrong in self.mirror.invalid.items())
-        yield from self._broken.values()
+        return self._resolver.resolve(services, self._view)
 
     def _commit(
         self,
@@ -279,7 +262,7 @@ class Agent:
                 elements=report.kernel_elements, milliseconds=(report.resolve_ns + report.commit_ns) // 1_000_000,
             )  # fmt: skip
         failures = (
-            *self._unusable(),
+            *self._resolver.failures(),
             *done.failed,
             *(item for follower in self._followers for item in follower.failures()),
         )

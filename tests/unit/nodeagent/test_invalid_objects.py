@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 from zlib import compress, crc32
 
 import pytest
@@ -14,15 +15,19 @@ from controlplane.source import objects as api
 from controlplane.source.translate import key_of
 from controlplane.store import newer
 from deltaplane.codec import MalformedError, encode_op
+from deltaplane.forwarding import ServiceForwarding
 from deltaplane.logs import event
-from deltaplane.model import Kind, Object, Remove, Upsert
+from deltaplane.model import Kind, Object, ObjectKey, Remove, Upsert
+from deltaplane.resolve import NodeView
 from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import objects_pb2
 from deltaplane.validation import MAX_RANGES, problem
+from nodeagent import resolving
 from nodeagent.collector import MAX_CHUNK_BYTES, Collector
 from nodeagent.mirror import Mirror
 from nodeagent.program.iptables.rules import comment
 from nodeagent.program.text import UnsafeText, interface
+from nodeagent.resolving import Resolver
 from tests.sessions import objects
 
 NASTY = 'b"\nCOMMIT\n*filter\n-I INPUT -j ACCEPT\nCOMMIT\n#'
@@ -148,3 +153,21 @@ def test_a_snapshot_holds_no_more_than_its_begin_announced() -> None:
         Collector(begin, b"").add(chunk(0, ops.SerializeToString()), b"")
     with pytest.raises(MalformedError, match="were announced"):
         Collector(pb.SnapshotBegin(rev=1), b"").add(chunk(0, b""), b"")
+
+
+def test_a_fault_in_one_service_is_its_own_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    mirror = Mirror()
+    put(mirror, GOOD, objects.service(2))
+    resolver = Resolver(mirror)
+
+    def faulty(key: ObjectKey, *rest: Any) -> ServiceForwarding:
+        if key == GOOD.key:
+            raise ZeroDivisionError
+        return ServiceForwarding(key)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(resolving, "resolve", faulty)
+        assert [found.key for found in resolver.resolve(mirror.services, NodeView("n"))] == [objects.service(2).key]
+        assert [(item.key, item.code) for item in resolver.failures()] == [(GOOD.key, "INTERNAL")]
+    assert len(resolver.resolve(mirror.services, NodeView("n"))) == 2
+    assert not list(resolver.failures())
