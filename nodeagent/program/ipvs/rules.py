@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from nodeagent.program.ipvs import names
 from nodeagent.program.ipvs.settings import Settings
+from nodeagent.program.text import interface, word
 
 MARKS = 0xDE << 24  # the packet marks 0xde000000 to 0xdeffffff are virtual servers of ours
 MARKS_MASK = 0xFF << 24
@@ -64,9 +65,10 @@ _LOCAL_SOURCE, _FOREIGN_SOURCE = "-m addrtype --src-type LOCAL", "-m addrtype ! 
 _NEW = "-m conntrack --ctstate NEW"
 
 
-def _wildcard(interface: str) -> str:
+def _wildcard(name: str) -> str:
     """As iptables writes it: any ending is a plus."""
-    return f"{interface[:-1]}+" if interface.endswith("*") else interface
+    interface(name)
+    return f"{name[:-1]}+" if name.endswith("*") else name
 
 
 def _outside(family: int, settings: Settings) -> str | None:
@@ -104,7 +106,7 @@ def _mangle(family: int, settings: Settings) -> Table:
 
 
 def _jump(comment: str, chain: str) -> str:
-    return f'-m comment --comment "{comment}" -j {chain}'
+    return f'-m comment --comment "{word(comment)}" -j {chain}'
 
 
 def _ranges(family: int) -> list[str]:
