@@ -1,7 +1,7 @@
 """The one place where text for another program is let through: iptables-restore reads a line as options.
 
-Nothing is quoted by hope: what is outside the alphabet is refused, and so is that object alone. Called by iptables
-and ipvs mode for comments and interfaces.
+Nothing is quoted by hope: what is outside the alphabet is refused, and so is that object alone. Called by
+iptables, ipvs and userspace mode for comments and interfaces.
 """
 
 from __future__ import annotations
