@@ -11,6 +11,7 @@ from controlplane.log import Log
 from controlplane.store import Store, newer
 from deltaplane.names import is_subdomain, shown
 from deltaplane.v1 import delta_pb2 as pb
+from deltaplane.v1 import objects_pb2
 
 PROTOCOL = 1
 MAX_MESSAGE_BYTES = 1024 * 1024  # that a replica ever sends: one object, at most `store.MAX_OBJECT_BYTES`
@@ -35,6 +36,16 @@ def problem(hello: pb.Hello) -> tuple[str, str] | None:
         spoken = f"{hello.protocol_min} to {hello.protocol_max}"
         text = f"the agent speaks protocol {spoken}, this replica {PROTOCOL}: upgrade the older"
         return "FAILED_PRECONDITION", text
+    return None
+
+
+def ack_problem(ack: pb.Ack) -> tuple[str, str] | None:
+    """What no agent can mean by an Ack: a gRPC status name and a line that names the field."""
+    for failure in ack.failed:
+        if failure.code not in pb.ErrorCode.values() or len(failure.text) > MAX_FAILURE_TEXT:
+            return "INVALID_ARGUMENT", f"Ack.failed: code {failure.code} or a text of {len(failure.text)} characters"
+        if failure.key.kind not in objects_pb2.Kind.values() or not failure.key.name:
+            return "INVALID_ARGUMENT", f"Ack.failed.key: kind {failure.key.kind} or an empty name"
     return None
 
 

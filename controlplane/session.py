@@ -30,7 +30,7 @@ from msgspec import Struct
 from controlplane.flight import Applied, Flight
 from controlplane.log import MERGE_BATCHES, Log
 from controlplane.nodes import Nodes
-from controlplane.resume import PROTOCOL, behind, decide, problem
+from controlplane.resume import PROTOCOL, ack_problem, behind, decide, problem
 from controlplane.snapshot import Snapshots
 from controlplane.store import Store
 from deltaplane.v1 import delta_pb2 as pb
@@ -123,7 +123,10 @@ class Session:
         elif self._phase is _Phase.WAITING:
             self.close("INVALID_ARGUMENT", f"the first message must be Hello, not {kind}")
         elif kind == "ack":
-            return self._on_ack(request.ack, now)
+            wrong = ack_problem(request.ack)
+            if wrong is None:
+                return self._on_ack(request.ack, now)
+            self.close(*wrong)
         elif kind == "resync_request":
             self._on_resync(now)
         elif kind == "drain":

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING
 
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.logs import event
-from deltaplane.model import Kind, ObjectKey
-from deltaplane.resolve import NodeView, resolve
+from deltaplane.resolve import NodeView
 from deltaplane.snapshot import build
 from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import objects_pb2
@@ -30,6 +29,7 @@ from nodeagent.liveness import SILENCE_SECONDS
 from nodeagent.mirror import Mirror, ServiceName, Touched
 from nodeagent.program.dataplane import Bordering, Commit, Dataplane, Failed
 from nodeagent.programming import triggers
+from nodeagent.resolving import Resolver
 from nodeagent.session import Session
 from nodeagent.trouble import Trouble
 
@@ -63,6 +63,7 @@ class Agent:
     ) -> None:
         self.mirror = Mirror()
         self.complete = False
+        self._resolver = Resolver(self.mirror)
         self._dataplane = dataplane
         self._journal = journal
         hello = identity(here.name, mode or Mode(dataplane.mode), boot_id)

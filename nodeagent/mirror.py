@@ -73,7 +73,9 @@ class Plan(Struct, frozen=True):
 class Mirror:
     """Objects by key, slices by Service.
 
-    A key that stands in `hashes` stands in the table of its kind. 10,000 Services with 10 endpoints each take about
+    The state is what the replica says, so that digests agree. The tables by which Services are resolved have only what
+    is valid: an object whose content is not stays there as it was last good, and stands in `invalid` with what is wrong
+    (`field: reason`), until a good version comes or it goes. 10,000 Services with 10 endpoints each take about
     25 MB.
     """
 
@@ -82,6 +84,8 @@ class Mirror:
         self.nodes: dict[str, Node] = {}
         self._service_cidrs: dict[str, ServiceCidr] = {}
         self.digest = StateDigest()
+        self.invalid: dict[ObjectKey, str] = {}
+        self._last_good: dict[ObjectKey, Object] = {}  # of those in `invalid`, where there was one
         self._objects: dict[ObjectKey, Object] = {}
         self._hashes: dict[ObjectKey, int] = {}
         self._slices: dict[ServiceName, tuple[EndpointSlice, ...]] = {}

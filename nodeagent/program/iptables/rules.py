@@ -11,6 +11,7 @@ from functools import lru_cache
 from ipaddress import ip_address
 
 from nodeagent.program.iptables.naming import MARK_MASQ
+from nodeagent.program.text import word
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 _QUOTABLE = re.compile(r"[A-Za-z0-9_ ./:;,()>\[\]-]+")

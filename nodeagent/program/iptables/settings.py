@@ -6,6 +6,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from msgspec import Struct
 
+from nodeagent.program.text import interface
+
 
 class Settings(Struct, frozen=True):
     """How local traffic is told, what is masqueraded, whether node ports answer on loopback.
@@ -65,7 +67,8 @@ class Settings(Struct, frozen=True):
     @property
     def _interface(self) -> str:
         """As iptables writes it: any ending is a plus."""
-        return f"{self.interface[:-1]}+" if self.interface.endswith("*") else self.interface
+        name = interface(self.interface)
+        return f"{name[:-1]}+" if name.endswith("*") else name
 
 
 _LOOPBACK = ip_network("127.0.0.0/8")

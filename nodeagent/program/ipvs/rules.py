@@ -64,9 +64,10 @@ _LOCAL_SOURCE, _FOREIGN_SOURCE = "-m addrtype --src-type LOCAL", "-m addrtype ! 
 _NEW = "-m conntrack --ctstate NEW"
 
 
-def _wildcard(interface: str) -> str:
+def _wildcard(name: str) -> str:
     """As iptables writes it: any ending is a plus."""
-    return f"{interface[:-1]}+" if interface.endswith("*") else interface
+    interface(name)
+    return f"{name[:-1]}+" if name.endswith("*") else name
 
 
 def _outside(family: int, settings: Settings) -> str | None:
@@ -104,7 +105,7 @@ def _mangle(family: int, settings: Settings) -> Table:
 
 
 def _jump(comment: str, chain: str) -> str:
-    return f'-m comment --comment "{comment}" -j {chain}'
+    return f'-m comment --comment "{word(comment)}" -j {chain}'
 
 
 def _ranges(family: int) -> list[str]:

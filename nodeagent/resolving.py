@@ -1,0 +1,40 @@
+"""Services resolved one by one, so that a fault of one is its own failure. Used by the agent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from deltaplane.forwarding import ServiceForwarding
+from deltaplane.model import Kind, ObjectKey
+from deltaplane.resolve import NodeView, resolve
+from nodeagent.mirror import Mirror, ServiceName
+from nodeagent.program.dataplane import Failed
+
+MAX_TEXT = 200  # characters of a failure's text
+
+
+class Resolver:
+    """Remembers which Services could not be resolved; what the kernel has of those stays."""
+
+    def __init__(self, mirror: Mirror) -> None:
+        self._mirror = mirror
+        self._broken: dict[ObjectKey, Failed] = {}
+
+    def resolve(self, services: Iterable[ServiceName], view: NodeView) -> list[ServiceForwarding]:
+        """What these mean on this node, without those that cannot be said."""
+        keys = [ObjectKey(Kind.SERVICE, *name) for name in services]
+        return [found for key in keys if (found := self._one(key, view)) is not None]
+
+    def _one(self, key: ObjectKey, view: NodeView) -> ServiceForwarding | None:
+        name, mirror = (key.namespace, key.name), self._mirror
+        self._broken.pop(key, None)
+        try:
+            return resolve(key, mirror.services.get(name), mirror.slices_of(*name), view)
+        except Exception as error:  # noqa: BLE001 - a fault of one object ends nothing else
+            self._broken[key] = Failed(key, "INTERNAL", f"cannot be resolved: {error!r}"[:MAX_TEXT])
+            return None
+
+    def failures(self) -> Iterator[Failed]:
+        """Objects that never get as far as the kernel."""
+        yield from (Failed(key, "INVALID_OBJECT", wrong) for key, wrong in self._mirror.invalid.items())
+        yield from self._broken.values()
