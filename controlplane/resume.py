@@ -8,12 +8,23 @@ from __future__ import annotations
 from msgspec import Struct
 
 from controlplane.log import Log
-from controlplane.store import Store, newer
+from controlplane.store import MAX_VERSION_DIGITS, Store, newer
 from deltaplane.names import is_subdomain, shown
 from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import objects_pb2
 
 PROTOCOL = 1
+_LONGEST = {  # characters
+    "node_uid": 253,
+    "boot_id": 253,
+    "agent_instance": 253,
+    "agent_version": 253,
+    "scope": 253,
+    "proxy_mode": 63,
+    "proxy_mode_asked": 63,
+    "proxy_mode_reason": 1024,
+}
+MAX_FAILURE_TEXT = 4096  # characters; agents send 300
 MAX_MESSAGE_BYTES = 1024 * 1024  # that a replica ever sends: one object, at most `store.MAX_OBJECT_BYTES`
 
 
@@ -29,6 +40,11 @@ def problem(hello: pb.Hello) -> tuple[str, str] | None:
     """Why this agent cannot be served: a gRPC status name and a line for the operator."""
     if not is_subdomain(hello.node_name):
         return "INVALID_ARGUMENT", f"Hello.node_name: {shown(hello.node_name)} is not a DNS-1123 subdomain"
+    for field, most in _LONGEST.items():
+        if len(getattr(hello, field)) > most:
+            return "INVALID_ARGUMENT", f"Hello.{field}: longer than {most} characters"
+    if any(len(item.version) > MAX_VERSION_DIGITS for item in hello.resume.versions):
+        return "INVALID_ARGUMENT", f"Hello.resume.versions: one is longer than {MAX_VERSION_DIGITS} characters"
     if 0 < hello.max_message_bytes < MAX_MESSAGE_BYTES:
         text = f"Hello.max_message_bytes: {hello.max_message_bytes}: messages have up to {MAX_MESSAGE_BYTES} bytes"
         return "FAILED_PRECONDITION", text

@@ -34,6 +34,12 @@ def is_label_value(text: str) -> bool:
     return len(text) <= LABEL_LENGTH and _VALUE.fullmatch(text) is not None
 
 
+@lru_cache(maxsize=_MEMORY)
+def is_plain(text: str) -> bool:
+    """Short and printable: an endpoint's zone and its hints, of which the API asks no more."""
+    return len(text) <= SUBDOMAIN_LENGTH and text.isprintable()
+
+
 def shown(text: str) -> str:
     """The text as it goes into a message for a person: quoted, escaped, and cut."""
     return repr(text if len(text) <= 80 else f"{text[:80]}...")

@@ -29,10 +29,11 @@ from deltaplane.model import (
     TrafficPolicy,
     family_of,
 )
-from deltaplane.names import is_label, is_label_value, is_subdomain, shown
+from deltaplane.names import is_label, is_label_value, is_plain, is_subdomain, shown
 
 MAX_AFFINITY_SECONDS = 86400
 MAX_CLUSTER_IPS = 2
+MAX_RANGES = 5000  # source ranges of one Service; the API has no limit, but each is a rule or an interval on every node
 NODES_OWN_PORTS = frozenset({22, 2379, 2380, 6443, 10250})
 """SSH, etcd, the API server and the kubelet: how a node and its cluster are reached. No Service may take them away; the
 API server's default range for node ports (30000-32767) has none of them."""
@@ -91,6 +92,9 @@ def _addresses(field: str, addresses: Iterable[bytes]) -> str:
 
 
 def _service(service: Service) -> str:
+    ranges = len(service.load_balancer_source_ranges)
+    if ranges > MAX_RANGES:
+        return f"spec.loadBalancerSourceRanges: {ranges} of them, and {MAX_RANGES} is the limit"
     return (
         _words(service)
         or _cluster_ips(service.cluster_ips)
@@ -147,7 +151,7 @@ def _port(field: str, port: ServicePort | EndpointPort) -> str:
 
 
 def _slice(slice_: EndpointSlice) -> str:
-    if not is_label(slice_.service):
+    if not slice_.service or not is_label_value(slice_.service):
         return f"metadata.labels[kubernetes.io/service-name]: {shown(slice_.service)} is not a Service's name"
     for index, port in enumerate(slice_.ports):
         if wrong := _port(f"ports[{index}]", port):
@@ -163,8 +167,8 @@ def endpoints_problem(endpoints: Iterable[Endpoint]) -> str:
             return f"endpoints: {address.hex()} {reason}"
         if endpoint.node and not is_subdomain(endpoint.node):
             return f"endpoints: {address.hex()}: nodeName: {shown(endpoint.node)} is not a DNS-1123 subdomain"
-        if not is_label_value(endpoint.zone):
-            return f"endpoints: {address.hex()}: zone: {shown(endpoint.zone)} is not a label's value"
+        if not is_plain(endpoint.zone):
+            return f"endpoints: {address.hex()}: zone: {shown(endpoint.zone)} is too long or not printable"
         if endpoint.zone_hints or endpoint.node_hints:
             wrong = hints_problem(endpoint.zone_hints, endpoint.node_hints)
             if wrong:
@@ -176,11 +180,11 @@ def endpoints_problem(endpoints: Iterable[Endpoint]) -> str:
 def hints_problem(zones: tuple[str, ...], nodes: tuple[str, ...]) -> str:
     """What is wrong with the hints of an endpoint."""
     for zone in zones:
-        if not zone or not is_label_value(zone):
-            return f"zone {shown(zone)} is not a label's value"
+        if not is_plain(zone):
+            return f"zone {shown(zone)} is too long or not printable"
     for node in nodes:
-        if not is_subdomain(node):
-            return f"node {shown(node)} is not a DNS-1123 subdomain"
+        if not is_plain(node):
+            return f"node {shown(node)} is too long or not printable"
     return ""
 
 

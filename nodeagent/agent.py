@@ -19,16 +19,17 @@ from deltaplane.logs import event
 from deltaplane.resolve import NodeView
 from deltaplane.snapshot import build
 from deltaplane.v1 import delta_pb2 as pb
-from deltaplane.v1 import objects_pb2
+from nodeagent import brake
 from nodeagent.errors import KernelUnavailable
 from nodeagent.events import Changed, Event, Record, Report, Send
 from nodeagent.hello import Mode, identity
-from nodeagent.here import Here
+from nodeagent.here import Here, PodCidrs
 from nodeagent.journal import Journal
 from nodeagent.liveness import SILENCE_SECONDS
 from nodeagent.mirror import Mirror, ServiceName, Touched
-from nodeagent.program.dataplane import Bordering, Commit, Dataplane, Failed
+from nodeagent.program.dataplane import Bordering, Commit, Dataplane
 from nodeagent.programming import triggers
+from nodeagent.reporting import Times, report_of, to_message
 from nodeagent.resolving import Resolver
 from nodeagent.session import Session
 from nodeagent.trouble import Trouble
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REPAIR_PAUSE = 0.5  # seconds between two repairs
-
-Times = tuple[int, int]  # perf_counter nanoseconds: the message's arrival, and the start of resolve
 
 
 class Agent:
@@ -79,9 +78,7 @@ class Agent:
         self.drifted = False  # others changed what is ours in the kernel
         self._repair_at = 0.0  # not before: whoever fights over our tables shall not have all of this process
         self._metrics = metrics
-        self._follow_cidrs = follow_cidrs  # takes the Node's pod CIDRs, where they tell local traffic (I5)
-        self._cidrs: tuple[str, ...] = ()
-        self._unresolved: dict[ObjectKey, str] = {}  # Services whose meaning cannot be told, and why
+        self._pod_cidrs = PodCidrs(follow_cidrs)
         self._answers: list[bytes] = []  # to what happened outside the stream; sent with the next tick
 
     # ------------------------------------------------------------ life
@@ -186,7 +183,7 @@ class Agent:
     def tick(self, now: float) -> Sequence[bytes]:
         """Acks that are due, and another try at what the kernel refused."""
         self._tidy()
-        if self._session.brake.holds and self._asked_to_release():
+        if self._session.brake.holds and brake.taken(self._release_file):
             self._answers += [item.message for item in self._session.release(now) if isinstance(item, Send)]
         answers, self._answers = [*self._answers, *self._session.tick(now)], []
         if self.complete and not self._here.due_in(now):
@@ -195,18 +192,6 @@ class Agent:
         if now >= self._trouble.retry_at and self._unsettled():
             answers += self._retry(now)
         return answers
-
-    def _asked_to_release(self) -> bool:
-        """Whether an operator has made the file that releases the safety brake; it is taken away."""
-        try:
-            if self._release_file is not None:
-                self._release_file.unlink()
-                return True
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            event(log, logging.WARNING, "cannot take the file away", file=self._release_file, error=error.strerror)
-        return False
 
     def _tidy(self) -> None:
         """After a whole state, and after its Ack: that is long-lived, and later collections need not walk it."""
@@ -248,7 +233,7 @@ class Agent:
             names = {**dict.fromkeys(touched.services), **self.mirror.services}  # those gone as well
         inside = self._heard(touched)
         node = self._here.forwarding(self.mirror) if mine or inside or touched.service_cidrs else None
-        return self._commit(self._resolve(names), changed.rev, times, node)
+        return self._commit(self._resolver.resolve(names, self._view), changed.rev, times, node)
 
     def _commit_whole(self, rev: int, times: Times) -> list[bytes]:
         """Compares the kernel with the whole state; only differences are written."""
@@ -257,7 +242,11 @@ class Agent:
         gc.disable()
         try:
             answers = self._commit(
-                self._resolve(self.mirror.services), rev, times, self._here.forwarding(self.mirror), complete=True
+                self._resolver.resolve(self.mirror.services, self._view),
+                rev,
+                times,
+                self._here.forwarding(self.mirror),
+                complete=True,
             )
         finally:
             gc.enable()
@@ -270,21 +259,6 @@ class Agent:
         if (come or gone) and isinstance(self._dataplane, Bordering):
             self._dataplane.neighbours(come, gone)
         return inside
-
-    def _resolve(self, services: Iterable[ServiceName]) -> list[ServiceForwarding]:
-        """What the Services mean on this node; one that cannot be told is left as it is, and reported."""
-        mirror, view, unresolved = self.mirror, self._view, self._unresolved
-        found = []
-        for name in services:
-            key = ObjectKey(Kind.SERVICE, *name)
-            try:
-                found.append(resolve(key, mirror.services.get(name), mirror.slices_of(*name), view))
-            except Exception as error:  # noqa: BLE001 - whatever is wrong with one Service, the others are served
-                unresolved[key] = f"{type(error).__name__}: {error}"
-            else:
-                if unresolved:
-                    unresolved.pop(key, None)
-        return found
 
     def _commit(
         self,
@@ -299,24 +273,15 @@ class Agent:
         for follower in self._followers:
             follower.want(services, node, complete=complete)
         try:
-            self._take_cidrs()
+            self._pod_cidrs.take(self._here.pod_cidrs(self.mirror))
             done = self._dataplane.apply(services, node, complete=complete)
         except KernelUnavailable as error:
             self._refused(str(error))
             return []
-        report = _report(times, resolved, done)
+        report = report_of(times, resolved, time.perf_counter_ns(), done)
         for follower in self._followers:
             follower.committed(done, report.commit_ns / 1e9)
         return self._committed(done, rev, report, complete=complete)
-
-    def _take_cidrs(self) -> None:
-        if self._follow_cidrs is None:
-            return
-        cidrs = self._here.pod_cidrs(self.mirror)
-        if cidrs and cidrs != self._cidrs:
-            self._follow_cidrs(cidrs)
-            self._cidrs = cidrs
-            event(log, logging.INFO, "local traffic is told by the Node's pod CIDRs", cidrs=",".join(cidrs))
 
     def _committed(self, done: Commit, rev: int, report: pb.CommitReport, *, complete: bool) -> list[bytes]:
         if complete:
@@ -329,13 +294,12 @@ class Agent:
         failures = (
             *done.failed,
             *(item for follower in self._followers for item in follower.failures()),
-            *(Failed(key, "INVALID_OBJECT", reason) for key, reason in self.mirror.invalid.items()),
-            *(Failed(key, "INTERNAL", reason) for key, reason in self._unresolved.items()),
+            *self._resolver.failures(),
         )
         now = time.monotonic()
         self._trouble.accepted(failures, now)
         retry_at = time.time_ns() + int(max(0.0, self._trouble.retry_at - now) * 1e9)
-        failed = [self._failure(item, retry_at) for item in failures]
+        failed = [to_message(item, self.mirror.hash_of(item.key), retry_at) for item in failures]
         ack = self._session.committed(rev, now, report=report, failed=failed, unix_nano=time.time_ns())
         self._note()
         return [] if ack is None else [ack]
@@ -346,13 +310,6 @@ class Agent:
             session = self._session
             behind = not session.following or session.applied_rev < session.head
             self._metrics.position(session.applied_rev, session.head, behind=behind)
-
-    def _failure(self, failed: Failed, retry_at: int) -> pb.ObjectFailure:
-        kind, namespace, name = failed.key
-        key = objects_pb2.ObjectKey(kind=objects_pb2.Kind.ValueType(kind), namespace=namespace, name=name)
-        code = pb.ErrorCode.Value(f"ERROR_CODE_{failed.code}")
-        object_hash = self.mirror.hash_of(failed.key)
-        return pb.ObjectFailure(key=key, object_hash=object_hash, code=code, text=failed.text, retry_unix_nano=retry_at)
 
     # ------------------------------------------------------------ trouble
 
@@ -371,7 +328,9 @@ class Agent:
         event(log, logging.WARNING, "others changed our tables: put right", elements=done.elements)
         if self._metrics is not None:
             self._metrics.repaired()
-        return self._committed(done, self._session.rev, _report(times, times[1], done), complete=False)
+        return self._committed(
+            done, self._session.rev, report_of(times, times[1], time.perf_counter_ns(), done), complete=False
+        )
 
     def _unsettled(self) -> bool:
         return bool(self._trouble.stuck or self._dataplane.pending())
@@ -392,16 +351,3 @@ class Agent:
 def _now() -> Times:
     now = time.perf_counter_ns()
     return now, now
-
-
-def _report(times: Times, resolved: int, done: Commit) -> pb.CommitReport:
-    """`resolved` is when resolve ended; the session adds the revision and the Ack's delay."""
-    arrived, started = times
-    return pb.CommitReport(
-        queued_ns=started - arrived,
-        resolve_ns=resolved - started,
-        commit_ns=time.perf_counter_ns() - resolved,
-        kernel_messages=done.messages,
-        kernel_elements=done.elements,
-        kernel_bytes=done.size,
-    )

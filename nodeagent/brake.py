@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+from pathlib import Path
 
 from deltaplane.logs import event
 from deltaplane.v1 import delta_pb2 as pb
@@ -61,3 +62,17 @@ class Brake:
             event(log, logging.INFO, "safety brake: the Services are back; nothing is held any more")
         self.gone = self.services = 0
         self.released = False
+
+
+def taken(file: Path | None) -> bool:
+    """Whether an operator has made the file that releases the brake of this node; it is taken away."""
+    if file is None:
+        return False
+    try:
+        file.unlink()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        event(log, logging.WARNING, "cannot take the file away", file=file, error=error.strerror)
+        return False
+    return True

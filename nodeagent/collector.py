@@ -11,7 +11,7 @@ from zlib import error as ZlibError  # noqa: N812 - an exception, whatever its m
 
 from deltaplane.codec import MalformedError, decode_ops
 from deltaplane.model import Object, ObjectKey, Unsupported, Upsert
-from deltaplane.snapshot import CHUNK_BYTES, count
+from deltaplane.snapshot import count
 from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import objects_pb2
 
@@ -48,8 +48,6 @@ class Collector:
             key = op.key
             if key in self.objects:
                 raise MalformedError(f"{key} stands twice in one snapshot")
-            if len(self.objects) >= self._announced:
-                raise MalformedError(f"{key}: the snapshot has more objects than its begin announced")
             self.objects[key] = op.object
         self._chunks += 1
         self.messages.append(raw)

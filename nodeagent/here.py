@@ -5,6 +5,7 @@ Owned by the agent; reads the mirror, which the session keeps.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from math import inf
@@ -12,6 +13,7 @@ from math import inf
 from msgspec import structs
 
 from deltaplane.forwarding import NodeForwarding
+from deltaplane.logs import event
 from deltaplane.model import Node
 from deltaplane.resolve import NodeView
 from nodeagent.addresses.node_ports import NodePorts
@@ -19,6 +21,8 @@ from nodeagent.addresses.selection import parse as parse_policy
 from nodeagent.cautions import Cautions
 from nodeagent.mirror import Mirror, Touched
 from nodeagent.surroundings import Moved, Surroundings
+
+log = logging.getLogger(__name__)
 
 
 class Here:
@@ -76,3 +80,19 @@ class Here:
 
     def _addresses(self, mirror: Mirror) -> tuple[bytes, ...]:
         return (*self._bind, *self._own(mirror).addresses)
+
+
+class PodCidrs:
+    """This Node's pod CIDRs, where they tell local traffic (I5). `follow`, if any, is given them when they change."""
+
+    def __init__(self, follow: Callable[[tuple[str, ...]], None] | None) -> None:
+        self._follow = follow
+        self._taken: tuple[str, ...] = ()
+
+    def take(self, cidrs: tuple[str, ...]) -> None:
+        """They are these now; none: they are not known yet, and what was known stays."""
+        if self._follow is None or not cidrs or cidrs == self._taken:
+            return
+        self._follow(cidrs)
+        self._taken = cidrs
+        event(log, logging.INFO, "local traffic is told by the Node's pod CIDRs", cidrs=",".join(cidrs))

@@ -84,8 +84,6 @@ class Mirror:
         self.nodes: dict[str, Node] = {}
         self._service_cidrs: dict[str, ServiceCidr] = {}
         self.digest = StateDigest()
-        self.invalid: dict[ObjectKey, str] = {}
-        self._last_good: dict[ObjectKey, Object] = {}  # of those in `invalid`, where there was one
         self._objects: dict[ObjectKey, Object] = {}
         self._hashes: dict[ObjectKey, int] = {}
         self._slices: dict[ServiceName, tuple[EndpointSlice, ...]] = {}

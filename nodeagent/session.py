@@ -15,7 +15,6 @@ object only at a SnapshotEnd whose counts and digest match (S6).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from enum import Enum
 from math import inf
 
 from google.protobuf.message import DecodeError
@@ -23,7 +22,7 @@ from google.protobuf.message import DecodeError
 from deltaplane.codec import MalformedError, decode_ops
 from deltaplane.snapshot import State
 from deltaplane.v1 import delta_pb2 as pb
-from nodeagent.acks import Acks, held
+from nodeagent.acks import held
 from nodeagent.brake import Brake
 from nodeagent.checks import BrakeError, MisfitError, check_digest, check_removals
 from nodeagent.collector import Collector
@@ -31,20 +30,12 @@ from nodeagent.events import Changed, Event, Record, Report, Send
 from nodeagent.hello import PROTOCOL, introduce
 from nodeagent.liveness import SILENCE_SECONDS, Liveness
 from nodeagent.mirror import Mirror, Plan, RejectedError, Touched
-from nodeagent.position import Position
+from nodeagent.standing import Phase, Standing
 
 AWAIT_SECONDS = 30.0  # a resync that is not answered is asked for again
 
 
-class _Phase(Enum):
-    DISCONNECTED = 0
-    GREETING = 1
-    FOLLOWING = 2
-    AWAITING = 3
-    COLLECTING = 4
-
-
-class Session:
+class Session(Standing):
     """The stream's state. `hello` says who the agent is; protocol, encodings and resume are filled in here.
 
     `asked` is called with the reason (a name of ResyncReason without its prefix) whenever a resync is asked for.
@@ -62,10 +53,7 @@ class Session:
         self.mirror = mirror
         self._hello = hello
         self._asked = asked or (lambda _: None)
-        self._acks = Acks()
-        self._phase = _Phase.DISCONNECTED
-        self._collector: Collector | None = None
-        self.position = Position()
+        super().__init__()
         self._comparable = True  # False while the state lacks what this agent could not understand
         self.brake = Brake()
         self._restoring = False  # the journal is read: what it has was taken in once
@@ -73,67 +61,22 @@ class Session:
         self._acked_rev = -1  # received_rev of the last Ack of this stream
         self._missed = 0  # heartbeats in a row that speak of revisions that should have come
         self._liveness = Liveness(silence)
-        self._target = 0  # the replica's head at its Welcome, in its epoch
-        self._told_head = 0  # the newest of its revisions that the replica has told of, likewise
-
-    @property
-    def collecting(self) -> bool:
-        """Whether a snapshot is on its way."""
-        return self._collector is not None
-
-    @property
-    def synced(self) -> bool:
-        """Whether there is a state, however old."""
-        return bool(self.position.epoch)
-
-    @property
-    def rev(self) -> int:
-        """The mirror's revision, in `epoch`."""
-        return self.position.rev
-
-    @property
-    def head(self) -> int:
-        """The newest revision that is known of, in `epoch`."""
-        return max(self.rev, self._told_head)
-
-    @property
-    def welcomed(self) -> bool:
-        """Whether the stream is open and the replica said Welcome."""
-        return self._phase not in (_Phase.DISCONNECTED, _Phase.GREETING)
-
-    @property
-    def following(self) -> bool:
-        """Whether the state is that of the replica at `rev`, and deltas are taken in."""
-        return self._phase is _Phase.FOLLOWING
-
-    @property
-    def current(self) -> bool:
-        """Whether the mirror is at least what the replica had when it said Welcome.
-
-        A snapshot that agents share may be older than head, and older than what this node's kernel holds.
-        """
-        return self._phase is _Phase.FOLLOWING and self.rev >= self._target
-
-    @property
-    def applied_rev(self) -> int:
-        """What the kernel has, in `epoch`."""
-        return self._acks.applied_rev
 
     # ------------------------------------------------------------ the stream comes and goes
 
     def connected(self, now: float) -> bytes:
         """A stream is open: the Hello to send first."""
         message = introduce(self._hello, self.position, self.mirror.digest)
-        self._reset(_Phase.GREETING)
+        self._reset(Phase.GREETING)
         self._liveness.begin(now)
         return message
 
     def disconnected(self) -> None:
         """The stream is gone; what is held stays."""
         self._told_head = 0
-        self._reset(_Phase.DISCONNECTED)
+        self._reset(Phase.DISCONNECTED)
 
-    def _reset(self, phase: _Phase) -> None:
+    def _reset(self, phase: Phase) -> None:
         self._phase = phase
         self._collector = None
         self._acked_rev = -1
@@ -141,7 +84,7 @@ class Session:
 
     def lost(self, now: float) -> str | None:
         """Why this stream should be given up, None if it should not."""
-        return None if self._phase is _Phase.DISCONNECTED else self._liveness.lost(now)
+        return None if self._phase is Phase.DISCONNECTED else self._liveness.lost(now)
 
     def handled(self, now: float) -> None:
         """What was received last is dealt with: silence is counted from now."""
@@ -159,7 +102,7 @@ class Session:
 
     def received(self, data: bytes, now: float) -> list[Event]:
         """Takes one message; `Changed` means that the mirror has moved. Never raises for what a replica says."""
-        if self._phase is _Phase.DISCONNECTED:
+        if self._phase is Phase.DISCONNECTED:
             return []
         self._liveness.heard(now)
         try:
@@ -186,7 +129,7 @@ class Session:
             return self.release(now)
         if kind == "welcome":
             return self._on_welcome(response.welcome, data, now)
-        if self._phase is _Phase.GREETING:
+        if self._phase is Phase.GREETING:
             return self._violated(f"the first message must be Welcome, not {kind}")
         if kind == "heartbeat":
             return self._on_heartbeat(response.heartbeat, now)
@@ -203,7 +146,7 @@ class Session:
         return [Report("PROTOCOL", text)]
 
     def _on_welcome(self, welcome: pb.Welcome, data: bytes, now: float) -> list[Event]:
-        if self._phase is not _Phase.GREETING:
+        if self._phase is not Phase.GREETING:
             return self._violated("Welcome came twice")
         if welcome.protocol != PROTOCOL:
             return self._violated(f"the replica speaks protocol {welcome.protocol}, this agent {PROTOCOL}")
@@ -213,7 +156,7 @@ class Session:
         if welcome.decision != pb.RESUME_DECISION_DELTA or not self.synced:
             self._await(now)
             return []
-        self._phase = _Phase.FOLLOWING
+        self._phase = Phase.FOLLOWING
         events: list[Event] = []
         if welcome.epoch != self.position.epoch:
             self._acks.rebase(self.position.rebase(welcome, self._acks.applied_rev))
@@ -221,11 +164,11 @@ class Session:
         return [*events, Send(self._ack(now))]
 
     def _on_delta(self, delta: pb.Delta, data: bytes) -> list[Event]:
-        if self._phase is _Phase.AWAITING:
+        if self._phase is Phase.AWAITING:
             return []  # sent before the replica read our request
-        if self._phase is _Phase.GREETING:
+        if self._phase is Phase.GREETING:
             return self._violated("the first message must be Welcome, not delta")
-        if self._phase is _Phase.COLLECTING:
+        if self._phase is Phase.COLLECTING:
             raise MisfitError(pb.RESYNC_REASON_GAP, "a delta came before the snapshot's end")
         self.position.expect(delta)
         plan = self.mirror.prepare(decode_ops(delta.ops))
@@ -252,7 +195,7 @@ class Session:
     def _on_snapshot(self, response: pb.WatchResponse, kind: str | None, data: bytes) -> list[Event]:
         if kind == "snapshot_begin":
             self._collector = Collector(response.snapshot_begin, data)
-            self._phase = _Phase.COLLECTING
+            self._phase = Phase.COLLECTING
         elif self._collector is None:
             return []  # the rest of a snapshot that was given up, or a message of a later protocol
         elif kind == "snapshot_chunk":
@@ -273,16 +216,16 @@ class Session:
         touched = self.mirror.commit(plan)
         self.position.adopt(collector.begin.epoch, end)
         self._collector, self._missed = None, 0
-        self._phase = _Phase.FOLLOWING
+        self._phase = Phase.FOLLOWING
         self._acks.rebase(0)
         self._acks.unsupported_ops = 0
         events: list[Event] = [Changed(self.rev, touched, complete=True), Record(tuple(collector.messages), whole=True)]
         return [*events, *self._unsupported(collector.unsupported)]
 
     def _on_heartbeat(self, heartbeat: pb.Heartbeat, now: float) -> list[Event]:
-        if self._phase is _Phase.COLLECTING:
+        if self._phase is Phase.COLLECTING:
             raise MisfitError(pb.RESYNC_REASON_GAP, "the snapshot's end did not come")
-        if self._phase is not _Phase.FOLLOWING:
+        if self._phase is not Phase.FOLLOWING:
             return []
         self._told_head = heartbeat.head_rev
         self._target = min(self._target, self.rev)  # it has nothing more to send, or waits for an Ack
@@ -296,7 +239,7 @@ class Session:
         return [Send(self._ack(now))]
 
     def _resync(self, misfit: MisfitError, now: float) -> list[Event]:
-        if self._phase is _Phase.GREETING:
+        if self._phase is Phase.GREETING:
             return self._violated(misfit.detail)
         self._await(now)
         self._asked(pb.ResyncReason.Name(misfit.reason).removeprefix("RESYNC_REASON_"))
@@ -305,7 +248,7 @@ class Session:
         return [Report("PROTOCOL", f"asked for a snapshot: {misfit.detail}"), Send(message)]
 
     def _await(self, now: float) -> None:
-        self._phase = _Phase.AWAITING
+        self._phase = Phase.AWAITING
         self._collector = None
         self._awaiting_since = now
 
@@ -333,7 +276,7 @@ class Session:
 
     def tick(self, now: float) -> list[bytes]:
         """What is due by now: an Ack that waited, or a request that was not answered."""
-        if self._phase is _Phase.AWAITING and now - self._awaiting_since > AWAIT_SECONDS:
+        if self._phase is Phase.AWAITING and now - self._awaiting_since > AWAIT_SECONDS:
             detail = "the snapshot did not come"
             events = self._resync(MisfitError(pb.RESYNC_REASON_GAP, detail), now)
             return [event.message for event in events if isinstance(event, Send)]
@@ -347,11 +290,11 @@ class Session:
         """
         if self.lost(now) is not None:
             return 0.0
-        return self._acks.due_in(now) if self._phase is _Phase.FOLLOWING else inf
+        return self._acks.due_in(now) if self._phase is Phase.FOLLOWING else inf
 
     def _due(self, now: float) -> bytes | None:
         """Only while following: until then the replica and this agent do not mean the same revisions."""
-        return self._ack(now) if self._phase is _Phase.FOLLOWING and self._acks.due(now) else None
+        return self._ack(now) if self._phase is Phase.FOLLOWING and self._acks.due(now) else None
 
     def _ack(self, now: float) -> bytes:
         self._acked_rev = self.rev
@@ -364,12 +307,12 @@ class Session:
 
         Stops where the messages stop fitting, at the last good state.
         """
-        self._phase, self._restoring = _Phase.AWAITING, True
+        self._phase, self._restoring = Phase.AWAITING, True
         for data in messages:
             if not self._restore_one(data, now):
                 break
         self._restoring = False
-        self._reset(_Phase.DISCONNECTED)
+        self._reset(Phase.DISCONNECTED)
         if not self.synced:
             return None
         everything = Touched(frozenset(self.mirror.services), frozenset(self.mirror.nodes))
@@ -384,7 +327,7 @@ class Session:
                 self._take(data, now)
         except (MisfitError, MalformedError, RejectedError, DecodeError):
             return False
-        return self._phase is not _Phase.AWAITING
+        return self._phase is not Phase.AWAITING
 
     def capture(self) -> State:
         """The present state, for a journal that has grown too long (`deltaplane.snapshot.build` encodes it)."""

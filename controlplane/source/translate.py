@@ -80,10 +80,6 @@ def key_of(kind: Kind, metadata: objects.Metadata) -> ObjectKey:
         raise InvalidObject(f"{key}: metadata.name: missing")
     if not namespace and kind not in CLUSTER_SCOPED:
         raise InvalidObject(f"{key}: metadata.namespace: missing")
-    if not (is_label if kind is Kind.SERVICE else is_subdomain)(metadata.name):
-        raise InvalidObject(f"{KIND_NAMES[kind]}: metadata.name: {shown(metadata.name)} is not a name of this kind")
-    if namespace and not is_label(namespace):
-        raise InvalidObject(f"{KIND_NAMES[kind]} {key.name}: metadata.namespace: {shown(namespace)} is no DNS label")
     return key
 
 

@@ -11,7 +11,17 @@ import pytest
 from deltaplane.v1 import delta_pb2
 
 REPOSITORY = Path(__file__).parents[2]
-BY_THE_AGENT = {"WatchRequest", "Hello", "Resume", "Ack", "ObjectFailure", "CommitReport", "ResyncRequest", "Drain"}
+BY_THE_AGENT = {
+    "WatchRequest",
+    "Hello",
+    "Resume",
+    "Ack",
+    "ObjectFailure",
+    "CommitReport",
+    "ResyncRequest",
+    "Drain",
+    "Brake",
+}
 BY_BOTH = {"ResourceVersion"}
 NOT_SENT_YET = {
     "Hello.node_uid",  # the agent has no way to know it until it has an identity

@@ -14,7 +14,6 @@ from nodeagent.program.iptables.naming import MARK_MASQ
 from nodeagent.program.text import word
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
-_QUOTABLE = re.compile(r"[A-Za-z0-9_ ./:;,()>\[\]-]+")
 _STEPS = 1 << 31  # the kernel's resolution of a probability
 
 LOCAL_DESTINATION = "-m addrtype --dst-type LOCAL "
@@ -26,15 +25,13 @@ DROP = "-j DROP"
 
 
 def comment(text: str) -> str:
-    """A comment; quoted unless it is a single word. Raises ValueError for what could end the quotes or the line.
+    """A comment; quoted unless it is a single word. Raises `text.UnsafeText` for what could end the quotes or the line.
 
     Names of Services and ports are checked where they enter the program; this is what holds should one ever not be.
     """
     if _PLAIN.fullmatch(text):
         return f"-m comment --comment {text} "
-    if not _QUOTABLE.fullmatch(text):
-        raise ValueError(f"a comment of rules may not have the text {text[:80]!r}")
-    return f'-m comment --comment "{text}" '
+    return f'-m comment --comment "{word(text)}" '
 
 
 @lru_cache(maxsize=1 << 16)

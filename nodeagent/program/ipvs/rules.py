@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from nodeagent.program.ipvs import names
 from nodeagent.program.ipvs.settings import Network, Settings
+from nodeagent.program.text import interface, word
 
 MARKS = 0xDE << 24  # the packet marks 0xde000000 to 0xdeffffff are virtual servers of ours
 MARKS_MASK = 0xFF << 24

@@ -6,13 +6,13 @@ import logging
 from typing import Any
 from zlib import compress, crc32
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
 from controlplane.errors import InvalidObject
 from controlplane.resume import problem as hello_problem
-from controlplane.source import objects as api
-from controlplane.source.translate import key_of
+from controlplane.source.translate import TYPES, translate
 from controlplane.store import newer
 from deltaplane.codec import MalformedError, encode_op
 from deltaplane.forwarding import ServiceForwarding
@@ -29,6 +29,7 @@ from nodeagent.program.iptables.rules import comment
 from nodeagent.program.text import UnsafeText, interface
 from nodeagent.resolving import Resolver
 from tests.sessions import objects
+from tests.sessions.test_every_field import USABLE
 
 NASTY = 'b"\nCOMMIT\n*filter\n-I INPUT -j ACCEPT\nCOMMIT\n#'
 GOOD = objects.service(1)
@@ -104,8 +105,10 @@ def test_a_bad_slice_keeps_its_last_good_endpoints_and_is_gone_when_removed() ->
 
 @pytest.mark.parametrize("kind", Kind)
 def test_a_source_refuses_a_name_that_the_api_would_not_have(kind: Kind) -> None:
+    metadata = {"name": NASTY, "namespace": "ns"}
+    thing = msgspec.convert({**USABLE[kind], "metadata": {**USABLE[kind]["metadata"], **metadata}}, TYPES[kind])
     with pytest.raises(InvalidObject, match=r"metadata\.name"):
-        key_of(kind, api.Metadata(name=NASTY, namespace="ns"))
+        translate(kind, thing)
 
 
 @pytest.mark.parametrize("text", [NASTY, 'a"', "a\\", "a`", "a\0", "a\r", "é"])
@@ -149,7 +152,7 @@ def test_a_snapshot_holds_no_more_than_its_begin_announced() -> None:
     for number in (1, 2):
         encode_op(Upsert(objects.service(number)), ops.ops)
     begin = pb.SnapshotBegin(rev=1, chunks=1, counts=pb.Counts(services=1))
-    with pytest.raises(MalformedError, match="more objects"):
+    with pytest.raises(MalformedError, match="of 1 objects has more"):
         Collector(begin, b"").add(chunk(0, ops.SerializeToString()), b"")
     with pytest.raises(MalformedError, match="were announced"):
         Collector(pb.SnapshotBegin(rev=1), b"").add(chunk(0, b""), b"")

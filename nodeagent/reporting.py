@@ -1,0 +1,32 @@
+"""What the agent says of its commits and of objects that fail, as it travels in an Ack. Called by the agent."""
+
+from __future__ import annotations
+
+from deltaplane.v1 import delta_pb2 as pb
+from deltaplane.v1 import objects_pb2
+from nodeagent.program.dataplane import Commit, Failed
+
+Times = tuple[int, int]  # perf_counter nanoseconds: the message's arrival, and the start of resolve
+
+
+def report_of(times: Times, resolved: int, ended: int, done: Commit) -> pb.CommitReport:
+    """`resolved` and `ended`: when resolve and the commit ended. The session adds the revision and the Ack's delay."""
+    arrived, started = times
+    return pb.CommitReport(
+        queued_ns=started - arrived,
+        resolve_ns=resolved - started,
+        commit_ns=ended - resolved,
+        kernel_messages=done.messages,
+        kernel_elements=done.elements,
+        kernel_bytes=done.size,
+    )
+
+
+def to_message(failed: Failed, object_hash: int, retry_unix_nano: int) -> pb.ObjectFailure:
+    """An object that is not in the kernel as it should be."""
+    kind, namespace, name = failed.key
+    key = objects_pb2.ObjectKey(kind=objects_pb2.Kind.ValueType(kind), namespace=namespace, name=name)
+    code = pb.ErrorCode.Value(f"ERROR_CODE_{failed.code}")
+    return pb.ObjectFailure(
+        key=key, object_hash=object_hash, code=code, text=failed.text, retry_unix_nano=retry_unix_nano
+    )
