@@ -185,8 +185,8 @@ class Agent:
         self._answers += self._repair(time.monotonic())
 
     def machine_changed(self) -> None:
-        """This machine has other addresses now."""
-        if self.complete:
+        """This machine has other addresses now; that each pod brings some costs nothing where they do not matter."""
+        if self.complete and self._here.follows_machine:
             self._answers += self._commit((), self._session.rev, _now(), self._here.forwarding(self.mirror))
 
     # ------------------------------------------------------------ to the kernel

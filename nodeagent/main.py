@@ -82,11 +82,11 @@ async def _run(settings: Settings, choice: Choice) -> None:
     metrics.show(dataplane)
     healthy = site.health(settings)
     policy = NodePorts(parse_policy(settings.node_port_addresses))
-    monitor = Monitor() if policy.follows_machine else None
+    monitor = Monitor()
     checks = HealthCheckNodePorts(lambda: healthy.healthy)
 
     def machine() -> Collection[bytes]:
-        return monitor.addresses if monitor is not None else frozenset()
+        return monitor.addresses
 
     cleaner = Cleaner(NetlinkTable(), lambda swept: _count(metrics, swept), machine)
     flows = Flows(cleaner)
@@ -115,14 +115,13 @@ async def _run(settings: Settings, choice: Choice) -> None:
         cleaner.run(),
         checks.run(),
         left.run(),
+        follow(monitor, lambda: _moved(agent, client)),
         *site.site(settings, healthy, metrics, lambda: agent.mirror.nodes.get(settings.node_name)),
     ]
     if dataplane.fileno() >= 0:
         asyncio.get_running_loop().add_reader(dataplane.fileno(), _hear, agent, client)
     if settings.health_listen:
         work.append(_probes(agent, Health(settings.health_listen)))
-    if monitor is not None:
-        work.append(follow(monitor, lambda: _moved(agent, client)))
     if dataplane.mode in bridges.MODES:
         work.append(bridges.watch())
     if settings.config_file:
