@@ -37,7 +37,7 @@ class EndpointLists(Struct, frozen=True):
 
 
 def candidates(port: ServicePort, family: int, slices: Iterable[EndpointSlice]) -> Candidates:
-    """All endpoints of the port, once each: of several copies the preferred one, whatever the slices' order (E7, E8)."""
+    """All endpoints of the port, once each: of several copies the preferred, in any order (E7, E8)."""
     found: Candidates = {}
     name, protocol = port.name, port.protocol
     for piece in slices:
