@@ -41,7 +41,9 @@ def _endpoints() -> dict[str, Any]:
 def _ports() -> dict[str, Any]:
     """A Service of a hundred ports, of which one is taken away."""
     ports = [port(1000 + number, f"p{number}") for number in range(PORTS)]
-    slice_: Object = endpoint_slice("many", [endpoint("10.180.0.1", "other-node"), endpoint("10.180.0.2", "other-node")])
+    slice_: Object = endpoint_slice(
+        "many", [endpoint("10.180.0.1", "other-node"), endpoint("10.180.0.2", "other-node")]
+    )
     slice_["ports"] = [{"name": f"p{number}", "port": 2000 + number, "protocol": "TCP"} for number in range(PORTS)]
     ends = "10.180.0.1:{0} 10.180.0.2:{0}"
     return {
