@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
+from deltaplane.copies import preferred
 from deltaplane.forwarding import Target
 from deltaplane.model import Conditions, Endpoint, EndpointSlice, Protocol, Service, ServicePort, TrafficPolicy
 
@@ -31,12 +32,12 @@ class EndpointLists(Struct, frozen=True):
     cluster: Targets
     local: Targets
     usable_anywhere: bool
-    hairpins: Targets  # those of either list that are on this node, in no particular order
+    hairpins: Targets  # those of either list that are, or may be, on this node, in no particular order
     serving: Targets = ()  # UDP only: every serving endpoint whatever the policy, whose tracked flows stay (J2)
 
 
 def candidates(port: ServicePort, family: int, slices: Iterable[EndpointSlice]) -> Candidates:
-    """All endpoints of the port, once each: a terminating copy never replaces another (E7, E8)."""
+    """All endpoints of the port, once each: of several copies the preferred, in any order (E7, E8)."""
     found: Candidates = {}
     name, protocol = port.name, port.protocol
     for piece in slices:
@@ -48,9 +49,8 @@ def candidates(port: ServicePort, family: int, slices: Iterable[EndpointSlice]) 
             number = slice_port.port
             for endpoint in piece.endpoints:  # 100,000 times in a cold load: what `Target` calls, called at once
                 target = _new(Target, (endpoint.address, number))
-                if endpoint.conditions & _TERMINATING and target in found:
-                    continue
-                found[target] = endpoint
+                if found.setdefault(target, endpoint) is not endpoint:
+                    found[target] = preferred(found[target], endpoint)
     return found
 
 
@@ -69,7 +69,7 @@ def categorise(found: Candidates, service: Service, port: ServicePort, node: str
         cluster=tuple(sorted(cluster)),
         local=tuple(sorted(local)),
         usable_anywhere=bool(ready or fallback),
-        hairpins=tuple({t for t in (*cluster, *local) if found[t].node == node}),
+        hairpins=tuple({t for t in (*cluster, *local) if found[t].node in (node, "")}),
         serving=tuple(serving),
     )
 

@@ -76,7 +76,7 @@ class Entry(Struct, frozen=True, gc=False):
 
 
 class Hairpin(NamedTuple):
-    """A local target that may reach itself through a Service and must then be masqueraded (I4)."""
+    """A target here, or without a node, that may reach itself through a Service; it is masqueraded then (I4)."""
 
     address: bytes
     protocol: int

@@ -7,6 +7,7 @@ port has is decided in `categorise`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
@@ -14,6 +15,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from msgspec import Struct
 
 from deltaplane.categorise import EndpointLists, candidates, categorise
+from deltaplane.copies import preferred
 from deltaplane.forwarding import (
     Entry,
     Frontend,
@@ -27,6 +29,7 @@ from deltaplane.forwarding import (
 )
 from deltaplane.model import (
     Conditions,
+    Endpoint,
     EndpointSlice,
     IpMode,
     ObjectKey,
@@ -161,10 +164,11 @@ def _health_check(service: Service, slices: Sequence[EndpointSlice], view: NodeV
     wanted = service.type == ServiceType.LOAD_BALANCER and service.external_traffic_policy == _LOCAL
     if not wanted or not service.health_check_node_port:
         return None
-    local: dict[int, set[bytes]] = {int(family_of(address)): set() for address in service.cluster_ips}
+    found: dict[bytes, Endpoint] = {}
     for piece in slices:
-        if piece.family in local:
-            ready = (e.address for e in piece.endpoints if e.node == view.name and e.conditions & Conditions.READY)
-            local[piece.family].update(ready)
-    counts = tuple((family, len(addresses)) for family, addresses in sorted(local.items()))
+        for endpoint in piece.endpoints:
+            found[endpoint.address] = preferred(found.get(endpoint.address, endpoint), endpoint)
+    local = (a for a, e in found.items() if e.node == view.name and e.conditions & Conditions.READY)
+    ready = Counter(map(family_of, local))
+    counts = tuple((int(family), ready[family]) for family in sorted(map(family_of, service.cluster_ips)))
     return HealthCheck(service.health_check_node_port, counts)

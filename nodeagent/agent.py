@@ -29,7 +29,7 @@ from nodeagent.liveness import SILENCE_SECONDS
 from nodeagent.mirror import Mirror, ServiceName, Touched
 from nodeagent.program.dataplane import Bordering, Commit, Dataplane
 from nodeagent.programming import triggers
-from nodeagent.reporting import Times, report_of, to_message
+from nodeagent.reporting import Times, report_of, tell_whole, to_message
 from nodeagent.resolving import Resolver
 from nodeagent.session import Session
 from nodeagent.trouble import Trouble
@@ -213,8 +213,8 @@ class Agent:
         self._answers += self._repair(time.monotonic())
 
     def machine_changed(self) -> None:
-        """This machine has other addresses now."""
-        if self.complete:
+        """This machine has other addresses now; that each pod brings some costs nothing where they do not matter."""
+        if self.complete and self._here.follows_machine:
             self._answers += self._commit((), self._session.rev, _now(), self._here.forwarding(self.mirror))
 
     # ------------------------------------------------------------ to the kernel
@@ -287,10 +287,7 @@ class Agent:
         if complete:
             self.complete = True
             self._whole = False
-            event(
-                log, logging.INFO, "kernel has the whole state", rev=rev, services=len(self.mirror.services),
-                elements=report.kernel_elements, milliseconds=(report.resolve_ns + report.commit_ns) // 1_000_000,
-            )  # fmt: skip
+            tell_whole(rev, len(self.mirror.services), report)
         failures = (
             *done.failed,
             *(item for follower in self._followers for item in follower.failures()),
@@ -307,9 +304,7 @@ class Agent:
     def _note(self) -> None:
         """Where the kernel is, for whoever reads metrics."""
         if self._metrics is not None:
-            session = self._session
-            behind = not session.following or session.applied_rev < session.head
-            self._metrics.position(session.applied_rev, session.head, behind=behind)
+            self._metrics.position(self._session.applied_rev, self._session.head, behind=self._session.behind)
 
     # ------------------------------------------------------------ trouble
 

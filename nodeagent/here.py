@@ -67,6 +67,11 @@ class Here:
             return None
         return structs.replace(chosen, service_cidrs=mirror.service_cidrs, taken_cidrs=self._surroundings.inside)
 
+    @property
+    def follows_machine(self) -> bool:
+        """Whether a change of the machine's own addresses matters."""
+        return self._ports.follows_machine
+
     def pod_cidrs(self, mirror: Mirror) -> tuple[str, ...]:
         """The Node's own; none while it is unknown or has none."""
         return self._own(mirror).pod_cidrs

@@ -89,11 +89,11 @@ async def _run(settings: Settings, choice: Choice) -> None:
     metrics.watch(watch.failures)
     healthy = site.health(settings)
     policy = NodePorts(parse_policy(settings.node_port_addresses))
-    monitor = Monitor() if policy.follows_machine else None
+    monitor = Monitor()
     checks = HealthCheckNodePorts(lambda: healthy.healthy)
 
     def machine() -> Collection[bytes]:
-        return monitor.addresses if monitor is not None else frozenset()
+        return monitor.addresses
 
     cleaner = Cleaner(NetlinkTable(), lambda swept: _count(metrics, swept), machine)
     flows = Flows(cleaner)
@@ -125,14 +125,13 @@ async def _run(settings: Settings, choice: Choice) -> None:
         Job("stream", client.run()),
         Job("callbacks", watch.broken()),
         *(Job(name, watch.restarting(name, run)) for name, run in again.items()),
+        Job("addresses", follow(monitor, lambda: _moved(agent, client))),
         *site.site(settings, healthy, metrics, lambda: agent.mirror.nodes.get(settings.node_name)),
     ]
     if dataplane.fileno() >= 0:
         _listen(dataplane, agent, client, watch)
     if settings.health_listen:
         work.append(Job("gRPC health", _probes(agent, Health(settings.health_listen))))
-    if monitor is not None:
-        work.append(Job("addresses", follow(monitor, lambda: _moved(agent, client))))
     if dataplane.mode in bridges.MODES:
         work.append(Job("bridges", watch.restarting("bridges", bridges.watch)))
     if settings.config_file:

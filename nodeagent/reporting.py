@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
+from deltaplane.logs import event
 from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import objects_pb2
 from nodeagent.program.dataplane import Commit, Failed
+
+log = logging.getLogger(__name__)
 
 Times = tuple[int, int]  # perf_counter nanoseconds: the message's arrival, and the start of resolve
 
@@ -20,6 +25,15 @@ def report_of(times: Times, resolved: int, ended: int, done: Commit) -> pb.Commi
         kernel_elements=done.elements,
         kernel_bytes=done.size,
     )
+
+
+def tell_whole(rev: int, services: int, report: pb.CommitReport) -> None:
+    """Says that the kernel was compared with the whole state."""
+    milliseconds = (report.resolve_ns + report.commit_ns) // 1_000_000
+    event(
+        log, logging.INFO, "kernel has the whole state", rev=rev, services=services, elements=report.kernel_elements,
+        milliseconds=milliseconds,
+    )  # fmt: skip
 
 
 def to_message(failed: Failed, object_hash: int, retry_unix_nano: int) -> pb.ObjectFailure:

@@ -49,6 +49,11 @@ class Standing:
         return max(self.rev, self._told_head)
 
     @property
+    def behind(self) -> bool:
+        """Whether the kernel is not known to have what the replica has."""
+        return not self.following or self.applied_rev < self.head
+
+    @property
     def welcomed(self) -> bool:
         """Whether the stream is open and the replica said Welcome."""
         return self._phase not in (Phase.DISCONNECTED, Phase.GREETING)

@@ -20,6 +20,7 @@ from controlplane.source.addresses import parse_address, parse_cidr
 from controlplane.source.translate_service import translate_service
 from controlplane.source.usable import Invalid, Problems, choose
 from deltaplane import model
+from deltaplane.copies import preferred
 from deltaplane.model import Conditions, Family, Kind, ObjectKey, Protocol, family_of
 from deltaplane.names import is_label, shown
 from deltaplane.validation import endpoints_problem, problem, special
@@ -33,7 +34,6 @@ AUTOSCALER_TAINT = "ToBeDeletedByClusterAutoscaler"
 _FAMILIES = {"IPv4": Family.IPV4, "IPv6": Family.IPV6}
 _ADDRESS_ORDER = ("InternalIP", "ExternalIP")
 _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?(?:Z|([+-])(\d\d):(\d\d))")
-_TERMINATING = Conditions.TERMINATING
 # Bits by (ready, serving, terminating); nil is ready, serving, not terminating (E1). A table: this is the hot path.
 _CONDITIONS = {
     (ready, serving, terminating): (
@@ -117,7 +117,7 @@ def _slice_ports(ports: Iterable[objects.EndpointPort], problems: Problems) -> I
 
 
 def _endpoints(things: Iterable[objects.Endpoint], family: int, problems: Problems) -> tuple[model.Endpoint, ...]:
-    """Sorted by address, once each: the last one wins, but a terminating copy never overwrites (E8)."""
+    """Sorted by address, once each: of several copies the preferred one (E8)."""
     found: dict[bytes, model.Endpoint] = {}
     for index, thing in enumerate(things):
         try:
@@ -129,8 +129,7 @@ def _endpoints(things: Iterable[objects.Endpoint], family: int, problems: Proble
         if wrong:
             problems.append(f"endpoints[{index}]: {wrong.removeprefix('endpoints: ')}; endpoint skipped")
             continue
-        if endpoint.address not in found or not endpoint.conditions & _TERMINATING:
-            found[endpoint.address] = endpoint
+        found[endpoint.address] = preferred(found.get(endpoint.address, endpoint), endpoint)
     return tuple(found[address] for address in sorted(found))
 
 

@@ -23,14 +23,15 @@ class NodePorts:
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
+        self._everywhere = False  # some family's node ports answer on every address of this machine (B4)
         self._known = False  # the Node had an address once
         self._deadline: float | None = None
         self._said: tuple[str, ...] = ()
 
     @property
     def follows_machine(self) -> bool:
-        """Whether the machine's own addresses matter: else nobody need watch them."""
-        return not self._policy.primary
+        """Whether a change of the machine's own addresses matters, as things stand after the last `choose`."""
+        return self._everywhere or not self._policy.primary
 
     @property
     def deadline(self) -> float | None:
@@ -47,6 +48,7 @@ class NodePorts:
             return None
         selection = select(self._policy, local, node)
         self._say(selection.notes)
+        self._everywhere = bool(selection.forwarding.match_all_families)
         return selection.forwarding
 
     def _ready(self, node: Sequence[bytes], now: float) -> bool:

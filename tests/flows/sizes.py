@@ -18,8 +18,8 @@ def documents() -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _endpoints() -> dict[str, Any]:
     """An endpoint that comes or goes is an element or two, not a thousand."""
-    many = [endpoint(f"10.200.{number // 250}.{number % 250 + 1}") for number in range(ENDPOINTS)]
-    here = [endpoint("10.180.0.1")]
+    many = [endpoint(f"10.200.{number // 250}.{number % 250 + 1}", "other-node") for number in range(ENDPOINTS)]
+    here = [endpoint("10.180.0.1", "other-node")]
     large = service("large", "172.30.0.41", internalTrafficPolicy="Local")
     small = service("small", "172.30.0.42")
     other = "pod 172.30.0.42:80 -> 10.180.0.1:80"
@@ -41,7 +41,9 @@ def _endpoints() -> dict[str, Any]:
 def _ports() -> dict[str, Any]:
     """A Service of a hundred ports, of which one is taken away."""
     ports = [port(1000 + number, f"p{number}") for number in range(PORTS)]
-    slice_: Object = endpoint_slice("many", [endpoint("10.180.0.1"), endpoint("10.180.0.2")])
+    slice_: Object = endpoint_slice(
+        "many", [endpoint("10.180.0.1", "other-node"), endpoint("10.180.0.2", "other-node")]
+    )
     slice_["ports"] = [{"name": f"p{number}", "port": 2000 + number, "protocol": "TCP"} for number in range(PORTS)]
     ends = "10.180.0.1:{0} 10.180.0.2:{0}"
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -112,6 +113,39 @@ def test_e8_a_terminating_copy_never_wins(order: tuple[int, int]) -> None:
     assert cluster_ip_targets(make_service(), *(slices[i] for i in order)) == ["10.0.0.1"]
 
 
+COPIES = (  # of one address, from the one that counts most
+    endpoint("10.0.0.1", READY, "here"),
+    endpoint("10.0.0.1", READY, "a-node"),
+    endpoint("10.0.0.1", READY, "", zone_hints=("zone-a",)),
+    endpoint("10.0.0.1", READY),
+    endpoint("10.0.0.1", READY | Conditions.TERMINATING, "here"),
+    endpoint("10.0.0.1", DYING, "here"),
+    endpoint("10.0.0.1", Conditions.SERVING, "here"),
+    endpoint("10.0.0.1", NOT_READY, "here"),
+    endpoint("10.0.0.1", GONE, "here"),
+)
+
+
+@pytest.mark.parametrize("better, worse", [*combinations(range(len(COPIES)), 2)])
+def test_e8_which_of_two_copies_counts_does_not_depend_on_the_order_of_slices(better: int, worse: int) -> None:
+    service = make_service(internal_traffic_policy=TrafficPolicy.LOCAL, session_affinity_seconds=1)
+    one, other = make_slice(COPIES[better]), make_slice(COPIES[worse], name="b")
+    alone = forwarding(service, one)
+    assert [forwarding(service, one, other), forwarding(service, other, one)] == [alone, alone]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_k1_a_health_check_counts_the_copies_that_forwarding_uses(order: tuple[int, int]) -> None:
+    """A ready copy on this node and one on another: one endpoint, on one node."""
+    service = load_balancer(
+        external_traffic_policy=TrafficPolicy.LOCAL, health_check_node_port=32000
+    )  # fmt: skip
+    copies = make_slice(endpoint("10.0.0.1", node="here")), make_slice(endpoint("10.0.0.1", node="there"), name="b")
+    made = forwarding(service, *(copies[i] for i in order))
+    assert made.entries[-1].local_targets == ()
+    assert made.health_check == HealthCheck(32000, ((4, 0),))
+
+
 def test_an_unready_endpoint_gets_nothing_while_another_is_ready() -> None:
     assert cluster_ip_targets(
         make_service(), make_slice(endpoint("10.0.0.1", NOT_READY), endpoint("10.0.0.2"))
@@ -183,13 +217,19 @@ def test_c5_external_policy_means_nothing_without_an_external_frontend() -> None
     assert (addresses(entry.targets), entry.local_targets) == (["10.0.0.1"], None)
 
 
-def test_i4_only_local_targets_can_hairpin() -> None:
+def test_i4_targets_on_other_nodes_do_not_hairpin() -> None:
     made = forwarding(make_service(), make_slice(endpoint("10.0.0.1", node="here"), endpoint("10.0.0.2", node="x")))
     assert made.hairpins == (Hairpin(packed("10.0.0.1"), Protocol.TCP, 8080),)
 
 
 def test_e10_an_endpoint_without_a_node_is_never_local() -> None:
-    assert forwarding(make_service(), make_slice(endpoint("10.0.0.1"))).hairpins == ()
+    service = make_service(internal_traffic_policy=TrafficPolicy.LOCAL)
+    assert forwarding(service, make_slice(endpoint("10.0.0.1"))).entries[0].targets == ()
+
+
+def test_i4_an_endpoint_without_a_node_may_be_here_and_reach_itself() -> None:
+    made = forwarding(make_service(), make_slice(endpoint("10.0.0.1")))
+    assert made.hairpins == (Hairpin(packed("10.0.0.1"), Protocol.TCP, 8080),)
 
 
 LB = LoadBalancerIngress(packed("203.0.113.9"))

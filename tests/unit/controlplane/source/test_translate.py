@@ -279,10 +279,15 @@ def test_e6_an_incomplete_port_is_skipped(port: dict[str, Any], problem: str) ->
 @pytest.mark.parametrize(
     "first, second, node",
     [
-        pytest.param({}, {}, "second", id="the last live copy wins"),
-        pytest.param({}, {"terminating": True}, "first", id="a terminating copy never overwrites"),
-        pytest.param({"terminating": True}, {}, "second", id="a live copy overwrites"),
-        pytest.param({"terminating": True}, {"terminating": True}, "first", id="nor another terminating one"),
+        pytest.param({}, {}, "second", id="of two alike the later node name"),
+        pytest.param({}, {"terminating": True}, "first", id="a terminating copy never counts beside a live one"),
+        pytest.param({}, {"ready": False, "serving": False}, "first", id="nor an unready one beside a ready one"),
+        pytest.param(
+            {"ready": False, "serving": True, "terminating": True},
+            {"ready": False, "serving": False},
+            "first",
+            id="one that serves while it terminates counts beside an unready one",
+        ),
     ],
 )
 def test_e8_duplicates_in_one_slice(first: dict[str, Any], second: dict[str, Any], node: str) -> None:
@@ -290,7 +295,8 @@ def test_e8_duplicates_in_one_slice(first: dict[str, Any], second: dict[str, Any
         {"addresses": ["10.0.0.1"], "nodeName": "first", "conditions": first},
         {"addresses": ["10.0.0.01"], "nodeName": "second", "conditions": second},
     ]
-    assert [e.node for e in _as_slice(_slice(endpoints=endpoints)).endpoints] == [node]
+    for order in (endpoints, endpoints[::-1]):
+        assert [e.node for e in _as_slice(_slice(endpoints=order)).endpoints] == [node]
 
 
 def test_the_order_of_endpoints_and_ports_does_not_matter() -> None:

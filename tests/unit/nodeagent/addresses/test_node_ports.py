@@ -48,10 +48,18 @@ def test_a_node_whose_addresses_go_keeps_its_node_ports_and_new_ones_are_followe
     assert ports.choose((), (TWO, SIX), 99.0) == NodeForwarding(tuple(sorted((TWO, SIX))))
 
 
+def test_the_machine_matters_where_a_family_answers_everywhere_b4() -> None:
+    """Tracked flows to IPv6 node ports can be found by the machine's own addresses alone where the Node has none."""
+    ports, follows = NodePorts(parse(("primary",))), []
+    for known in ((), (ONE,), (ONE, SIX)):
+        ports.choose((), known, 0.0)
+        follows.append(ports.follows_machine)
+    assert follows == [False, True, False]
+
+
 def test_networks_need_no_node_b3() -> None:
     ports = NodePorts(parse(("192.0.2.0/24", "2001:db8::/64")))
     assert ports.follows_machine
-    assert not NodePorts(parse(("primary",))).follows_machine
     assert ports.choose((ONE,), (), 0.0) == NodeForwarding((ONE,))
     assert ports.choose((ONE, TWO, SIX), (), 1.0) == NodeForwarding(tuple(sorted((ONE, TWO, SIX))))
     assert ports.deadline is None
