@@ -8,10 +8,12 @@ from __future__ import annotations
 from msgspec import Struct
 
 from controlplane.log import Log
-from controlplane.store import Store, newer
+from controlplane.store import Store
+from deltaplane.model import Kind
 from deltaplane.v1 import delta_pb2 as pb
 
 PROTOCOL = 1
+KINDS = frozenset(int(kind) for kind in Kind)
 
 
 class Start(Struct, frozen=True):
@@ -37,8 +39,7 @@ def behind(resume: pb.Resume, store: Store, log: Log) -> bool:
     """Whether the agent has seen API versions this replica has not."""
     if resume.epoch == log.epoch:
         return False
-    held = {int(kind): version for kind, version in store.versions.items()}
-    return any(item.kind in held and newer(item.version, held[item.kind]) for item in resume.versions)
+    return any(item.kind in KINDS and store.lacks(Kind(item.kind), item.version) for item in resume.versions)
 
 
 def decide(resume: pb.Resume, store: Store, log: Log) -> Start:

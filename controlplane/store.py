@@ -46,7 +46,8 @@ class Store:
 
     def __init__(self) -> None:
         self.digest = StateDigest()
-        self.versions: dict[Kind, str] = {}  # the highest resourceVersion seen per kind
+        self.versions: dict[Kind, str] = {}  # the highest resourceVersion seen per kind, in the API's present history
+        self._former: dict[Kind, str] = {}  # and of the histories before
         self._objects: dict[ObjectKey, Object] = {}
         self._hashes: dict[ObjectKey, int] = {}
         self._keys: dict[Kind, dict[ObjectKey, None]] = {kind: {} for kind in Kind}
@@ -77,8 +78,16 @@ class Store:
         listed = {fact.key: fact for fact in facts}
         gone = [Fact(key, None, resource_version) for key in self._keys[kind] if key not in listed]
         changes = self.update([*listed.values(), *gone], ingested_unix_nano)
-        self._see(kind, resource_version)
+        self._settle(kind, resource_version)
         return changes
+
+    def lacks(self, kind: Kind, version: str) -> bool:
+        """Whether the API has had a version of this kind that is newer than what is here.
+
+        Not so for versions that were seen before the API server's store was restored: they are of another history.
+        """
+        held = max(self.versions.get(kind, ""), self._former.get(kind, ""), key=_number)
+        return bool(held) and newer(version, held)
 
     def _take(self, fact: Fact, ingested: int) -> Change | None:
         key, new = fact.key, fact.object
@@ -111,12 +120,34 @@ class Store:
         if newer(version, self.versions.get(kind, "")):
             self.versions[kind] = version
 
+    def _settle(self, kind: Kind, version: str) -> None:
+        """A whole list says where the kind is now, also where that is lower than before (a restored store)."""
+        before = self.versions.get(kind, "")
+        if older(version, before):
+            self._former[kind] = max(before, self._former.get(kind, ""), key=_number)
+            self.versions[kind] = version
+        self._see(kind, version)
+
 
 def newer(version: str, than: str) -> bool:
     """Whether a resourceVersion is higher than another. They compare as numbers (KEP-5504); other text is not newer."""
-    if not version.isdecimal():
+    if not _is_number(version):
         return False
-    return not than.isdecimal() or int(version) > int(than)
+    return not _is_number(than) or int(version) > int(than)
+
+
+def older(version: str, than: str) -> bool:
+    """Whether a resourceVersion is lower than another; no other text is."""
+    return _is_number(version) and newer(than, version) and _is_number(than)
+
+
+def _is_number(version: str) -> bool:
+    """64 bits have at most 20 digits; `int` refuses texts of some thousands."""
+    return len(version) <= 20 and version.isdecimal()
+
+
+def _number(version: str) -> int:
+    return int(version) if _is_number(version) else -1
 
 
 def in_order(changes: Iterable[Change]) -> Iterator[Change]:
