@@ -13,7 +13,6 @@ from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,8 +22,10 @@ import yaml
 
 from controlplane.errors import SourceError
 from controlplane.source.objects import Status
+from deltaplane import bounded
 
 UNREACHED = 0
+KUBECONFIG_BYTES = 4 * 1024 * 1024
 LONGEST_WAIT = 30.0  # seconds, however long a server, or a page in front of it, asks to be left alone
 _JSON = {"Content-Type": "application/json"}
 
@@ -252,11 +253,12 @@ async def _load(configuration: Any, kubeconfig: str | None) -> None:
 def _check_file(kubeconfig: str) -> None:
     """Says what the library says badly or not at all."""
     try:
-        content = yaml.safe_load(Path(kubeconfig).read_text())
+        content = bounded.load(bounded.read(kubeconfig, KUBECONFIG_BYTES), yaml.SafeLoader)
     except OSError as error:
         raise SourceError(f"cannot read kubeconfig {kubeconfig}: {error.strerror}: check --kubeconfig") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise SourceError(f"kubeconfig {kubeconfig} is not YAML: {reason}") from error
+    except bounded.TooMuch as error:
+        raise SourceError(f"kubeconfig {kubeconfig} is not read: {error}") from error
+    except ValueError as error:
+        raise SourceError(f"kubeconfig {kubeconfig} is not YAML: {error}") from error
     if not isinstance(content, dict) or not content.get("clusters"):
         raise SourceError(f"kubeconfig {kubeconfig} has no clusters: check --kubeconfig")
