@@ -8,10 +8,11 @@ check every argument with pydantic and take no separate connect and read limits.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,18 +22,24 @@ import yaml
 
 from controlplane.errors import SourceError
 from controlplane.source.objects import Status
+from deltaplane import bounded
 
 UNREACHED = 0
+KUBECONFIG_BYTES = 4 * 1024 * 1024
+LONGEST_WAIT = 30.0  # seconds, however long a server, or a page in front of it, asks to be left alone
 _JSON = {"Content-Type": "application/json"}
 
 
 class ApiError(SourceError):
     """A request failed; another try may succeed. `status` is the HTTP status; `UNREACHED` without an answer."""
 
-    def __init__(self, text: str, status: int = UNREACHED, retry_after: float = 0.0) -> None:
+    def __init__(
+        self, text: str, status: int = UNREACHED, retry_after: float = 0.0, *, other_history: bool = False
+    ) -> None:
         super().__init__(text)
         self.status = status
-        self.retry_after = retry_after  # seconds the server asked for
+        self.retry_after = min(retry_after, LONGEST_WAIT)  # seconds the server asked for
+        self.other_history = other_history  # versions went back: the server's store was restored from a backup
 
     @property
     def expired(self) -> bool:
@@ -157,11 +164,10 @@ class Api:
 
     async def _refusal(self, response: aiohttp.ClientResponse, verb: str, resource: Resource) -> ApiError:
         status = decode_status(await response.read())
-        wait = response.headers.get("Retry-After", "")
         details = status.details.retry_after_seconds if status.details else None
-        seconds = float(wait) if wait.isdecimal() else float(details or 0)
+        seconds = wait_of(response.headers, float(details or 0))
         text = f"{self._advice(response.status, verb, resource)}{f' ({status.message})' if status.message else ''}"
-        return ApiError(text, response.status, seconds)
+        return ApiError(text, response.status, seconds, other_history=status.ahead)
 
     def _advice(self, status: int, verb: str, resource: Resource) -> str:
         what = f"{verb} of {resource} at API server {self.server}"
@@ -185,6 +191,18 @@ class Api:
 
     async def close(self) -> None:
         await self._client.close()
+
+
+def wait_of(headers: Mapping[str, str], otherwise: float) -> float:
+    """The seconds of Retry-After in either form (RFC 9110, 10.2.3), LONGEST_WAIT at most; a date counts from now."""
+    text = headers.get("Retry-After", "").strip()
+    if text.isascii() and text.isdecimal():
+        return LONGEST_WAIT if len(text) > 4 else min(float(text), LONGEST_WAIT)
+    try:
+        seconds = parsedate_to_datetime(text).timestamp() - time.time()
+    except (ValueError, TypeError, OverflowError):
+        seconds = otherwise
+    return max(0.0, min(seconds, LONGEST_WAIT))
 
 
 def decode_status(body: bytes) -> Status:
@@ -235,11 +253,12 @@ async def _load(configuration: Any, kubeconfig: str | None) -> None:
 def _check_file(kubeconfig: str) -> None:
     """Says what the library says badly or not at all."""
     try:
-        content = yaml.safe_load(Path(kubeconfig).read_text())
+        content = bounded.load(bounded.read(kubeconfig, KUBECONFIG_BYTES), yaml.SafeLoader)
     except OSError as error:
         raise SourceError(f"cannot read kubeconfig {kubeconfig}: {error.strerror}: check --kubeconfig") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise SourceError(f"kubeconfig {kubeconfig} is not YAML: {reason}") from error
+    except bounded.TooMuch as error:
+        raise SourceError(f"kubeconfig {kubeconfig} is not read: {error}") from error
+    except ValueError as error:
+        raise SourceError(f"kubeconfig {kubeconfig} is not YAML: {error}") from error
     if not isinstance(content, dict) or not content.get("clusters"):
         raise SourceError(f"kubeconfig {kubeconfig} has no clusters: check --kubeconfig")

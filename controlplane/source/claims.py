@@ -6,10 +6,12 @@ and `drop` give the keys whose meaning may have changed, so that a change costs 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 
 from controlplane.facts import Fact
-from controlplane.source.documents import Entry, read, split
+from controlplane.source.documents import Documents, Entry
 from controlplane.source.reports import Reports
 from deltaplane.model import ObjectKey
 
@@ -50,14 +52,18 @@ class Claims:
                 return fact
         return None
 
-    def put(self, name: str, text: str) -> set[ObjectKey]:
+    def documents(self, name: str) -> Mapping[str, tuple[Entry, ...]]:
+        """What the file's documents say, by their text."""
+        file = self._files.get(name)
+        return {} if file is None else file.documents
+
+    def put(self, name: str, documents: Documents) -> set[ObjectKey]:
         """The file now reads so. Gives the keys it says, or said, something else of."""
         old = self._files.get(name) or _File({}, {}, set())
-        texts = split(text)
-        new = _File({one: old.documents[one] if one in old.documents else read(one) for one in texts}, {}, set())
+        new = _File(dict(documents), {}, set())
         unidentified = False
-        for number, one in enumerate(texts, start=1):
-            for entry in new.documents[one]:
+        for number, (_, entries) in enumerate(documents, start=1):
+            for entry in entries:
                 unidentified |= self._add(new, old, self._where(name, number, entry), entry)
         if unidentified:  # it may be any of what the file said before
             for key, claim in old.claims.items():

@@ -8,7 +8,7 @@ Documents are separated textually, as kubectl does, so that one with a syntax er
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -20,8 +20,10 @@ from controlplane.facts import Fact
 from controlplane.source import objects
 from controlplane.source.decode import field_path
 from controlplane.source.translate import CLUSTER_SCOPED, TYPES, ApiObject, key_of, translate
+from deltaplane import bounded
 from deltaplane.model import KIND_NAMES, Kind, ObjectKey
 
+MOST_DOCUMENTS = 100_000  # in one file
 _SEPARATOR = re.compile(r"^---(?:[ \t].*)?$", re.MULTILINE)
 _KINDS = {
     ("v1", KIND_NAMES[Kind.SERVICE]): Kind.SERVICE,
@@ -41,6 +43,9 @@ class Entry(Struct, frozen=True):
     ignored: bool = False  # of a kind that is not used here: says nothing about any object
 
 
+Documents = list[tuple[str, tuple[Entry, ...]]]
+
+
 class _Loader(yaml.CSafeLoader):
     """Timestamps stay text, as in JSON: no API field that is read here is anything else."""
 
@@ -48,6 +53,17 @@ class _Loader(yaml.CSafeLoader):
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
         for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
     }
+
+
+def parse(text: str, known: Mapping[str, tuple[Entry, ...]]) -> Documents:
+    """The documents of a file, in order, with what each says; those of the same text as before are not read again.
+
+    Raises `bounded.TooMuch`.
+    """
+    texts = split(text)
+    if len(texts) > MOST_DOCUMENTS:
+        raise bounded.TooMuch(f"it has {len(texts)} documents; the limit is {MOST_DOCUMENTS}")
+    return [(one, known[one] if one in known else read(one)) for one in texts]
 
 
 def split(text: str) -> list[str]:
@@ -66,17 +82,12 @@ def read(text: str) -> tuple[Entry, ...]:
     if not _has_content(text):
         return ()
     try:
-        content = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        return (Entry("", problems=(f"not YAML: {_position(error)}",)),)
+        content = bounded.load(text, _Loader)
+    except bounded.TooMuch as error:
+        return (Entry("", problems=(f"not read: {error}",)),)
+    except ValueError as error:
+        return (Entry("", problems=(f"not YAML: {error}",)),)
     return () if content is None else tuple(_entries(content))
-
-
-def _position(error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None)
-    if mark is None:
-        return " ".join(str(error).split())
-    return f"line {mark.line + 1} of the document, column {mark.column + 1}: {getattr(error, 'problem', '')}"
 
 
 def _entries(content: Any, of_kind: str = "", of_version: str = "") -> Iterator[Entry]:
@@ -111,6 +122,8 @@ def _entry(version: str, kind_name: str, content: dict[str, Any]) -> Entry:
         return Entry(kind_name, problems=(field_path(error, "$"),))
     except InvalidObject as error:
         return Entry(kind_name, problems=(str(error).partition(": ")[2],))
+    except Exception as error:  # noqa: BLE001 - as below
+        return Entry(kind_name[:64], problems=(f"unforeseen: {type(error).__name__}: {error}",))
     return _used_entry(kind, key, content)
 
 
@@ -135,6 +148,8 @@ def _used_entry(kind: Kind, key: ObjectKey, content: dict[str, Any]) -> Entry:
         return Entry(str(key), key, problems=(field_path(error, "$"),))
     except InvalidObject as error:
         return Entry(str(key), key, problems=(str(error).removeprefix(f"{key}: "),))
+    except Exception as error:  # noqa: BLE001 - a fault of ours with one object must not hold up the others
+        return Entry(str(key), key, problems=(f"unforeseen: {type(error).__name__}: {error}",))
     return Entry(str(key), key, fact, (*problems, *more))
 
 

@@ -20,8 +20,10 @@ from controlplane.errors import SourceError
 from controlplane.facts import Fact, Reporter, Sink
 from controlplane.notices import Notice
 from controlplane.source.claims import Claims
+from controlplane.source.documents import parse
 from controlplane.source.reports import Reports
 from controlplane.source.translate import TYPES
+from deltaplane.bounded import in_thread, read
 from deltaplane.logs import event
 from deltaplane.model import Object, ObjectKey
 
@@ -34,6 +36,7 @@ _MASK = (
     Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.MOVED_FROM | Mask.CREATE | Mask.DELETE | Mask.DELETE_SELF | Mask.MOVE_SELF
 )
 _RETRY_SECONDS = 1.0
+MOST_FILES = 100_000
 
 
 class _Touched:
@@ -173,22 +176,31 @@ class ManifestSource:
 
     async def _put(self, names: Iterable[str]) -> set[ObjectKey]:
         touched: set[ObjectKey] = set()
-        for name in sorted(names):
-            touched |= self._put_file(name)
-            await asyncio.sleep(0)  # a large directory must not hold up the streams
+        for name in self._admitted(names):
+            touched |= await self._put_file(name)
         return touched
 
-    def _put_file(self, name: str) -> set[ObjectKey]:
+    def _admitted(self, names: Iterable[str]) -> list[str]:
+        """The files that are read: those that were read before, and new ones as long as there are not too many."""
+        known = self._claims.names
+        old, new = [name for name in names if name in known], sorted(name for name in names if name not in known)
+        room = max(0, MOST_FILES - len(known))
+        most = f"there are more files than the limit of {MOST_FILES}: {len(new) - room} are not read"
+        self._reports.record(f"{self._directory} files", (most,) if len(new) > room else ())
+        return sorted([*old, *new[:room]])
+
+    async def _put_file(self, name: str) -> set[ObjectKey]:
+        known = self._claims.documents(name)
         try:
-            text = (self._directory / name).read_text("utf-8")
+            documents = await in_thread(lambda: parse(read(self._directory / name), known))
         except FileNotFoundError:
             return self._claims.drop(name)
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:  # not of its text: that is reported for the document
             reason = error.strerror if isinstance(error, OSError) else str(error)
             self._claims.unreadable(name, f"cannot be read: {reason}; what it last said stays")
             return set()
         self._claims.unreadable(name, "")
-        return self._claims.put(name, text)
+        return self._claims.put(name, documents)
 
     def _difference(self, key: ObjectKey, moment: int) -> Iterable[Fact]:
         fact = self._claims.fact(key) or Fact(key, None)

@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 import msgspec
 
+from deltaplane import bounded
 from nodeagent.config import durations
 from nodeagent.config.durations import Duration, LogDuration
 from nodeagent.config.schema import API_VERSION, KIND, UDP_IDLE, KubeProxyConfiguration, Section
@@ -97,9 +98,11 @@ def _parse(text: str) -> tuple[object, list[str]]:
 
     Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(f"^(?:{_INTEGER.pattern})$"), list("-+0123456789"))
     try:
-        return yaml.load(text, Loader), twice  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
-        raise Unreadable(f"not YAML: {' '.join(str(error).split())}") from error
+        return bounded.load(text, Loader), twice
+    except bounded.TooMuch as error:
+        raise Unreadable(f"not read: {error}") from error
+    except ValueError as error:
+        raise Unreadable(f"not YAML: {error}") from error
 
 
 def _without_nulls(data: Any) -> Any:

@@ -15,8 +15,9 @@ from typing import NoReturn
 
 from msgspec import structs
 
+from deltaplane import bounded
 from deltaplane.flags import UsageError
-from nodeagent.config import addresses, defaults, document, flags, validation
+from nodeagent.config import addresses, defaults, document, flags, validation, watch
 from nodeagent.config.durations import Duration, of
 from nodeagent.config.notes import notes
 from nodeagent.config.schema import Conntrack, KubeProxyConfiguration
@@ -117,8 +118,8 @@ def write(settings: Settings) -> None:
 
 def _read(file: str) -> tuple[KubeProxyConfiguration, tuple[str, ...]]:
     try:
-        return document.load(Path(file).read_text(encoding="utf-8"))
-    except document.Unreadable as error:
+        return document.load(bounded.read(file, watch.MOST_BYTES))
+    except (document.Unreadable, bounded.TooMuch) as error:
         _refuse(f"--config={file}: {error}")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from hashlib import sha256
-from pathlib import Path
+
+from deltaplane import bounded
 
 SECONDS = 5.0
+MOST_BYTES = 4 * 1024 * 1024
 
 
 async def changed(file: str, seconds: float = SECONDS) -> None:
@@ -25,6 +27,6 @@ async def changed(file: str, seconds: float = SECONDS) -> None:
 
 def _digest(file: str) -> bytes | None:
     try:
-        return sha256(Path(file).read_bytes()).digest()
-    except OSError:
+        return sha256(bounded.read(file, MOST_BYTES).encode()).digest()
+    except (OSError, ValueError):
         return None
