@@ -21,6 +21,15 @@ class Fact(Struct, frozen=True, gc=False):
     deleted: bool = False  # somebody deleted it by name; where it is only lacking, that may be a fault of the source
 
 
+class Following(Struct, frozen=True):
+    """How one resource is followed. `error` is empty while it is; `since_unix_nano`: since when it is, or is not."""
+
+    resource: str
+    since_unix_nano: int
+    error: str = ""
+    version: str = ""
+
+
 class Sink(Protocol):
     """Where a source puts what it learns. The control plane's state (controlplane.state) is one; tests have a list."""
 

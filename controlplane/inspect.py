@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 import grpc
 import grpc.aio
 
+from controlplane.facts import Following
 from controlplane.nodes import Nodes
 from controlplane.progress import Progress, to_message
 from controlplane.session import Session
@@ -16,6 +17,7 @@ from controlplane.state import State
 from deltaplane.model import Kind
 from deltaplane.v1 import delta_pb2, inspection_pb2, inspection_pb2_grpc
 
+MAX_ERROR = 1000  # characters
 SHOWN_FAILURES = 3  # of a node in ListNodes, whose answer has all nodes and must stay below 4 MiB
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -23,7 +25,15 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class Inspection(inspection_pb2_grpc.InspectionServiceServicer):
     """The servicer; its answers are true at the moment of the call."""
 
-    def __init__(self, server_id: str, state: State, nodes: Nodes, progress: Progress) -> None:
+    def __init__(
+        self,
+        server_id: str,
+        state: State,
+        nodes: Nodes,
+        progress: Progress,
+        sources: Callable[[], Iterable[Following]] = tuple,
+    ) -> None:
+        self._sources = sources
         self._server_id = server_id
         self._state = state
         self._nodes = nodes
@@ -46,6 +56,16 @@ class Inspection(inspection_pb2_grpc.InspectionServiceServicer):
             counts=counts,
             digest=store.digest.value,
             connected_nodes=sum(session.closed is None for session in self._nodes),
+            sources=[
+                inspection_pb2.SourceStatus(
+                    resource=each.resource,
+                    following=not each.error,
+                    since_unix_nano=each.since_unix_nano,
+                    error=each.error[:MAX_ERROR],
+                    resource_version=each.version,
+                )
+                for each in self._sources()
+            ],
         )
 
     async def ListNodes(  # noqa: N802

@@ -6,19 +6,23 @@ import asyncio
 import logging
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import deltaplane
 from controlplane.errors import ControlPlaneError
+from controlplane.facts import Following
 from controlplane.log import Log
+from controlplane.metrics import Figures, serve
 from controlplane.notices import Notice
 from controlplane.report import Report
 from controlplane.server import Server
 from controlplane.settings import Settings, parse
 from controlplane.state import State
 from controlplane.trace import NoTracing, OtlpTracing, Tracing
-from deltaplane import logs, supervise
+from deltaplane import logs, loop_meter, supervise
+from deltaplane.loop_meter import LoopMeter
 from deltaplane.supervise import Job
 
 log = logging.getLogger(__name__)
@@ -30,6 +34,14 @@ class Source(Protocol):
     async def run(self) -> None:
         """Feeds the sink until cancelled. Raises `errors.SourceError` when it cannot be used at all."""
 
+    @property
+    def following(self) -> list[Following]:
+        """How each resource is followed."""
+
+    @property
+    def requests(self) -> Counter[tuple[str, str, str]]:
+        """Requests to the API server by verb, resource and code."""
+
     def tell(self, notice: Notice) -> None:
         """Tells an operator where the source has a place for it (notices.Notices)."""
 
@@ -39,8 +51,9 @@ def main(arguments: Sequence[str]) -> int:
     settings = parse(arguments)
     logs.configure(settings.verbosity)
     failures: list[Exception] = []
+    meter = LoopMeter()
     try:
-        asyncio.run(_run(settings))
+        loop_meter.run(_run(settings, meter), meter)
     except* (ControlPlaneError, supervise.Ended) as group:
         failures += _flat(group)
     for failure in failures[:1]:
@@ -56,14 +69,18 @@ def _flat(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:
             yield error
 
 
-async def _run(settings: Settings) -> None:
+async def _run(settings: Settings, meter: LoopMeter) -> None:
     watch = supervise.Watch()
     watch.install()
     tracing = _tracing(settings)
     report = Report()
     state = State(Log(), tracing, report)
     source = _source(settings, state, report)
-    server = Server(settings.listen, state, tracing, source, watch=watch)
+    server = Server(settings.listen, state, tracing, source, watch=watch, sources=lambda: source.following)
+    figures = Figures(
+        state, server.nodes, report, sources=lambda: source.following, requests=source.requests, failures=watch.failures
+    )
+    end_page = serve(settings.metrics_listen, figures, meter) if settings.metrics_listen else None
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -78,6 +95,8 @@ async def _run(settings: Settings) -> None:
     finally:
         await server.stop()
         tracing.close()
+        if end_page is not None:
+            await asyncio.to_thread(end_page)
     logs.event(log, logging.INFO, "stopped")
 
 

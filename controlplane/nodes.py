@@ -6,6 +6,7 @@ inspection. Time is given to it, in monotonic seconds.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ class Nodes:
     """Sessions by node name. The session of a node that left stays, closed, until `expire` forgets it."""
 
     def __init__(self) -> None:
+        self.sent_bytes = 0  # to all of them
+        self.resyncs: Counter[str] = Counter()  # states that agents asked for again, by reason
         self._sessions: dict[str, Session] = {}
         self._departed: dict[str, float] = {}  # when each node left, the earliest first
 

@@ -67,6 +67,12 @@ def ack_problem(ack: pb.Ack) -> tuple[str, str] | None:
     return None
 
 
+def reason_of(request: pb.ResyncRequest) -> str:
+    """Why an agent asks for its state again, as a metric's label; whatever an agent sends, there are few."""
+    known = request.reason in pb.ResyncReason.values()
+    return pb.ResyncReason.Name(request.reason).removeprefix("RESYNC_REASON_") if known else "UNKNOWN"
+
+
 def behind(resume: pb.Resume, store: Store, log: Log) -> bool:
     """Whether the agent has seen API versions this replica has not."""
     if resume.epoch == log.epoch:

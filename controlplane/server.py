@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha import reflection
 
 from controlplane.building import InThread
 from controlplane.errors import ControlPlaneError
+from controlplane.facts import Following
 from controlplane.inspect import Inspection
 from controlplane.nodes import Nodes
 from controlplane.notices import Notice, Notices, braked, fallback
@@ -61,14 +62,16 @@ class Server:
         *,
         watch: supervise.Watch | None = None,
         limits: Limits | None = None,
+        sources: Callable[[], Iterable[Following]] = tuple,
     ) -> None:
+        self.nodes = Nodes()
+        self._sources = sources
         self._watch_over = watch or supervise.Watch()
         self._limits = limits
         self._listen = listen
         self._notices = notices
         self._state = state
         self._server_id = secrets.token_hex(4)
-        self._nodes = Nodes()
         self._snapshots = Snapshots(state.store, state.log, InThread())
         self._progress = Progress(tracing)
         self._health = health.aio.HealthServicer()
@@ -83,7 +86,7 @@ class Server:
         )
         handlers = (grpc.method_handlers_generic_handler(STREAM, {"Watch": watch}),)
         self._server.add_generic_rpc_handlers(handlers)
-        inspection = Inspection(self._server_id, self._state, self._nodes, self._progress)
+        inspection = Inspection(self._server_id, self._state, self.nodes, self._progress, self._sources)
         inspection_pb2_grpc.add_InspectionServiceServicer_to_server(inspection, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (STREAM, INSPECTION, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -112,7 +115,7 @@ class Server:
             now = time.monotonic()
             self._state.log.expire(now)
             self._state.heal()
-            self._nodes.expire(now, self._state.has_node)
+            self.nodes.expire(now, self._state.has_node)
             await asyncio.sleep(1.0)
 
     async def _set_health(self, *, serving: bool) -> None:
@@ -124,7 +127,7 @@ class Server:
         """Tells probes and agents, lets the streams end, and frees the port."""
         self._stopping = True
         await self._set_health(serving=False)
-        for session in self._nodes:
+        for session in self.nodes:
             if session.closed is None:
                 session.go_away("this replica stops", retry_after_ms=250)
                 session.close("UNAVAILABLE", "this replica stops")
@@ -140,7 +143,7 @@ class Server:
             self._state.store,
             self._state.log,
             self._snapshots,
-            self._nodes,
+            self.nodes,
             server_id=self._server_id,
             limits=self._limits,
             ready=lambda: self._state.ready and not self._stopping,
@@ -159,7 +162,7 @@ class Server:
             session.close("CANCELLED", "the agent went away")
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
-            self._nodes.departed(session, time.monotonic())
+            self.nodes.departed(session, time.monotonic())
             self._said_goodbye(session)
         closed = session.closed
         if closed is not None and closed.status != "OK" and not broken:
@@ -182,7 +185,7 @@ class Server:
                 if session.brake is not None and not held:
                     self._tell(braked(session.hello, session.brake))
                 for commit in applied:
-                    self._progress.applied(session, commit, time.time_ns(), nodes=len(self._nodes))
+                    self._progress.applied(session, commit, time.time_ns(), nodes=len(self.nodes))
                 woken.set()
         except (grpc.aio.BaseError, grpc.RpcError, asyncio.InvalidStateError) as error:
             reason = f"the stream broke: {error}"
@@ -208,6 +211,7 @@ class Server:
         while True:
             woken.clear()
             while (message := session.next_message(time.monotonic(), time.time_ns())) is not None:
+                self.nodes.sent_bytes += len(message)
                 await context.write(message)
             if session.closed is not None:
                 return

@@ -30,7 +30,7 @@ from msgspec import Struct
 from controlplane.flight import Applied, Flight
 from controlplane.log import MERGE_BATCHES, Log
 from controlplane.nodes import Nodes
-from controlplane.resume import PROTOCOL, ack_problem, behind, decide, problem
+from controlplane.resume import PROTOCOL, ack_problem, behind, decide, problem, reason_of
 from controlplane.snapshot import Snapshots
 from controlplane.store import Store
 from deltaplane.v1 import delta_pb2 as pb
@@ -128,6 +128,7 @@ class Session:
                 return self._on_ack(request.ack, now)
             self.close(*wrong)
         elif kind == "resync_request":
+            self._nodes.resyncs[reason_of(request.resync_request)] += 1
             self._on_resync(now)
         elif kind == "drain":
             self.close("OK", f"the agent left: {request.drain.reason}")

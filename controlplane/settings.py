@@ -16,6 +16,7 @@ class Settings:
     kubeconfig: str | None  # None: in-cluster
     manifests: str | None
     listen: str  # HOST:PORT
+    metrics_listen: str | None  # HOST:PORT; None: no page
     otlp_endpoint: str | None  # HOST:PORT; None: no traces
     trace_sample_ratio: float
     verbosity: int
@@ -38,6 +39,7 @@ def parse(arguments: Sequence[str]) -> Settings:
         kubeconfig=given.kubeconfig,
         manifests=given.manifests,
         listen=given.listen,
+        metrics_listen=given.metrics_listen,
         otlp_endpoint=given.otlp_endpoint,
         trace_sample_ratio=given.trace_sample_ratio,
         verbosity=given.v,
@@ -52,6 +54,12 @@ def _parser() -> flags.Parser:
     add("--manifests", metavar="DIR", help="a directory of Kubernetes YAML (with --source=manifests)")
     add("--listen", type=flags.address, default="0.0.0.0:50051", metavar="HOST:PORT", help="where agents connect")
     add("--insecure", action="store_true", help="plain text, no authentication")
+    add(
+        "--metrics-listen",
+        type=flags.address,
+        metavar="HOST:PORT",
+        help="where /metrics is served; without it, nowhere",
+    )
     add("--otlp-endpoint", type=flags.address, metavar="HOST:PORT", help="OTLP gRPC collector for traces")
     add("--trace-sample-ratio", type=flags.ratio, default=0.01, metavar="RATIO", help="share of changes traced")
     add("--v", type=int, default=0, metavar="LEVEL", help="log verbosity; 4 and up is debug")

@@ -12,7 +12,8 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import deltaplane
-from deltaplane import logs, supervise
+from deltaplane import logs, loop_meter, supervise
+from deltaplane.loop_meter import LoopMeter
 from deltaplane.supervise import Job
 from nodeagent import bridges, config, handover, oom, sysctl
 from nodeagent.addresses.monitor import Monitor, follow
@@ -63,7 +64,8 @@ def _carry_out(settings: Settings) -> int:
         print(f"removed: {', '.join(cleanup()) or 'nothing was there'}")
     else:
         choice = chosen(settings)
-        asyncio.run(_run(config.in_mode(settings, choice.mode), choice))
+        meter = LoopMeter()
+        loop_meter.run(_run(config.in_mode(settings, choice.mode), choice, meter), meter)
     return 0
 
 
@@ -72,7 +74,7 @@ def tune() -> None:
     gc.set_threshold(50_000, 20, 1000)
 
 
-async def _run(settings: Settings, choice: Choice) -> None:
+async def _run(settings: Settings, choice: Choice, meter: LoopMeter) -> None:
     watch = supervise.Watch()
     watch.install()
     opened = open_dataplane(settings)
@@ -86,6 +88,7 @@ async def _run(settings: Settings, choice: Choice) -> None:
     metrics = Metrics(dataplane.mode)
     metrics.chose(choice.asked, choice.mode, fell_back=choice.fell_back)
     metrics.show(dataplane)
+    metrics.registry.register(meter)
     metrics.watch(watch.failures)
     healthy = site.health(settings)
     policy = NodePorts(parse_policy(settings.node_port_addresses))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,6 +85,7 @@ class Api:
         self._client = client
         self._kubeconfig = kubeconfig
         self.origin = origin
+        self.requests: Counter[tuple[str, str, str]] = Counter()  # by verb, resource, and status or "error"
 
     @property
     def server(self) -> str:
@@ -158,8 +160,14 @@ class Api:
             body=body,
             auth_settings=["BearerToken"],
         )
-        answer = await self._client.call_api(*parameters, _preload_content=False, _request_timeout=timeout)
+        verb = "create" if body is not None else "watch" if "watch" in query else "list"
+        try:
+            answer = await self._client.call_api(*parameters, _preload_content=False, _request_timeout=timeout)
+        except BaseException:
+            self.requests[verb, str(resource), "error"] += 1
+            raise
         response: aiohttp.ClientResponse = answer.response
+        self.requests[verb, str(resource), str(response.status)] += 1
         return response
 
     async def _refusal(self, response: aiohttp.ClientResponse, verb: str, resource: Resource) -> ApiError:

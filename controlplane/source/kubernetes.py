@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from random import Random
 
-from controlplane.facts import Reporter, Sink
+from controlplane.facts import Following, Reporter, Sink
 from controlplane.notices import Notice
 from controlplane.source.api import Api, Resource, connect
 from controlplane.source.events import Events
@@ -51,10 +52,16 @@ class KubernetesSource:
         self._sleep = sleep
         self._reflectors: dict[Kind, Reflector] = {}
         self._events = Events()
+        self.requests: Counter[tuple[str, str, str]] = Counter()  # (verb, resource, status or "error")
 
     def tell(self, notice: Notice) -> None:
         """Writes it as an Event (notices.Notices)."""
         self._events.tell(notice)
+
+    @property
+    def following(self) -> list[Following]:
+        """How each kind is followed; nothing before the API server's address is known."""
+        return [one.following for one in self._reflectors.values()]
 
     @property
     def failures(self) -> dict[Kind, str]:
@@ -63,6 +70,7 @@ class KubernetesSource:
 
     async def run(self) -> None:
         api = await connect(self._kubeconfig)
+        api.requests = self.requests
         try:
             self._reflectors = {kind: self._reflector(kind, api) for kind in RESOURCES}
             reflectors = (Job(f"reflector {kind.name}", one.run()) for kind, one in self._reflectors.items())

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import msgspec
 from asyncinotify import Event, Inotify, Mask
 
 from controlplane.errors import SourceError
-from controlplane.facts import Fact, Reporter, Sink
+from controlplane.facts import Fact, Following, Reporter, Sink
 from controlplane.notices import Notice
 from controlplane.source.claims import Claims
 from controlplane.source.documents import parse
@@ -92,7 +93,18 @@ class ManifestSource:
         self._sink = sink
         self._reports = Reports(reporter)
         self._claims = Claims(str(directory), self._reports)
+        self._error, self._since = "not read yet", time.time_ns()
+        self.requests: Counter[tuple[str, str, str]] = Counter()  # none: there is no API server
         self._told: dict[ObjectKey, Object] = {}
+
+    @property
+    def following(self) -> list[Following]:
+        """How the directory is followed."""
+        return [Following(str(self._directory), self._since, self._error)]
+
+    def _state(self, error: str) -> None:
+        self._error, self._since = error, time.time_ns()
+        self._reports.record(str(self._directory), (error,) if error else ())
 
     def tell(self, notice: Notice) -> None:
         """A directory has no place for it; the log has it (notices.Notices)."""
@@ -102,15 +114,14 @@ class ManifestSource:
             await self._load()
             await self._follow(inotify)
         while True:
-            where = str(self._directory)
-            self._reports.record(where, ("the directory is gone: put it back; what it said stays",))
+            self._state("the directory is gone: put it back; what it said stays")
             await asyncio.sleep(_RETRY_SECONDS)
             try:
                 inotify = self._watch()
             except SourceError:
                 continue
             with inotify:
-                self._reports.record(where, ())
+                self._state("")
                 await self._read(self._every_name(), time.time_ns())
                 await self._follow(inotify)
 
@@ -149,6 +160,7 @@ class ManifestSource:
         for kind in TYPES:
             self._sink.replace(kind, [fact for fact in facts if fact.key.kind is kind], "")
             self._sink.synced(kind)
+        self._error, self._since = "", time.time_ns()
         event(log, logging.INFO, "manifests loaded", directory=self._directory, objects=len(facts))
 
     async def _follow(self, inotify: Inotify) -> None:

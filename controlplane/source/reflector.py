@@ -18,7 +18,7 @@ from random import Random
 
 import aiohttp
 
-from controlplane.facts import Fact, Reporter, Sink
+from controlplane.facts import Fact, Following, Reporter, Sink
 from controlplane.source.api import Api, ApiError, Resource, Stalled
 from controlplane.source.backoff import Backoff
 from controlplane.source.brake import RELIST_SECONDS, Brake, Doubtful
@@ -50,7 +50,8 @@ class Reflector:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.failure = ""
+        self._failure = ""
+        self._since = time.time_ns()  # since when it is followed, or is not
         self._kind = kind
         self._resource = resource
         self._api = api
@@ -69,6 +70,22 @@ class Reflector:
         self._synced = False
         self._absent = False  # an optional resource that the server does not serve
         self._initial: dict[ObjectKey, Item] | None = None  # the WatchList's first events, until its end bookmark
+
+    @property
+    def failure(self) -> str:
+        return self._failure
+
+    @failure.setter
+    def failure(self, text: str) -> None:
+        if bool(text) != bool(self._failure):
+            self._since = time.time_ns()
+        self._failure = text
+
+    @property
+    def following(self) -> Following:
+        """How the collection is followed now."""
+        error = self._failure or ("" if self._synced else "not listed yet")
+        return Following(str(self._resource), self._since, error, self._version)
 
     async def run(self) -> None:
         while True:

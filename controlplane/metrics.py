@@ -1,0 +1,137 @@
+"""The control plane's own metrics page (`--metrics-listen`): what it follows, whom it streams to, and what goes wrong.
+
+Everything is read when somebody scrapes, in the page's own thread; the parts count what only they know.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from controlplane.errors import ControlPlaneError
+from controlplane.facts import Following
+from controlplane.nodes import Nodes
+from controlplane.report import Report
+from controlplane.state import State
+from deltaplane.flags import host_port
+from deltaplane.loop_meter import LoopMeter
+from deltaplane.model import KIND_NAMES, Kind
+from deltaplane.v1 import inspection_pb2
+
+STATES = tuple(inspection_pb2.NodeState.items())[1:]
+_PREFIX = "NODE_STATE_"
+
+
+class Figures(Collector):
+    """`sources` and `requests` are the source's: what it follows, and its API requests by (verb, resource, code)."""
+
+    def __init__(
+        self,
+        state: State,
+        nodes: Nodes,
+        report: Report,
+        *,
+        sources: Callable[[], Iterable[Following]],
+        requests: Counter[tuple[str, str, str]],
+        failures: Counter[str],
+    ) -> None:
+        self._state, self._nodes, self._report = state, nodes, report
+        self._sources, self._requests, self._failures = sources, requests, failures
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics, as a registry asks for them."""
+        yield from self._streams()
+        yield from self._history()
+        yield from self._followed()
+        yield from self._counted()
+
+    def _streams(self) -> Iterator[Metric]:
+        now = time.monotonic()
+        sessions = list(self._nodes)
+        states = Counter(session.state(now) for session in sessions)
+        streams = GaugeMetricFamily("deltaplane_streams", "Node agents by state.", labels=["state"])
+        for name, value in STATES:
+            streams.add_metric([name.removeprefix(_PREFIX)], states[value])
+        yield streams
+        lags = [session.behind_seconds(now) for session in sessions if session.closed is None]
+        text = "For how long the connected node that lags most lacks a revision."
+        yield GaugeMetricFamily("deltaplane_stream_lag_seconds", text, max(lags, default=0.0))
+        held = sum(session.brake is not None for session in sessions if session.closed is None)
+        yield GaugeMetricFamily("deltaplane_safety_brakes_held", "Nodes whose safety brake holds a change.", held)
+        failing = sum(len(session.failed) + session.more_failed for session in sessions if session.closed is None)
+        yield GaugeMetricFamily(
+            "deltaplane_objects_failing", "Objects that fail on nodes, counted once a node.", failing
+        )
+        resyncs = CounterMetricFamily("deltaplane_resyncs", "States that agents asked for again.", labels=["reason"])
+        for reason, number in sorted(self._nodes.resyncs.items()):
+            resyncs.add_metric([reason], number)
+        yield resyncs
+        yield CounterMetricFamily("deltaplane_sent_bytes", "Bytes of messages to agents.", value=self._nodes.sent_bytes)
+
+    def _history(self) -> Iterator[Metric]:
+        log, store = self._state.log, self._state.store
+        yield GaugeMetricFamily("deltaplane_head_revision", "The newest revision of this replica's history.", log.head)
+        yield GaugeMetricFamily("deltaplane_history_bytes", "Bytes of the history that is kept.", log.size)
+        yield CounterMetricFamily(
+            "deltaplane_history_renewals", "Histories begun anew, because nobody knew what led to the state.",
+            value=self._state.renewals,
+        )  # fmt: skip
+        objects = GaugeMetricFamily("deltaplane_objects", "Objects that are streamed.", labels=["kind"])
+        for kind in Kind:
+            objects.add_metric([KIND_NAMES[kind]], store.count(kind))
+        yield objects
+
+    def _followed(self) -> Iterator[Metric]:
+        following = GaugeMetricFamily(
+            "deltaplane_source_following", "1 while a resource is followed.", labels=["resource"]
+        )
+        age = GaugeMetricFamily(
+            "deltaplane_source_failing_seconds", "For how long a resource has not been followed.", labels=["resource"]
+        )
+        now = time.time_ns()
+        for each in self._sources():
+            following.add_metric([each.resource], not each.error)
+            age.add_metric([each.resource], max(0.0, (now - each.since_unix_nano) / 1e9) if each.error else 0.0)
+        yield following
+        yield age
+        invalid = len(self._report.problems)
+        yield GaugeMetricFamily("deltaplane_objects_unusable", "Objects that are not used as they are.", invalid)
+
+    def _counted(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "deltaplane_api_requests", "Requests to the API server.", labels=["verb", "resource", "code"]
+        )
+        for labels, number in sorted(self._requests.items()):
+            requests.add_metric(list(labels), number)
+        yield requests
+        failures = CounterMetricFamily("deltaplane_task_failures", "Parts that failed and go on.", labels=["task"])
+        for name, number in sorted(self._failures.items()):
+            failures.add_metric([name], number)
+        yield failures
+
+
+def serve(address: str, figures: Figures, meter: LoopMeter) -> Callable[[], None]:
+    """Serves the page at HOST:PORT from a thread; gives what ends it. Raises `ControlPlaneError`: it cannot bind."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    registry.register(meter)
+    registry.register(figures)
+    host, port = host_port(address)
+    try:
+        server, _ = start_http_server(port, host, registry)
+    except OSError as error:
+        raise ControlPlaneError(
+            f"--metrics-listen={address}: {error.strerror}; free the address or name another"
+        ) from error
+
+    def end() -> None:
+        server.shutdown()
+        server.server_close()
+
+    return end

@@ -1,0 +1,124 @@
+"""The control plane's metrics page says what is true when it is asked, and the manual names each metric."""
+
+from __future__ import annotations
+
+import re
+import time
+import urllib.request
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from controlplane.errors import ControlPlaneError
+from controlplane.facts import Fact, Following
+from controlplane.log import Log
+from controlplane.metrics import Figures, serve
+from controlplane.nodes import Nodes
+from controlplane.report import Report
+from controlplane.session import Session
+from controlplane.snapshot import Snapshots
+from controlplane.state import State
+from controlplane.trace import NoTracing
+from deltaplane.loop_meter import LoopMeter
+from deltaplane.model import Kind
+from deltaplane.v1 import delta_pb2 as pb
+from tests.sessions import objects
+
+MANUAL = Path(__file__).parents[3] / "docs" / "operating.md"
+
+
+class Page:
+    def __init__(self) -> None:
+        self.nodes, self.report = Nodes(), Report()
+        self.state = State(Log(), NoTracing(), self.report)
+        self.sources = [Following("services", 1), Following("nodes", time.time_ns() - 90 * 10**9, "403: not allowed")]
+        self.requests = Counter({("watch", "services", "200"): 2})
+        self.failures = Counter({"Events": 1})
+        self.figures = Figures(
+            self.state, self.nodes, self.report,
+            sources=lambda: self.sources, requests=self.requests, failures=self.failures,
+        )  # fmt: skip
+        self.registry = CollectorRegistry()
+        self.registry.register(self.figures)
+        self.registry.register(LoopMeter())
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(name, labels)
+
+
+def stream(page: Page, name: str) -> Session:
+    store, log = page.state.store, page.state.log
+    session = Session(store, log, Snapshots(store, log), page.nodes)
+    session.on_message(pb.WatchRequest(hello=pb.Hello(node_name=name, protocol_min=1, protocol_max=1)), 0.0)
+    while session.next_message(0.0) is not None:
+        pass
+    return session
+
+
+@pytest.fixture
+def page() -> Page:
+    made = Page()
+    for kind in Kind:
+        made.state.synced(kind)
+    return made
+
+
+def test_streams_by_state_and_what_they_ask_for_again(page: Page) -> None:
+    first, second = stream(page, "a"), stream(page, "b")
+    first.on_message(pb.WatchRequest(resync_request=pb.ResyncRequest(reason=pb.RESYNC_REASON_GAP)), 1.0)
+    first.on_message(pb.WatchRequest(resync_request=pb.ResyncRequest(reason=77)), 1.0)  # type: ignore[arg-type]
+    second.close("CANCELLED", "gone")
+
+    assert page.value("deltaplane_streams", state="STALLED") == 1  # nothing was acknowledged since the clock began
+    assert page.value("deltaplane_streams", state="DISCONNECTED") == 1
+    assert page.value("deltaplane_resyncs_total", reason="GAP") == 1
+    assert page.value("deltaplane_resyncs_total", reason="UNKNOWN") == 1
+
+
+def test_a_kind_that_cannot_be_followed_is_told_with_its_age(page: Page) -> None:
+    assert page.value("deltaplane_source_following", resource="services") == 1
+    assert page.value("deltaplane_source_following", resource="nodes") == 0
+    age = page.value("deltaplane_source_failing_seconds", resource="nodes")
+    assert age is not None
+    assert age >= 90
+
+
+def test_the_history_and_what_cannot_be_used(page: Page) -> None:
+    page.state.update([Fact(objects.service_key(1), objects.service(1))])
+    page.report.invalid("Service ns/bad", "spec.type: 9 is not known")
+
+    assert page.value("deltaplane_objects", kind="Service") == 1
+    assert page.value("deltaplane_head_revision") == 2
+    assert page.value("deltaplane_objects_unusable") == 1
+    assert page.value("deltaplane_history_renewals_total") == 0
+    assert page.value("deltaplane_api_requests_total", verb="watch", resource="services", code="200") == 2
+    assert page.value("deltaplane_task_failures_total", task="Events") == 1
+
+
+def test_the_manual_names_every_metric_and_no_other(page: Page) -> None:
+    shown = {
+        line.split()[2] for line in generate_latest(page.registry).decode().splitlines() if line.startswith("# TYPE")
+    }
+    section = MANUAL.read_text().partition("## Metrics of the control plane")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`(deltaplane_[a-z_]+)", section))
+
+    assert named == shown
+
+
+def test_it_is_served_over_http_and_ends_and_says_when_it_cannot_bind(page: Page) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ControlPlaneError, match=rf"--metrics-listen=127\.0\.0\.1:{port}: .*in use"):
+            serve(f"127.0.0.1:{port}", page.figures, LoopMeter())
+    end = serve(f"127.0.0.1:{port}", page.figures, LoopMeter())
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            assert b"deltaplane_streams" in answer.read()
+    finally:
+        end()
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5)
