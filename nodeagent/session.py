@@ -71,6 +71,7 @@ class Session:
         self._missed = 0  # heartbeats in a row that speak of revisions that should have come
         self._liveness = Liveness(silence)
         self._target = 0  # the replica's head at its Welcome, in its epoch
+        self.restored = 0  # messages that `restore` took in
         self._told_head = 0  # the newest of its revisions that the replica has told of, likewise
 
     @property
@@ -344,12 +345,14 @@ class Session:
     def restore(self, messages: Iterable[bytes], now: float) -> Changed | None:
         """Takes in what the journal kept, before the first stream; None if there was nothing usable.
 
-        Stops where the messages stop fitting, at the last good state.
+        Stops where the messages stop fitting, at the last good state; `restored` is how many were taken in.
         """
         self._phase = _Phase.AWAITING
+        self.restored = 0
         for data in messages:
             if not self._restore_one(data, now):
                 break
+            self.restored += 1
         self._reset(_Phase.DISCONNECTED)
         if not self.synced:
             return None
