@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -67,7 +68,7 @@ class Agent:
         self._journal = journal
         hello = identity(here.name, mode or Mode(dataplane.mode), boot_id)
         asked = None if metrics is None else metrics.resynced
-        self._new_session = lambda mirror: Session(hello, mirror, asked, silence=silence)
+        self._new_session: Callable[[Mirror], Session] = partial(Session, hello, asked=asked, silence=silence)
         self._begin_anew()
         self._state_max_age = state_max_age
         self._here = here

@@ -35,7 +35,7 @@ class Owner(msgspec.Struct, frozen=True):
 
 
 class Replay(msgspec.Struct):
-    """The good frames of a journal. `ends`, `times`: the offset behind each message, and Unix nanoseconds of its writing.
+    """The good frames of a journal. `ends`, `times`: the offset behind each message, and its Unix nanoseconds.
 
     `size`, `written`: the same of the last good frame, which may say no more than that all before is still true.
     """

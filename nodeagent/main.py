@@ -101,7 +101,7 @@ async def _run(settings: Settings, choice: Choice) -> None:
     agent = Agent(
         Here(settings.node_name, policy, machine, bind, settings.cluster_cidrs),
         dataplane,
-        _journal(settings),
+        _journal(settings, metrics),
         boot_id=_boot_id(),
         mode=Mode(choice.mode, choice.asked, choice.reason),
         followers=(
@@ -112,6 +112,7 @@ async def _run(settings: Settings, choice: Choice) -> None:
         ),
         metrics=metrics,
         follow_cidrs=opened.follow,
+        state_max_age=settings.state_max_age,
     )
     agent.recover(_alone)
     client = Client(settings.servers, agent, defect=watch.failed)
@@ -228,11 +229,15 @@ def _count(metrics: Metrics, swept: Swept) -> None:
     metrics.conntrack(swept.family, swept.seconds, swept.deleted)
 
 
-def _journal(settings: Settings) -> Journal | None:
+def _journal(settings: Settings, metrics: Metrics) -> Journal | None:
     def report(text: str) -> None:
         logs.event(log, logging.WARNING, "journal", text=text)
 
-    return Journal(settings.state_dir, report=report) if settings.state_dir else None
+    if not settings.state_dir:
+        return None
+    journal = Journal(settings.state_dir, settings.node_name, report=report)
+    metrics.keeps(journal)
+    return journal
 
 
 def _boot_id() -> str:

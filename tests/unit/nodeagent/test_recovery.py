@@ -8,6 +8,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,12 @@ class Disk(World):
         self.put(Fact(slice_of(last).key, slice_of(last)))
         self.settle()
 
+    def keeps(self) -> bool:
+        return self.journal.kept
+
+    def served(self) -> bool:
+        return self.agent.complete
+
     def on_disk(self) -> list[bytes]:
         return Journal(self.folder).replay().messages
 
@@ -91,13 +98,13 @@ def test_state_is_kept_again_when_writing_works_again_without_a_snapshot(
     with monkeypatch.context() as patched:
         failing(patched, "write", number)
         world.ends(2)
-        assert not world.journal.kept
+        assert not world.keeps()
         world.tick(RETRY_LAST)
         world.tick(RETRY_LAST)
         assert not (world.folder / FRESH).exists()
     world.ends(3)
     world.step(2 * RETRY_LAST)
-    assert world.journal.kept
+    assert world.keeps()
     assert ["cannot keep state" in world.said[0], "kept again" in world.said[1]] == [True, True]
     mirror = Mirror()
     assert Session(pb.Hello(), mirror).restore(world.on_disk(), 0.0) is not None
@@ -161,21 +168,21 @@ def test_after_a_full_disk_the_newest_state_survives_a_reboot(
         world.put(Fact(OWN.key, OWN), Fact(WEB.key, WEB))
         world.ends(1)
         filler = os.open(small_disk / "filler", os.O_WRONLY | os.O_CREAT)
-        with pytest.raises(OSError, match="No space"):
-            while True:
-                os.write(filler, bytes(512))
+        with suppress(OSError):
+            while os.write(filler, bytes(512)):
+                pass
         for last in range(2, 60):
             world.ends(last)
         world.tick(RETRY_LAST)
-        assert not world.journal.kept
+        assert not world.keeps()
         assert not (small_disk / FRESH).exists()
         os.truncate(filler, 0)
         for last in range(60, 90):
             world.ends(last)
         world.step(2 * RETRY_LAST)
-        assert world.journal.kept
+        assert world.keeps()
         world.reboot()
-        assert world.agent.complete
+        assert world.served()
         assert world.agent.mirror.slices_of("ns", "web")[0].endpoints[0].address == bytes((10, 244, 1, 89))
         world.agent.close()
     os.close(filler)
@@ -203,12 +210,12 @@ def test_an_old_state_is_not_programmed_by_itself_but_resumed(
     now = time.time_ns()
     monkeypatch.setattr(Disk, "wall", lambda: now + hours * 3600 * 10**9)
     world.reboot()
-    assert not world.agent.complete
+    assert not world.served()
     assert world.agent.mirror.services
     resyncs = world.replica.snapshots
     world.connect()
     world.settle()
-    assert world.agent.complete
+    assert world.served()
     assert world.differences() == []
     assert world.replica.snapshots is resyncs
 
@@ -216,7 +223,7 @@ def test_an_old_state_is_not_programmed_by_itself_but_resumed(
 def test_a_fresh_state_is_programmed_after_a_reboot(world: Disk, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         world.reboot()
-    assert world.agent.complete
+    assert world.served()
     assert "age=" in caplog.text
 
 
@@ -235,7 +242,7 @@ def test_what_no_longer_fits_is_cut_off_so_that_later_deltas_count(world: Disk) 
     assert world.agent.mirror.slices_of("ns", "web")[0].endpoints[0].address == bytes((10, 244, 1, 3))
 
 
-def forged(protocol: int = 6, ranges: Sequence[str] = ()) -> tuple[bytes, ...]:
+def forged(protocol: ob.Protocol.ValueType = ob.PROTOCOL_TCP, ranges: Sequence[str] = ()) -> tuple[bytes, ...]:
     """A snapshot of one Service of this kind, as an attacker would write it; checksum and digest have no key."""
     port = ob.ServicePort(name="", protocol=protocol, port=80)
     service = ob.Service(
@@ -258,7 +265,7 @@ def forged(protocol: int = 6, ranges: Sequence[str] = ()) -> tuple[bytes, ...]:
 
 FORGED = {
     "source range": forged(ranges=["x"]),
-    "protocol": forged(protocol=0),
+    "protocol": forged(protocol=ob.PROTOCOL_UNSPECIFIED),
 }
 
 
@@ -295,7 +302,7 @@ def test_a_journal_that_cannot_be_replayed_is_set_aside_and_the_agent_takes_a_sn
     with monkeypatch.context() as patched:
         patched.setattr(where, broken)
         world.reboot()
-    assert not world.agent.complete
+    assert not world.served()
     assert not (world.folder / NAME).exists()
     assert (world.folder / BAD).stat().st_mode & 0o777 == 0o600
     assert len(world.said) == 1
@@ -303,7 +310,7 @@ def test_a_journal_that_cannot_be_replayed_is_set_aside_and_the_agent_takes_a_sn
     world.connect()
     world.settle()
     assert world.differences() == []
-    assert world.agent.complete
+    assert world.served()
     assert world.on_disk()
 
 
@@ -319,7 +326,7 @@ def test_a_state_from_the_journal_that_cannot_be_committed_later_is_set_aside(
     assert (world.folder / BAD).exists()
     world.connect()
     world.settle()
-    assert world.agent.complete
+    assert world.served()
     assert world.differences() == []
 
 
