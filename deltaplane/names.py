@@ -13,6 +13,7 @@ LABEL_LENGTH, SUBDOMAIN_LENGTH = 63, 253
 _MEMORY = 1 << 14
 _LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*")
+_CLUSTER = re.compile(r"[-A-Za-z0-9._:]{1,128}")
 _VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
 
 
@@ -32,6 +33,11 @@ def is_subdomain(text: str) -> bool:
 def is_label_value(text: str) -> bool:
     """A label's value, which may be empty: zones."""
     return len(text) <= LABEL_LENGTH and _VALUE.fullmatch(text) is not None
+
+
+def is_cluster_id(text: str) -> bool:
+    """What Welcome.cluster_id may be, apart from empty: a UID, or a word of an operator's own."""
+    return _CLUSTER.fullmatch(text) is not None
 
 
 def shown(text: str) -> str:

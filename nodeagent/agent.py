@@ -119,7 +119,7 @@ class Agent:
             journal.set_aside(f"it is the state of node {shown(found.owner.node)}, and this is {self._here.name}")
             return None
         self._replayed = True
-        changed = self._session.restore(found.messages, time.monotonic())
+        changed = self._session.restore(found.messages, time.monotonic(), found.owner.cluster)
         if changed is None:
             raise ValueError("it has no whole state")
         journal.resume(found, self._session.restored)
@@ -221,12 +221,12 @@ class Agent:
         return []
 
     def _keep(self, journal: Journal, record: Record) -> None:
-        journal.keep(record)
+        journal.keep(record, self._session.cluster)
         if journal.full():
             self._keep_whole(journal)
 
     def _keep_whole(self, journal: Journal) -> None:
-        journal.keep(Record(build(self._session.capture()).messages, whole=True))
+        journal.keep(Record(build(self._session.capture()).messages, whole=True), self._session.cluster)
 
     def _tend_journal(self, now: float) -> None:
         """Begins it anew where writing failed, without waiting for a snapshot; says that what it has is still true."""

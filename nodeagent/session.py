@@ -21,6 +21,7 @@ from math import inf
 from google.protobuf.message import DecodeError
 
 from deltaplane.codec import MalformedError, decode_ops
+from deltaplane.names import is_cluster_id, shown
 from deltaplane.snapshot import State
 from deltaplane.v1 import delta_pb2 as pb
 from nodeagent.acks import Acks
@@ -71,6 +72,8 @@ class Session:
         self._missed = 0  # heartbeats in a row that speak of revisions that should have come
         self._liveness = Liveness(silence)
         self._target = 0  # the replica's head at its Welcome, in its epoch
+        self.cluster = ""  # whose state this is, as far as is known; Welcome.cluster_id
+        self._offered = ""  # whose the replica's is
         self.restored = 0  # messages that `restore` took in
         self._told_head = 0  # the newest of its revisions that the replica has told of, likewise
 
@@ -157,8 +160,8 @@ class Session:
 
     def received(self, data: bytes, now: float) -> list[Event]:
         """Takes one message; `Changed` means that the mirror has moved. Never raises for what a replica says."""
-        if self._phase is _Phase.DISCONNECTED:
-            return []
+        if self._phase is _Phase.DISCONNECTED or self._liveness.violation:
+            return []  # of a stream that is given up nothing more is taken in
         self._liveness.heard(now)
         try:
             return self._take(data, now)
@@ -194,6 +197,9 @@ class Session:
             return self._violated("Welcome came twice")
         if welcome.protocol != PROTOCOL:
             return self._violated(f"the replica speaks protocol {welcome.protocol}, this agent {PROTOCOL}")
+        if wrong := self._another_cluster(welcome.cluster_id):
+            return self._violated(wrong)
+        self._offered = welcome.cluster_id
         self._target = self._told_head = welcome.head_rev
         self._acks.min_interval = welcome.min_ack_interval_ms / 1000
         self._acks.window = welcome.ack_window or self._acks.window
@@ -201,11 +207,23 @@ class Session:
             self._await(now)
             return []
         self._phase = _Phase.FOLLOWING
+        self.cluster = self._offered or self.cluster
         events: list[Event] = []
         if welcome.epoch != self.position.epoch:
             self._acks.rebase(self.position.rebase(welcome, self._acks.applied_rev))
             events.append(Record((data,), whole=False))
         return [*events, Send(self._ack(now))]
+
+    def _another_cluster(self, offered: str) -> str:
+        """Why no state of this cluster is taken; empty where it may be."""
+        if offered and not is_cluster_id(offered):
+            return f"Welcome has the cluster_id {shown(offered)}, which is none"
+        if not (offered and self.cluster) or offered == self.cluster:
+            return ""
+        return (
+            f"the replica serves cluster {offered}, and this node has the state of cluster {self.cluster}: correct "
+            f"--server, or, where the node has moved, remove the state folder's files and start the agent anew"
+        )
 
     def _on_delta(self, delta: pb.Delta, data: bytes) -> list[Event]:
         if self._phase is _Phase.AWAITING:
@@ -255,6 +273,7 @@ class Session:
             check_digest(plan.digest, end.digest)
         touched = self.mirror.commit(plan)
         self.position.adopt(collector.begin.epoch, end)
+        self.cluster = self._offered or self.cluster
         self._collector, self._missed = None, 0
         self._phase = _Phase.FOLLOWING
         self._acks.rebase(0)
@@ -342,8 +361,8 @@ class Session:
 
     # ------------------------------------------------------------ the journal
 
-    def restore(self, messages: Iterable[bytes], now: float) -> Changed | None:
-        """Takes in what the journal kept, before the first stream; None if there was nothing usable.
+    def restore(self, messages: Iterable[bytes], now: float, cluster: str = "") -> Changed | None:
+        """Takes in what the journal kept of this cluster, before the first stream; None if there was nothing usable.
 
         Stops where the messages stop fitting, at the last good state; `restored` is how many were taken in.
         """
@@ -356,6 +375,7 @@ class Session:
         self._reset(_Phase.DISCONNECTED)
         if not self.synced:
             return None
+        self.cluster = cluster
         everything = Touched(frozenset(self.mirror.services), frozenset(self.mirror.nodes))
         return Changed(self.rev, everything, complete=True)
 

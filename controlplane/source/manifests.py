@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
@@ -20,6 +20,7 @@ from controlplane.errors import SourceError
 from controlplane.facts import Fact, Reporter, Sink
 from controlplane.notices import Notice
 from controlplane.source.claims import Claims
+from controlplane.source.identity import in_folder
 from controlplane.source.reports import Reports
 from controlplane.source.translate import TYPES
 from deltaplane.logs import event
@@ -84,8 +85,11 @@ class ManifestSource:
     Should the directory go away later, its last state stays, and it is looked for again.
     """
 
-    def __init__(self, directory: str | Path, sink: Sink, reporter: Reporter) -> None:
+    def __init__(
+        self, directory: str | Path, sink: Sink, reporter: Reporter, identify: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._directory = Path(directory)
+        self._identify = identify
         self._sink = sink
         self._reports = Reports(reporter)
         self._claims = Claims(str(directory), self._reports)
@@ -138,6 +142,8 @@ class ManifestSource:
 
     async def _load(self) -> None:
         """The initial state, one list per kind."""
+        if cluster_id := in_folder(self._directory):
+            self._identify(cluster_id)
         touched = await self._put(self._listed())
         facts = [
             fact for fact in map(self._claims.fact, sorted(touched)) if fact is not None and fact.object is not None
