@@ -18,16 +18,15 @@ from typing import TYPE_CHECKING
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.logs import event
 from deltaplane.model import Kind, ObjectKey
-from deltaplane.names import shown
 from deltaplane.resolve import NodeView, resolve
-from deltaplane.snapshot import build
 from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import objects_pb2
 from nodeagent.errors import KernelUnavailable
 from nodeagent.events import Changed, Event, Record, Report, Send
 from nodeagent.hello import Mode, identity
 from nodeagent.here import Here
-from nodeagent.journal import STATE_MAX_AGE, Journal, shown_age
+from nodeagent.journal import Journal
+from nodeagent.keeper import STATE_MAX_AGE, Keeper
 from nodeagent.liveness import SILENCE_SECONDS
 from nodeagent.mirror import Mirror, ServiceName, Touched
 from nodeagent.program.dataplane import Bordering, Commit, Dataplane, Failed
@@ -65,12 +64,11 @@ class Agent:
     ) -> None:
         self.complete = False
         self._dataplane = dataplane
-        self._journal = journal
+        self._keeper = Keeper(journal, here.name, state_max_age)
         hello = identity(here.name, mode or Mode(dataplane.mode), boot_id)
         asked = None if metrics is None else metrics.resynced
         self._new_session: Callable[[Mirror], Session] = partial(Session, hello, asked=asked, silence=silence)
         self._begin_anew()
-        self._state_max_age = state_max_age
         self._here = here
         self._view = NodeView(here.name)
         self._untidy = False  # a whole state came in
@@ -89,7 +87,6 @@ class Agent:
         """Knows nothing of the cluster; the next stream brings a snapshot."""
         self.mirror = Mirror()
         self._session = self._new_session(self.mirror)
-        self._replayed = False  # the state came from the journal, and the kernel has not had it yet
 
     # ------------------------------------------------------------ life
 
@@ -100,54 +97,23 @@ class Agent:
         (`alone`), and if it is not too old; otherwise the kernel may be newer, or the state is of a time that nobody
         remembers: it is compared once a replica has said what is true. Whatever is in the journal, this returns.
         """
-        if self._journal is None:
-            return
         try:
-            changed = self._restore(self._journal)
+            changed = self._keeper.restore(self._session, time.monotonic())
         except Exception as error:  # noqa: BLE001 - an agent that ends here would end at every start
-            self._forget(self._journal, error)
+            self._spoilt(error)
             return
-        if changed is not None and not self._dataplane.adopted and alone() and self._fresh(self._journal):
-            with suppress(Exception):  # told by `_forget`
+        if changed is not None and not self._dataplane.adopted and alone() and self._keeper.fresh():
+            with suppress(Exception):  # told by `_spoilt`
                 self._commit_whole(changed.rev, _now())
 
-    def _restore(self, journal: Journal) -> Changed | None:
-        found = journal.replay()
-        if not found.messages:
-            return None
-        if found.owner.node not in ("", self._here.name):
-            journal.set_aside(f"it is the state of node {shown(found.owner.node)}, and this is {self._here.name}")
-            return None
-        self._replayed = True
-        changed = self._session.restore(found.messages, time.monotonic(), found.owner.cluster)
-        if changed is None:
-            raise ValueError("it has no whole state")
-        journal.resume(found, self._session.restored)
-        event(
-            log, logging.INFO, "state recovered", rev=changed.rev, services=len(self.mirror.services),
-            age=shown_age(journal.age()),
-        )  # fmt: skip
-        return changed
-
-    def _fresh(self, journal: Journal) -> bool:
-        """Whether what was kept may go to an empty kernel before a replica has confirmed it."""
-        age = journal.age()
-        if age is not None and age < self._state_max_age:
-            return True
-        text = "the state on disk is too old to be programmed: the kernel waits for a replica's word"
-        event(log, logging.WARNING, text, age=shown_age(age), limit=f"{self._state_max_age:.0f} s")
-        return False
-
-    def _forget(self, journal: Journal, error: Exception) -> None:
-        """What the journal kept cannot be used, for a reason that its content has: the next start shall not meet it."""
-        journal.set_aside(f"it cannot be replayed: {type(error).__name__}: {shown(str(error))}")
+    def _spoilt(self, error: Exception) -> None:
+        self._keeper.spoilt(error)
         self._begin_anew()
         self._unresolved.clear()
 
     def close(self) -> None:
         """Lets go of files and sockets; the rules stay."""
-        if self._journal is not None:
-            self._journal.close()
+        self._keeper.close()
         self._dataplane.close()
 
     # ------------------------------------------------------------ the stream (client.Conversation)
@@ -216,32 +182,14 @@ class Agent:
             return [item.message]
         if isinstance(item, Report):
             event(log, logging.WARNING, "protocol", code=item.code, text=item.text)
-        elif self._journal is not None:
-            self._keep(self._journal, item)
+        else:
+            self._keeper.keep(self._session, item)
         return []
-
-    def _keep(self, journal: Journal, record: Record) -> None:
-        journal.keep(record, self._session.cluster)
-        if journal.full():
-            self._keep_whole(journal)
-
-    def _keep_whole(self, journal: Journal) -> None:
-        journal.keep(Record(build(self._session.capture()).messages, whole=True), self._session.cluster)
-
-    def _tend_journal(self, now: float) -> None:
-        """Begins it anew where writing failed, without waiting for a snapshot; says that what it has is still true."""
-        journal = self._journal
-        if journal is None or not self._session.synced:
-            return
-        if self._session.following:
-            journal.confirm(now)
-        if journal.due(now):
-            self._keep_whole(journal)
 
     def tick(self, now: float) -> Sequence[bytes]:
         """Acks that are due, and another try at what the kernel refused."""
         self._tidy()
-        self._tend_journal(now)
+        self._keeper.tend(self._session, now)
         answers, self._answers = [*self._answers, *self._session.tick(now)], []
         if self.complete and not self._here.due_in(now):
             answers += self._commit((), self._session.rev, _now(), self._here.forwarding(self.mirror))
@@ -302,8 +250,8 @@ class Agent:
                 self._resolve(self.mirror.services), rev, times, self._here.forwarding(self.mirror), complete=True
             )
         except Exception as error:
-            if self._replayed and self._journal is not None:
-                self._forget(self._journal, error)
+            if self._keeper.untried:
+                self._spoilt(error)
             raise
         finally:
             gc.enable()
@@ -367,7 +315,7 @@ class Agent:
     def _committed(self, done: Commit, rev: int, report: pb.CommitReport, *, complete: bool) -> list[bytes]:
         if complete:
             self.complete = True
-            self._whole = self._replayed = False
+            self._whole = self._keeper.untried = False
             event(
                 log, logging.INFO, "kernel has the whole state", rev=rev, services=len(self.mirror.services),
                 elements=report.kernel_elements, milliseconds=(report.resolve_ns + report.commit_ns) // 1_000_000,

@@ -23,7 +23,6 @@ from nodeagent.frames import Owner, Replay
 
 NAME, FRESH, BAD = "state.journal", "state.new", "state.bad"
 MAX_BYTES = 64 * 1024 * 1024
-STATE_MAX_AGE = 24 * 3600.0  # seconds after which a state is not programmed by itself
 RETRY_FIRST, RETRY_LAST = 10.0, 300.0  # seconds between two tries at a new beginning; doubles
 FUTURE_SECONDS = 300.0  # a clock may be put right by so much; a later time says nothing
 LOOK_SECONDS = 10.0  # between two looks whether the file is still in its place
@@ -230,8 +229,3 @@ class Journal:
         if not self.broken:
             self._report(f"{self.path}: cannot keep state ({error}); a restart will need a snapshot. Check the disk")
         self.broken = str(error)
-
-
-def shown_age(age: float | None) -> str:
-    """For the log."""
-    return "unknown" if age is None else f"{age:.0f} s"

@@ -21,11 +21,11 @@ from math import inf
 from google.protobuf.message import DecodeError
 
 from deltaplane.codec import MalformedError, decode_ops
-from deltaplane.names import is_cluster_id, shown
 from deltaplane.snapshot import State
 from deltaplane.v1 import delta_pb2 as pb
 from nodeagent.acks import Acks
 from nodeagent.checks import MisfitError, check_digest, check_removals
+from nodeagent.clusters import another_cluster
 from nodeagent.collector import Collector
 from nodeagent.events import Changed, Event, Record, Report, Send
 from nodeagent.hello import PROTOCOL, introduce
@@ -197,7 +197,7 @@ class Session:
             return self._violated("Welcome came twice")
         if welcome.protocol != PROTOCOL:
             return self._violated(f"the replica speaks protocol {welcome.protocol}, this agent {PROTOCOL}")
-        if wrong := self._another_cluster(welcome.cluster_id):
+        if wrong := another_cluster(welcome.cluster_id, self.cluster):
             return self._violated(wrong)
         self._offered = welcome.cluster_id
         self._target = self._told_head = welcome.head_rev
@@ -213,17 +213,6 @@ class Session:
             self._acks.rebase(self.position.rebase(welcome, self._acks.applied_rev))
             events.append(Record((data,), whole=False))
         return [*events, Send(self._ack(now))]
-
-    def _another_cluster(self, offered: str) -> str:
-        """Why no state of this cluster is taken; empty where it may be."""
-        if offered and not is_cluster_id(offered):
-            return f"Welcome has the cluster_id {shown(offered)}, which is none"
-        if not (offered and self.cluster) or offered == self.cluster:
-            return ""
-        return (
-            f"the replica serves cluster {offered}, and this node has the state of cluster {self.cluster}: correct "
-            f"--server, or, where the node has moved, remove the state folder's files and start the agent anew"
-        )
 
     def _on_delta(self, delta: pb.Delta, data: bytes) -> list[Event]:
         if self._phase is _Phase.AWAITING:
