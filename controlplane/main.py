@@ -111,7 +111,7 @@ def _source(settings: Settings, state: State, report: Report) -> Source:
     if settings.source == "manifests":
         from controlplane.source.manifests import ManifestSource
 
-        return ManifestSource(settings.manifests or "", state, report)
+        return ManifestSource(settings.manifests or "", state, report, identify=state.identify)
     from controlplane.source.kubernetes import KubernetesSource
 
-    return KubernetesSource(settings.kubeconfig, state, report)
+    return KubernetesSource(settings.kubeconfig, state, report, identify=state.identify)

@@ -145,6 +145,7 @@ class Server:
             self._snapshots,
             self.nodes,
             server_id=self._server_id,
+            cluster_id=lambda: self._state.cluster_id,
             limits=self._limits,
             ready=lambda: self._state.ready and not self._stopping,
             wake=woken.set,

@@ -77,6 +77,7 @@ class Session:
         nodes: Nodes,
         *,
         server_id: str = "",
+        cluster_id: Callable[[], str] = lambda: "",
         ready: Callable[[], bool] = lambda: True,
         limits: Limits | None = None,
         wake: Callable[[], None] = lambda: None,
@@ -95,7 +96,7 @@ class Session:
         self.brake: pb.Brake | None = None  # what the agent's safety brake holds
         self.unsupported_ops = 0
         self._store, self._log, self._snapshots, self._nodes = store, log, snapshots, nodes
-        self._server_id, self._ready, self._wake = server_id, ready, wake
+        self._server_id, self._cluster_id, self._ready, self._wake = server_id, cluster_id, ready, wake
         self._limits = limits or Limits()
         self._phase = _Phase.WAITING
         self._epoch = b""  # the history this stream is in
@@ -267,6 +268,7 @@ class Session:
             min_ack_interval_ms=int(limits.min_ack_interval * 1000),
             heartbeat_interval_ms=int(limits.heartbeat * 1000),
             server_time_unix_nano=unix_nano,
+            cluster_id=self._cluster_id(),
         )
         self._outbox.append(pb.WatchResponse(welcome=welcome).SerializeToString())
         self._phase = _Phase.STREAMING

@@ -31,6 +31,7 @@ class State:
     def __init__(self, history: Log, tracing: Tracing, reporter: Reporter | None = None) -> None:
         self.store = Store(self._refused)
         self.log = history
+        self.cluster_id = ""  # which cluster the objects are of; empty: not known
         self.renewals = 0  # histories that were begun anew, because nobody knew what led to the state
         self._tracing = tracing
         self._reporter = reporter
@@ -53,6 +54,11 @@ class State:
     def has_node(self, name: str) -> bool:
         """Whether the cluster has a Node object of this name."""
         return self.store.get(ObjectKey(Kind.NODE, "", name)) is not None
+
+    def identify(self, cluster_id: str) -> None:
+        """Takes which cluster the objects are of, for agents that must not be led to another."""
+        self.cluster_id = cluster_id
+        event(log, logging.INFO, "cluster identified", cluster=cluster_id)
 
     @contextmanager
     def waking(self, wake: Callable[[], None]) -> Iterator[None]:

@@ -13,6 +13,7 @@ LABEL_LENGTH, SUBDOMAIN_LENGTH = 63, 253
 _MEMORY = 1 << 14
 _LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*")
+_CLUSTER = re.compile(r"[-A-Za-z0-9._:]{1,128}")
 _VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
 
 
@@ -38,6 +39,11 @@ def is_label_value(text: str) -> bool:
 def is_plain(text: str) -> bool:
     """Short and printable: an endpoint's zone and its hints, of which the API asks no more."""
     return len(text) <= SUBDOMAIN_LENGTH and text.isprintable()
+
+
+def is_cluster_id(text: str) -> bool:
+    """What Welcome.cluster_id may be, apart from empty: a UID, or a word of an operator's own."""
+    return _CLUSTER.fullmatch(text) is not None
 
 
 def shown(text: str) -> str:

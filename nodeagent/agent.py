@@ -6,10 +6,11 @@ touched is resolved for this node and committed before the message counts as app
 
 from __future__ import annotations
 
-import gc
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,14 +18,15 @@ from typing import TYPE_CHECKING
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.logs import event
 from deltaplane.resolve import NodeView
-from deltaplane.snapshot import build
 from deltaplane.v1 import delta_pb2 as pb
-from nodeagent import brake
+from nodeagent.conversing import Conversing
 from nodeagent.errors import KernelUnavailable
 from nodeagent.events import Changed, Event, Record, Report, Send
+from nodeagent.garbage import Garbage
 from nodeagent.hello import Mode, identity
 from nodeagent.here import Here, PodCidrs
 from nodeagent.journal import Journal
+from nodeagent.keeper import STATE_MAX_AGE, Keeper
 from nodeagent.liveness import SILENCE_SECONDS
 from nodeagent.mirror import Mirror, ServiceName, Touched
 from nodeagent.program.dataplane import Bordering, Commit, Dataplane
@@ -32,6 +34,7 @@ from nodeagent.programming import triggers
 from nodeagent.reporting import Times, report_of, tell_whole, to_message
 from nodeagent.resolving import Resolver
 from nodeagent.session import Session
+from nodeagent.statefolder import taken
 from nodeagent.trouble import Trouble
 
 if TYPE_CHECKING:
@@ -43,7 +46,7 @@ log = logging.getLogger(__name__)
 REPAIR_PAUSE = 0.5  # seconds between two repairs
 
 
-class Agent:
+class Agent(Conversing):
     """Implements `nodeagent.client.Conversation`. `complete`: this kernel has had a whole state since the start."""
 
     def __init__(
@@ -59,19 +62,21 @@ class Agent:
         follow_cidrs: Callable[[tuple[str, ...]], None] | None = None,
         silence: float = SILENCE_SECONDS,
         release_file: Path | None = None,
+        state_max_age: float = STATE_MAX_AGE,
     ) -> None:
-        self.mirror = Mirror()
         self.complete = False
-        self._resolver = Resolver(self.mirror)
         self._dataplane = dataplane
-        self._journal = journal
+        self._keeper = Keeper(journal, here.name, state_max_age)
         hello = identity(here.name, mode or Mode(dataplane.mode), boot_id)
         asked = None if metrics is None else metrics.resynced
-        self._session = Session(hello, self.mirror, asked, silence=silence)
         self._release_file = release_file
+        self._new_session: Callable[[Mirror], Session] = partial(
+            Session, hello, asked=asked, silence=silence, unix_nano=time.time_ns
+        )
+        self._begin_anew()
         self._here = here
         self._view = NodeView(here.name)
-        self._untidy = False  # a whole state came in
+        self._garbage = Garbage()
         self._whole = True  # the kernel is to be compared with the whole state, not with a change
         self._trouble = Trouble()
         self._followers = followers
@@ -81,27 +86,37 @@ class Agent:
         self._pod_cidrs = PodCidrs(follow_cidrs)
         self._answers: list[bytes] = []  # to what happened outside the stream; sent with the next tick
 
+    def _begin_anew(self) -> None:
+        """Knows nothing of the cluster; the next stream brings a snapshot."""
+        self.mirror = Mirror()
+        self._resolver = Resolver(self.mirror)
+        self._session = self._new_session(self.mirror)
+
     # ------------------------------------------------------------ life
 
     def recover(self, alone: Callable[[], bool] = lambda: True) -> None:
         """Takes in what the journal kept, to resume by revision.
 
         It reaches the kernel now only if that holds nothing of ours (after a reboot), nor of another mode or proxy
-        (`alone`); otherwise the kernel may be newer, and is compared once a replica has said what is true.
+        (`alone`), and if it is not too old; otherwise the kernel may be newer, or the state is of a time that nobody
+        remembers: it is compared once a replica has said what is true. Whatever is in the journal, this returns.
         """
-        if self._journal is None:
+        try:
+            changed = self._keeper.restore(self._session, time.monotonic())
+        except Exception as error:  # noqa: BLE001 - an agent that ends here would end at every start
+            self._spoilt(error)
             return
-        changed = self._session.restore(self._journal.replay(), time.monotonic())
-        if changed is None:
-            return
-        event(log, logging.INFO, "state recovered", rev=changed.rev, services=len(self.mirror.services))
-        if not self._dataplane.adopted and alone():
-            self._commit_whole(changed.rev, _now())
+        if changed is not None and not self._dataplane.adopted and alone() and self._keeper.fresh():
+            with suppress(Exception):  # told by `_spoilt`
+                self._commit_whole(changed.rev, _now())
+
+    def _spoilt(self, error: Exception) -> None:
+        self._keeper.spoilt(error)
+        self._begin_anew()
 
     def close(self) -> None:
         """Lets go of files and sockets; the rules stay."""
-        if self._journal is not None:
-            self._journal.close()
+        self._keeper.close()
         self._dataplane.close()
 
     # ------------------------------------------------------------ the stream (client.Conversation)
@@ -113,13 +128,9 @@ class Agent:
     def disconnected(self, now: float) -> None:
         """The kernel keeps what it has (S12)."""
         self._session.disconnected()
-        gc.enable()
+        self._garbage.pause(while_=False)
         if self._metrics is not None:
             self._metrics.connected(connected=False)
-
-    def lost(self, now: float) -> str | None:
-        """Why the stream should be given up, if it should."""
-        return self._session.lost(now)
 
     def handled(self, now: float) -> None:
         """What was received last is dealt with."""
@@ -129,14 +140,6 @@ class Agent:
             self._metrics.connected(connected=self._session.welcomed)
             self._metrics.braked(self._session.brake.gone)
             self._note()
-
-    def excused(self, seconds: float, now: float) -> None:
-        """This process did not run for so long until now."""
-        self._session.excused(seconds, now)
-
-    def redirect(self) -> tuple[float, tuple[str, ...]] | None:
-        """After a GoAway: seconds to wait and where to go."""
-        return self._session.redirect()
 
     def received(self, data: bytes, now: float) -> Sequence[bytes]:
         """Takes one message and gives the answers; what it says is in the kernel then, or will be tried again.
@@ -154,7 +157,7 @@ class Agent:
         arrived = time.perf_counter_ns()
         answers: list[bytes] = []
         events = self._session.received(data, now)
-        (gc.disable if self._session.collecting else gc.enable)()  # what a snapshot brings stays
+        self._garbage.pause(while_=self._session.collecting)
         times = (arrived, time.perf_counter_ns())
         # A delta is written ahead, so that the journal never lacks what the kernel has; a snapshot, which costs a
         # sync, after.
@@ -171,34 +174,23 @@ class Agent:
             return [item.message]
         if isinstance(item, Report):
             event(log, logging.WARNING, "protocol", code=item.code, text=item.text)
-        elif self._journal is not None:
-            self._keep(self._journal, item)
+        else:
+            self._keeper.keep(self._session, item)
         return []
-
-    def _keep(self, journal: Journal, record: Record) -> None:
-        journal.keep(record)
-        if journal.full():
-            journal.keep(Record(build(self._session.capture()).messages, whole=True))
 
     def tick(self, now: float) -> Sequence[bytes]:
         """Acks that are due, and another try at what the kernel refused."""
-        self._tidy()
-        if self._session.brake.holds and brake.taken(self._release_file):
-            self._answers += [item.message for item in self._session.release(now) if isinstance(item, Send)]
+        self._garbage.tidy()
+        if self._session.brake.holds and taken(self._release_file):
+            self._answers += [each for item in self._session.release(now) for each in self._handle(item, _now())]
+        self._keeper.tend(self._session, now)
         answers, self._answers = [*self._answers, *self._session.tick(now)], []
         if self.complete and not self._here.due_in(now):
-            answers += self._commit((), self._session.rev, _now(), self._here.forwarding(self.mirror))
+            answers += self._node_again()
         answers += self._repair(now)
         if now >= self._trouble.retry_at and self._unsettled():
             answers += self._retry(now)
         return answers
-
-    def _tidy(self) -> None:
-        """After a whole state, and after its Ack: that is long-lived, and later collections need not walk it."""
-        if self._untidy:
-            self._untidy = False
-            gc.collect()
-            gc.freeze()
 
     def pause(self, now: float) -> float:
         """Seconds until an Ack is due or the kernel is to be tried again; infinite if neither."""
@@ -215,9 +207,12 @@ class Agent:
     def machine_changed(self) -> None:
         """This machine has other addresses now; that each pod brings some costs nothing where they do not matter."""
         if self.complete and self._here.follows_machine:
-            self._answers += self._commit((), self._session.rev, _now(), self._here.forwarding(self.mirror))
+            self._answers += self._node_again()
 
     # ------------------------------------------------------------ to the kernel
+
+    def _node_again(self) -> list[bytes]:
+        return self._commit((), self._session.rev, _now(), self._here.forwarding(self.mirror))
 
     def _changed(self, changed: Changed, times: Times) -> list[bytes]:
         if self._metrics is not None:
@@ -239,7 +234,7 @@ class Agent:
         """Compares the kernel with the whole state; only differences are written."""
         self._view = self._here.view(self.mirror)
         self._heard(None)
-        gc.disable()
+        self._garbage.pause(while_=True)
         try:
             answers = self._commit(
                 self._resolver.resolve(self.mirror.services, self._view),
@@ -248,9 +243,13 @@ class Agent:
                 self._here.forwarding(self.mirror),
                 complete=True,
             )
+        except Exception as error:
+            if self._keeper.untried:
+                self._spoilt(error)
+            raise
         finally:
-            gc.enable()
-        self._untidy = True
+            self._garbage.pause(while_=False)
+        self._garbage.whole()
         return answers
 
     def _heard(self, touched: Touched | None) -> bool:
@@ -286,7 +285,7 @@ class Agent:
     def _committed(self, done: Commit, rev: int, report: pb.CommitReport, *, complete: bool) -> list[bytes]:
         if complete:
             self.complete = True
-            self._whole = False
+            self._whole = self._keeper.untried = False
             tell_whole(rev, len(self.mirror.services), report)
         failures = (
             *done.failed,

@@ -1,78 +1,61 @@
-"""The safety brake (S7): a change that takes most Services away without announcing it waits for an operator.
+"""The safety brake (S7): a change that takes most Services away without announcing it waits for an operator. Pure.
 
 Owned by the agent's session. While it holds, the node serves what it had, and takes in nothing further: what came after
 the change cannot be understood without it. Every now and then the replica is asked for its whole state, so that the
 hold ends by itself when the Services are back. An operator who has looked releases it: through the control plane
 (InspectionService/ReleaseBrake), or on the node itself by the file `release-brake` in the state folder.
+
+Methods return what an operator should hear of, empty where that is nothing new.
 """
 
 from __future__ import annotations
 
-import logging
-import time
-from pathlib import Path
+from collections.abc import Callable
 
-from deltaplane.logs import event
 from deltaplane.v1 import delta_pb2 as pb
 from nodeagent.checks import BrakeError
 
-log = logging.getLogger(__name__)
+ADVICE = "if it is right: InspectionService/ReleaseBrake, or a file release-brake in the state folder"
 
 
 class Brake:
-    """`gone` of `services` Services are held; 0: nothing is."""
+    """`gone` of `services` Services are held; 0: nothing is. `unix_nano` is the wall clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, unix_nano: Callable[[], int]) -> None:
         self.gone = 0
         self.services = 0
         self.released = False  # the next state is taken whatever it removes
-        self._since_unix_nano = 0
+        self._unix_nano = unix_nano
+        self._since = 0
 
     @property
     def holds(self) -> bool:
         return self.gone > 0
 
-    def hold(self, error: BrakeError) -> pb.Brake:
-        """Holds this change; gives what to tell the replica."""
+    def hold(self, error: BrakeError) -> str:
+        """Holds this change."""
         if not self.holds:
-            self._since_unix_nano = time.time_ns()
-        if (self.gone, self.services) != (error.gone, error.held):
-            event(
-                log, logging.ERROR, "safety brake: a change is held, and the node serves what it had",
-                services_removed=error.gone, services=error.held,
-                advice="if that is right: InspectionService/ReleaseBrake, or a file release-brake in the state folder",
-            )  # fmt: skip
+            self._since = self._unix_nano()
+        before = (self.gone, self.services)
         self.gone, self.services = error.gone, error.held
-        return self.message()
+        if before == (error.gone, error.held):
+            return ""
+        return f"a change that removes {self.gone} of {self.services} Services unannounced is held; {ADVICE}"
 
     def message(self) -> pb.Brake:
         """What is held, as it travels."""
-        return pb.Brake(services_removed=self.gone, services=self.services, since_unix_nano=self._since_unix_nano)
+        return pb.Brake(services_removed=self.gone, services=self.services, since_unix_nano=self._since)
 
-    def release(self) -> bool:
-        """An operator says that the change is right; False: nothing is held."""
-        if self.holds:
-            self.released = True
-            event(log, logging.WARNING, "safety brake: released by an operator", services_removed=self.gone)
-        return self.holds
+    def release(self) -> str:
+        """An operator says that the change is right; nothing if none is held."""
+        if not self.holds:
+            return ""
+        self.released = True
+        return f"released by an operator: {self.gone} Services may go"
 
-    def passed(self) -> None:
+    def passed(self) -> str:
         """A state was taken in: nothing is held any more."""
-        if self.holds and not self.released:
-            event(log, logging.INFO, "safety brake: the Services are back; nothing is held any more")
+        back = self.holds and not self.released
         self.gone = self.services = 0
         self.released = False
-
-
-def taken(file: Path | None) -> bool:
-    """Whether an operator has made the file that releases the brake of this node; it is taken away."""
-    if file is None:
-        return False
-    try:
-        file.unlink()
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        event(log, logging.WARNING, "cannot take the file away", file=file, error=error.strerror)
-        return False
-    return True
+        return "the Services are back: nothing is held any more" if back else ""

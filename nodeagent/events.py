@@ -38,3 +38,8 @@ class Report(Struct, frozen=True):
 
 
 Event = Changed | Send | Record | Report
+
+
+def braked(text: str) -> list[Event]:
+    """What the safety brake has to say, if anything."""
+    return [Report("SAFETY_BRAKE", text)] if text else []

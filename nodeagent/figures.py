@@ -8,6 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from nodeagent.errors import KernelUnavailable
+from nodeagent.journal import Journal
 from nodeagent.program.dataplane import Measured
 
 
@@ -41,3 +42,20 @@ class Failures(Collector):
         for task, number in sorted(self._failures.items()):
             metric.add_metric([task], number)
         yield metric
+
+
+class Kept(Collector):
+    """Of the journal: whether a restart or a reboot would find what the kernel has."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def collect(self) -> Iterator[Metric]:
+        journal, name = self._journal, "deltaplane_journal"
+        text = "Times the state on disk could not be read or written."
+        yield CounterMetricFamily(f"{name}_failures", text, value=journal.failures)
+        text = "1 while what the kernel has is on disk."
+        yield GaugeMetricFamily(f"{name}_kept", text, value=journal.kept)
+        age = journal.age()
+        if age is not None:
+            yield GaugeMetricFamily(f"{name}_age_seconds", "Since the state on disk was last written.", value=age)

@@ -35,12 +35,11 @@ from nodeagent.leftovers import Leftovers
 from nodeagent.metrics import Metrics
 from nodeagent.modes import Choice, Others, alone, chosen, cleanup, open_dataplane
 from nodeagent.program.dataplane import Dataplane
+from nodeagent.statefolder import RELEASE
 from nodeagent.web import site
 from nodeagent.web.nodeports import HealthCheckNodePorts
 
 log = logging.getLogger(__name__)
-
-RELEASE_FILE = "release-brake"  # in the state folder: an operator makes it to release the safety brake of this node
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -106,7 +105,7 @@ async def _run(settings: Settings, choice: Choice, meter: LoopMeter) -> None:
     agent = Agent(
         Here(settings.node_name, policy, machine, bind, settings.cluster_cidrs),
         dataplane,
-        _journal(settings),
+        _journal(settings, metrics),
         boot_id=_boot_id(),
         mode=Mode(choice.mode, choice.asked, choice.reason),
         followers=(
@@ -117,7 +116,8 @@ async def _run(settings: Settings, choice: Choice, meter: LoopMeter) -> None:
         ),
         metrics=metrics,
         follow_cidrs=opened.follow,
-        release_file=Path(settings.state_dir) / RELEASE_FILE if settings.state_dir else None,
+        release_file=Path(settings.state_dir) / RELEASE if settings.state_dir else None,
+        state_max_age=settings.state_max_age,
     )
     agent.recover(_alone)
     client = Client(settings.servers, agent, defect=watch.failed)
@@ -233,11 +233,15 @@ def _count(metrics: Metrics, swept: Swept) -> None:
     metrics.conntrack(swept.family, swept.seconds, swept.deleted)
 
 
-def _journal(settings: Settings) -> Journal | None:
+def _journal(settings: Settings, metrics: Metrics) -> Journal | None:
     def report(text: str) -> None:
         logs.event(log, logging.WARNING, "journal", text=text)
 
-    return Journal(settings.state_dir, report=report) if settings.state_dir else None
+    if not settings.state_dir:
+        return None
+    journal = Journal(settings.state_dir, settings.node_name, report=report)
+    metrics.keeps(journal)
+    return journal
 
 
 def _boot_id() -> str:

@@ -23,7 +23,8 @@ from prometheus_client import (
 from deltaplane.forwarding import ServiceForwarding
 from deltaplane.model import Family, ObjectKey
 from nodeagent.contact import Contact
-from nodeagent.figures import Failures, Figures
+from nodeagent.figures import Failures, Figures, Kept
+from nodeagent.journal import Journal
 from nodeagent.program.dataplane import Commit, Dataplane, Measured
 from nodeagent.programming import Programming, Trigger
 from nodeagent.tallies import Commits
@@ -146,6 +147,10 @@ class Metrics:
     def watch(self, failures: Mapping[str, int]) -> None:
         """What failed of this process's own tasks is on the page from now on, by task."""
         self.registry.register(Failures(failures))
+
+    def keeps(self, journal: Journal) -> None:
+        """How the journal fares is on the page from now on."""
+        self.registry.register(Kept(journal))
 
     # ------------------------------------------------------------ what they are
 

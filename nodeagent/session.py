@@ -25,8 +25,9 @@ from deltaplane.v1 import delta_pb2 as pb
 from nodeagent.acks import held
 from nodeagent.brake import Brake
 from nodeagent.checks import BrakeError, MisfitError, check_digest, check_removals
+from nodeagent.clusters import another_cluster
 from nodeagent.collector import Collector
-from nodeagent.events import Changed, Event, Record, Report, Send
+from nodeagent.events import Changed, Event, Record, Report, Send, braked
 from nodeagent.hello import PROTOCOL, introduce
 from nodeagent.liveness import SILENCE_SECONDS, Liveness
 from nodeagent.mirror import Mirror, Plan, RejectedError, Touched
@@ -49,18 +50,22 @@ class Session(Standing):
         asked: Callable[[str], None] | None = None,
         *,
         silence: float = SILENCE_SECONDS,
+        unix_nano: Callable[[], int] | None = None,
     ) -> None:
         self.mirror = mirror
         self._hello = hello
         self._asked = asked or (lambda _: None)
         super().__init__()
         self._comparable = True  # False while the state lacks what this agent could not understand
-        self.brake = Brake()
+        self.brake = Brake(unix_nano or (lambda: 0))
         self._restoring = False  # the journal is read: what it has was taken in once
         self._awaiting_since = 0.0
         self._acked_rev = -1  # received_rev of the last Ack of this stream
         self._missed = 0  # heartbeats in a row that speak of revisions that should have come
         self._liveness = Liveness(silence)
+        self.cluster = ""  # whose state this is, as far as is known; Welcome.cluster_id
+        self._offered = ""  # whose the replica's is
+        self.restored = 0  # messages that `restore` took in
 
     # ------------------------------------------------------------ the stream comes and goes
 
@@ -102,8 +107,8 @@ class Session(Standing):
 
     def received(self, data: bytes, now: float) -> list[Event]:
         """Takes one message; `Changed` means that the mirror has moved. Never raises for what a replica says."""
-        if self._phase is Phase.DISCONNECTED:
-            return []
+        if self._phase is Phase.DISCONNECTED or self._liveness.violation:
+            return []  # of a stream that is given up nothing more is taken in
         self._liveness.heard(now)
         try:
             return self._take(data, now)
@@ -111,7 +116,7 @@ class Session(Standing):
             return self._resync(misfit, now)
         except BrakeError as error:
             self._await(now)
-            return [Send(held(self.brake.hold(error)))]
+            return [*braked(self.brake.hold(error)), Send(held(self.brake.message()))]
         except (MalformedError, RejectedError, DecodeError) as error:
             return self._resync(MisfitError(pb.RESYNC_REASON_MALFORMED, str(error)), now)
 
@@ -137,9 +142,10 @@ class Session(Standing):
 
     def release(self, now: float) -> list[Event]:
         """An operator lets the change in that the brake holds: the whole state is asked for, and taken."""
-        if not self.brake.release() or not self.welcomed:
-            return []
-        return self._resync(MisfitError(pb.RESYNC_REASON_OPERATOR, "the safety brake was released"), now)
+        told = braked(self.brake.release())
+        if not told or not self.welcomed:
+            return told
+        return [*told, *self._resync(MisfitError(pb.RESYNC_REASON_OPERATOR, "the safety brake was released"), now)]
 
     def _violated(self, text: str) -> list[Event]:
         self._liveness.violation = text
@@ -150,6 +156,9 @@ class Session(Standing):
             return self._violated("Welcome came twice")
         if welcome.protocol != PROTOCOL:
             return self._violated(f"the replica speaks protocol {welcome.protocol}, this agent {PROTOCOL}")
+        if wrong := another_cluster(welcome.cluster_id, self.cluster):
+            return self._violated(wrong)
+        self._offered = welcome.cluster_id
         self._target = self._told_head = welcome.head_rev
         self._acks.min_interval = welcome.min_ack_interval_ms / 1000
         self._acks.window = welcome.ack_window or self._acks.window
@@ -157,6 +166,7 @@ class Session(Standing):
             self._await(now)
             return []
         self._phase = Phase.FOLLOWING
+        self.cluster = self._offered or self.cluster
         events: list[Event] = []
         if welcome.epoch != self.position.epoch:
             self._acks.rebase(self.position.rebase(welcome, self._acks.applied_rev))
@@ -212,15 +222,16 @@ class Session(Standing):
             check_digest(plan.digest, end.digest)
         if not (self.brake.released or self._restoring):
             check_removals(plan, len(self.mirror.services))
-        self.brake.passed()
+        told = braked(self.brake.passed())
         touched = self.mirror.commit(plan)
         self.position.adopt(collector.begin.epoch, end)
+        self.cluster = self._offered or self.cluster
         self._collector, self._missed = None, 0
         self._phase = Phase.FOLLOWING
         self._acks.rebase(0)
         self._acks.unsupported_ops = 0
         events: list[Event] = [Changed(self.rev, touched, complete=True), Record(tuple(collector.messages), whole=True)]
-        return [*events, *self._unsupported(collector.unsupported)]
+        return [*told, *events, *self._unsupported(collector.unsupported)]
 
     def _on_heartbeat(self, heartbeat: pb.Heartbeat, now: float) -> list[Event]:
         if self._phase is Phase.COLLECTING:
@@ -302,19 +313,22 @@ class Session(Standing):
 
     # ------------------------------------------------------------ the journal
 
-    def restore(self, messages: Iterable[bytes], now: float) -> Changed | None:
-        """Takes in what the journal kept, before the first stream; None if there was nothing usable.
+    def restore(self, messages: Iterable[bytes], now: float, cluster: str = "") -> Changed | None:
+        """Takes in what the journal kept of this cluster, before the first stream; None if there was nothing usable.
 
-        Stops where the messages stop fitting, at the last good state.
+        Stops where the messages stop fitting, at the last good state; `restored` is how many were taken in.
         """
         self._phase, self._restoring = Phase.AWAITING, True
+        self.restored = 0
         for data in messages:
             if not self._restore_one(data, now):
                 break
+            self.restored += 1
         self._restoring = False
         self._reset(Phase.DISCONNECTED)
         if not self.synced:
             return None
+        self.cluster = cluster
         everything = Touched(frozenset(self.mirror.services), frozenset(self.mirror.nodes))
         return Changed(self.rev, everything, complete=True)
 

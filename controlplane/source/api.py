@@ -91,13 +91,15 @@ class Api:
     def server(self) -> str:
         return str(self._client.configuration.host)
 
-    async def fetch(self, resource: Resource, query: Mapping[str, str], timeout: aiohttp.ClientTimeout) -> bytes:
-        """The whole body of a list. Raises `ApiError`."""
-        with self._said("list", resource):
+    async def fetch(
+        self, resource: Resource, query: Mapping[str, str], timeout: aiohttp.ClientTimeout, verb: str = "list"
+    ) -> bytes:
+        """The whole body of a list, or of one object (`verb` get). Raises `ApiError`."""
+        with self._said(verb, resource):
             response = await self._request(resource, query, timeout)
             async with response:
                 if response.status != 200:
-                    raise await self._refusal(response, "list", resource)
+                    raise await self._refusal(response, verb, resource)
                 return await response.read()
 
     async def lines(
@@ -183,7 +185,7 @@ class Api:
             return f"{what}: 401, the credentials in {self.origin} are not accepted: renew the token or certificate"
         if status == 403:
             group = resource.group or '""'
-            verbs = "create" if verb == "create" else "get, list and watch"
+            verbs = verb if verb in {"create", "get"} else "get, list and watch"
             rule = f"{verbs} on {resource.plural} in API group {group}"
             return f"{what}: 403, permission is missing: grant {rule}, cluster-wide, to the account of {self.origin}"
         if status == 404:

@@ -11,6 +11,7 @@ from controlplane.facts import Following, Reporter, Sink
 from controlplane.notices import Notice
 from controlplane.source.api import Api, Resource, connect
 from controlplane.source.events import Events
+from controlplane.source.identity import Identity
 from controlplane.source.limits import Limits
 from controlplane.source.reflector import Reflector
 from controlplane.source.translate import HEADLESS
@@ -43,8 +44,10 @@ class KubernetesSource:
         limits: Limits | None = None,
         random: Random | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        identify: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._kubeconfig = kubeconfig
+        self._identify = identify
         self._sink = sink
         self._reporter = reporter
         self._limits = limits
@@ -74,7 +77,9 @@ class KubernetesSource:
         try:
             self._reflectors = {kind: self._reflector(kind, api) for kind in RESOURCES}
             reflectors = (Job(f"reflector {kind.name}", one.run()) for kind, one in self._reflectors.items())
-            await together(Job("Events", self._events.run(api)), *reflectors)
+            identity = Identity(api, self._identify, self._sleep)
+            await identity.ask()  # before there is anything to serve
+            await together(Job("identity", identity.run()), Job("Events", self._events.run(api)), *reflectors)
         finally:
             await api.close()
 

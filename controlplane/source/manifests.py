@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
@@ -22,11 +22,13 @@ from controlplane.facts import Fact, Following, Reporter, Sink
 from controlplane.notices import Notice
 from controlplane.source.claims import Claims
 from controlplane.source.documents import parse
+from controlplane.source.identity import in_folder
 from controlplane.source.reports import Reports
 from controlplane.source.translate import TYPES
-from deltaplane.bounded import in_thread, read
+from deltaplane.bounded import read
 from deltaplane.logs import event
 from deltaplane.model import Object, ObjectKey
+from deltaplane.threads import in_thread
 
 log = logging.getLogger(__name__)
 
@@ -88,8 +90,11 @@ class ManifestSource:
     Should the directory go away later, its last state stays, and it is looked for again.
     """
 
-    def __init__(self, directory: str | Path, sink: Sink, reporter: Reporter) -> None:
+    def __init__(
+        self, directory: str | Path, sink: Sink, reporter: Reporter, identify: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._directory = Path(directory)
+        self._identify = identify
         self._sink = sink
         self._reports = Reports(reporter)
         self._claims = Claims(str(directory), self._reports)
@@ -152,6 +157,8 @@ class ManifestSource:
 
     async def _load(self) -> None:
         """The initial state, one list per kind."""
+        if cluster_id := in_folder(self._directory):
+            self._identify(cluster_id)
         touched = await self._put(self._listed())
         facts = [
             fact for fact in map(self._claims.fact, sorted(touched)) if fact is not None and fact.object is not None

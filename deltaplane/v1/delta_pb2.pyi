@@ -350,6 +350,7 @@ class Welcome(_message.Message):
     MIN_ACK_INTERVAL_MS_FIELD_NUMBER: _builtins.int
     HEARTBEAT_INTERVAL_MS_FIELD_NUMBER: _builtins.int
     SERVER_TIME_UNIX_NANO_FIELD_NUMBER: _builtins.int
+    CLUSTER_ID_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     server_id: _builtins.str
     epoch: _builtins.bytes
@@ -362,6 +363,10 @@ class Welcome(_message.Message):
     min_ack_interval_ms: _builtins.int
     heartbeat_interval_ms: _builtins.int
     server_time_unix_nano: _builtins.int
+    cluster_id: _builtins.str
+    """Which cluster the objects are of, at most 128 characters: the UID of the Namespace kube-system. Empty: not known.
+    An agent that holds the state of a cluster takes none of another.
+    """
     def __init__(
         self,
         *,
@@ -375,10 +380,11 @@ class Welcome(_message.Message):
         min_ack_interval_ms: _builtins.int = ...,
         heartbeat_interval_ms: _builtins.int = ...,
         server_time_unix_nano: _builtins.int = ...,
+        cluster_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack_window", b"ack_window", "decision", b"decision", "epoch", b"epoch", "head_rev", b"head_rev", "heartbeat_interval_ms", b"heartbeat_interval_ms", "min_ack_interval_ms", b"min_ack_interval_ms", "protocol", b"protocol", "reason", b"reason", "server_id", b"server_id", "server_time_unix_nano", b"server_time_unix_nano"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack_window", b"ack_window", "cluster_id", b"cluster_id", "decision", b"decision", "epoch", b"epoch", "head_rev", b"head_rev", "heartbeat_interval_ms", b"heartbeat_interval_ms", "min_ack_interval_ms", b"min_ack_interval_ms", "protocol", b"protocol", "reason", b"reason", "server_id", b"server_id", "server_time_unix_nano", b"server_time_unix_nano"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -139,6 +139,10 @@ def _own(group: _ArgumentGroup) -> None:
         add(f"--{flag}", dest=flag, type=INT.parse, metavar="N", help=text)
     add("--state-dir", dest="state-dir", metavar="DIR", help="where the agent keeps what it was sent, to resume")
     add(
+        "--state-max-age", dest="state-max-age", type=DURATION.parse, metavar="DURATION",
+        help="after a reboot, do not program what was kept for longer before a replica has confirmed it; default: 24h",
+    )  # fmt: skip
+    add(
         "--health-listen", dest="health-listen", type=_optional_address, metavar="HOST:PORT", help="gRPC health service"
     )
     add("--proxy-mode", dest="proxy-mode", metavar="MODE", help=f"{MODE_TEXT}; wins over a file's mode")

@@ -21,8 +21,8 @@ The agent takes kube-proxy's flags, and with `--config=FILE` a {KIND}
 ({API_VERSION}) as kube-proxy takes it. Beside a file only `--hostname-override`, `--proxy-mode`, the
 logging flags, `--write-config-to`, `--cleanup`, `--init-only` and Deltaplane's own (`--server`, `--insecure`,
 `--strict-mode`, `--drain-period`, `--userspace-max-connections`, `--userspace-max-udp-clients`, `--state-dir`,
-`--health-listen`) count; others are ignored, and the log says so. A file that changes ends the agent, so that its
-supervisor starts it with the new content; the rules stay in force meanwhile.
+`--state-max-age`, `--health-listen`) count; others are ignored, and the log says so. A file that changes ends the
+agent, so that its supervisor starts it with the new content; the rules stay in force meanwhile.
 
 Different from kube-proxy, on purpose:
 

@@ -23,6 +23,7 @@ from nodeagent.config.notes import notes
 from nodeagent.config.schema import Conntrack, KubeProxyConfiguration
 
 DRAIN_PERIOD = of(seconds=10)
+STATE_MAX_AGE = of(hours=24)
 
 
 class Task(Enum):
@@ -58,6 +59,7 @@ class Settings:
     max_connections: int | None  # userspace mode: of TCP, at once; None: as many as it takes by itself
     max_udp_clients: int | None  # userspace mode, at once
     state_dir: str | None  # None: nothing is kept over a restart but the kernel's own state
+    state_max_age: float  # seconds; an older state does not go to an empty kernel before a replica has confirmed it
     health_listen: str | None  # HOST:PORT of the gRPC health service; None: none
     verbosity: int
     detector: Detector
@@ -162,11 +164,12 @@ def _settings(said: flags.Given, config: KubeProxyConfiguration, task: Task, rem
         proxy_mode=config.mode or defaults.AUTO,
         strict_mode=bool(said.get("strict-mode")),
         cluster_cidrs=_cluster_cidrs(config),
-        drain_seconds=_drain_seconds(said),
+        drain_seconds=_seconds(said, "drain-period", DRAIN_PERIOD),
         udp_idle_seconds=config.udp_idle_timeout.seconds,
         max_connections=_limit(said, "userspace-max-connections"),
         max_udp_clients=_limit(said, "userspace-max-udp-clients"),
         state_dir=said.get("state-dir") or None,
+        state_max_age=_seconds(said, "state-max-age", STATE_MAX_AGE),
         health_listen=said.get("health-listen") or None,
         verbosity=config.logging.verbosity,
         detector=Detector(config.detect_local_mode),
@@ -191,10 +194,10 @@ def _settings(said: flags.Given, config: KubeProxyConfiguration, task: Task, rem
     )
 
 
-def _drain_seconds(said: flags.Given) -> float:
-    period = said.get("drain-period", DRAIN_PERIOD)
+def _seconds(said: flags.Given, flag: str, default: Duration) -> float:
+    period = said.get(flag, default)
     if period < 0:
-        _refuse(f"--drain-period={period}: must be greater than or equal to 0")
+        _refuse(f"--{flag}={period}: must be greater than or equal to 0")
     return float(period.seconds)
 
 

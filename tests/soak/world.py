@@ -16,6 +16,7 @@ from deltaplane.resolve import resolve
 from deltaplane.v1 import delta_pb2 as pb
 from nodeagent.agent import Agent
 from nodeagent.events import Record
+from nodeagent.frames import Replay
 from nodeagent.here import Here
 from nodeagent.journal import Journal
 from nodeagent.mirror import Mirror
@@ -64,10 +65,19 @@ class Kept(Journal):
         super().__init__("")
         self.messages: list[bytes] = []
 
-    def replay(self) -> list[bytes]:
-        return list(self.messages)
+    def replay(self) -> Replay:
+        return Replay(list(self.messages))
 
-    def keep(self, record: Record) -> None:
+    def resume(self, found: Replay, number: int) -> None:
+        del self.messages[number:]
+
+    def set_aside(self, reason: str) -> None:
+        self.messages.clear()
+
+    def age(self) -> float:
+        return 0.0
+
+    def keep(self, record: Record, cluster: str = "") -> None:
         if record.whole:
             self.messages = list(record.messages)
         elif self.messages:
@@ -246,7 +256,7 @@ def ticking(world: World) -> Iterator[None]:
     """The agent's modules see this world's clock."""
     with (
         patch("nodeagent.agent.time", world.clock),
-        patch("nodeagent.agent.gc", world.clock),
+        patch("nodeagent.garbage.gc", world.clock),
         patch("nodeagent.here.time", world.clock),
     ):
         yield

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deltaplane import bounded
-from deltaplane.bounded import TooMuch, in_thread, load, read
+from deltaplane.bounded import TooMuch, load, read
+from deltaplane.threads import in_thread
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.text(st.characters(codec="ascii"), max_size=12),
@@ -93,7 +94,7 @@ async def test_work_in_a_thread_may_be_given_up() -> None:
 
 def test_a_process_ends_though_a_thread_still_reads() -> None:
     program = (
-        "import asyncio, time\nfrom deltaplane.bounded import in_thread\n"
+        "import asyncio, time\nfrom deltaplane.threads import in_thread\n"
         "async def main():\n  t = asyncio.create_task(in_thread(lambda: time.sleep(600)))\n"
         "  await asyncio.sleep(0.05)\n"
         "asyncio.run(main())\n"

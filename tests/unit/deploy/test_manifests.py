@@ -144,6 +144,9 @@ def test_the_role_reads_four_kinds_and_writes_events_alone() -> None:
     }
 
     assert granted.pop(("", "events")) == {"create"}
+    assert granted.pop(("", "namespaces")) == {"get"}
+    named = [rule for rule in find("ClusterRole", "deltaplane-controlplane")["rules"] if "resourceNames" in rule]
+    assert [(rule["resources"], rule["resourceNames"]) for rule in named] == [(["namespaces"], ["kube-system"])]
     assert granted == {(kind.group, kind.plural): {"get", "list", "watch"} for kind in RESOURCES.values()}
     assert len(granted) == 4
 

@@ -10,7 +10,9 @@ import pytest
 
 from deltaplane.forwarding import ServiceForwarding
 from nodeagent.errors import KernelUnavailable
+from nodeagent.events import Record
 from nodeagent.figures import Figures
+from nodeagent.journal import Journal
 from nodeagent.metrics import Metrics
 from nodeagent.program.dataplane import Figure, Measured
 from nodeagent.program.iptables import naming as n
@@ -182,11 +184,14 @@ class Userspace:
         return figures(Count(0, 0, 0, 0, 0, 0, 0, 0))
 
 
-def test_every_metric_of_the_operators_list_exists() -> None:
+def test_every_metric_of_the_operators_list_exists(tmp_path: Path) -> None:
     everything = [Metrics("nftables"), shown(programmed()[0]), Metrics("userspace")]
     everything[1].chose("auto", "iptables", fell_back=False)
     everything[2].registry.register(Figures(Userspace()))
     everything[0].watch({})
+    journal = Journal(tmp_path)
+    journal.keep(Record((b"begin",), whole=True))
+    everything[0].keeps(journal)
     names = {
         metric.name + ("_total" if metric.type == "counter" else "")
         for metrics in everything

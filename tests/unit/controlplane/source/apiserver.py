@@ -17,6 +17,7 @@ class ApiServer:
     """Answers requests for a path in the order of its script; when that is used up, holds a silent watch open."""
 
     def __init__(self) -> None:
+        self.paths: list[str] = []
         self.queries: list[dict[str, str]] = []
         self.headers: list[dict[str, str]] = []
         self.created: list[tuple[str, dict[str, Any]]] = []  # path and body of each POST
@@ -28,6 +29,7 @@ class ApiServer:
         self._script.extend(answers)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
+        self.paths.append(request.path)
         self.queries.append(dict(request.query))
         self.headers.append(dict(request.headers))
         if request.method == "POST":

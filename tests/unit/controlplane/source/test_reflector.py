@@ -301,7 +301,7 @@ async def test_an_unreachable_server_is_named_and_tried_again(tmp_path: Path) ->
 
 
 async def test_the_source_follows_every_kind(server: ApiServer, tmp_path: Path) -> None:
-    server.then(*[watch(bookmark("5", end=True), hold=True)] * len(Kind))
+    server.then(status(404), *[watch(bookmark("5", end=True), hold=True)] * len(Kind))  # which cluster; each kind
     recorder = Recorder()
     source = KubernetesSource(kubeconfig(tmp_path, server.url), recorder, recorder)
     task = asyncio.create_task(source.run())

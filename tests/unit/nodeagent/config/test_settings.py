@@ -67,6 +67,8 @@ def field(name: str) -> Any:
         ("-v=5", field("verbosity"), 5),
         ("-v5", field("verbosity"), 5),
         ("--state-dir=/x", field("state_dir"), "/x"),
+        ("--state-max-age=1h30m", field("state_max_age"), 5400.0),
+        ("--state-max-age=0", field("state_max_age"), 0.0),
         ("--health-listen=[::]:1", field("health_listen"), "[::]:1"),
     ],
 )
