@@ -8,14 +8,12 @@ from __future__ import annotations
 from msgspec import Struct
 
 from controlplane.log import Log
-from controlplane.store import MAX_VERSION_DIGITS, Store
-from deltaplane.model import Kind
+from controlplane.store import MAX_VERSION_DIGITS, Store, newer
 from deltaplane.names import is_subdomain, shown
 from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import objects_pb2
 
 PROTOCOL = 1
-KINDS = frozenset(int(kind) for kind in Kind)
 _LONGEST = {  # characters
     "node_uid": 253,
     "boot_id": 253,
@@ -77,7 +75,8 @@ def behind(resume: pb.Resume, store: Store, log: Log) -> bool:
     """Whether the agent has seen API versions this replica has not."""
     if resume.epoch == log.epoch:
         return False
-    return any(item.kind in KINDS and store.lacks(Kind(item.kind), item.version) for item in resume.versions)
+    held = {int(kind): version for kind, version in store.versions.items()}
+    return any(item.kind in held and newer(item.version, held[item.kind]) for item in resume.versions)
 
 
 def decide(resume: pb.Resume, store: Store, log: Log) -> Start:

@@ -62,8 +62,7 @@ class Store:
     def __init__(self, refused: Callable[[ObjectKey, str], None] | None = None) -> None:
         self._refused = refused or (lambda *_: None)
         self.digest = StateDigest()
-        self.versions: dict[Kind, str] = {}  # the highest resourceVersion seen per kind, in the API's present history
-        self._former: dict[Kind, str] = {}  # and of the histories before
+        self.versions: dict[Kind, str] = {}  # the highest resourceVersion seen per kind
         self._objects: dict[ObjectKey, Object] = {}
         self._hashes: dict[ObjectKey, int] = {}
         self._keys: dict[Kind, dict[ObjectKey, None]] = {kind: {} for kind in Kind}
@@ -104,16 +103,8 @@ class Store:
         listed = {fact.key: fact for fact in facts}
         gone = [Fact(key, None, resource_version) for key in self._keys[kind] if key not in listed]
         changes = self.update([*listed.values(), *gone], ingested_unix_nano)
-        self._settle(kind, resource_version)
+        self._see(kind, resource_version)
         return changes
-
-    def lacks(self, kind: Kind, version: str) -> bool:
-        """Whether the API has had a version of this kind that is newer than what is here.
-
-        Not so for versions that were seen before the API server's store was restored: they are of another history.
-        """
-        held = max(self.versions.get(kind, ""), self._former.get(kind, ""), key=number_of)
-        return bool(held) and newer(version, held)
 
     def _take(self, fact: Fact, ingested: int) -> Change | None:
         """Everything that can fail comes before `_put`, which is where the state moves."""
@@ -147,14 +138,6 @@ class Store:
     def _see(self, kind: Kind, version: str) -> None:
         if newer(version, self.versions.get(kind, "")):
             self.versions[kind] = version
-
-    def _settle(self, kind: Kind, version: str) -> None:
-        """A whole list says where the kind is now, also where that is lower than before (a restored store)."""
-        before = self.versions.get(kind, "")
-        if older(version, before):
-            self._former[kind] = max(before, self._former.get(kind, ""), key=number_of)
-            self.versions[kind] = version
-        self._see(kind, version)
 
 
 def _size(op: Op, new: Object | None, origin: Origin) -> int:
@@ -193,11 +176,6 @@ def to_cause(origin: Origin) -> pb.Cause:
 def newer(version: str, than: str) -> bool:
     """Whether a resourceVersion is higher than another. They compare as numbers (KEP-5504); other text is not newer."""
     return number_of(version) > number_of(than)
-
-
-def older(version: str, than: str) -> bool:
-    """Whether a resourceVersion is lower than another; no other text is."""
-    return -1 < number_of(version) < number_of(than)
 
 
 def number_of(version: str) -> int:

@@ -8,12 +8,10 @@ check every argument with pydantic and take no separate connect and read limits.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,20 +25,16 @@ from deltaplane import bounded
 
 UNREACHED = 0
 KUBECONFIG_BYTES = 4 * 1024 * 1024
-LONGEST_WAIT = 30.0  # seconds, however long a server, or a page in front of it, asks to be left alone
 _JSON = {"Content-Type": "application/json"}
 
 
 class ApiError(SourceError):
     """A request failed; another try may succeed. `status` is the HTTP status; `UNREACHED` without an answer."""
 
-    def __init__(
-        self, text: str, status: int = UNREACHED, retry_after: float = 0.0, *, other_history: bool = False
-    ) -> None:
+    def __init__(self, text: str, status: int = UNREACHED, retry_after: float = 0.0) -> None:
         super().__init__(text)
         self.status = status
-        self.retry_after = min(retry_after, LONGEST_WAIT)  # seconds the server asked for
-        self.other_history = other_history  # versions went back: the server's store was restored from a backup
+        self.retry_after = retry_after  # seconds the server asked for
 
     @property
     def expired(self) -> bool:
@@ -174,10 +168,11 @@ class Api:
 
     async def _refusal(self, response: aiohttp.ClientResponse, verb: str, resource: Resource) -> ApiError:
         status = decode_status(await response.read())
+        wait = response.headers.get("Retry-After", "")
         details = status.details.retry_after_seconds if status.details else None
-        seconds = wait_of(response.headers, float(details or 0))
+        seconds = float(wait) if wait.isdecimal() else float(details or 0)
         text = f"{self._advice(response.status, verb, resource)}{f' ({status.message})' if status.message else ''}"
-        return ApiError(text, response.status, seconds, other_history=status.ahead)
+        return ApiError(text, response.status, seconds)
 
     def _advice(self, status: int, verb: str, resource: Resource) -> str:
         what = f"{verb} of {resource} at API server {self.server}"
@@ -201,18 +196,6 @@ class Api:
 
     async def close(self) -> None:
         await self._client.close()
-
-
-def wait_of(headers: Mapping[str, str], otherwise: float) -> float:
-    """The seconds of Retry-After in either form (RFC 9110, 10.2.3), LONGEST_WAIT at most; a date counts from now."""
-    text = headers.get("Retry-After", "").strip()
-    if text.isascii() and text.isdecimal():
-        return LONGEST_WAIT if len(text) > 4 else min(float(text), LONGEST_WAIT)
-    try:
-        seconds = parsedate_to_datetime(text).timestamp() - time.time()
-    except (ValueError, TypeError, OverflowError):
-        seconds = otherwise
-    return max(0.0, min(seconds, LONGEST_WAIT))
 
 
 def decode_status(body: bytes) -> Status:

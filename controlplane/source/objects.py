@@ -168,13 +168,8 @@ class WatchEvent(Struct, Generic[T], gc=False):
     object: T
 
 
-class StatusCause(Struct, gc=False, rename="camel"):
-    reason: str | None = None
-
-
 class StatusDetails(Struct, gc=False, rename="camel"):
     retry_after_seconds: int | None = None
-    causes: list[StatusCause] | None = None
 
 
 class Status(Struct, gc=False, rename="camel"):
@@ -184,14 +179,6 @@ class Status(Struct, gc=False, rename="camel"):
     reason: str | None = None
     message: str | None = None
     details: StatusDetails | None = None
-
-    @property
-    def ahead(self) -> bool:
-        """The version that was asked for is higher than any the server has (IsTooLargeResourceVersion of client-go)."""
-        causes = (self.details and self.details.causes) or ()
-        return any(cause.reason == "ResourceVersionTooLarge" for cause in causes) or (
-            self.code == 504 and "Too large resource version" in (self.message or "")
-        )
 
 
 RawPage = Page[Raw]

@@ -26,7 +26,6 @@ from controlplane.source.decode import Decoder, Item, Malformed
 from controlplane.source.limits import Limits
 from controlplane.source.pages import fetch_pages
 from controlplane.source.reports import Reports
-from controlplane.store import older
 from deltaplane.logs import event
 from deltaplane.model import Kind, ObjectKey
 
@@ -127,10 +126,9 @@ class Reflector:
             self._do_without(error.status)
         if self._absent and error.status == 404:
             return self._random.uniform(*self._limits.lookout)
-        if error.expired or error.other_history:
+        if error.expired:
             self._version = ""
-            what = "versions went back" if error.other_history else "version expired"
-            event(log, logging.INFO, f"{what}, listing again", resource=self._resource, reason=error)
+            event(log, logging.INFO, "version expired, listing again", resource=self._resource)
         elif isinstance(error, Stalled) and self._version:
             event(log, logging.INFO, "watch is silent, resuming", resource=self._resource)
         elif isinstance(error, Doubtful):
@@ -278,11 +276,7 @@ class Reflector:
         if received.status is not None:
             code, reason = received.status.code, received.status.reason or ""
             text = f"watch of {self._resource} at API server {self._api.server}: {received.status.message or reason}"
-            ahead = received.status.ahead
-            raise ApiError(text, 410 if reason in _EXPIRED_REASONS else code or 500, other_history=ahead)
-        if self._initial is None and older(received.version, self._version):
-            went = f"version {self._version} was seen, and now {received.version}"
-            raise ApiError(f"watch of {self._resource}: {went}", other_history=True)
+            raise ApiError(text, 410 if reason in _EXPIRED_REASONS else code or 500)
         if received.item is not None:
             self._change(received.item, facts)
         if self._initial is None:

@@ -195,16 +195,3 @@ def test_a_merged_range_does_what_its_batches_do_one_by_one_s9(batches: list[lis
         merged = delta(log.merged(low, high))
         assert (merged.from_rev, merged.to_rev) == (low, high)
         assert applied(states[low], decode_ops(merged.ops)) == states[high]
-
-
-def test_a_list_of_a_restored_api_takes_the_version_down_and_agents_of_before_are_not_waited_for() -> None:
-    store = Store()
-    store.replace(Kind.SERVICE, [], "1200")
-    assert store.lacks(Kind.SERVICE, "1201")
-    store.replace(Kind.SERVICE, [], "1010")
-    assert store.versions == {Kind.SERVICE: "1010"}
-    assert not store.lacks(Kind.SERVICE, "1200")
-    assert store.lacks(Kind.SERVICE, "1201")
-    store.replace(Kind.SERVICE, [], "")
-    assert store.versions == {Kind.SERVICE: "1010"}
-    assert not store.lacks(Kind.NODE, "1")  # nothing is known of the kind's versions
