@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ import msgspec
 import yaml
 
 from controlplane.errors import SourceError
+from controlplane.source.backoff import patience
 from controlplane.source.objects import Status
 
 UNREACHED = 0
@@ -32,7 +34,7 @@ class ApiError(SourceError):
     def __init__(self, text: str, status: int = UNREACHED, retry_after: float = 0.0) -> None:
         super().__init__(text)
         self.status = status
-        self.retry_after = retry_after  # seconds the server asked for
+        self.retry_after = retry_after  # seconds the server asked for, bounded (backoff.patience)
 
     @property
     def expired(self) -> bool:
@@ -159,7 +161,7 @@ class Api:
         status = decode_status(await response.read())
         wait = response.headers.get("Retry-After", "")
         details = status.details.retry_after_seconds if status.details else None
-        seconds = float(wait) if wait.isdecimal() else float(details or 0)
+        seconds = patience(wait, details, datetime.now(UTC))
         text = f"{self._advice(response.status, verb, resource)}{f' ({status.message})' if status.message else ''}"
         return ApiError(text, response.status, seconds)
 

@@ -76,9 +76,11 @@ def page(*items: dict[str, Any], version: str = "1", token: str = "") -> Answer:
     return answer
 
 
-def status(code: int, message: str = "", headers: dict[str, str] | None = None) -> Answer:
+def status(
+    code: int, message: str = "", headers: dict[str, str] | None = None, details: dict[str, Any] | None = None
+) -> Answer:
     async def answer(request: web.Request, stop: asyncio.Event) -> web.StreamResponse:
-        body = {"kind": "Status", "code": code, "message": message}
+        body = {"kind": "Status", "code": code, "message": message, "details": details}
         return web.json_response(body, status=code, headers=headers)
 
     return answer

@@ -289,6 +289,22 @@ async def test_the_server_may_ask_for_more_patience(server: ApiServer, tmp_path:
         assert run.delays == [7.0]
 
 
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        status(503, headers={"Retry-After": "86400"}),
+        status(503, headers={"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}),
+        status(429, details={"retryAfterSeconds": 86400}),
+    ],
+    ids=["seconds", "date", "status"],
+)
+async def test_no_server_can_ask_for_more_than_half_a_minute(server: ApiServer, tmp_path: Path, refusal: Any) -> None:
+    server.then(watch(bookmark("5", end=True)), refusal, watch(bookmark("6"), hold=True))
+    async with following(server, tmp_path) as run:
+        await until(lambda: len(server.queries) == 3)
+        assert run.delays == [30.0]
+
+
 async def test_an_unreachable_server_is_named_and_tried_again(tmp_path: Path) -> None:
     server = ApiServer()
     async with server.running():
