@@ -193,7 +193,7 @@ def decode_status(body: bytes) -> Status:
     """The server's own words; empty when the body is something else (a proxy's page)."""
     try:
         return msgspec.json.decode(body, type=Status)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Status()
 
 

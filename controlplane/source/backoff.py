@@ -1,4 +1,4 @@
-"""How long to wait before trying again: full jitter, doubling, forgotten after a time without failures; or as the server asks."""
+"""How long to wait before trying again: full jitter, doubling, forgotten in quiet times; or what a server asks."""
 
 from __future__ import annotations
 
