@@ -201,6 +201,8 @@ async def connect(kubeconfig: str | None) -> Api:
     """An `Api` from a kubeconfig file, or from the Pod's ServiceAccount. No request is made. Raises `SourceError`."""
     from kubernetes.aio.client import ApiClient, Configuration
 
+    from controlplane.source.transport import Transport
+
     origin = f"kubeconfig {kubeconfig}" if kubeconfig else "the Pod's ServiceAccount"
     configuration = Configuration()
     await _load(configuration, kubeconfig)
@@ -209,6 +211,7 @@ async def connect(kubeconfig: str | None) -> Api:
         raise SourceError(f"{origin}: server {configuration.host!r} is not an http or https address: correct it")
     try:
         client = ApiClient(configuration)
+        client.rest_client = Transport(configuration)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise SourceError(f"{origin}: its certificates cannot be used: {error}") from error
     return Api(client, origin, kubeconfig)
