@@ -1,7 +1,7 @@
 """Which HTTP proxy leads to an address, by the environment's rules as Go's golang.org/x/net/http/httpproxy reads them.
 
-These are the rules by which every other Kubernetes program reads HTTPS_PROXY, HTTP_PROXY and NO_PROXY; Python's own know
-no networks. Pure; called by `transport`.
+By these rules every other Kubernetes program reads HTTPS_PROXY, HTTP_PROXY and NO_PROXY; Python's own know no networks.
+Pure; called by `transport`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _direct(host: str, port: int, environment: Mapping[str, str]) -> bool:
 
 
 def _covers(rule: str, host: str, port: int, address: Address | None) -> bool:
-    """Whether one entry of NO_PROXY is about this host: `*`, a network, an address or a name, with a port or without."""
+    """Whether one entry of NO_PROXY is about this host: `*`, a network, or an address or name, with a port or not."""
     if rule in {"", "*"}:
         return rule == "*"
     if "/" in rule:

@@ -125,7 +125,7 @@ class Reflector:
             self._alarm(error)
         else:
             self._say("cannot follow the API, trying again", error)
-        if error.status == 401:
+        if error.strangers:
             await self._api.refresh()
         return max(error.retry_after, self._backoff.next())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -36,15 +37,15 @@ class ApiServer:
         return await answer(request, self._stop)
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[ApiServer]:
+    async def running(self, identity: ssl.SSLContext | None = None, port: int = 0) -> AsyncIterator[ApiServer]:
         app = web.Application()
         app.router.add_get("/{path:.*}", self.handle)
         app.router.add_post("/{path:.*}", self.handle)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", port, ssl_context=identity, reuse_address=True)
         await site.start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        self.url = f"http{'s' if identity else ''}://127.0.0.1:{runner.addresses[0][1]}"
         try:
             yield self
         finally:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from controlplane.errors import SourceError
 from controlplane.source.kubernetes import KubernetesSource
@@ -275,9 +276,14 @@ async def test_a_refusal_says_what_to_do_and_is_tried_again(
 
 
 async def test_a_rotated_token_is_read_after_a_401(server: ApiServer, tmp_path: Path) -> None:
-    async with following(server, tmp_path) as run:
+    refusal = status(401)
+
+    async def refuse(request: web.Request, stop: asyncio.Event) -> web.StreamResponse:
         kubeconfig(tmp_path, server.url, "newer")
-        server.then(status(401), watch(bookmark("5", end=True), hold=True))
+        return await refusal(request, stop)
+
+    async with following(server, tmp_path) as run:
+        server.then(refuse, watch(bookmark("5", end=True), hold=True))
         await run.recorder.until(lambda: run.recorder.synced_kinds)
     assert [headers["Authorization"] for headers in server.headers] == ["Bearer secret", "Bearer newer"]
 
