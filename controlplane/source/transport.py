@@ -34,8 +34,8 @@ class Transport(RESTClientObject):  # type: ignore[misc]
     def __init__(self, configuration: Any) -> None:
         super().__init__(configuration)
         self.users = 0
-        if not self.proxy:  # a kubeconfig's proxy-url comes before the environment
-            self.proxy = proxy_for(configuration.host, os.environ) or None
+        # A kubeconfig's proxy-url comes before the environment.
+        self.proxy: str | None = configuration.proxy or proxy_for(configuration.host, os.environ) or None
 
     def _create_pool_manager(self) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(limit=self.maxsize, ssl=self.ssl_context, socket_factory=make_socket)

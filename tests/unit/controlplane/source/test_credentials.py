@@ -82,7 +82,8 @@ class Files:
         """The argument for `connect`."""
         self.authority.write_bytes(authority.certificate.read_bytes())
         if self._way == "pod":
-            return self._pod(url)
+            self._pod(url)
+            return None
         embedded = base64.b64encode(self.authority.read_bytes()).decode()
         said = {"certificate-authority-data": embedded}
         return self._config(

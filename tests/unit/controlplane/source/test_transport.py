@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,12 @@ async def test_a_connection_whose_peer_is_gone_ends_within_45_seconds(
 ) -> None:
     made: list[socket.socket] = []
     make = transport.make_socket
-    monkeypatch.setattr(transport, "make_socket", lambda place: made.append(make(place)) or made[-1])
+
+    def noted(place: Any) -> socket.socket:
+        made.append(make(place))
+        return made[-1]
+
+    monkeypatch.setattr(transport, "make_socket", noted)
     server.then(watch(added(service("a")), bookmark("5", end=True), hold=True))
     async with following(server, tmp_path) as run:
         await run.recorder.until(lambda: run.recorder.names == {"a"})
