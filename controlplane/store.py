@@ -62,7 +62,7 @@ class Store:
     def __init__(self, refused: Callable[[ObjectKey, str], None] | None = None) -> None:
         self._refused = refused or (lambda *_: None)
         self.digest = StateDigest()
-        self.versions: dict[Kind, str] = {}  # the highest resourceVersion seen per kind
+        self.versions: dict[Kind, str] = {}  # the highest resourceVersion seen per kind since its last list
         self._objects: dict[ObjectKey, Object] = {}
         self._hashes: dict[ObjectKey, int] = {}
         self._keys: dict[Kind, dict[ObjectKey, None]] = {kind: {} for kind in Kind}
@@ -99,11 +99,15 @@ class Store:
     def replace(
         self, kind: Kind, facts: Iterable[Fact], resource_version: str, ingested_unix_nano: int = 0
     ) -> list[Change]:
-        """Takes a complete list of one kind: what it lacks is gone, what is equal is no change."""
+        """Takes a complete list of one kind: what it lacks is gone, what is equal is no change.
+
+        Its version stands also where it is lower than what was seen: the API server's store was restored.
+        """
         listed = {fact.key: fact for fact in facts}
         gone = [Fact(key, None, resource_version) for key in self._keys[kind] if key not in listed]
         changes = self.update([*listed.values(), *gone], ingested_unix_nano)
-        self._see(kind, resource_version)
+        if number_of(resource_version) >= 0:
+            self.versions[kind] = resource_version
         return changes
 
     def _take(self, fact: Fact, ingested: int) -> Change | None:

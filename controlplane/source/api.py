@@ -8,33 +8,40 @@ check every argument with pydantic and take no separate connect and read limits.
 from __future__ import annotations
 
 import asyncio
+import logging
+import ssl
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
-import yaml
 
 from controlplane.errors import SourceError
+from controlplane.source.backoff import patience
+from controlplane.source.credentials import Credentials
 from controlplane.source.objects import Status
-from deltaplane import bounded
+from deltaplane.logs import event
+
+log = logging.getLogger(__name__)
 
 UNREACHED = 0
-KUBECONFIG_BYTES = 4 * 1024 * 1024
 _JSON = {"Content-Type": "application/json"}
 
 
 class ApiError(SourceError):
     """A request failed; another try may succeed. `status` is the HTTP status; `UNREACHED` without an answer."""
 
-    def __init__(self, text: str, status: int = UNREACHED, retry_after: float = 0.0) -> None:
+    def __init__(
+        self, text: str, status: int = UNREACHED, retry_after: float = 0.0, *, strangers: bool = False
+    ) -> None:
         super().__init__(text)
+        self.strangers = strangers or status == 401  # one end does not accept the other's credentials
         self.status = status
-        self.retry_after = retry_after  # seconds the server asked for
+        self.retry_after = retry_after  # seconds the server asked for, bounded (backoff.patience)
 
     @property
     def expired(self) -> bool:
@@ -75,10 +82,12 @@ class Resource:
 class Api:
     """One API server. `origin` says where its address and credentials were taken from, for error texts."""
 
-    def __init__(self, client: Any, origin: str, kubeconfig: str | None = None) -> None:
+    def __init__(self, client: Any, credentials: Credentials) -> None:
         self._client = client
-        self._kubeconfig = kubeconfig
-        self.origin = origin
+        self._credentials = credentials
+        self._refreshing = asyncio.Lock()
+        self._complaint = ""
+        self.origin = credentials.origin
         self.requests: Counter[tuple[str, str, str]] = Counter()  # by verb, resource, and status or "error"
 
     @property
@@ -90,8 +99,7 @@ class Api:
     ) -> bytes:
         """The whole body of a list, or of one object (`verb` get). Raises `ApiError`."""
         with self._said(verb, resource):
-            response = await self._request(resource, query, timeout)
-            async with response:
+            async with self._exchange(resource, query, timeout) as response:
                 if response.status != 200:
                     raise await self._refusal(response, verb, resource)
                 return await response.read()
@@ -104,21 +112,15 @@ class Api:
         A line cut off by the end of the stream is dropped: it is sent again. Raises `ApiError`.
         """
         with self._said("watch", resource):
-            response = await self._request(resource, query, timeout)
-        async with response:
-            if response.status != 200:
-                with self._said("watch", resource):
+            async with self._exchange(resource, query, timeout) as response:
+                if response.status != 200:
                     raise await self._refusal(response, "watch", resource)
-            yield []
-            rest = b""
-            while True:
-                with self._said("watch", resource):
-                    chunk = await response.content.readany()
-                if not chunk:
-                    return
-                *lines, rest = (rest + chunk).split(b"\n")
-                if lines:
-                    yield [line for line in lines if line.strip()]
+                yield []
+                rest = b""
+                while chunk := await response.content.readany():
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    if lines:
+                        yield [line for line in lines if line.strip()]
 
     @contextmanager
     def _said(self, verb: str, resource: Resource) -> Iterator[None]:
@@ -129,17 +131,42 @@ class Api:
             raise Stalled(f"API server {self.server} said nothing on {verb} of {resource} for too long") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             reason = str(error) or type(error).__name__
-            raise ApiError(
-                f"cannot {verb} {resource} at API server {self.server}: {reason}; check its address in {self.origin}"
-            ) from error
+            text = f"cannot {verb} {resource} at API server {self.server}: {reason}; check its address in {self.origin}"
+            raise ApiError(text, strangers=_of_tls(error)) from error
 
     async def create(self, resource: Resource, thing: Mapping[str, Any], timeout: aiohttp.ClientTimeout) -> None:
         """Makes an object. Raises `ApiError`."""
         with self._said("create", resource):
-            response = await self._request(resource, {}, timeout, thing)
-            async with response:
+            async with self._exchange(resource, {}, timeout, thing) as response:
                 if response.status not in {200, 201}:
                     raise await self._refusal(response, "create", resource)
+
+    @asynccontextmanager
+    async def _exchange(
+        self,
+        resource: Resource,
+        query: Mapping[str, str],
+        timeout: aiohttp.ClientTimeout,
+        body: Mapping[str, Any] | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """One request and its answer, with the credentials as their files are now.
+
+        A transport that was replaced meanwhile ends with its last exchange: a watch that works is not cut off.
+        """
+        if self._credentials.changed():
+            await self.refresh()
+        transport = self._client.rest_client
+        transport.users += 1
+        try:
+            async with await self._request(resource, query, timeout, body) as response:
+                yield response
+        finally:
+            transport.users -= 1
+            await self._let_go(transport)
+
+    async def _let_go(self, transport: Any) -> None:
+        if transport is not self._client.rest_client and not transport.users:
+            await transport.close()
 
     async def _request(
         self,
@@ -170,7 +197,7 @@ class Api:
         status = decode_status(await response.read())
         wait = response.headers.get("Retry-After", "")
         details = status.details.retry_after_seconds if status.details else None
-        seconds = float(wait) if wait.isdecimal() else float(details or 0)
+        seconds = patience(wait, details, datetime.now(UTC))
         text = f"{self._advice(response.status, verb, resource)}{f' ({status.message})' if status.message else ''}"
         return ApiError(text, response.status, seconds)
 
@@ -188,70 +215,53 @@ class Api:
         return f"{what}: HTTP status {status}"
 
     async def refresh(self) -> None:
-        """Reads the credentials again (a rotated token); keeps the old ones if that fails."""
-        try:
-            await _load(self._client.configuration, self._kubeconfig)
-        except SourceError:
-            return
+        """Reads the credentials again (a rotated token, certificate or CA); keeps the old ones if that fails."""
+        async with self._refreshing:
+            try:
+                configuration = await self._credentials.load()
+                old, new = (
+                    self._client.rest_client,
+                    self._credentials.transport(configuration, self._client.rest_client),
+                )
+            except SourceError as error:
+                if str(error) != self._complaint:
+                    event(log, logging.WARNING, "credentials stay as they were", reason=error)
+                self._complaint = str(error)
+                return
+            self._complaint = ""
+            self._client.configuration, self._client.rest_client = configuration, new
+            if new is not old:
+                event(log, logging.INFO, "credentials changed", origin=self.origin)
+                await self._let_go(old)
 
     async def close(self) -> None:
         await self._client.close()
+
+
+def _of_tls(error: BaseException | None) -> bool:
+    """Whether the two ends could not agree who they are."""
+    while error is not None:
+        if isinstance(error, (ssl.SSLError, aiohttp.ClientSSLError)):
+            return True
+        error = error.__cause__ or getattr(error, "os_error", None)
+    return False
 
 
 def decode_status(body: bytes) -> Status:
     """The server's own words; empty when the body is something else (a proxy's page)."""
     try:
         return msgspec.json.decode(body, type=Status)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Status()
 
 
 async def connect(kubeconfig: str | None) -> Api:
     """An `Api` from a kubeconfig file, or from the Pod's ServiceAccount. No request is made. Raises `SourceError`."""
-    from kubernetes.aio.client import ApiClient, Configuration
+    from kubernetes.aio.client import ApiClient
 
-    origin = f"kubeconfig {kubeconfig}" if kubeconfig else "the Pod's ServiceAccount"
-    configuration = Configuration()
-    await _load(configuration, kubeconfig)
-    parts = urlsplit(configuration.host)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise SourceError(f"{origin}: server {configuration.host!r} is not an http or https address: correct it")
-    try:
-        client = ApiClient(configuration)
-    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        raise SourceError(f"{origin}: its certificates cannot be used: {error}") from error
-    return Api(client, origin, kubeconfig)
-
-
-async def _load(configuration: Any, kubeconfig: str | None) -> None:
-    from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
-
-    try:
-        if kubeconfig is None:
-            load_incluster_config(client_configuration=configuration)
-            return
-        await asyncio.to_thread(_check_file, kubeconfig)
-        await load_kube_config(config_file=kubeconfig, client_configuration=configuration, persist_config=False)
-    except ConfigException as error:
-        advice = f"kubeconfig {kubeconfig} is not usable" if kubeconfig else "not in a Pod; give --kubeconfig=FILE"
-        raise SourceError(f"{advice}: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
-        needs = "its current context must name a cluster and a user"
-        raise SourceError(f"kubeconfig {kubeconfig} is not usable, {needs}: {error!r}") from error
-    token = configuration.api_key.get("BearerToken")
-    if token:
-        configuration.api_key["BearerToken"] = token.strip()  # a token file's last newline is no part of the header
-
-
-def _check_file(kubeconfig: str) -> None:
-    """Says what the library says badly or not at all."""
-    try:
-        content = bounded.load(bounded.read(kubeconfig, KUBECONFIG_BYTES), yaml.SafeLoader)
-    except OSError as error:
-        raise SourceError(f"cannot read kubeconfig {kubeconfig}: {error.strerror}: check --kubeconfig") from error
-    except bounded.TooMuch as error:
-        raise SourceError(f"kubeconfig {kubeconfig} is not read: {error}") from error
-    except ValueError as error:
-        raise SourceError(f"kubeconfig {kubeconfig} is not YAML: {error}") from error
-    if not isinstance(content, dict) or not content.get("clusters"):
-        raise SourceError(f"kubeconfig {kubeconfig} has no clusters: check --kubeconfig")
+    credentials = Credentials(kubeconfig)
+    configuration = await credentials.load()
+    transport = credentials.transport(configuration)
+    client = ApiClient(configuration)
+    client.rest_client = transport
+    return Api(client, credentials)

@@ -1,10 +1,14 @@
-"""How long to wait before trying again: full jitter, doubling, forgotten after a time without failures."""
+"""How long to wait before trying again: full jitter, doubling, forgotten in quiet times; or what a server asks."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from random import Random
+
+PATIENCE = 30.0  # seconds: the longest that a server can ask for; a maintenance page asks for hours
 
 
 class Backoff:
@@ -35,3 +39,25 @@ class Backoff:
         ceiling = min(self._cap, self._base * 2 ** min(self._failures, 32))
         self._failures += 1
         return self._random.uniform(0, ceiling)
+
+
+def patience(header: str, details: int | None, now: datetime) -> float:
+    """The seconds a server asks for, from 0 to `PATIENCE`.
+
+    `header` is Retry-After (RFC 9110, 10.2.3: seconds or a date), `details` is retryAfterSeconds of its Status, which
+    counts where the header says nothing that can be read. `now` has a time zone.
+    """
+    seconds = _seconds(header.strip(), now)
+    if seconds is None:
+        seconds = details or 0
+    return float(min(max(seconds, 0), PATIENCE))
+
+
+def _seconds(header: str, now: datetime) -> float | None:
+    if header.isascii() and header.isdecimal():
+        return float(header)
+    try:
+        date = parsedate_to_datetime(header)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return ((date if date.tzinfo else date.replace(tzinfo=UTC)) - now).total_seconds()

@@ -69,16 +69,22 @@ class Decoder:
             received = self._event.decode(line)
         except msgspec.ValidationError as error:
             return self._event_with_bad_object(line, error)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Malformed(f"event is not JSON: {error}") from error
         meta = received.object.metadata
         if received.type == "BOOKMARK":
             return DecodedEvent(meta.resource_version, initial_end=(meta.annotations or {}).get(INITIAL_END) == "true")
         if received.type == "ERROR":
-            return DecodedEvent(status=self._status(line))
+            return self._refusal(line)
         if received.type == "DELETED":
             return DecodedEvent(meta.resource_version, self._gone(meta, event_unix_nano))
         return DecodedEvent(meta.resource_version, self._item(received.object, event_unix_nano))
+
+    def _refusal(self, line: bytes) -> DecodedEvent:
+        try:
+            return DecodedEvent(status=self._status(line))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Malformed(f"error event cannot be read: {error}") from error
 
     def _status(self, line: bytes) -> Status:
         return msgspec.json.decode(self._raw_event.decode(line).object, type=Status)
@@ -112,7 +118,7 @@ class Decoder:
             if raw.type == "ERROR":
                 return DecodedEvent(status=self._status(line))
             meta = self._header.decode(raw.object).metadata
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Malformed(f"event cannot be read: {error}") from error
         if raw.type == "DELETED":
             return DecodedEvent(meta.resource_version, self._gone(meta, 0))
@@ -125,7 +131,7 @@ class Decoder:
             items = [self._item(thing, event_unix_nano) for thing in page.items or ()]
         except msgspec.ValidationError:
             return self._page_with_bad_object(body, event_unix_nano)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Malformed(f"list is not JSON: {error}") from error
         return DecodedPage(items, page.metadata.resource_version, page.metadata.continue_ or "")
 
@@ -133,7 +139,7 @@ class Decoder:
         try:
             page = self._raw_page.decode(body)
             items = [self._raw_item(raw, event_unix_nano) for raw in page.items or ()]
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Malformed(f"list cannot be read: {error}") from error
         return DecodedPage(items, page.metadata.resource_version, page.metadata.continue_ or "")
 

@@ -2,8 +2,9 @@
 
 One `Reflector` per kind, run by `source.kubernetes`. Holds the last good facts by reference, so that an object which
 turns unusable keeps them over a relist. Follows KEP-3157 (WatchList), KEP-956 (bookmarks) and "Efficient detection of
-changes" of the API concepts: a version that answered 410, in either form, is never asked again; the relist goes through
-`Sink.replace`, which finds the real differences. Knows neither what objects mean (`translate`) nor HTTP (`api`).
+changes" of the API concepts: a version that answered 410, in either form, or that is not of the server's history
+(`history`), is never asked again; the relist goes through `Sink.replace`, which finds the real differences. Knows
+neither what objects mean (`translate`) nor HTTP (`api`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from random import Random
 import aiohttp
 
 from controlplane.facts import Fact, Following, Reporter, Sink
+from controlplane.source import history
 from controlplane.source.api import Api, ApiError, Resource, Stalled
 from controlplane.source.backoff import Backoff
 from controlplane.source.brake import RELIST_SECONDS, Brake, Doubtful
@@ -126,20 +128,29 @@ class Reflector:
             self._do_without(error.status)
         if self._absent and error.status == 404:
             return self._random.uniform(*self._limits.lookout)
-        if error.expired:
+        if isinstance(error, history.Lost):
             self._version = ""
-            event(log, logging.INFO, "version expired, listing again", resource=self._resource)
+            self._say("listing again", error)
+        elif self._version and history.leads_nowhere(error):
+            self._version = ""
+            level = logging.INFO if error.expired else logging.WARNING
+            event(log, level, "version leads nowhere, listing again", resource=self._resource, reason=error)
         elif isinstance(error, Stalled) and self._version:
             event(log, logging.INFO, "watch is silent, resuming", resource=self._resource)
         elif isinstance(error, Doubtful):
             self._version = ""
             self._alarm(error)
-        elif str(error) != self.failure:
-            self.failure = str(error)
-            event(log, logging.WARNING, "cannot follow the API, trying again", resource=self._resource, error=error)
-        if error.status == 401:
+        else:
+            self._say("cannot follow the API, trying again", error)
+        if error.strangers:
             await self._api.refresh()
         return max(error.retry_after, self._backoff.next())
+
+    def _say(self, what: str, error: ApiError) -> None:
+        """Once, until it is another error or the collection is followed again."""
+        if str(error) != self.failure:
+            self.failure = str(error)
+            event(log, logging.WARNING, what, resource=self._resource, error=error)
 
     def _alarm(self, error: Doubtful) -> None:
         if str(error) != self.failure:
@@ -197,7 +208,7 @@ class Reflector:
                 raise
             items, version = await self._pages(0)
         self._paged = False
-        self._replace(items, version)
+        self._replace(items, self._sound(version))
 
     async def _pages(self, size: int) -> tuple[dict[ObjectKey, Item], str]:
         timeout = aiohttp.ClientTimeout(total=self._limits.page, sock_connect=self._limits.connect)
@@ -277,13 +288,23 @@ class Reflector:
             code, reason = received.status.code, received.status.reason or ""
             text = f"watch of {self._resource} at API server {self._api.server}: {received.status.message or reason}"
             raise ApiError(text, 410 if reason in _EXPIRED_REASONS else code or 500)
+        if self._initial is None:  # the first events of a WatchList come in no order
+            self._sound(received.version, self._version)
         if received.item is not None:
             self._change(received.item, facts)
         if self._initial is None:
             self._version = received.version or self._version
         elif received.initial_end:
             items, self._initial = self._initial, None
-            self._replace(items, received.version)
+            self._replace(items, self._sound(received.version))
+
+    def _sound(self, version: str, known: str = "") -> str:
+        """The version, after `known`, if a watch can go on from it. Raises `Lost` before anything is taken in."""
+        try:
+            history.check(version, known)
+        except history.Lost as error:
+            raise history.Lost(f"{self._resource} at API server {self._api.server}: {error}") from None
+        return version
 
     def _change(self, item: Item, facts: list[Fact]) -> None:
         if self._initial is not None:

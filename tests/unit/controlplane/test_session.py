@@ -8,6 +8,7 @@ import pytest
 
 from controlplane.facts import Fact
 from controlplane.session import Limits, Session
+from deltaplane.model import Kind
 from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import inspection_pb2, objects_pb2
 from tests.sessions import objects
@@ -216,6 +217,34 @@ def test_a_replica_that_stays_behind_goes_on_after_a_while_and_says_so() -> None
     versions = [pb.ResourceVersion(kind=objects_pb2.KIND_SERVICE, version="12")]
     hello(session, **resume(replica, 1, epoch=b"another", state_digest=1, versions=versions))
     assert "behind" in messages(session, 5.0)[0].welcome.reason
+
+
+def test_an_agent_of_the_history_before_a_restore_waits_once_and_learns_the_lower_versions() -> None:
+    replica = Replica()
+    replica.put(Fact(objects.service_key(1), objects.service(1), "1200"))
+    before = replica.store.digest.value
+    restored = [Fact(objects.service_key(1), objects.service(1, 1), "1005")]
+    changes = replica.store.replace(Kind.SERVICE, restored, "1020")
+    replica.log.append(
+        changes, digest=replica.store.digest.value, versions=replica.store.versions, now=0.0, unix_nano=0
+    )
+    versions = [pb.ResourceVersion(kind=objects_pb2.KIND_SERVICE, version="1200")]
+
+    same = replica.stream()  # its own replica's epoch tells that it was not behind
+    hello(same, **resume(replica, 1, state_digest=before, versions=versions))
+    (welcome, delta, *_) = messages(same, 0.0)
+    assert welcome.WhichOneof("message") == "welcome"
+    assert [item.version for item in delta.delta.versions] == ["1020"]
+
+    other = replica.stream()
+    hello(other, **resume(replica, 1, epoch=b"another", state_digest=1, versions=versions))
+    assert messages(other, 1.0) == []
+    end = messages(other, 5.0)[-1].snapshot_end
+    assert [item.version for item in end.versions] == ["1020"]
+
+    again = replica.stream()
+    hello(again, **resume(replica, 2, epoch=b"another", state_digest=1, versions=end.versions))
+    assert kinds(again, 1.0)[0] == "welcome"
 
 
 def test_an_idle_stream_has_a_heartbeat(replica: Replica) -> None:

@@ -195,3 +195,16 @@ def test_a_merged_range_does_what_its_batches_do_one_by_one_s9(batches: list[lis
         merged = delta(log.merged(low, high))
         assert (merged.from_rev, merged.to_rev) == (low, high)
         assert applied(states[low], decode_ops(merged.ops)) == states[high]
+
+
+def test_the_version_of_a_list_stands_also_where_it_is_lower() -> None:
+    store = Store()
+    service = objects.service(1)
+    store.replace(Kind.SERVICE, [put(service, "1100")], "1200")
+    store.update([put(service, "1300")])
+    assert store.versions == {Kind.SERVICE: "1300"}
+    store.replace(Kind.SERVICE, [put(service, "1100")], "1020")  # the object is older than it: of the other history
+    assert store.versions == {Kind.SERVICE: "1020"}
+    store.update([put(service, "1021")])
+    store.replace(Kind.SERVICE, [], "")
+    assert store.versions == {Kind.SERVICE: "1021"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -38,15 +39,15 @@ class ApiServer:
         return await answer(request, self._stop)
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[ApiServer]:
+    async def running(self, identity: ssl.SSLContext | None = None, port: int = 0) -> AsyncIterator[ApiServer]:
         app = web.Application()
         app.router.add_get("/{path:.*}", self.handle)
         app.router.add_post("/{path:.*}", self.handle)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", port, ssl_context=identity, reuse_address=True)
         await site.start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        self.url = f"http{'s' if identity else ''}://127.0.0.1:{runner.addresses[0][1]}"
         try:
             yield self
         finally:
@@ -78,9 +79,11 @@ def page(*items: dict[str, Any], version: str = "1", token: str = "") -> Answer:
     return answer
 
 
-def status(code: int, message: str = "", headers: dict[str, str] | None = None) -> Answer:
+def status(
+    code: int, message: str = "", headers: dict[str, str] | None = None, details: dict[str, Any] | None = None
+) -> Answer:
     async def answer(request: web.Request, stop: asyncio.Event) -> web.StreamResponse:
-        body = {"kind": "Status", "code": code, "message": message}
+        body = {"kind": "Status", "code": code, "message": message, "details": details}
         return web.json_response(body, status=code, headers=headers)
 
     return answer

@@ -107,7 +107,8 @@ async def test_a_fault_of_our_own_is_one_clear_line_and_a_relist(
             raise fault
         update(self, facts)
 
-    server.then(FULL, watch(added(service("new"))), watch(added(service("new")), bookmark("9", end=True), hold=True))
+    new = added(service("new", version="6"))
+    server.then(FULL, watch(new), watch(new, bookmark("9", end=True), hold=True))
     with patch.object(Recorder, "update", faulty):
         async with following(server, tmp_path, Limits(doubt=0.0)) as run:
             await until(lambda: len(server.queries) >= 3)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from controlplane.errors import SourceError
 from controlplane.source.kubernetes import KubernetesSource
@@ -275,9 +276,14 @@ async def test_a_refusal_says_what_to_do_and_is_tried_again(
 
 
 async def test_a_rotated_token_is_read_after_a_401(server: ApiServer, tmp_path: Path) -> None:
-    async with following(server, tmp_path) as run:
+    refusal = status(401)
+
+    async def refuse(request: web.Request, stop: asyncio.Event) -> web.StreamResponse:
         kubeconfig(tmp_path, server.url, "newer")
-        server.then(status(401), watch(bookmark("5", end=True), hold=True))
+        return await refusal(request, stop)
+
+    async with following(server, tmp_path) as run:
+        server.then(refuse, watch(bookmark("5", end=True), hold=True))
         await run.recorder.until(lambda: run.recorder.synced_kinds)
     assert [headers["Authorization"] for headers in server.headers] == ["Bearer secret", "Bearer newer"]
 
@@ -287,6 +293,22 @@ async def test_the_server_may_ask_for_more_patience(server: ApiServer, tmp_path:
     async with following(server, tmp_path) as run:
         await run.recorder.until(lambda: run.recorder.synced_kinds)
         assert run.delays == [7.0]
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        status(503, headers={"Retry-After": "86400"}),
+        status(503, headers={"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}),
+        status(429, details={"retryAfterSeconds": 86400}),
+    ],
+    ids=["seconds", "date", "status"],
+)
+async def test_no_server_can_ask_for_more_than_half_a_minute(server: ApiServer, tmp_path: Path, refusal: Any) -> None:
+    server.then(watch(bookmark("5", end=True)), refusal, watch(bookmark("6"), hold=True))
+    async with following(server, tmp_path) as run:
+        await until(lambda: len(server.queries) == 3)
+        assert run.delays == [30.0]
 
 
 async def test_an_unreachable_server_is_named_and_tried_again(tmp_path: Path) -> None:
