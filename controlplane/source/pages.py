@@ -29,3 +29,12 @@ async def fetch_pages(
         if not page.continue_token:
             return items, page.version
         query["continue"] = page.continue_token
+
+
+async def fetch_version(api: Api, resource: Resource, timeout: aiohttp.ClientTimeout, decoder: Decoder) -> str:
+    """The version the server is at now, by the smallest list there is. Raises `ApiError`."""
+    body = await api.fetch(resource, {"limit": "1"}, timeout)
+    try:
+        return decoder.page(body, 0).version
+    except Malformed as error:
+        raise ApiError(f"list of {resource} at API server {api.server}: {error}") from error

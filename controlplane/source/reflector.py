@@ -26,7 +26,7 @@ from controlplane.source.backoff import Backoff
 from controlplane.source.brake import RELIST_SECONDS, Brake, Doubtful
 from controlplane.source.decode import Decoder, Item, Malformed
 from controlplane.source.limits import Limits
-from controlplane.source.pages import fetch_pages
+from controlplane.source.pages import fetch_pages, fetch_version
 from controlplane.source.reports import Reports
 from deltaplane.logs import event
 from deltaplane.model import Kind, ObjectKey
@@ -53,6 +53,7 @@ class Reflector:
     ) -> None:
         self._failure = ""
         self._since = time.time_ns()  # since when it is followed, or is not
+        self._doubted = False  # the server may have been restored meanwhile: the version is to be confirmed
         self._kind = kind
         self._resource = resource
         self._api = api
@@ -95,6 +96,7 @@ class Reflector:
                 await self._step()
                 if self._version != before:
                     continue  # a stream that ended in good order after it brought something: go on at once
+                self._doubted = True
                 delay = self._backoff.next()
             except ApiError as error:
                 delay = await self._fail(error)
@@ -116,14 +118,26 @@ class Reflector:
 
     async def _step(self) -> None:
         if self._version:
+            await self._confirm()
             await self._watch({"resourceVersion": self._version})
         elif self._paged:
             await self._list()
         else:
             await self._watch_list()
 
+    async def _confirm(self) -> None:
+        """Whether the server still has the history that our version is of, after it may have been another's.
+
+        A watch from a version yet to come is taken, and is silent, bookmarks and all, until the version is reached.
+        """
+        if self._doubted:
+            version = await fetch_version(self._api, self._resource, self._page_timeout(), self._decoder)
+            history.check(version, self._version)
+            self._doubted = False
+
     async def _fail(self, error: ApiError) -> float:
         """What to do next, and the seconds to wait before."""
+        self._doubted = True
         if self._resource.optional and error.status in (403, 404):
             self._do_without(error.status)
         if self._absent and error.status == 404:
@@ -211,9 +225,12 @@ class Reflector:
         self._replace(items, self._sound(version))
 
     async def _pages(self, size: int) -> tuple[dict[ObjectKey, Item], str]:
-        timeout = aiohttp.ClientTimeout(total=self._limits.page, sock_connect=self._limits.connect)
+        timeout = self._page_timeout()
         query = self._query({"limit": str(size)} if size else {})
         return await fetch_pages(self._api, self._resource, query, timeout, decoder=self._decoder, stamp=self._stamp())
+
+    def _page_timeout(self) -> aiohttp.ClientTimeout:
+        return aiohttp.ClientTimeout(total=self._limits.page, sock_connect=self._limits.connect)
 
     def _stamp(self) -> int:
         """When a difference found by a relist was learnt; the first list is no event."""
@@ -242,6 +259,7 @@ class Reflector:
         self._sink.replace(self._kind, list(self._good.values()), version)
         self._sink.synced(self._kind)
         self._synced = True
+        self._doubted = False
         self._absent = False
         self._recover()
 

@@ -124,3 +124,35 @@ async def test_a_list_that_cannot_be_understood_leaves_what_is_known(server: Api
     async with following(server, tmp_path) as run:
         await until(lambda: len(server.queries) == 8)
         assert [version for _, _, version in run.recorder.replaces] == ["5", "9"]
+
+
+NO_LEADER = watch(error(500, "InternalError", "no leader"))
+
+
+@pytest.mark.parametrize("end", [status(503), watch(), NO_LEADER], ids=["refused", "nothing came", "broken"])
+async def test_after_a_failure_the_version_is_confirmed_before_a_watch_goes_on_from_it(
+    server: ApiServer, tmp_path: Path, end: Any
+) -> None:
+    """A real API server takes a watch from a version that is yet to come, and says nothing until it has come."""
+    server.current = "1010"
+    server.then(
+        watch(added(service("a", version="1100")), bookmark("1200", end=True)),
+        end,
+        watch(added(service("a", "10.96.0.9", "1005")), bookmark("1010", end=True), hold=True),
+    )
+    async with following(server, tmp_path) as run:
+        await until(lambda: run.addresses == {"a": NEW})
+        assert server.confirmed == 1
+        assert [query.get("resourceVersion") for query in server.queries] == [None, "1200", None]
+
+
+async def test_a_version_that_is_confirmed_is_gone_on_from_and_not_asked_for_again(
+    server: ApiServer, tmp_path: Path
+) -> None:
+    server.current = "1200"
+    server.then(watch(bookmark("1200", end=True)), status(503), watch(bookmark("1201")), watch(bookmark("1202")))
+    async with following(server, tmp_path) as run:
+        await until(lambda: len(server.queries) == 5)
+        assert [query.get("resourceVersion") for query in server.queries][1:] == ["1200", "1200", "1201", "1202"]
+        assert server.confirmed == 1
+        assert len(run.recorder.replaces) == 1
