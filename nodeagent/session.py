@@ -33,6 +33,7 @@ from nodeagent.liveness import SILENCE_SECONDS, Liveness
 from nodeagent.mirror import Mirror, Plan, RejectedError, Touched
 from nodeagent.standing import Phase, Standing
 
+MAX_DETAIL = 500  # characters of a ResyncRequest
 AWAIT_SECONDS = 30.0  # a resync that is not answered is asked for again
 
 
@@ -254,7 +255,7 @@ class Session(Standing):
             return self._violated(misfit.detail)
         self._await(now)
         self._asked(pb.ResyncReason.Name(misfit.reason).removeprefix("RESYNC_REASON_"))
-        request = pb.ResyncRequest(reason=misfit.reason, detail=misfit.detail)
+        request = pb.ResyncRequest(reason=misfit.reason, detail=misfit.detail[:MAX_DETAIL])
         message = pb.WatchRequest(resync_request=request).SerializeToString()
         return [Report("PROTOCOL", f"asked for a snapshot: {misfit.detail}"), Send(message)]
 
