@@ -132,6 +132,9 @@ def wanted(services: Iterable[Object], slices: Iterable[Object], node: Node) -> 
     refused: set[Frontend] = set()
     addresses: set[str] = set()
     loops: set[tuple[str, str, int]] = set()
+    nameless = {
+        one["addresses"][0] for part in all_slices for one in part["endpoints"] or () if not one.get("nodeName")
+    }
     for service in services:
         for address in service["spec"]["clusterIPs"]:
             addresses.add(address)
@@ -146,7 +149,8 @@ def wanted(services: Iterable[Object], slices: Iterable[Object], node: Node) -> 
                     endpoints.update(dict.fromkeys(frontends, targets))
                 else:
                     refused.update(frontends)
-                loops.update((ip, protocol, number) for ip, number in targets if _is_pod_of(ip, node))
+                here = [target for target in targets if target[0] in nameless or _is_pod_of(target[0], node)]
+                loops.update((ip, protocol, number) for ip, number in here)
     node_addresses = frozenset((node.address(4), node.address(6)))
     return Tables(endpoints, frozenset(refused), frozenset(addresses), node_addresses, frozenset(loops))
 
