@@ -74,7 +74,7 @@ async def _run(settings: Settings, meter: LoopMeter) -> None:
     watch.install()
     tracing = _tracing(settings)
     report = Report()
-    state = State(Log(), tracing, report)
+    state = State(Log(), tracing, report, tell=lambda notice: source.tell(notice))  # noqa: PLW0108 - made below
     source = _source(settings, state, report)
     server = Server(settings.listen, state, tracing, source, watch=watch, sources=lambda: source.following)
     figures = Figures(

@@ -15,10 +15,11 @@ from msgspec.structs import replace
 
 from controlplane.facts import Fact, Reporter
 from controlplane.log import Batch, Log
+from controlplane.notices import Notice, half_open
 from controlplane.store import Change, Store
 from controlplane.trace import Tracing
 from deltaplane.logs import event
-from deltaplane.model import Kind, ObjectKey
+from deltaplane.model import Kind, ObjectKey, Service
 
 log = logging.getLogger(__name__)
 
@@ -28,13 +29,20 @@ WATCHED = frozenset({Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NODE, Kind.SERVICE_
 class State:
     """Facts in, batches out. Nothing is streamed before every watched kind is complete (S1)."""
 
-    def __init__(self, history: Log, tracing: Tracing, reporter: Reporter | None = None) -> None:
+    def __init__(
+        self,
+        history: Log,
+        tracing: Tracing,
+        reporter: Reporter | None = None,
+        tell: Callable[[Notice], None] | None = None,
+    ) -> None:
         self.store = Store(self._refused)
         self.log = history
         self.cluster_id = ""  # which cluster the objects are of; empty: not known
         self.renewals = 0  # histories that were begun anew, because nobody knew what led to the state
         self._tracing = tracing
         self._reporter = reporter
+        self._tell = tell
         self._unusable: set[ObjectKey] = set()
         self._missing = set(WATCHED)
         self._waiters = 0
@@ -125,6 +133,8 @@ class State:
     def _append(self, changes: list[Change]) -> None:
         if self._unusable:
             self._mended(changes)
+        for change in changes:
+            self._notice(change)
         if not changes or not self.ready:
             return  # the first complete state is given as a snapshot, not as a change
         try:
@@ -137,6 +147,14 @@ class State:
         for batch in batches:
             with self._untraced():
                 self._tracing.batched(batch.causes, batch.emitted_unix_nano)
+
+    def _notice(self, change: Change) -> None:
+        """What the owner of a Service should know of it."""
+        if self._tell is None or not isinstance(change.object, Service):
+            return
+        notice = half_open(change.object)
+        if notice is not None:
+            self._tell(notice)
 
     def _record(self, changes: list[Change]) -> list[Batch]:
         return self.log.append(

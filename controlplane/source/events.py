@@ -45,7 +45,7 @@ class Events:
         if notice in self._told:
             return
         if self._waiting.full():
-            event(log, logging.WARNING, "too many Events wait: dropped", node=notice.node, text=notice.text)
+            event(log, logging.WARNING, "too many Events wait: dropped", about=notice.about, text=notice.text)
             return
         self._told[notice] = None
         if len(self._told) > _REMEMBERED:
@@ -58,7 +58,7 @@ class Events:
             try:
                 await self._write(api, notice)
             except ApiError as error:
-                event(log, logging.WARNING, "cannot write an Event", node=notice.node, text=notice.text, reason=error)
+                event(log, logging.WARNING, "cannot write an Event", about=notice.about, text=notice.text, reason=error)
 
     async def _write(self, api: Api, notice: Notice) -> None:
         backoff = Backoff(base=1.0, cap=30.0)
@@ -79,16 +79,20 @@ def manifest(notice: Notice, now: datetime) -> dict[str, Any]:
     """The Event (core v1). Its name says what it tells, so that several replicas make one. `now` is in UTC."""
     digest = hashlib.sha256(f"{notice.instance} {notice.reason} {notice.text}".encode()).hexdigest()[:16]
     stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    space, name = notice.service
+    # The node's name as its uid: so do the kubelet and kube-proxy, and so does kubectl look for them.
+    about = {"apiVersion": "v1", "kind": "Node", "name": notice.node, "uid": notice.node}
+    if not notice.node:
+        about = {"apiVersion": "v1", "kind": "Service", "name": name, "namespace": space}
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": f"{notice.node[:230]}.{digest}", "namespace": NAMESPACE},
-        # The node's name as its uid: so do the kubelet and kube-proxy, and so does kubectl look for them.
-        "involvedObject": {"apiVersion": "v1", "kind": "Node", "name": notice.node, "uid": notice.node},
+        "metadata": {"name": f"{about['name'][:230]}.{digest}", "namespace": space or NAMESPACE},
+        "involvedObject": about,
         "type": "Warning",
         "reason": notice.reason,
         "message": notice.text[:1024],
-        "source": {"component": COMPONENT, "host": notice.node},
+        "source": {"component": COMPONENT, **({"host": notice.node} if notice.node else {})},
         "firstTimestamp": stamp,
         "lastTimestamp": stamp,
         "count": 1,

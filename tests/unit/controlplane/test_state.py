@@ -6,16 +6,27 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from msgspec import structs
 
 from controlplane.facts import Fact
 from controlplane.log import Log
 from controlplane.nodes import Nodes
+from controlplane.notices import Notice
 from controlplane.session import Session
 from controlplane.snapshot import Snapshots
 from controlplane.state import State
 from controlplane.store import MAX_OBJECT_BYTES
 from controlplane.trace import NoTracing
-from deltaplane.model import Endpoint, EndpointPort, EndpointSlice, Kind, ObjectKey
+from deltaplane.model import (
+    Endpoint,
+    EndpointPort,
+    EndpointSlice,
+    IpMode,
+    Kind,
+    LoadBalancerIngress,
+    ObjectKey,
+    Service,
+)
 from deltaplane.v1 import delta_pb2 as pb
 from tests.sessions import objects
 from tests.unit.controlplane.source.recorder import Recorder
@@ -143,3 +154,29 @@ def test_append_moves_nothing_when_it_fails(state: State) -> None:
         log.append(changes, digest=0, versions={}, now=0.0, unix_nano=0)
 
     assert (log.head, log.tail, log.size, log.digest) == before
+
+
+def balanced(number: int, *ranges: str, mode: int = IpMode.VIP) -> Service:
+    ingress = (LoadBalancerIngress(bytes((192, 0, 2, number))), LoadBalancerIngress(bytes(15) + bytes((number,)), mode))
+    return structs.replace(objects.service(number), load_balancer_ingress=ingress, load_balancer_source_ranges=ranges)
+
+
+@pytest.mark.parametrize(
+    ("service", "told"),
+    [
+        (balanced(1, "10.0.0.0/8"), ["IPv6"]),
+        (balanced(2, "fd00::/8"), ["IPv4"]),
+        (balanced(3, "10.0.0.0/8", "fd00::/8"), []),
+        (balanced(4), []),
+        (balanced(5, "10.0.0.0/8", mode=IpMode.PROXY), []),
+    ],
+    ids=["IPv4 only", "IPv6 only", "both", "none", "the balancer's own"],
+)
+def test_ranges_of_one_family_are_told_to_the_services_owner_g3(service: Service, told: list[str]) -> None:
+    notices: list[Notice] = []
+    state = State(Log(), NoTracing(), tell=notices.append)
+
+    state.update([Fact(service.key, service)])
+
+    assert [notice.service for notice in notices] == [(service.namespace, service.name)] * len(told)
+    assert all(f"no {family} range" in notice.text for notice, family in zip(notices, told, strict=True))

@@ -105,3 +105,12 @@ def test_what_waits_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
     for number in range(1001):
         events.tell(Notice(f"node-{number}", "a", "r", "t"))
     assert "dropped" in caplog.text
+
+
+def test_an_event_about_a_service_stands_beside_it() -> None:
+    notice = Notice("", "", "SourceRangesOfOneFamily", "text", ("shop", "web"))
+    event = manifest(notice, datetime(2026, 1, 2, tzinfo=UTC))
+    assert event["metadata"]["namespace"] == "shop"
+    assert event["metadata"]["name"].startswith("web.")
+    assert event["involvedObject"] == {"apiVersion": "v1", "kind": "Service", "name": "web", "namespace": "shop"}
+    assert event["source"] == {"component": "deltaplane"}
