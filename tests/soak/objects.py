@@ -111,7 +111,8 @@ class Dice:
 
     def _ports(self, kind: ServiceType) -> tuple[ServicePort, ...]:
         random = self.random
-        drawn = random.sample(_PORTS, random.choice((1, 1, 1, 2, 3)))
+        several = random.sample(_PORTS, random.choice((1, 1, 1, 2, 3)))
+        drawn = list({port[0]: port for port in several}.values())  # names are unique, as the API has it
         numbers = random.sample((80, 443, 53, 5353, 8443), len(drawn))
         open_ = kind != ServiceType.CLUSTER_IP and random.random() < 0.9
         ports = random.sample(range(30000, 30008), len(drawn)) if open_ else [0] * len(drawn)
