@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import sys
 import time
 
@@ -91,4 +92,5 @@ if __name__ == "__main__":
     parser.add_argument("--names", required=True)
     parser.add_argument("--silence", type=float, default=SILENCE_SECONDS)
     given = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     asyncio.run(main(given.servers.split(","), given.names.split(","), given.silence))

@@ -9,6 +9,7 @@ import socket
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from msgspec import json
@@ -59,7 +60,8 @@ class Program:
         return self._process.pid
 
     def signal(self, number: signal.Signals) -> None:
-        os.kill(self.pid, number)
+        with suppress(ProcessLookupError):  # it has just ended
+            os.kill(self.pid, number)
 
     async def until(self, true: Callable[[], bool]) -> None:
         """Waits until it is so; looked at after each line. Fails when the program ends meanwhile."""
