@@ -11,6 +11,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
+from math import ceil
 from typing import Protocol
 
 from msgspec import Struct
@@ -27,7 +28,7 @@ class Backoff(Struct, frozen=True):
     """Waits between two streams, in seconds. Each is drawn from 0 to its limit, except what a replica asks for."""
 
     idle: float = 1.0  # between two looks without a stream
-    first: float = 0.25  # doubles up to `last` while streams come to nothing
+    first: float = 0.25  # doubles up to `last` with each round of the servers in which streams come to nothing
     last: float = 15.0
     refused: float = 60.0  # the server will not have this agent: hammering it would not help
     redirected: float = 60.0  # what a replica may ask for at most
@@ -122,8 +123,10 @@ class Client:
         limits = self._backoff
         steady = ended.heard and lasted >= limits.steady and not ended.superseded
         self._failures = 0 if steady else self._failures + 1
+        # A server that fails says nothing of the next one. Two agents of one name meet at every server.
+        rounds = self._failures if ended.superseded else ceil(self._failures / len(self._servers))
         pause = self._jitter() * (
-            limits.refused if ended.refused else min(limits.last, limits.first * 2 ** min(self._failures, 10))
+            limits.refused if ended.refused else min(limits.last, limits.first * 2 ** min(rounds, 10))
         )
         redirect = self._conversation.redirect()
         if redirect is None:

@@ -225,13 +225,24 @@ async def test_cancelling_the_client_ends_it() -> None:
 # ------------------------------------------------------------ when, and where to
 
 
-def waits(talk: Talk, *ends: Ended, backoff: Backoff = Backoff(), lasted: float = 0.0) -> list[float]:  # noqa: B008
-    client = Client(["a:1", "b:1"], talk, jitter=lambda: 1.0, backoff=backoff)
+def waits(
+    talk: Talk,
+    *ends: Ended,
+    backoff: Backoff = Backoff(),  # noqa: B008
+    lasted: float = 0.0,
+    servers: tuple[str, ...] = ("a:1",),
+) -> list[float]:
+    client = Client(servers, talk, jitter=lambda: 1.0, backoff=backoff)
     return [client._next(end, lasted) for end in ends]
 
 
 def test_the_wait_doubles_while_streams_come_to_nothing() -> None:
     assert waits(Talk(), *[Ended("")] * 8) == [0.5, 1, 2, 4, 8, 15, 15, 15]
+
+
+def test_the_wait_doubles_once_all_servers_have_failed_and_not_with_each() -> None:
+    """Replicas that restart in the order of the agent's list each end a young stream; the next one is there."""
+    assert waits(Talk(), *[Ended("", heard=True)] * 7, servers=("a:1", "b:1", "c:1")) == [0.5] * 3 + [1] * 3 + [2]
 
 
 def test_a_stream_that_lasted_starts_anew_and_one_that_did_not_does_not() -> None:
@@ -242,7 +253,7 @@ def test_a_stream_that_lasted_starts_anew_and_one_that_did_not_does_not() -> Non
 def test_two_agents_of_one_name_do_not_chase_each_other() -> None:
     superseded = Ended("ABORTED", heard=True, superseded=True)
 
-    assert waits(Talk(), *[superseded] * 6, lasted=5.0) == [0.5, 1, 2, 4, 8, 15]
+    assert waits(Talk(), *[superseded] * 6, lasted=5.0, servers=("a:1", "b:1")) == [0.5, 1, 2, 4, 8, 15]
 
 
 def test_a_refusal_waits_for_up_to_a_minute() -> None:
