@@ -98,6 +98,12 @@ class Agent:
         remembers: it is compared once a replica has said what is true. Whatever is in the journal, this returns.
         """
         try:
+            self._recover(alone)
+        finally:
+            self._keeper.recovered()
+
+    def _recover(self, alone: Callable[[], bool]) -> None:
+        try:
             changed = self._keeper.restore(self._session, time.monotonic())
         except Exception as error:  # noqa: BLE001 - an agent that ends here would end at every start
             self._spoilt(error)
