@@ -102,6 +102,12 @@ class Agent(Conversing):
         remembers: it is compared once a replica has said what is true. Whatever is in the journal, this returns.
         """
         try:
+            self._recover(alone)
+        finally:
+            self._keeper.recovered()
+
+    def _recover(self, alone: Callable[[], bool]) -> None:
+        try:
             changed = self._keeper.restore(self._session, time.monotonic())
         except Exception as error:  # noqa: BLE001 - an agent that ends here would end at every start
             self._spoilt(error)
@@ -287,11 +293,8 @@ class Agent(Conversing):
             self.complete = True
             self._whole = self._keeper.untried = False
             tell_whole(rev, len(self.mirror.services), report)
-        failures = (
-            *done.failed,
-            *(item for follower in self._followers for item in follower.failures()),
-            *self._resolver.failures(),
-        )
+        theirs = (item for follower in self._followers for item in follower.failures())
+        failures = (*done.failed, *theirs, *self._resolver.failures())
         now = time.monotonic()
         self._trouble.accepted(failures, now)
         retry_at = time.time_ns() + int(max(0.0, self._trouble.retry_at - now) * 1e9)
@@ -327,14 +330,13 @@ class Agent(Conversing):
         )
 
     def _unsettled(self) -> bool:
-        return bool(self._trouble.stuck or self._dataplane.pending())
+        return bool(self._trouble.stuck) or self._dataplane.pending()
 
     def _retry(self, now: float) -> list[bytes]:
-        times = _now()
         self._trouble.retrying(now)
-        if self._whole:
-            return self._commit_whole(self._session.rev, times) if self._session.synced and self._trouble.stuck else []
-        return self._commit((), self._session.rev, times, None)
+        if not self._whole:
+            return self._commit((), self._session.rev, _now(), None)
+        return self._commit_whole(self._session.rev, _now()) if self._session.synced and self._trouble.stuck else []
 
     def _refused(self, reason: str) -> None:
         for follower in self._followers:
@@ -343,5 +345,4 @@ class Agent(Conversing):
 
 
 def _now() -> Times:
-    now = time.perf_counter_ns()
-    return now, now
+    return (time.perf_counter_ns(),) * 2

@@ -21,7 +21,7 @@ from nodeagent import frames, statefolder
 from nodeagent.events import Record
 from nodeagent.frames import Owner, Replay
 
-NAME, FRESH, BAD = "state.journal", "state.new", "state.bad"
+NAME, FRESH, BAD, TRYING = "state.journal", "state.new", "state.bad", "state.trying"
 MAX_BYTES = 64 * 1024 * 1024
 RETRY_FIRST, RETRY_LAST = 10.0, 300.0  # seconds between two tries at a new beginning; doubles
 FUTURE_SECONDS = 300.0  # a clock may be put right by so much; a later time says nothing
@@ -107,6 +107,19 @@ class Journal:
         else:
             self._report(f"{self.path}: {reason}; set aside as {bad}, a snapshot will be taken")
 
+    def trying(self) -> int:
+        """A replay begins: how many before it did not come to `tried`. It is a file's size, so that any end counts."""
+        try:
+            with self._folder() as folder:
+                return statefolder.count(folder, TRYING)
+        except OSError:
+            return 0  # where nothing can be written, nothing is counted
+
+    def tried(self) -> None:
+        """The replay has come to an end, whatever became of it."""
+        with suppress(OSError), self._folder() as folder:
+            os.unlink(TRYING, dir_fd=folder)
+
     # ------------------------------------------------------------ while running
 
     def keep(self, record: Record, cluster: str = "") -> None:
@@ -151,7 +164,7 @@ class Journal:
     # ------------------------------------------------------------ the file
 
     def _folder(self) -> AbstractContextManager[int]:
-        return statefolder.folder(self.path.parent, frozenset((NAME, FRESH, BAD, statefolder.RELEASE)))
+        return statefolder.folder(self.path.parent, frozenset((NAME, FRESH, BAD, TRYING, statefolder.RELEASE)))
 
     def _read(self) -> Replay:
         with self._folder() as folder:

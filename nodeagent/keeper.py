@@ -2,7 +2,7 @@
 
 Called by the agent. Nothing that is in a journal may keep an agent from starting: what raises on the way into the
 session, or to the kernel for the first time, is set aside (`spoilt`), and the agent begins with nothing, as on a new
-node.
+node. So is what ends the process itself, as too much memory does, at some starts in a row.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from nodeagent.session import Session
 log = logging.getLogger(__name__)
 
 STATE_MAX_AGE = 24 * 3600.0  # seconds
+TRIES = 3  # starts that may end without a word while they replay
 
 
 class Keeper:
@@ -39,6 +40,9 @@ class Keeper:
         if found.owner.node not in ("", self._node):
             journal.set_aside(f"it is the state of node {shown(found.owner.node)}, and this is {self._node}")
             return None
+        if (ended := journal.trying()) >= TRIES:
+            journal.set_aside(f"{ended} starts ended while they replayed it")
+            return None
         self.untried = True
         changed = session.restore(found.messages, now, found.owner.cluster)
         if changed is None:
@@ -47,6 +51,11 @@ class Keeper:
         services = len(session.mirror.services)
         event(log, logging.INFO, "state recovered", rev=changed.rev, services=services, age=_shown(journal.age()))
         return changed
+
+    def recovered(self) -> None:
+        """What was kept has been dealt with, whatever came of it."""
+        if self._journal is not None:
+            self._journal.tried()
 
     def fresh(self) -> bool:
         """Whether what was kept may go to an empty kernel before a replica has confirmed it; says so if not."""

@@ -74,6 +74,12 @@ class Kept(Journal):
     def set_aside(self, reason: str) -> None:
         self.messages.clear()
 
+    def trying(self) -> int:
+        return 0
+
+    def tried(self) -> None:
+        """Nothing is on disk."""
+
     def age(self) -> float:
         return 0.0
 

@@ -22,6 +22,7 @@ from nodeagent.agent import Agent
 from nodeagent.events import Record
 from nodeagent.here import Here
 from nodeagent.journal import BAD, FRESH, NAME, RETRY_LAST, STAMP_SECONDS, Journal
+from nodeagent.keeper import TRIES
 from nodeagent.mirror import Mirror
 from nodeagent.program.nftables.memory import MemoryKernel
 from nodeagent.session import Session
@@ -339,3 +340,35 @@ def test_what_has_no_whole_state_in_it_is_set_aside(world: Disk, content: tuple[
     world.reboot()
     assert "no whole state" in world.said[0]
     assert (world.folder / BAD).exists()
+
+
+class Killed(BaseException):
+    """The kernel ends the process: there is no more memory."""
+
+
+def killed(*_: object, **__: object) -> None:
+    raise Killed
+
+
+def test_a_journal_that_ends_the_process_itself_is_set_aside_at_last(
+    world: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("nodeagent.session.Session.restore", killed)
+        patched.setattr("nodeagent.keeper.Keeper.recovered", lambda _: None)
+        for _ in range(TRIES):
+            with pytest.raises(Killed):
+                world.reboot()
+        world.reboot()
+    assert f"{TRIES} starts ended" in world.said[0]
+    assert (world.folder / BAD).exists()
+    world.connect()
+    world.settle()
+    assert world.differences() == []
+
+
+def test_starts_that_come_to_an_end_are_not_counted(world: Disk) -> None:
+    for _ in range(2 * TRIES):
+        world.reboot()
+        assert world.served()
+    assert sorted(path.name for path in world.folder.iterdir()) == [NAME]
