@@ -240,7 +240,11 @@ class Session:
         """Has the agent take what its safety brake holds, as an operator asks; False: it holds nothing."""
         if self.closed is not None or self.brake is None:
             return False
-        self._outbox.append(pb.WatchResponse(brake_release=pb.BrakeRelease()).SerializeToString())
+        self._outbox.append(
+            pb.WatchResponse(
+                brake_release=pb.BrakeRelease(since_unix_nano=self.brake.since_unix_nano)
+            ).SerializeToString()
+        )
         self._wake()
         return True
 

@@ -187,7 +187,7 @@ class Agent(Conversing):
     def tick(self, now: float) -> Sequence[bytes]:
         """Acks that are due, and another try at what the kernel refused."""
         self._garbage.tidy()
-        if self._session.brake.holds and taken(self._release_file):
+        if self._session.brake.holds and taken(self._release_file, self._session.brake.since):
             self._answers += [each for item in self._session.release(now) for each in self._handle(item, _now())]
         self._keeper.tend(self._session, now)
         answers, self._answers = [*self._answers, *self._session.tick(now)], []

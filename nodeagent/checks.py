@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from deltaplane.model import Kind
 from deltaplane.v1 import delta_pb2 as pb
-from nodeagent.mirror import Plan
+from nodeagent.mirror import Plan, ServiceName
 
 BRAKE_SERVICES = 10  # a change removing at least so many Services, and more than half of them, is to be announced
 
@@ -18,12 +19,13 @@ class MisfitError(Exception):
 
 
 class BrakeError(Exception):
-    """A change that removes `gone` of `held` Services unannounced: it is held, not refused."""
+    """A change that removes `gone` of `held` Services unannounced: it is held, not refused. `missing` names all."""
 
-    def __init__(self, gone: int, held: int) -> None:
+    def __init__(self, gone: int, held: int, missing: frozenset[ServiceName] = frozenset()) -> None:
         super().__init__(f"safety brake: the change removes {gone} of {held} Services unannounced")
         self.gone = gone
         self.held = held
+        self.missing = missing
 
 
 def check_digest(here: int, there: int) -> None:
@@ -40,5 +42,11 @@ def check_removals(plan: Plan, held: int, announced: int = 0) -> None:
     Raises `BrakeError`.
     """
     gone = plan.services_removed - announced
-    if gone >= BRAKE_SERVICES and gone * 2 > held:
-        raise BrakeError(gone, held)
+    if most(gone, held):
+        removed = (item.key for item in plan.edits if item.new is None and item.key.kind is Kind.SERVICE)
+        raise BrakeError(gone, held, frozenset((key.namespace, key.name) for key in removed))
+
+
+def most(gone: int, held: int) -> bool:
+    """Whether that is too much of what a node has to go unannounced."""
+    return gone >= BRAKE_SERVICES and gone * 2 > held

@@ -24,7 +24,7 @@ from deltaplane.snapshot import State
 from deltaplane.v1 import delta_pb2 as pb
 from nodeagent.acks import held
 from nodeagent.brake import Brake
-from nodeagent.checks import BrakeError, MisfitError, check_digest, check_removals
+from nodeagent.checks import BrakeError, MisfitError, check_digest
 from nodeagent.clusters import another_cluster
 from nodeagent.collector import Collector
 from nodeagent.events import Changed, Event, Record, Report, Send, braked
@@ -60,7 +60,7 @@ class Session(Standing):
         self._comparable = True  # False while the state lacks what this agent could not understand
         self.brake = Brake(unix_nano or (lambda: 0))
         self._restoring = False  # the journal is read: what it has was taken in once
-        self._awaiting_since = 0.0
+        self._ask_at = inf  # for a state that was asked for and did not come
         self._acked_rev = -1  # received_rev of the last Ack of this stream
         self._missed = 0  # heartbeats in a row that speak of revisions that should have come
         self._liveness = Liveness(silence)
@@ -117,7 +117,7 @@ class Session(Standing):
             return self._resync(misfit, now)
         except BrakeError as error:
             self._await(now)
-            return [*braked(self.brake.hold(error)), Send(held(self.brake.message()))]
+            return [*braked(self.brake.hold(error, now)), Send(held(self.brake.message()))]
         except (MalformedError, RejectedError, DecodeError) as error:
             return self._resync(MisfitError(pb.RESYNC_REASON_MALFORMED, str(error)), now)
 
@@ -125,14 +125,14 @@ class Session(Standing):
         response = pb.WatchResponse.FromString(data)
         kind = response.WhichOneof("message")
         if kind == "delta":
-            return self._on_delta(response.delta, data)
+            return self._on_delta(response.delta, data, now)
         if kind == "go_away":
             self._liveness.asked_to_go(response.go_away)
             return []
         if kind == "error":
             return [Report("PROTOCOL", f"the replica reports: {response.error.detail}")]
         if kind == "brake_release":
-            return self.release(now)
+            return self.release(now, response.brake_release.since_unix_nano)
         if kind == "welcome":
             return self._on_welcome(response.welcome, data, now)
         if self._phase is Phase.GREETING:
@@ -141,9 +141,9 @@ class Session(Standing):
             return self._on_heartbeat(response.heartbeat, now)
         return self._on_snapshot(response, kind, data)
 
-    def release(self, now: float) -> list[Event]:
-        """An operator lets the change in that the brake holds: the whole state is asked for, and taken."""
-        told = braked(self.brake.release())
+    def release(self, now: float, since: int = 0) -> list[Event]:
+        """An operator lets in what the brake holds since then (0: ever): the whole state is asked for, and taken."""
+        told = braked(self.brake.release(since))
         if not told or not self.welcomed:
             return told
         return [*told, *self._resync(MisfitError(pb.RESYNC_REASON_OPERATOR, "the safety brake was released"), now)]
@@ -174,9 +174,10 @@ class Session(Standing):
             events.append(Record((data,), whole=False))
         return [*events, Send(self._ack(now))]
 
-    def _on_delta(self, delta: pb.Delta, data: bytes) -> list[Event]:
+    def _on_delta(self, delta: pb.Delta, data: bytes, now: float) -> list[Event]:
         if self._phase is Phase.AWAITING:
-            return []  # sent before the replica read our request
+            self.brake.saw(delta, self.mirror.services, now)
+            return []  # sent before the replica read our request, or after what the brake holds
         if self._phase is Phase.GREETING:
             return self._violated("the first message must be Welcome, not delta")
         if self._phase is Phase.COLLECTING:
@@ -186,8 +187,8 @@ class Session(Standing):
         self._comparable = self._comparable and not plan.unsupported
         if delta.HasField("digest") and self._comparable:
             check_digest(plan.digest, delta.digest)
-        if not (self.brake.released or self._restoring):
-            check_removals(plan, len(self.mirror.services), delta.announced_removals)
+        if not self._restoring:
+            self.brake.check(plan, len(self.mirror.services), delta.announced_removals)
         return self._follow(delta, plan, data)
 
     def _follow(self, delta: pb.Delta, plan: Plan, data: bytes) -> list[Event]:
@@ -221,8 +222,8 @@ class Session(Standing):
         self._comparable = not collector.unsupported
         if self._comparable:
             check_digest(plan.digest, end.digest)
-        if not (self.brake.released or self._restoring):
-            check_removals(plan, len(self.mirror.services))
+        if not self._restoring:
+            self.brake.check(plan, len(self.mirror.services))
         told = braked(self.brake.passed())
         touched = self.mirror.commit(plan)
         self.position.adopt(collector.begin.epoch, end)
@@ -248,7 +249,7 @@ class Session(Standing):
             raise MisfitError(pb.RESYNC_REASON_GAP, detail)
         if heartbeat.HasField("digest") and heartbeat.head_rev == self.rev and self._comparable:
             check_digest(self.mirror.digest.value, heartbeat.digest)
-        return [Send(self._ack(now))]
+        return [*(braked(self.brake.passed()) if heartbeat.head_rev <= self.rev else ()), Send(self._ack(now))]
 
     def _resync(self, misfit: MisfitError, now: float) -> list[Event]:
         if self._phase is Phase.GREETING:
@@ -262,7 +263,7 @@ class Session(Standing):
     def _await(self, now: float) -> None:
         self._phase = Phase.AWAITING
         self._collector = None
-        self._awaiting_since = now
+        self._ask_at = self.brake.ask_at = now + AWAIT_SECONDS
 
     # ------------------------------------------------------------ acknowledging
 
@@ -288,9 +289,8 @@ class Session(Standing):
 
     def tick(self, now: float) -> list[bytes]:
         """What is due by now: an Ack that waited, or a request that was not answered."""
-        if self._phase is Phase.AWAITING and now - self._awaiting_since > AWAIT_SECONDS:
-            detail = "the snapshot did not come"
-            events = self._resync(MisfitError(pb.RESYNC_REASON_GAP, detail), now)
+        if self._phase is Phase.AWAITING and now >= (self.brake.ask_at if self.brake.holds else self._ask_at):
+            events = self._resync(MisfitError(pb.RESYNC_REASON_GAP, "the snapshot did not come"), now)
             return [event.message for event in events if isinstance(event, Send)]
         ack = self._due(now)
         return [] if ack is None else [ack]

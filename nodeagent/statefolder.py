@@ -19,6 +19,7 @@ from deltaplane.logs import event
 log = logging.getLogger(__name__)
 
 RELEASE = "release-brake"  # an operator makes it to release the safety brake of this node
+CLOCK_STEP = 10**9  # nanoseconds by which the clock of files may be behind
 _SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WIDE = stat.S_IRWXG | stat.S_IRWXO
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -130,14 +131,22 @@ def _where_it_can_be_written() -> Iterator[None]:
             raise
 
 
-def taken(file: Path | None) -> bool:
-    """Whether an operator has made this file; it is taken away, so that it counts once."""
+def taken(file: Path | None, since: int) -> bool:
+    """Whether an operator has made this file, to release what is held since then (Unix nanoseconds).
+
+    It is taken away, so that it counts once. One that is older was meant for an earlier hold and does not count.
+    """
+    if file is None:
+        return False
     try:
-        if file is not None:
-            file.unlink()
-            return True
+        made = file.lstat().st_mtime_ns
+        file.unlink()
     except FileNotFoundError:
-        pass
+        return False
     except OSError as error:
         event(log, logging.WARNING, "cannot take the file away", file=file, error=error.strerror)
-    return False
+        return False
+    if made + CLOCK_STEP < since:
+        event(log, logging.WARNING, "a file of before the hold is taken away and releases nothing", file=file)
+        return False
+    return True

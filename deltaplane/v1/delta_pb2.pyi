@@ -790,12 +790,17 @@ class BrakeRelease(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    SINCE_UNIX_NANO_FIELD_NUMBER: _builtins.int
+    since_unix_nano: _builtins.int
+    """The hold that is meant, as the agent's Ack has it; 0: whichever there is."""
     def __init__(
         self,
+        *,
+        since_unix_nano: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["since_unix_nano", b"since_unix_nano"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

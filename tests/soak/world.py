@@ -36,7 +36,7 @@ PROGRAMS = [program(family, SETTINGS) for family in (4, 6)]
 LIMITS = Limits(window_deltas=3)  # small, as the ring is: merging, snapshots and stalls happen within a few operations
 RING = 30_000
 _JOURNAL = 60  # messages
-_PATIENCE = 400  # seconds for a state to arrive when nothing fails: longer than every time limit
+_PATIENCE = 700  # seconds for a state to arrive when nothing fails: longer than every time limit
 
 
 class Clock:
