@@ -42,7 +42,8 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.so_reuseport", 0),  # a second server on the port is a mistake to be told, not load balancing
     ("grpc.http2.bdp_probe", 0),  # else every Ack is answered by a ping that wakes the agent once more
     ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 10_000),  # becomes TCP_USER_TIMEOUT: until the peer's kernel confirms bytes
+    ("grpc.http2.ping_timeout_ms", 10_000),  # until the peer itself answers; a minute where this is not said
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),

@@ -30,7 +30,8 @@ OPTIONS: Options = (
     ("grpc.http2.bdp_probe", 0),  # otherwise megabytes of unread deltas hide in the receive window
     ("grpc.http2.lookahead_bytes", 65536),
     ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 10_000),  # becomes TCP_USER_TIMEOUT: until the peer's kernel confirms bytes
+    ("grpc.http2.ping_timeout_ms", 10_000),  # until the peer itself answers; a minute where this is not said
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.enable_retries", 0),

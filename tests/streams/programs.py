@@ -15,17 +15,32 @@ from pathlib import Path
 from msgspec import json
 
 from tests.streams.agents import State
+from tools.lab.netns import Namespace
 
 REPOSITORY = Path(__file__).parents[2]
-COMMAND = "import sys; from deltaplane.cli import main; sys.exit(main())"
+COMMAND = """
+import sys
+from functools import partial
+from controlplane import main, server
+from controlplane.session import Limits
+from deltaplane import cli
+main.Server = partial(main.Server, limits=Limits(heartbeat={heartbeat}))
+waits = ("grpc.keepalive_time_ms", "grpc.keepalive_timeout_ms", "grpc.http2.ping_timeout_ms")
+scale = {keepalive} / dict(server.OPTIONS)[waits[0]]
+server.OPTIONS = tuple((name, int(value * scale) if name in waits else value) for name, value in server.OPTIONS)
+sys.exit(cli.main())
+"""  # the program with other times: they are constants of the product, which no flag changes
 PATIENCE = 60.0  # seconds that anything may take on a busy machine
 
 
 class Program:
     """A Python program whose lines are collected, over restarts. `news` is notified of each line and of its end."""
 
-    def __init__(self, *arguments: str, takes: Callable[[str], None] = lambda line: None) -> None:
-        self._arguments = arguments
+    def __init__(
+        self, *arguments: str, takes: Callable[[str], None] = lambda line: None, space: Namespace | None = None
+    ) -> None:
+        inside = () if space is None else ("ip", "netns", "exec", space.name)
+        self._arguments = (*inside, sys.executable, *arguments)
         self._takes = takes
         self._process: Process | None = None
         self._collector: asyncio.Task[None] | None = None
@@ -34,7 +49,7 @@ class Program:
 
     async def start(self) -> None:
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, *self._arguments, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, cwd=REPOSITORY,
+            *self._arguments, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, cwd=REPOSITORY,
             start_new_session=True,
         )  # fmt: skip
         self._collector = asyncio.create_task(self._collect(self._process))
@@ -86,11 +101,15 @@ class Program:
 class ControlPlane(Program):
     """`deltaplane controlplane` on a port of its own, which it keeps over restarts."""
 
-    def __init__(self, manifests: Path) -> None:
+    def __init__(
+        self, manifests: Path, *, heartbeat: float = 10.0, keepalive: int = 20_000, space: Namespace | None = None
+    ) -> None:
+        """`heartbeat` in seconds; `keepalive` in milliseconds: until a ping; its answer has half as long."""
         self.address = f"127.0.0.1:{free_port()}"
+        command = COMMAND.format(heartbeat=heartbeat, keepalive=keepalive)
         super().__init__(
-            "-c", COMMAND, "controlplane", "--source=manifests", f"--manifests={manifests}",
-            f"--listen={self.address}", "--insecure",
+            "-c", command, "controlplane", "--source=manifests", f"--manifests={manifests}",
+            f"--listen={self.address}", "--insecure", space=space,
         )  # fmt: skip
 
     async def start(self) -> None:
@@ -103,13 +122,15 @@ class ControlPlane(Program):
 class Fleet:
     """Agents in processes: one process for each group of names. What each says is in `history`, the newest last."""
 
-    def __init__(self, servers: Sequence[str], *groups: Sequence[str], silence: float = 30.0) -> None:
+    def __init__(
+        self, servers: Sequence[str], *groups: Sequence[str], silence: float = 30.0, space: Namespace | None = None
+    ) -> None:
         self.history: dict[str, list[State]] = {name: [] for group in groups for name in group}
         self._news = asyncio.Event()
         self.programs = [
             Program(
                 "-m", "tests.streams.agents", f"--servers={','.join(servers)}", f"--names={','.join(group)}",
-                f"--silence={silence}", takes=self._take,
+                f"--silence={silence}", takes=self._take, space=space,
             )
             for group in groups
         ]  # fmt: skip

@@ -11,6 +11,7 @@ import grpc
 import pytest
 from msgspec.structs import replace
 
+from controlplane import server
 from deltaplane.v1 import delta_pb2 as pb
 from nodeagent.client import Backoff, Client
 from nodeagent.stream import OPTIONS, RECEIVE_BYTES, Ended
@@ -135,6 +136,43 @@ async def test_silence_from_the_replica_ends_the_stream() -> None:
         await until(lambda: talk.session.welcomed)
 
         assert "nothing heard" in talk.reasons[0]
+
+
+PINGS = {"grpc.keepalive_time_ms": 300, "grpc.keepalive_timeout_ms": 200, "grpc.http2.ping_timeout_ms": 200}
+PINGING = tuple((name, PINGS.get(name, value)) for name, value in server.OPTIONS)
+"""The replica's own options with shorter times. gRPC takes the first of an option that stands twice."""
+
+
+async def test_a_replica_that_hears_nothing_ends_the_stream_and_the_agent_dials_again() -> None:
+    """The connection stays, bytes come down and none go up: no ping is answered, though the kernels confirm all."""
+    talk = Talk()
+    async with (
+        serving(Replica(chatting), *PINGING) as replica,
+        cable(replica.port) as wire,
+        running(client_of(wire.address, talk=talk)),
+    ):
+        await until(lambda: talk.session.welcomed)
+        wire.up.clear()
+        await replica.served(2)
+        await until(lambda: talk.session.welcomed)
+
+        assert talk.reasons == []  # it was not the agent that gave up
+
+
+async def test_a_loop_that_is_held_still_answers_pings() -> None:
+    """Else a large transaction would cost the stream."""
+    held: list[int] = []
+
+    def hold(_data: bytes) -> None:
+        if not held:
+            held.append(1)
+            time.sleep(2.0)
+
+    talk = Talk(on=hold)
+    async with serving(Replica(chatting), *PINGING) as replica, running(client_of(replica.address, talk=talk)):
+        await until(lambda: talk.messages > 20)
+
+        assert (replica.streams, talk.reasons) == (1, [])
 
 
 async def chatting(requests: AsyncIterator[bytes], context: Context) -> None:
