@@ -197,11 +197,12 @@ def _portions(changes: Iterable[Change]) -> Iterator[list[Change]]:
     part: list[Change] = []
     size = 0
     for change in changes:
-        if part and (len(part) >= MAX_OPS or size + change.size > BATCH_BYTES):
+        more = change.size or wire_size(change.op)
+        if part and (len(part) >= MAX_OPS or size + more > BATCH_BYTES):
             yield part
             part, size = [], 0
         part.append(change)
-        size += change.size
+        size += more
     if part:
         yield part
 
@@ -220,7 +221,7 @@ def _after(first: Change, second: Change) -> Change:
         op = join(first.op, op) if isinstance(first.op, Patch) else op
         if not patched or _larger(op, second.object):
             op = _whole(second)
-    return Change(op, second.key, second.object, existed, second.origin, wire_size(op), second.deleted)
+    return Change(op, second.key, second.object, existed, second.origin, 0, second.deleted)
 
 
 def _larger(patch: Patch, slice_: object) -> bool:

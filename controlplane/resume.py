@@ -24,6 +24,7 @@ _LONGEST = {  # characters
     "proxy_mode_asked": 63,
     "proxy_mode_reason": 1024,
 }
+MAX_COMMITS = 16  # that one Ack reports
 MAX_FAILURE_TEXT = 4096  # characters; agents send 300
 MAX_MESSAGE_BYTES = 1024 * 1024  # that a replica ever sends: one object, at most `store.MAX_OBJECT_BYTES`
 
@@ -57,6 +58,8 @@ def problem(hello: pb.Hello) -> tuple[str, str] | None:
 
 def ack_problem(ack: pb.Ack) -> tuple[str, str] | None:
     """What no agent can mean by an Ack: a gRPC status name and a line that names the field."""
+    if len(ack.commits) > MAX_COMMITS:
+        return "INVALID_ARGUMENT", f"Ack has {len(ack.commits)} commits, and {MAX_COMMITS} is the limit"
     for failure in ack.failed:
         if failure.code not in pb.ErrorCode.values() or len(failure.text) > MAX_FAILURE_TEXT:
             return "INVALID_ARGUMENT", f"Ack.failed: code {failure.code} or a text of {len(failure.text)} characters"

@@ -36,8 +36,6 @@ from controlplane.store import Store
 from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import inspection_pb2
 
-MAX_COMMITS = 16  # that one Ack reports
-
 
 class Limits(Struct, frozen=True):
     """Sizes and times of a stream; seconds, bytes."""
@@ -153,9 +151,6 @@ class Session:
         return problem(hello)
 
     def _on_ack(self, ack: pb.Ack, now: float) -> list[Applied]:
-        if len(ack.commits) > MAX_COMMITS:
-            self.close("INVALID_ARGUMENT", f"Ack has {len(ack.commits)} commits, and {MAX_COMMITS} is the limit")
-            return []
         if max(ack.applied_rev, ack.received_rev) > self.sent_rev:
             self.close(
                 "INVALID_ARGUMENT", f"Ack for revision {ack.received_rev}, but {self.sent_rev} was the last sent"

@@ -49,7 +49,7 @@ def problem(object_: Object) -> str:
     if isinstance(object_, Service):
         return _service(object_)
     if isinstance(object_, EndpointSlice):
-        return _slice(object_)
+        return header_problem(object_) or endpoints_problem(object_.endpoints)
     return _node(object_) if isinstance(object_, Node) else _service_cidr(object_)
 
 
@@ -150,13 +150,14 @@ def _port(field: str, port: ServicePort | EndpointPort) -> str:
     return "" if port.protocol in _PROTOCOLS else f"{field}.protocol: {port.protocol} is not TCP, UDP or SCTP"
 
 
-def _slice(slice_: EndpointSlice) -> str:
+def header_problem(slice_: EndpointSlice) -> str:
+    """The first thing that is wrong with a slice apart from its name and its endpoints."""
     if not slice_.service or not is_label_value(slice_.service):
         return f"metadata.labels[kubernetes.io/service-name]: {shown(slice_.service)} is not a Service's name"
     for index, port in enumerate(slice_.ports):
         if wrong := _port(f"ports[{index}]", port):
             return wrong
-    return endpoints_problem(slice_.endpoints)
+    return ""
 
 
 def endpoints_problem(endpoints: Iterable[Endpoint]) -> str:

@@ -23,7 +23,7 @@ from deltaplane import model
 from deltaplane.copies import preferred
 from deltaplane.model import Conditions, Family, Kind, ObjectKey, Protocol, family_of
 from deltaplane.names import is_label, shown
-from deltaplane.validation import endpoints_problem, problem, special
+from deltaplane.validation import endpoints_problem, header_problem, key_problem, problem, special
 
 HEADLESS = "service.kubernetes.io/headless"
 SERVICE_NAME = "kubernetes.io/service-name"
@@ -65,11 +65,18 @@ def translate(kind: Kind, thing: ApiObject, event_unix_nano: int = 0) -> Transla
         value = _TRANSLATORS[kind](thing, problems)
     except Invalid as error:
         raise InvalidObject(f"{key}: {error}") from error
-    wrong = problem(value) if value is not None else ""
+    wrong = _problem(value) if value is not None else ""
     if wrong:
         raise InvalidObject(f"{key}: {wrong}")
     trigger = _trigger(thing.metadata.annotations) if kind is Kind.ENDPOINT_SLICE else 0
     return Translation(Fact(key, value, thing.metadata.resource_version, event_unix_nano, trigger), tuple(problems))
+
+
+def _problem(value: model.Object) -> str:
+    """What is wrong with it as a whole. A slice's endpoints were looked at one by one, and the bad ones left out."""
+    if isinstance(value, model.EndpointSlice):
+        return key_problem(value.key) or header_problem(value)
+    return problem(value)
 
 
 def key_of(kind: Kind, metadata: objects.Metadata) -> ObjectKey:

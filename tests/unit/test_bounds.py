@@ -9,8 +9,8 @@ import msgspec
 from controlplane.facts import Fact
 from controlplane.log import Log
 from controlplane.nodes import Nodes
-from controlplane.resume import MAX_MESSAGE_BYTES, problem
-from controlplane.session import MAX_COMMITS, Session
+from controlplane.resume import MAX_COMMITS, MAX_MESSAGE_BYTES, problem
+from controlplane.session import Session
 from controlplane.snapshot import Snapshots
 from controlplane.store import Store
 from deltaplane.digest import StateDigest
