@@ -40,7 +40,7 @@ class Change(Struct, frozen=True, gc=False):
     """One op that leads from the state before to the state after.
 
     `object` is the object afterwards (None: gone); `existed` says whether there was one before, which is what merging
-    needs to leave out what came and went. `size` is the op's on the wire, in bytes; 0: not measured, since it was merged.
+    needs to leave out what came and went. `size` is the op's on the wire, in bytes; 0: not measured, it was merged.
     `deleted`: by name (facts.Fact).
     """
 
