@@ -45,6 +45,18 @@ def listing(space: Namespace, family: int) -> list[Object]:
     return entries[1:]
 
 
+def steady(space: Namespace, family: int) -> list[Object]:
+    """`listing` without what packets write into sets, and how long it stays: equal as long as nobody writes rules."""
+    return [_unwritten(entry) for entry in listing(space, family)]
+
+
+def _unwritten(entry: Object) -> Object:
+    ((kind, found),) = entry.items()
+    if kind not in ("set", "map") or "timeout" not in found.get("flags", ()):
+        return entry
+    return {kind: {key: value for key, value in found.items() if key != "elem"}}
+
+
 def read(space: Namespace) -> Tables:
     """Both tables. Asserts that slots are numbered densely and that each frontend's chain is of the right size."""
     found = [_read_family(space, family) for family in FAMILIES]

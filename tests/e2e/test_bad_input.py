@@ -159,14 +159,14 @@ def test_a_wrong_api_server_address_is_one_line_and_loses_no_rule(shop: Shop, cl
 def test_an_agent_without_net_admin_says_so_and_loses_no_rule(shop: Shop) -> None:
     _open(shop)
     node = shop.fabric.nodes[0]
-    before = tables.listing(node.space, 4)
+    before = tables.steady(node.space, 4)
     drop = ("setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin", "--", *COMMAND)
     code, lines = run(node.space, *AGENT, "--proxy-mode=nftables", "--strict-mode", command=drop)
     assert (code, len(lines)) == (RUN_TIME, 1)
     assert lines[0].startswith("deltaplane agent: nftables: ")
     assert "Operation not permitted" in lines[0]
     assert lines[0].endswith("give the agent CAP_NET_ADMIN in this network namespace")
-    assert tables.listing(node.space, 4) == before
+    assert tables.steady(node.space, 4) == before
 
 
 def test_a_kernel_without_netfilter_says_so(shop: Shop) -> None:

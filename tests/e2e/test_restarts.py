@@ -7,12 +7,10 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
 from deltaplane.v1 import inspection_pb2 as inspection
-from nodeagent.program.nftables.program import TRANSLATED
 from tests.e2e import tables
 from tests.e2e.conftest import Cluster
 from tests.e2e.shop import LIMIT, Shop
@@ -80,18 +78,10 @@ def everything(shop: Shop) -> dict[tuple[str, int], str]:
     """
     shop.settle()
     return {
-        (node.name, family): json.dumps(
-            [_unwritten(entry) for entry in tables.listing(node.space, family)], sort_keys=True
-        )
+        (node.name, family): json.dumps(tables.steady(node.space, family), sort_keys=True)
         for node in shop.fabric.nodes
         for family in tables.FAMILIES
     }
-
-
-def _unwritten(entry: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    if entry.get("set", {}).get("name") != TRANSLATED:
-        return entry
-    return {"set": {key: value for key, value in entry["set"].items() if key != "elem"}}
 
 
 def generations(shop: Shop) -> dict[str, int]:
