@@ -152,10 +152,15 @@ class Server:
             wake=woken.set,
             peer=context.peer(),
         )
+
+        def news() -> None:
+            if session.node_name:  # before its Hello nothing is due to it
+                woken.set()
+
         reader = asyncio.create_task(self._read(session, requests, woken))
         broken = False
         try:
-            with self._state.waking(woken.set):
+            with self._state.waking(news):
                 await self._write(session, context, woken)
         except (grpc.aio.BaseError, grpc.RpcError, asyncio.InvalidStateError) as error:
             broken = True

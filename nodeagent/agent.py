@@ -294,7 +294,7 @@ class Agent(Conversing):
             self._whole = self._keeper.untried = False
             tell_whole(rev, len(self.mirror.services), report)
         theirs = (item for follower in self._followers for item in follower.failures())
-        failures = (*done.failed, *theirs, *self._resolver.failures())
+        failures = (*done.failed, *theirs, *self._resolver.failures(), *self._here.failures())
         now = time.monotonic()
         self._trouble.accepted(failures, now)
         retry_at = time.time_ns() + int(max(0.0, self._trouble.retry_at - now) * 1e9)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from math import inf
 
 from msgspec import structs
@@ -19,7 +19,9 @@ from deltaplane.resolve import NodeView
 from nodeagent.addresses.node_ports import NodePorts
 from nodeagent.addresses.selection import parse as parse_policy
 from nodeagent.cautions import Cautions
+from nodeagent.guarding import LastGood
 from nodeagent.mirror import Mirror, Touched
+from nodeagent.program.dataplane import Failed
 from nodeagent.surroundings import Moved, Surroundings
 
 log = logging.getLogger(__name__)
@@ -42,11 +44,15 @@ class Here:
         self._surroundings = Surroundings(name, cluster_cidrs)
         self._cautions = Cautions(name)
         self._bind = () if bind_address is None else (bind_address,)
+        self._good = LastGood(name)
 
     def heard(self, mirror: Mirror, touched: Touched | None = None) -> Moved:
         """What a change of Nodes and ServiceCIDRs means for this node; None: anything may have changed."""
         if touched is not None and not touched.nodes and not touched.service_cidrs:
             return Moved()
+        return self._good.ask("surroundings", lambda: self._moved(mirror, touched), Moved())
+
+    def _moved(self, mirror: Mirror, touched: Touched | None) -> Moved:
         names = None if touched is None else touched.nodes
         service_cidrs = mirror.service_cidrs if touched is None or touched.service_cidrs else None
         moved = self._surroundings.take(mirror.nodes, names, service_cidrs)
@@ -55,6 +61,9 @@ class Here:
 
     def view(self, mirror: Mirror) -> NodeView:
         """What Services are resolved for: the zone, and the first address of each family."""
+        return self._good.ask("zone and addresses", lambda: self._seen(mirror), NodeView(self.name))
+
+    def _seen(self, mirror: Mirror) -> NodeView:
         primary: dict[int, bytes] = {}
         for address in self._addresses(mirror):
             primary.setdefault(len(address), address)
@@ -62,6 +71,13 @@ class Here:
 
     def forwarding(self, mirror: Mirror) -> NodeForwarding | None:
         """What concerns the node; None while its addresses are awaited, so that what is open stays so (B1-B4, L2)."""
+        return self._good.ask("node port addresses", lambda: self._concerning(mirror), None)
+
+    def failures(self) -> Iterator[Failed]:
+        """The Node object, while something of it cannot be told; the last that could be is in use."""
+        return self._good.failures()
+
+    def _concerning(self, mirror: Mirror) -> NodeForwarding | None:
         chosen = self._ports.choose(self._machine(), self._addresses(mirror), time.monotonic())
         if chosen is None:
             return None

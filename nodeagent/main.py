@@ -27,6 +27,7 @@ from nodeagent.conntrack.cleaner import Cleaner, Swept
 from nodeagent.conntrack.table import NetlinkTable
 from nodeagent.errors import AgentError
 from nodeagent.followers import Flows, HealthChecks, Watchers
+from nodeagent.guarding import Guarded
 from nodeagent.health import Health
 from nodeagent.hello import Mode
 from nodeagent.here import Here
@@ -109,10 +110,10 @@ async def _run(settings: Settings, choice: Choice, meter: LoopMeter) -> None:
         boot_id=_boot_id(),
         mode=Mode(choice.mode, choice.asked, choice.reason),
         followers=(
-            flows,
-            HealthChecks(checks),
-            Watchers(healthy, metrics, dataplane.pending),
-            left,
+            Guarded("conntrack", flows, watch.failed),
+            Guarded("health check ports", HealthChecks(checks), watch.failed),
+            Guarded("health and metrics", Watchers(healthy, metrics, dataplane.pending), watch.failed),
+            Guarded("leftovers", left, watch.failed),
         ),
         metrics=metrics,
         follow_cidrs=opened.follow,
