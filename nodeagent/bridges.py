@@ -8,27 +8,23 @@ listed once; then the kernel tells of each port that comes. `main` runs it in th
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
 import logging
 import os
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from struct import Struct as Layout
 
 from deltaplane.logs import event
-from nodeagent.program.nftables import wire
+from nodeagent.linux.netlink import wire
+from nodeagent.linux.netlink.socket import NetlinkProtocol, NetlinkSocket
 
 log = logging.getLogger(__name__)
 
 MODES = frozenset({"nftables", "iptables", "ipvs"})
 SETTINGS = ("bridge-nf-call-iptables", "bridge-nf-call-ip6tables")
 _NEW_LINK, _GET_LINK, _GROUP_LINK = 16, 18, 1  # RTM_*, RTNLGRP_LINK
-_SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
 _LINK = Layout("=BxHiII")  # ifinfomsg: family, type, index, flags, change
 _NAME, _LINK_INFO, _PORT_KIND = 3, 18, 4  # IFLA_IFNAME, IFLA_LINKINFO, IFLA_INFO_SLAVE_KIND
-_DATAGRAM = 1 << 16
 
 
 class Bridges:
@@ -37,10 +33,7 @@ class Bridges:
     def __init__(self, sysctls: Path = Path("/proc/sys/net/bridge")) -> None:
         self.told = False
         self._sysctls = sysctls
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
-        self._socket.setblocking(False)
-        self._socket.bind((0, 0))
-        self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _GROUP_LINK)
+        self._socket = NetlinkSocket(NetlinkProtocol.ROUTE, (_GROUP_LINK,))
         self._list()
 
     def fileno(self) -> int:
@@ -48,19 +41,17 @@ class Bridges:
 
     def hear(self) -> None:
         """Takes in what the kernel has told since; warns once where a port of a bridge is among it. Never raises."""
-        while not self.told:
+        whole = False
+        while not self.told and not whole:
             try:
-                data = self._socket.recv(_DATAGRAM)
-            except BlockingIOError:
-                return
+                found, whole = self._socket.heard()
+                if not whole:
+                    self._list()
             except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    log.warning("bridges are not watched any more: %s", os.strerror(error.errno or 0))
-                    self.told = True
-                    return
-                self._list()  # something was lost
-                continue
-            port = next(ports(data), "")
+                log.warning("bridges are not watched any more: %s", os.strerror(error.errno or 0))
+                self.told = True
+                return
+            port = next((port for data in found for port in ports(data)), "")
             if port:
                 self._consider(port)
 
@@ -68,10 +59,7 @@ class Bridges:
         self._socket.close()
 
     def _list(self) -> None:
-        body = _LINK.pack(0, 0, 0, 0, 0)
-        head = wire.HEADER.pack(wire.HEADER.size + len(body), _GET_LINK, wire.REQUEST | wire.DUMP, 1, 0)
-        with contextlib.suppress(BlockingIOError):
-            self._socket.send(head + body)
+        self._socket.send(wire.frame(_GET_LINK, wire.REQUEST | wire.DUMP, 1, _LINK.pack(0, 0, 0, 0, 0)))
 
     def _consider(self, port: str) -> None:
         off = [name for name in SETTINGS if not self._on(name)]
@@ -94,17 +82,11 @@ class Bridges:
 
 def ports(data: bytes) -> Iterator[str]:
     """The names of the links in these messages of rtnetlink that are ports of a bridge. Pure."""
-    start = 0
-    while start + wire.HEADER.size <= len(data):
-        length, kind, *_ = wire.HEADER.unpack_from(data, start)
-        if length < wire.HEADER.size or start + length > len(data):
-            return
-        body = data[start + wire.HEADER.size : start + length]
+    for kind, _, _, body, _ in wire.frames(data):
         if kind == _NEW_LINK and len(body) >= _LINK.size:
             given = wire.attributes(body[_LINK.size :])
             if wire.attributes(given.get(_LINK_INFO, b"")).get(_PORT_KIND, b"").rstrip(b"\0") == b"bridge":
                 yield wire.as_text(given.get(_NAME, b"?\0"))
-        start += (length + 3) & ~3
 
 
 async def watch() -> None:

@@ -9,20 +9,17 @@ import asyncio
 import errno
 import logging
 import os
-import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from deltaplane.logs import event
 from nodeagent.addresses import wire
 from nodeagent.addresses.wire import Holding, Notice
 from nodeagent.errors import KernelUnavailable
+from nodeagent.linux.netlink.socket import NetlinkProtocol, NetlinkSocket
 
 log = logging.getLogger(__name__)
 
-SOL_NETLINK, ADD_MEMBERSHIP = 270, 1
 LISTINGS = 10  # how often a listing that was interrupted is made again
-_DATAGRAM = 1 << 16  # bytes; the kernel's own datagrams are at most half of that
-_ANSWER_TIMEOUT = 30.0  # seconds
 
 
 class Monitor:
@@ -68,15 +65,13 @@ class Monitor:
     def _begin(self) -> None:
         """Listens before it lists, so that nothing is missed in between."""
         for group in (wire.GROUP_IPV4, wire.GROUP_IPV6):
-            self._hearing.setsockopt(SOL_NETLINK, ADD_MEMBERSHIP, group)
-        self._hearing.setblocking(False)
-        self._asking.settimeout(_ANSWER_TIMEOUT)
+            self._hearing.join(group)
         self._relist()
 
     def _hear(self) -> None:
         while True:
             try:
-                for data in self._waiting():
+                for data in self._hearing.waiting():
                     for notice in wire.notices(data):
                         self._take(notice)
             except OSError as error:
@@ -92,24 +87,9 @@ class Monitor:
         if notice.holding is not None:
             (self._held.discard if notice.gone else self._held.add)(notice.holding)
 
-    def _waiting(self) -> Iterator[bytes]:
-        """The datagrams that are there already."""
-        while True:
-            try:
-                yield self._hearing.recv(_DATAGRAM)
-            except BlockingIOError:
-                return
-
     def _discard(self) -> None:
         """What is left from before a gap: replayed onto a newer listing it would undo what was lost in the gap."""
-        while True:
-            try:
-                self._hearing.recv(_DATAGRAM)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
+        self._hearing.heard()
 
     def _relist(self) -> None:
         """What is heard after this began is taken afterwards, so all that a listing may not do is lack something.
@@ -127,7 +107,7 @@ class Monitor:
         self._asking.send(wire.listing(self._sequence))
         interrupted = False
         while True:
-            for notice in wire.notices(self._asking.recv(_DATAGRAM)):
+            for notice in wire.notices(self._asking.receive()):
                 self._take(notice)
                 interrupted |= notice.interrupted
                 if notice.errno:
@@ -151,14 +131,12 @@ async def follow(monitor: Monitor, changed: Callable[[], None]) -> None:
         loop.remove_reader(monitor.fileno())
 
 
-def _open() -> socket.socket:
+def _open() -> NetlinkSocket:
     """Bound, because the kernel tells a socket without a number nothing."""
     try:
-        made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
-        made.bind((0, 0))
+        return NetlinkSocket(NetlinkProtocol.ROUTE)
     except OSError as error:
         raise _unavailable("listing", error) from error
-    return made
 
 
 def _unavailable(act: str, error: OSError) -> KernelUnavailable:

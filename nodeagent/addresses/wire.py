@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from struct import Struct as Layout
 from typing import NamedTuple
 
-from nodeagent.program.nftables import wire
+from nodeagent.linux.netlink import wire
 
 NEW_ADDRESS, DELETED_ADDRESS, GET_ADDRESS = 20, 21, 22  # RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR
 GROUP_IPV4, GROUP_IPV6 = 5, 9  # RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR
@@ -41,18 +41,13 @@ class Notice(NamedTuple):
 def listing(sequence: int) -> bytes:
     """The request for all addresses of all families."""
     body = _ADDRESS.pack(0, 0, 0, 0, 0)
-    return wire.HEADER.pack(wire.HEADER.size + len(body), GET_ADDRESS, wire.REQUEST | wire.DUMP, sequence, 0) + body
+    return wire.frame(GET_ADDRESS, wire.REQUEST | wire.DUMP, sequence, body)
 
 
 def notices(data: bytes) -> Iterator[Notice]:
     """The messages of one datagram, in order; those about something else say nothing."""
-    start = 0
-    while start + wire.HEADER.size <= len(data):
-        length, kind, flags, _, _ = wire.HEADER.unpack_from(data, start)
-        if length < wire.HEADER.size or start + length > len(data):
-            return
-        yield _notice(kind, flags, data[start + wire.HEADER.size : start + length])
-        start += (length + 3) & ~3
+    for kind, flags, _, body, _ in wire.frames(data):
+        yield _notice(kind, flags, body)
 
 
 def _notice(kind: int, flags: int, body: bytes) -> Notice:

@@ -9,20 +9,16 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
-import sys
 from collections.abc import Generator, Iterator, Sequence
 
 from nodeagent.conntrack import wire as conntrack
 from nodeagent.conntrack.query import Flow, Query
 from nodeagent.errors import KernelUnavailable
-from nodeagent.program.nftables import wire
+from nodeagent.linux.netlink import wire
+from nodeagent.linux.netlink.socket import NetlinkProtocol, NetlinkSocket
 
-NETLINK_NETFILTER = 12
 CHUNK = 128  # deletes in one write: were all of them refused, the refusals would still fit the socket's buffer
 TRIES = 4  # of a dump that the kernel says was interrupted
-_SOL_NETLINK, _CAP_ACK = 270, 10
-_TIMEOUT = 30.0  # seconds, for an answer that is due at once
 _UNKNOWN = (errno.EINVAL, errno.EOPNOTSUPP)
 _ADVICE = {
     errno.EPERM: "give the agent CAP_NET_ADMIN in this network namespace",
@@ -39,7 +35,7 @@ class NetlinkTable:
         self._sequence = 0
         self._unread = 0  # the sequence of a dump that was not read to its end
         try:
-            self._dumps, self._deletes = _open(), _open()
+            self._dumps, self._deletes = (NetlinkSocket(NetlinkProtocol.NETFILTER) for _ in range(2))
         except OSError as error:
             raise _unavailable("opening netlink", error) from error
 
@@ -76,15 +72,15 @@ class NetlinkTable:
 
     def _messages(self) -> Iterator[wire.Message]:
         """The messages of the dump under way, its end not among them. Raises OSError with the kernel's errno."""
-        while self._unread:
-            for message in wire.messages(self._dumps.recv(1 << 16)):
-                if message.sequence != self._unread:
-                    continue
-                if message.type in (wire.ERROR, wire.DONE):
-                    self._unread = 0
-                    _check(message)
-                    return
-                yield message
+        if not self._unread:
+            return
+        try:
+            for frame in self._dumps.answers(self._unread):
+                yield wire.message_of(frame)
+        except OSError:
+            self._unread = 0
+            raise
+        self._unread = 0
 
     def _drain(self) -> None:
         """Reads off what a caller that gave up has left: the kernel runs one dump of a socket at a time."""
@@ -106,41 +102,20 @@ class NetlinkTable:
         self._sequence = last
         requests = (conntrack.delete(flow, n, answer=n == last) for n, flow in enumerate(flows, first))
         self._deletes.send(b"".join(requests))
-        missing = 0
-        while True:
-            for message in wire.messages(self._deletes.recv(1 << 16)):
-                if message.type != wire.ERROR or not first <= message.sequence <= last:
-                    continue  # what a call that raised has left
-                missing += _is_missing(message)
-                if message.sequence == last:
-                    return len(flows) - missing
+        answers = list(self._deletes.refused(first, last))
+        gone = sum(_is_missing(answer) for answer in answers)
+        return len(flows) - gone
 
     def close(self) -> None:
         self._dumps.close()
         self._deletes.close()
 
 
-def _open() -> socket.socket:
-    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
-    made.bind((0, 0))
-    made.settimeout(_TIMEOUT)
-    made.setsockopt(_SOL_NETLINK, _CAP_ACK, 1)
-    return made
-
-
-def _check(message: wire.Message) -> None:
-    code = -int.from_bytes(message.body[:4], sys.byteorder, signed=True)
-    if code:
-        raise OSError(code, os.strerror(code))
-
-
-def _is_missing(message: wire.Message) -> bool:
+def _is_missing(answer: wire.Reply) -> bool:
     """Whether the entry had gone by itself, or had made room for another of the same tuple."""
-    try:
-        _check(message)
-    except FileNotFoundError:
-        return True
-    return False
+    if answer.errno not in (0, errno.ENOENT):
+        raise OSError(answer.errno, os.strerror(answer.errno))
+    return bool(answer.errno)
 
 
 def _unavailable(what: str, error: OSError) -> KernelUnavailable:

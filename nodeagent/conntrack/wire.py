@@ -13,7 +13,7 @@ from struct import Struct as Layout
 from deltaplane.forwarding import Target
 from nodeagent.conntrack.intent import Place
 from nodeagent.conntrack.query import Flow, Query
-from nodeagent.program.nftables import wire
+from nodeagent.linux.netlink import wire
 
 SUBSYSTEM = 1  # NFNL_SUBSYS_CTNETLINK
 NEW, GET, DELETE = (SUBSYSTEM << 8 | number for number in (0, 1, 2))

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from ipaddress import ip_address
 
 from deltaplane.forwarding import Entry, Frontend, FrontendKind, Hairpin, Masquerade, NodeForwarding, Target, Verdict
-from nodeagent.program.nftables import wire
+from nodeagent.linux.netlink import wire
 from nodeagent.program.nftables.dataplane import NftablesDataplane
 from nodeagent.program.nftables.kernel import NetlinkKernel
 from nodeagent.program.nftables.monitor import NetlinkMonitor

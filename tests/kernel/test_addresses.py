@@ -112,7 +112,8 @@ def test_nothing_is_lost_when_the_kernel_speaks_faster_than_it_is_heard_b3(
     caplog.set_level("INFO")
     many = [f"10.9.{number // 256}.{number % 256}" for number in range(1000)]
     with monitoring(space) as monitor:
-        monitor._hearing.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        with socket.socket(fileno=os.dup(monitor.fileno())) as hearing:
+            hearing.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         ip(space, *[f"addr add {address}/32 dev one" for address in many])
         ip(space, *[f"addr del {address}/32 dev one" for address in many[::2]])
         until(monitor, set(many[1::2]))

@@ -15,7 +15,7 @@ from nodeagent.conntrack.memory import MemoryTable, Tracked
 from nodeagent.conntrack.query import Query
 from nodeagent.conntrack.table import CHUNK, NetlinkTable
 from nodeagent.errors import KernelUnavailable
-from nodeagent.program.nftables import wire
+from nodeagent.linux.netlink import wire
 from tests.kernel.conntrack_support import insert, listed
 from tests.unit.nodeagent.conntrack.cases import (
     GONE,

@@ -14,7 +14,7 @@ import pytest
 from bench import cluster
 from nodeagent.agent import Agent
 from nodeagent.here import Here
-from nodeagent.program.nftables import wire
+from nodeagent.linux.netlink import wire
 from nodeagent.program.nftables.dataplane import NftablesDataplane
 from nodeagent.program.nftables.kernel import Kernel, NetlinkKernel
 from nodeagent.program.nftables.memory import MemoryKernel

@@ -9,8 +9,8 @@ import socket
 import pytest
 
 from nodeagent.errors import DataplaneUnavailable
+from nodeagent.linux.netlink import wire
 from nodeagent.modes import backend
-from nodeagent.program.nftables import wire
 from nodeagent.program.nftables.kernel import NetlinkKernel
 from nodeagent.program.nftables.probe import probe
 from tests.kernel.nftables_support import nft

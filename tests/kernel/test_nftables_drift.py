@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from deltaplane.forwarding import ServiceForwarding
-from nodeagent.program.nftables import wire
+from nodeagent.linux.netlink import wire
 from nodeagent.program.nftables.cleanup import KUBE_PROXY, OURS, cleanup
 from nodeagent.program.nftables.dataplane import MANY, NftablesDataplane
 from nodeagent.program.nftables.kernel import NetlinkKernel

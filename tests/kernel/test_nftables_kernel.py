@@ -9,9 +9,11 @@ import pytest
 
 from deltaplane.forwarding import Entry, Frontend, FrontendKind, Masquerade, Verdict
 from nodeagent.errors import DataplaneUnavailable
-from nodeagent.program.nftables import listing, objects, wire
+from nodeagent.linux.netlink import wire
+from nodeagent.linux.nft import objects
+from nodeagent.linux.nft.expressions import NFPROTO
+from nodeagent.program.nftables import listing
 from nodeagent.program.nftables.dataplane import NftablesDataplane
-from nodeagent.program.nftables.expressions import NFPROTO
 from nodeagent.program.nftables.kernel import NetlinkKernel
 from nodeagent.program.nftables.memory import MemoryKernel
 from nodeagent.program.nftables.program import SAMPLE_RANGES, Settings, program

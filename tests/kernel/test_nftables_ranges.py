@@ -8,9 +8,9 @@ from itertools import permutations
 import pytest
 from msgspec.structs import replace
 
+from nodeagent.linux.nft.ranges import merged, paired
 from nodeagent.program.nftables import writer
 from nodeagent.program.nftables.program import SERVICE_CIDRS
-from nodeagent.program.nftables.ranges import merged, paired
 from tests.kernel.nftables_support import dataplane
 from tests.unit.nodeagent.program.nftables.test_ranges_in_parts import CIDRS
 from tests.unit.nodeagent.program.nftables.walks import NODE, STATES

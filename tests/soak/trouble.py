@@ -8,7 +8,8 @@ from enum import Enum
 from random import Random
 
 from nodeagent.errors import KernelUnavailable
-from nodeagent.program.nftables import objects, wire
+from nodeagent.linux.netlink import wire
+from nodeagent.linux.nft import objects
 from nodeagent.program.nftables.kernel import Kernel, Unanswered
 
 

@@ -6,10 +6,9 @@ Optional: a kernel without them has the same rules without counting.
 from __future__ import annotations
 
 import errno
-import socket
 
-from nodeagent.program.nftables import wire
-from nodeagent.program.nftables.kernel import NETLINK_NETFILTER
+from nodeagent.linux.netlink import wire
+from nodeagent.linux.netlink.socket import NetlinkProtocol, NetlinkSocket
 
 _SUBSYSTEM = 7  # NFNL_SUBSYS_ACCT
 _NEW, _GET, _DELETE = 0, 1, 3  # NFNL_MSG_ACCT_*
@@ -20,9 +19,7 @@ class Accounts:
     """In the network namespace of the calling thread. Raises OSError."""
 
     def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
-        self._socket.bind((0, 0))
-        self._socket.settimeout(5.0)
+        self._socket = NetlinkSocket(NetlinkProtocol.NETFILTER)
 
     def ensure(self, name: str) -> bool:
         """Whether the counter is there now; one that was there keeps its count."""
@@ -44,10 +41,10 @@ class Accounts:
     def _ask(self, operation: int, flags: int, name: str) -> tuple[int, wire.Message | None]:
         """The kernel's errno, and what it told."""
         head = (_SUBSYSTEM << 8 | operation, flags | wire.REQUEST | wire.ACK, 1)
-        self._socket.send(wire.message(head, 0, wire.text(_NAME, name)))
         answer = None
-        while True:
-            for message in wire.messages(self._socket.recv(1 << 16)):
-                if message.type == wire.ERROR:
-                    return wire.reply(message).errno, answer
-                answer = message
+        try:
+            for frame in self._socket.ask(wire.message(head, 0, wire.text(_NAME, name))):
+                answer = wire.message_of(frame)
+        except OSError as error:
+            return error.errno or errno.EIO, answer
+        return 0, answer

@@ -14,16 +14,17 @@ from collections.abc import Iterable
 from struct import Struct as Layout
 from typing import Protocol
 
+from nodeagent.linux.netlink import wire
+from nodeagent.linux.nft import objects
+from nodeagent.linux.nft.expressions import NFPROTO
+from nodeagent.linux.timerfd import Timer
 from nodeagent.program.iptables import naming as n
 from nodeagent.program.iptables.tools import Flavour, Tools
-from nodeagent.program.nftables import objects, wire
-from nodeagent.program.nftables.expressions import NFPROTO
 from nodeagent.program.nftables.monitor import Notifications
 
 INTERVAL, LONGEST = 5, 80  # seconds between two counts; doubled for as long as they find nothing that is ours
 _GET_INFO = 64  # IPT_SO_GET_INFO, IP6T_SO_GET_INFO
 _INFO = Layout("=32sI5I5III")  # struct ipt_getinfo of linux/netfilter_ipv4/ip_tables.h
-_CLOCK_MONOTONIC, _NONBLOCK, _CLOEXEC = 1, os.O_NONBLOCK, os.O_CLOEXEC
 _BUILT_IN = frozenset({"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"})
 _CHAIN_NAME = {objects.DELETE_CHAIN: 3}  # NFTA_CHAIN_NAME; of a rule it is attribute 2
 _RULES = (objects.NEW_RULE, objects.DELETE_RULE)
@@ -151,11 +152,10 @@ class Counts:
         self._sockets = {
             family: socket.socket(_DOMAINS[family], socket.SOCK_RAW, socket.IPPROTO_RAW) for family in families
         }
-        self._timer = _timer()
         self._interval = INTERVAL
+        self._timer = Timer(INTERVAL)
         self._known: dict[tuple[int, str], bytes] | None = None
         self._suspect = False
-        _start(self._timer, self._interval)
 
     def before(self, _: int) -> None:
         """What others did until now must not pass for ours."""
@@ -165,14 +165,11 @@ class Counts:
         self._known = self._count()
 
     def fileno(self) -> int:
-        return self._timer
+        return self._timer.fileno()
 
     def drifted(self) -> bool:
-        try:
-            os.read(self._timer, 8)
-        except BlockingIOError:
-            return self._suspect
-        self._look()
+        if self._timer.ticked():
+            self._look()
         return self._suspect
 
     def begin(self) -> None:
@@ -181,14 +178,12 @@ class Counts:
 
     def repaired(self, *, fruitful: bool) -> None:
         self._interval = INTERVAL if fruitful else min(2 * self._interval, LONGEST)
-        _start(self._timer, self._interval)
+        self._timer.start(self._interval)
 
     def close(self) -> None:
         for each in self._sockets.values():
             each.close()
-        if self._timer >= 0:
-            os.close(self._timer)
-            self._timer = -1
+        self._timer.close()
 
     def _look(self) -> None:
         self._suspect = self._suspect or (self._known is not None and self._count() != self._known)
@@ -211,15 +206,3 @@ def _size(held: socket.socket, family: int, table: str) -> bytes:
     libc = ctypes.CDLL(None, use_errno=True)
     failed = libc.getsockopt(held.fileno(), _LEVELS[family], _GET_INFO, buffer, ctypes.byref(size))
     return b"" if failed else bytes(asked)
-
-
-def _timer() -> int:
-    made = int(ctypes.CDLL(None, use_errno=True).timerfd_create(_CLOCK_MONOTONIC, _NONBLOCK | _CLOEXEC))
-    if made < 0:
-        raise OSError(ctypes.get_errno(), "timerfd_create")
-    return made
-
-
-def _start(timer: int, seconds: int) -> None:
-    times = (ctypes.c_long * 4)(seconds, 0, seconds, 0)  # struct itimerspec: the period, then the first time
-    ctypes.CDLL(None).timerfd_settime(timer, 0, ctypes.byref(times), None)

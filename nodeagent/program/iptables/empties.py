@@ -6,9 +6,10 @@ import errno
 import os
 
 from nodeagent.errors import KernelUnavailable
+from nodeagent.linux.netlink import wire
+from nodeagent.linux.nft import objects
+from nodeagent.linux.nft.expressions import NFPROTO
 from nodeagent.program.iptables import naming as n
-from nodeagent.program.nftables import objects, wire
-from nodeagent.program.nftables.expressions import NFPROTO
 from nodeagent.program.nftables.kernel import Kernel, NetlinkKernel
 from nodeagent.program.nftables.transaction import Batch
 

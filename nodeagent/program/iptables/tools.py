@@ -6,25 +6,24 @@ socket would be in it.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, closing
 from enum import Enum
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from nodeagent.errors import KernelUnavailable
+from nodeagent.linux import netns
 from nodeagent.program.iptables.accounting import Accounts
 
 LOCK_WAIT = 5  # seconds for another program's lock; only the legacy flavour has one
 _TIMEOUT = 120.0  # seconds for one program
 _PLACES = "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin"
 _LINE = re.compile(r"(?:at line: |line )(\d+)")
-_CLONE_NEWNET = 0x40000000
 _COMMANDS = {4: "iptables", 6: "ip6tables"}
 _LEGACY_TABLES = {4: "ip_tables_names", 6: "ip6_tables_names"}
 
@@ -128,7 +127,7 @@ class Tools:
     def __init__(self, flavour: Flavour) -> None:
         self.flavour = flavour
         self.around: Around | None = None
-        self._home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        self._home = netns.opened()
         self._programs = {
             (family, action): path
             for family in _COMMANDS
@@ -209,18 +208,9 @@ class Tools:
             raise KernelUnavailable(f"iptables: {command[0]} did not run ({error}); it is retried") from error
         return child.returncode, output, complaint(said)
 
-    @contextmanager
-    def _there(self) -> Iterator[None]:
+    def _there(self) -> AbstractContextManager[None]:
         """The thread is where this was made, meanwhile."""
-        with Path("/proc/thread-self/ns/net").open("rb") as here:
-            if os.path.samestat(os.fstat(here.fileno()), os.fstat(self._home)):
-                yield
-                return
-            _enter(self._home)
-            try:
-                yield
-            finally:
-                _enter(here.fileno())
+        return netns.inside(self._home)
 
     def close(self) -> None:
         if self._home >= 0:
@@ -232,10 +222,3 @@ def complaint(said: str) -> str:
     """What a program said is wrong, in one line, without its name and its advice."""
     lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith(("Try ", "#"))]
     return re.sub(r"^\S*tables\S* (v\S+ \(\w+\))?:? ?", "", "; ".join(lines)) or "no reason given"
-
-
-def _enter(descriptor: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.setns(descriptor, _CLONE_NEWNET) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))

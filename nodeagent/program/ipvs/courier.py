@@ -12,10 +12,9 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from nodeagent.errors import KernelUnavailable
+from nodeagent.linux.netlink import wire
 from nodeagent.program.ipvs import sets
-from nodeagent.program.ipvs import wire as codec
 from nodeagent.program.ipvs.kernel import Channel, Kernel, Refusal
-from nodeagent.program.nftables import wire
 
 PER_WRITE = 128  # messages: were all of them refused, the refusals would still fit the socket's buffer
 BYTES_PER_WRITE = 1 << 20
@@ -86,7 +85,7 @@ class Courier:
     def _packed(self, channel: Channel, order: Order, sequence: int, flags: int) -> bytes:
         flags |= order.flags
         if channel is Channel.ROUTE:
-            return codec.frame(order.command, flags | wire.REQUEST, sequence, order.body)
+            return wire.frame(order.command, flags | wire.REQUEST, sequence, order.body)
         if channel is Channel.SETS:
             return sets.request(order.command, sequence, order.body, flags)
         return wire.message((self.kernel.ipvs, flags | wire.REQUEST, sequence), order.command, order.body)

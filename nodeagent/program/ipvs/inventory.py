@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from deltaplane.forwarding import Target
 from nodeagent.errors import DataplaneUnavailable
+from nodeagent.linux.netlink import wire
 from nodeagent.program.ipvs import names, sets
 from nodeagent.program.ipvs import wire as codec
 from nodeagent.program.ipvs.courier import Courier, Order, reason
@@ -17,7 +18,6 @@ from nodeagent.program.ipvs.kernel import Channel
 from nodeagent.program.ipvs.names import ADDRESS, DEVICE, Element
 from nodeagent.program.ipvs.objects import Held, Real, VirtualKey
 from nodeagent.program.ipvs.state import State
-from nodeagent.program.nftables import wire
 
 
 class Found:

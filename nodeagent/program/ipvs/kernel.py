@@ -9,32 +9,28 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
+from nodeagent.linux.netlink import wire
+from nodeagent.linux.netlink.socket import NetlinkProtocol, NetlinkSocket
 from nodeagent.program.ipvs import wire as codec
-from nodeagent.program.nftables import wire
-from nodeagent.program.nftables.kernel import CAP_ACK, SOL_NETLINK
 
-_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _BUFFER = 8 << 20  # bytes; ceilings
-_TIMEOUT = 30.0  # seconds, for an answer that is due at once
 _PROGRAM_TIMEOUT = 60.0
 FAMILY_NAME = "IPVS"
 
 
 class Channel(IntEnum):
-    """The three kinds of netlink, by their protocol's number."""
+    """The three kinds of netlink in use here."""
 
-    ROUTE = 0  # rtnetlink: links and addresses
-    SETS = 12  # nfnetlink: ipset
-    IPVS = 16  # generic netlink
+    ROUTE = NetlinkProtocol.ROUTE  # links and addresses
+    SETS = NetlinkProtocol.NETFILTER  # ipset
+    IPVS = NetlinkProtocol.GENERIC
 
 
 class Refusal(NamedTuple):
@@ -75,10 +71,11 @@ class NetlinkKernel:
     """The real kernel. Raises DataplaneUnavailable where there is no IPVS."""
 
     def __init__(self) -> None:
-        self._sockets: dict[Channel, socket.socket] = {}
+        self._sockets: dict[Channel, NetlinkSocket] = {}
         try:
             for channel in Channel:
-                self._sockets[channel] = _open(channel)
+                kind = NetlinkProtocol(channel)
+                self._sockets[channel] = NetlinkSocket(kind, send_buffer=_BUFFER, receive_buffer=_BUFFER)
             self.ipvs = self._family()
         except OSError as error:
             self.close()
@@ -92,47 +89,21 @@ class NetlinkKernel:
 
     def port(self, channel: Channel) -> int:
         """What the kernel calls the socket; some of its notifications name it."""
-        return int(self._sockets[channel].getsockname()[0])
+        return self._sockets[channel].port
 
     def send(self, channel: Channel, data: bytes, last: int) -> list[Refusal]:
+        connection = self._sockets[channel]
         try:
-            self._sockets[channel].send(data)
-            return self._refusals(channel, last)
+            connection.send(data)
+            return [Refusal(said.sequence, said.errno) for said in connection.refused(0, last) if said.errno]
         except OSError as error:
             reason = "no answer" if isinstance(error, TimeoutError) else os.strerror(error.errno or 0)
             raise KernelUnavailable(
                 f"ipvs: sending {len(data)} bytes over {channel.name} failed ({reason}); it is retried"
             ) from error
 
-    def _refusals(self, channel: Channel, last: int) -> list[Refusal]:
-        """The last message's own answer, good or bad, comes last of all."""
-        refused = []
-        while True:
-            for kind, _, sequence, body in codec.frames(self._sockets[channel].recv(1 << 16)):
-                if kind != wire.ERROR or sequence > last:
-                    continue
-                code = -int.from_bytes(body[:4], sys.byteorder, signed=True)
-                if code:
-                    refused.append(Refusal(sequence, code))
-                if sequence == last:
-                    return refused
-
     def ask(self, channel: Channel, request: bytes) -> Iterator[bytes]:
-        connection = self._sockets[channel]
-        connection.send(request)
-        _, _, flags, sequence, _ = wire.HEADER.unpack_from(request)
-        while True:
-            for kind, _, found, body in codec.frames(connection.recv(1 << 18)):
-                if found != sequence:
-                    continue
-                if kind in (wire.ERROR, wire.DONE):
-                    code = -int.from_bytes(body[:4], sys.byteorder, signed=True)
-                    if code > 0:
-                        raise OSError(code, os.strerror(code))
-                    return
-                yield body
-                if not flags & wire.DUMP:
-                    return
+        return (frame.body for frame in self._sockets[channel].ask(request))
 
     def save(self, family: int) -> str:
         return _run(f"{_program(family)}-save", "")
@@ -151,19 +122,6 @@ class NetlinkKernel:
 def is_loaded() -> bool:
     """Whether the kernel has IPVS now, without loading it."""
     return Path("/proc/thread-self/net/ip_vs").exists()
-
-
-def _open(channel: Channel) -> socket.socket:
-    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, channel)
-    made.bind((0, 0))
-    made.settimeout(_TIMEOUT)
-    made.setsockopt(SOL_NETLINK, CAP_ACK, 1)
-    for option in (_SO_SNDBUFFORCE, _SO_RCVBUFFORCE):
-        try:
-            made.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
-        except PermissionError:
-            break
-    return made
 
 
 def _program(family: int) -> str:

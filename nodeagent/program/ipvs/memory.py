@@ -10,12 +10,12 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
 
+from nodeagent.linux.netlink import wire
 from nodeagent.program.ipvs import names, routes, sets
 from nodeagent.program.ipvs import wire as codec
 from nodeagent.program.ipvs.kernel import Channel, Refusal
 from nodeagent.program.ipvs.objects import Held, Real, VirtualKey
 from nodeagent.program.ipvs.restore import Rules
-from nodeagent.program.nftables import wire
 
 SCHEDULERS = ("rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh")
 _IPVS = 29
@@ -67,7 +67,7 @@ class MemoryKernel:
         self.sent.append((channel, data))
         refused = []
         act = {Channel.IPVS: self._virtual, Channel.SETS: self._set, Channel.ROUTE: self._route}[channel]
-        for kind, flags, sequence, body in codec.frames(data):
+        for kind, flags, sequence, body, _ in wire.frames(data):
             try:
                 if self.refusing:
                     raise Refused(self.refusing)  # noqa: TRY301 - answered like any other
@@ -78,7 +78,7 @@ class MemoryKernel:
 
     def ask(self, channel: Channel, request: bytes) -> Iterator[bytes]:
         self.listings += 1
-        kind, _, _, body = next(codec.frames(request))
+        kind, _, _, body, _ = next(wire.frames(request))
         if channel is Channel.ROUTE:
             return self._shown_route(kind, body)
         listing: Callable[[int, bytes], Iterator[bytes]]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
+from nodeagent.linux.netlink import wire
 from nodeagent.program.ipvs import names, sets
 from nodeagent.program.ipvs import wire as codec
 from nodeagent.program.ipvs.courier import Courier, Order, reason
 from nodeagent.program.ipvs.kernel import Channel, Kernel, NetlinkKernel
 from nodeagent.program.ipvs.objects import TCP, Manner, VirtualKey
 from nodeagent.program.ipvs.settings import Settings
-from nodeagent.program.nftables import wire
 
 DEVICE, CHAIN = "dp-probe", "DELTAPLANE-PROBE"
 SERVER = VirtualKey(4, TCP, bytes((198, 51, 100, 0)), 20000)  # an address for documentation, as kube-proxy does it

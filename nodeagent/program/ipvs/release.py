@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from nodeagent.linux.netlink import wire
 from nodeagent.program.ipvs import inventory, routes
 from nodeagent.program.ipvs import wire as codec
 from nodeagent.program.ipvs.courier import Courier, Order
@@ -15,7 +16,6 @@ from nodeagent.program.ipvs.kernel import Channel, Kernel, unavailable
 from nodeagent.program.ipvs.names import ADDRESS
 from nodeagent.program.ipvs.objects import UDP, Held, VirtualKey
 from nodeagent.program.ipvs.state import State
-from nodeagent.program.nftables import wire
 from nodeagent.program.sockets import in_use
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from struct import Struct as Layout
 
+from nodeagent.linux.netlink import wire
 from nodeagent.program.ipvs.wire import AF, LENGTHS, Address
-from nodeagent.program.nftables import wire
 
 NEW_ROUTE, DELETE_ROUTE, GET_ROUTE = 24, 25, 26
 REPLACE = 0x100

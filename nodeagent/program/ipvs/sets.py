@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from struct import Struct as Layout
 from typing import NamedTuple
 
+from nodeagent.linux.netlink import wire
 from nodeagent.program.ipvs import names
 from nodeagent.program.ipvs.names import BITMAP_PORT, HASH_IP, HASH_IP_PORT, HASH_IP_PORT_IP, HASH_IP_PORT_NET
-from nodeagent.program.nftables import wire
 
 SUBSYSTEM = 6  # NFNL_SUBSYS_IPSET
 CREATE, DESTROY, LIST, ADD, DEL, TYPE = 2, 3, 7, 9, 10, 13

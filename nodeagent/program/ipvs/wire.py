@@ -7,13 +7,12 @@ codec. IPVS's numbers are in host order, its ports and addresses are not; ipset'
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from struct import Struct as Layout
 from typing import NamedTuple
 
 from deltaplane.forwarding import Target
+from nodeagent.linux.netlink import wire
 from nodeagent.program.ipvs.objects import BY_MARK, Held, Manner, Real, VirtualKey
-from nodeagent.program.nftables import wire
 
 AF = {4: 2, 6: 10}
 FAMILIES = {number: family for family, number in AF.items()}
@@ -149,26 +148,10 @@ class Address(NamedTuple):
     link: int
 
 
-def frame(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
-    """A message of rtnetlink, which has no header between netlink's and its own."""
-    return wire.HEADER.pack(wire.HEADER.size + len(body), kind, flags, sequence, 0) + body
-
-
 def link(name: str, kind: str = "") -> bytes:
     """The body that names a link; with a kind, the one to be made."""
     info = wire.nest(_IFLA_LINKINFO, wire.text(_INFO_KIND, kind)) if kind else b""
     return _LINK.pack(0, 0, 0, 0, 0) + wire.text(_IFLA_IFNAME, name) + info
-
-
-def frames(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
-    """The messages of one datagram of any kind: type, flags, sequence, and what follows netlink's own header."""
-    start = 0
-    while start + wire.HEADER.size <= len(data):
-        length, kind, flags, sequence, _ = wire.HEADER.unpack_from(data, start)
-        if length < wire.HEADER.size or start + length > len(data):
-            return
-        yield kind, flags, sequence, data[start + wire.HEADER.size : start + length]
-        start += (length + 3) & ~3
 
 
 def read_link(body: bytes) -> tuple[int, str]:

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from deltaplane.forwarding import Target
+from nodeagent.linux.netlink import wire
 from nodeagent.program.ipvs import routes, sets
 from nodeagent.program.ipvs import wire as codec
 from nodeagent.program.ipvs.courier import Courier, Order, reason
@@ -22,7 +23,6 @@ from nodeagent.program.ipvs.objects import BY_MARK, Held, Server, Virtual, Virtu
 from nodeagent.program.ipvs.state import State
 from nodeagent.program.ipvs.steps import CONTRADICTIONS, Step, explained, order, steps_to
 from nodeagent.program.ipvs.tracker import Tracker
-from nodeagent.program.nftables import wire
 
 Thing = VirtualKey | Element
 _NO_SET = errno.ENOENT

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from zlib import crc32
 
-from nodeagent.program.nftables.expressions import host32
+from nodeagent.linux.nft.expressions import host32
 from nodeagent.program.nftables.shared import (
     AFFINITY_ENDPOINTS,
     AFFINITY_LOCALS,

@@ -9,8 +9,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 
-from nodeagent.program.nftables import objects, wire
-from nodeagent.program.nftables.expressions import LAYOUTS, NFPROTO
+from nodeagent.linux.netlink import wire
+from nodeagent.linux.nft import objects
+from nodeagent.linux.nft.expressions import LAYOUTS, NFPROTO
 from nodeagent.program.nftables.kernel import Kernel
 
 _KEY, _DATA, _TIMEOUT, _EXPIRATION = 1, 2, 4, 5  # NFTA_SET_ELEM_*

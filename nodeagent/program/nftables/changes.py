@@ -11,8 +11,8 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from deltaplane.model import ObjectKey
+from nodeagent.linux.nft.ranges import Range
 from nodeagent.program.nftables import affinity, elements, program, shared
-from nodeagent.program.nftables.ranges import Range
 from nodeagent.program.nftables.render import SERVICE_CIDR_MEMBER, Placement, is_node_port
 from nodeagent.program.nftables.shared import LOCAL_OFFSET, is_private
 from nodeagent.program.nftables.slots import SlotChange, arrange, changed

@@ -7,10 +7,10 @@ import os
 from collections.abc import Iterable, Sequence
 
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
-from nodeagent.program.nftables import wire
-from nodeagent.program.nftables.expressions import LAYOUTS, NFPROTO
+from nodeagent.linux.netlink import wire
+from nodeagent.linux.nft.expressions import LAYOUTS, NFPROTO
+from nodeagent.linux.nft.objects import DELETE_TABLE, GET_TABLE, Table
 from nodeagent.program.nftables.kernel import Kernel, NetlinkKernel
-from nodeagent.program.nftables.objects import DELETE_TABLE, GET_TABLE, Table
 from nodeagent.program.nftables.transaction import Batch
 
 OURS, KUBE_PROXY = "deltaplane", "kube-proxy"

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from nodeagent.errors import KernelUnavailable
-from nodeagent.program.nftables import carrying, wire
+from nodeagent.linux.netlink import wire
+from nodeagent.program.nftables import carrying
 from nodeagent.program.nftables.changes import Change, Need
 from nodeagent.program.nftables.kernel import Kernel
 from nodeagent.program.nftables.program import TRANSLATED, Program

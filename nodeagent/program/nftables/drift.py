@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 
-from nodeagent.program.nftables import objects, wire
-from nodeagent.program.nftables.expressions import NFPROTO
+from nodeagent.linux.netlink import wire
+from nodeagent.linux.nft import objects
+from nodeagent.linux.nft.expressions import NFPROTO
 from nodeagent.program.nftables.monitor import Monitor
 from nodeagent.program.nftables.program import TRANSLATED
 

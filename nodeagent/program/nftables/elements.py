@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from functools import cache
 from struct import Struct as Layout
 
-from nodeagent.program.nftables import wire
-from nodeagent.program.nftables.expressions import GOTO, verdict
+from nodeagent.linux.netlink import wire
+from nodeagent.linux.nft.expressions import GOTO, verdict
 from nodeagent.program.nftables.program import REJECT_CHAIN
 
 SLOT = Layout("=I")

@@ -10,11 +10,13 @@ import errno
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from nodeagent.program.nftables import adoption, affinity, changes, elements, objects, program, wire
-from nodeagent.program.nftables.expressions import NFPROTO
+from nodeagent.linux.netlink import wire
+from nodeagent.linux.nft import objects
+from nodeagent.linux.nft.expressions import NFPROTO
+from nodeagent.linux.nft.ranges import paired
+from nodeagent.program.nftables import adoption, affinity, changes, elements, program
 from nodeagent.program.nftables.kernel import Kernel
 from nodeagent.program.nftables.program import Program
-from nodeagent.program.nftables.ranges import paired
 from nodeagent.program.nftables.render import SERVICE_CIDR_MEMBER, Placement
 from nodeagent.program.nftables.shared import is_private
 

@@ -12,7 +12,10 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 
 from nodeagent.errors import KernelUnavailable
-from nodeagent.program.nftables import elements, objects, wire
+from nodeagent.linux.netlink import wire
+from nodeagent.linux.nft import objects
+from nodeagent.linux.nft.objects import VERDICT_TYPE
+from nodeagent.program.nftables import elements
 from nodeagent.program.nftables.memory_tables import (
     MemoryChain,
     MemorySet,
@@ -23,7 +26,6 @@ from nodeagent.program.nftables.memory_tables import (
     target,
     unfit,
 )
-from nodeagent.program.nftables.objects import VERDICT_TYPE
 
 _ELEMENTS = 3  # NFTA_SET_ELEM_LIST_ELEMENTS
 _PER_MESSAGE = 300

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
-from nodeagent.program.nftables import elements, objects, wire
+from nodeagent.linux.netlink import wire
+from nodeagent.linux.nft import objects
+from nodeagent.program.nftables import elements
 from nodeagent.program.nftables.program import REJECT_CHAIN
 
 DROP = "drop"

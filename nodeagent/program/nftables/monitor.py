@@ -7,18 +7,15 @@ doubles its time for a cold load: for that the monitor goes away and compares ge
 
 from __future__ import annotations
 
-import ctypes
-import socket
 import sys
-from struct import pack
 from typing import Protocol
 
-from nodeagent.program.nftables import objects, wire
-from nodeagent.program.nftables.kernel import NETLINK_NETFILTER, SOL_NETLINK, NetlinkKernel
+from nodeagent.linux.netlink import wire
+from nodeagent.linux.netlink.socket import NetlinkProtocol, NetlinkSocket
+from nodeagent.linux.nft import objects
+from nodeagent.program.nftables.kernel import NetlinkKernel
 
 GROUP = 7  # NFNLGRP_NFTABLES
-_ADD_MEMBERSHIP, _DROP_MEMBERSHIP = 1, 2
-_SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33
 _BUFFER = 8 << 20  # bytes; a ceiling
 _PORT_OFFSET = 12  # of nlmsg_pid in nlmsghdr
 _LOAD, _JUMP_EQUAL, _RETURN = 0x20, 0x15, 0x06  # BPF_LD|BPF_W|BPF_ABS, BPF_JMP|BPF_JEQ|BPF_K, BPF_RET|BPF_K
@@ -52,11 +49,9 @@ class Notifications:
     """The socket itself, in the network namespace of the calling thread. Raises OSError."""
 
     def __init__(self, ignored: int = 0) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
+        self._socket = NetlinkSocket(NetlinkProtocol.NETFILTER, receive_buffer=_BUFFER)
         try:
-            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
             self.ignore(ignored)
-            self._socket.bind((0, 0))
             self.join()
         except OSError:
             self._socket.close()
@@ -66,31 +61,21 @@ class Notifications:
         """Drops from now on what this netlink port does, and that alone; the filter reads words as big-endian ones."""
         word = int.from_bytes(port.to_bytes(4, sys.byteorder), "big")
         keep, drop = (_RETURN, 0, 0, 0xFFFFFFFF), (_RETURN, 0, 0, 0)
-        steps = ((_LOAD, 0, 0, _PORT_OFFSET), (_JUMP_EQUAL, 0, 1, word), drop, keep)
-        code = ctypes.create_string_buffer(b"".join(pack("=HBBI", *step) for step in steps))
-        program = pack("@HP", len(steps), ctypes.addressof(code))
-        self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+        self._socket.attach(((_LOAD, 0, 0, _PORT_OFFSET), (_JUMP_EQUAL, 0, 1, word), drop, keep))
 
     def fileno(self) -> int:
         return self._socket.fileno()
 
     def heard(self) -> list[wire.Message] | None:
         """What was said since the last call, without waiting; None where some of it was lost."""
-        found: list[wire.Message] = []
-        whole = True
-        while True:
-            try:
-                found += wire.messages(self._socket.recv(1 << 20, socket.MSG_DONTWAIT))
-            except BlockingIOError:
-                return found if whole else None
-            except OSError:
-                whole = False  # ENOBUFS, once for each time that the buffer was full
+        found, whole = self._socket.heard()
+        return [message for data in found for message in wire.messages(data)] if whole else None
 
     def leave(self) -> None:
-        self._socket.setsockopt(SOL_NETLINK, _DROP_MEMBERSHIP, GROUP)
+        self._socket.leave(GROUP)
 
     def join(self) -> None:
-        self._socket.setsockopt(SOL_NETLINK, _ADD_MEMBERSHIP, GROUP)
+        self._socket.join(GROUP)
 
     def close(self) -> None:
         self._socket.close()

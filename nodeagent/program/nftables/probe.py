@@ -6,9 +6,9 @@ import errno
 import os
 
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
-from nodeagent.program.nftables import wire
+from nodeagent.linux.netlink import wire
+from nodeagent.linux.nft.objects import DELETE_TABLE, NEW_TABLE, Table
 from nodeagent.program.nftables.kernel import Kernel, NetlinkKernel, unavailable
-from nodeagent.program.nftables.objects import DELETE_TABLE, NEW_TABLE, Table
 from nodeagent.program.nftables.program import SAMPLE_RANGES, SAMPLES, program
 from nodeagent.program.nftables.settings import Settings
 from nodeagent.program.nftables.transaction import Batch

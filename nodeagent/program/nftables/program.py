@@ -12,11 +12,11 @@ from hashlib import sha256
 from ipaddress import ip_network
 from typing import NamedTuple
 
-from nodeagent.program.nftables import expressions as x
+from nodeagent.linux.nft import expressions as x
+from nodeagent.linux.nft import statements as s
+from nodeagent.linux.nft.objects import DYNAMIC, INTERVAL, TIMEOUT, Chain, Hook, Rule, Set, Table, rule
+from nodeagent.linux.nft.ranges import Range, merged
 from nodeagent.program.nftables import shared
-from nodeagent.program.nftables import statements as s
-from nodeagent.program.nftables.objects import DYNAMIC, INTERVAL, TIMEOUT, Chain, Hook, Rule, Set, Table, rule
-from nodeagent.program.nftables.ranges import Range, merged
 from nodeagent.program.nftables.settings import Settings
 from nodeagent.program.nftables.shared import Builder, Part
 

@@ -19,7 +19,7 @@ from deltaplane.forwarding import (
     Verdict,
 )
 from deltaplane.model import ObjectKey
-from nodeagent.program.nftables.ranges import Range, merged, without
+from nodeagent.linux.nft.ranges import Range, merged, without
 from nodeagent.program.nftables.shared import LOCAL_OFFSET, SMALLEST
 
 REFUSALS = {Verdict.FORWARD: "", Verdict.REJECT: "reject", Verdict.DROP: "drop"}

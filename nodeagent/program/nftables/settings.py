@@ -6,8 +6,8 @@ from ipaddress import ip_network
 
 from msgspec import Struct
 
-from nodeagent.program.nftables import statements as s
-from nodeagent.program.nftables.expressions import Network, source
+from nodeagent.linux.nft import statements as s
+from nodeagent.linux.nft.expressions import Network, source
 
 
 class Settings(Struct, frozen=True):

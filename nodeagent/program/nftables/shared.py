@@ -25,10 +25,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from nodeagent.program.nftables import expressions as x
-from nodeagent.program.nftables import statements as s
-from nodeagent.program.nftables.objects import DYNAMIC, INTERVAL, TIMEOUT, Chain, Rule, Set, rule
-from nodeagent.program.nftables.ranges import Range
+from nodeagent.linux.nft import expressions as x
+from nodeagent.linux.nft import statements as s
+from nodeagent.linux.nft.objects import DYNAMIC, INTERVAL, TIMEOUT, Chain, Rule, Set, rule
+from nodeagent.linux.nft.ranges import Range
 from nodeagent.program.nftables.settings import Settings
 
 TRIES = 8

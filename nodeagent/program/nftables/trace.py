@@ -10,8 +10,8 @@ import sys
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from nodeagent.program.nftables import elements, wire
-from nodeagent.program.nftables.expressions import (
+from nodeagent.linux.netlink import wire
+from nodeagent.linux.nft.expressions import (
     CT_STATE,
     LAYOUTS,
     LOCAL_TYPE,
@@ -25,9 +25,10 @@ from nodeagent.program.nftables.expressions import (
     TRANSPORT_HEADER,
     host32,
 )
+from nodeagent.linux.nft.objects import INTERVAL
+from nodeagent.program.nftables import elements
 from nodeagent.program.nftables.memory import MemoryKernel
 from nodeagent.program.nftables.memory_tables import MemorySet, MemoryTable
-from nodeagent.program.nftables.objects import INTERVAL
 
 PREROUTING, INPUT, FORWARD, OUTPUT, POSTROUTING = range(5)
 NEXT, CONTINUE, ACCEPT, DROP, REJECT = "next", "continue", "accept", "drop", "reject"

@@ -11,10 +11,11 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
-from nodeagent.program.nftables import objects, wire
+from nodeagent.linux.netlink import wire
+from nodeagent.linux.nft import objects
+from nodeagent.linux.nft.expressions import NFPROTO
+from nodeagent.linux.nft.objects import Chain
 from nodeagent.program.nftables.changes import Change, Operation
-from nodeagent.program.nftables.expressions import NFPROTO
-from nodeagent.program.nftables.objects import Chain
 from nodeagent.program.nftables.program import Program
 from nodeagent.program.nftables.shared import Part
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import sys
 import time
 from ipaddress import ip_address
 from struct import pack
 
 from nodeagent.errors import KernelUnavailable
-from nodeagent.program.nftables import wire
+from nodeagent.linux.netlink import wire
+from nodeagent.linux.netlink.socket import NetlinkProtocol, NetlinkSocket
 from nodeagent.program.userspace.settings import Settings
 
 _NEW, _DELETE = 20, 21  # RTM_NEWADDR, RTM_DELADDR
@@ -61,7 +61,7 @@ class Route:
     """The kernel's side of addresses, in the network namespace of the thread that made it."""
 
     def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+        self._socket = NetlinkSocket(NetlinkProtocol.ROUTE)
 
     def add(self, address: bytes) -> None:
         """The address is there afterwards, and packets find it. Raises OSError."""
@@ -74,10 +74,10 @@ class Route:
 
     def _routed(self, address: bytes) -> bool:
         try:
-            answer = self._ask(_GET_ROUTE, 0, route_request(address))
+            (answer,) = self._socket.ask(wire.frame(_GET_ROUTE, wire.REQUEST, 1, route_request(address)))
         except OSError:
             return False  # no route at all
-        return answer[wire.HEADER.size + _TYPE] == _LOCAL_ROUTE
+        return answer.body[_TYPE] == _LOCAL_ROUTE
 
     def remove(self, address: bytes) -> bool:
         """Whether it was there. Raises OSError."""
@@ -89,17 +89,10 @@ class Route:
             raise
         return True
 
-    def _ask(self, kind: int, flags: int, body: bytes) -> bytes:
-        """The first message of the answer: what was asked for, or that it was done. Raises OSError."""
-        flags |= wire.REQUEST if kind == _GET_ROUTE else wire.REQUEST | wire.ACK
-        self._socket.send(wire.HEADER.pack(wire.HEADER.size + len(body), kind, flags, 1, 0) + body)
-        answer = self._socket.recv(1 << 16)
-        _, said, _, _, _ = wire.HEADER.unpack_from(answer)
-        if said == wire.ERROR:
-            code = -int.from_bytes(answer[wire.HEADER.size : wire.HEADER.size + 4], sys.byteorder, signed=True)
-            if code:
-                raise OSError(code, os.strerror(code))
-        return answer
+    def _ask(self, kind: int, flags: int, body: bytes) -> None:
+        """It is done afterwards. Raises OSError."""
+        for _ in self._socket.ask(wire.frame(kind, flags | wire.REQUEST | wire.ACK, 1, body)):
+            pass
 
     def close(self) -> None:
         self._socket.close()

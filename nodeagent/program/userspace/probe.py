@@ -6,10 +6,10 @@ import errno
 import os
 
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
+from nodeagent.linux.nft.objects import DELETE_TABLE, Table
 from nodeagent.program.iptables import probe as iptables
 from nodeagent.program.iptables.tools import Flavour
 from nodeagent.program.nftables.kernel import Kernel, NetlinkKernel
-from nodeagent.program.nftables.objects import DELETE_TABLE, Table
 from nodeagent.program.nftables.transaction import Batch
 from nodeagent.program.userspace.program import program
 from nodeagent.program.userspace.settings import Settings

@@ -11,10 +11,11 @@ from __future__ import annotations
 from hashlib import sha256
 from ipaddress import ip_network
 
-from nodeagent.program.nftables import expressions as x
-from nodeagent.program.nftables import shared, wire
-from nodeagent.program.nftables import statements as s
-from nodeagent.program.nftables.objects import INTERVAL, Chain, Hook, Rule, Set, rule
+from nodeagent.linux.netlink import wire
+from nodeagent.linux.nft import expressions as x
+from nodeagent.linux.nft import statements as s
+from nodeagent.linux.nft.objects import INTERVAL, Chain, Hook, Rule, Set, rule
+from nodeagent.program.nftables import shared
 from nodeagent.program.nftables.program import (
     CLUSTER_IPS,
     NODEPORT_ANYWHERE,

@@ -11,9 +11,9 @@ import pytest
 from controlplane.facts import Fact
 from deltaplane.model import Node, Object, ServiceCidr
 from nodeagent.cautions import like
+from nodeagent.linux.nft.ranges import paired
 from nodeagent.program.nftables import program
 from nodeagent.program.nftables.memory import MemoryKernel
-from nodeagent.program.nftables.ranges import paired
 from nodeagent.surroundings import Moved, Surroundings
 from tests.soak.objects import HERE
 from tests.soak.world import World, ticking

@@ -11,6 +11,7 @@ import pytest
 from nodeagent.addresses import monitor as edge
 from nodeagent.addresses.monitor import LISTINGS, Monitor
 from nodeagent.errors import KernelUnavailable
+from nodeagent.linux.netlink.socket import NetlinkSocket
 
 NEW, GONE, DONE = 20, 21, 3
 INTERRUPTED = 0x10
@@ -30,7 +31,7 @@ class Socket:
         self.requests += 1
         return len(data)
 
-    def recv(self, size: int) -> bytes:
+    def recv(self, size: int, flags: int = 0) -> bytes:
         if not self.script:
             raise BlockingIOError
         said = self.script.pop(0)
@@ -45,12 +46,6 @@ class Socket:
         """The conversation is over."""
         closed.append(self)
 
-    def setblocking(self, blocking: bool) -> None:
-        """Every answer is there at once."""
-
-    def settimeout(self, seconds: float) -> None:
-        """Every answer is there at once."""
-
 
 def message(kind: int, address: bytes = b"", flags: int = 0) -> bytes:
     told = struct.pack("=BBBBI", 2, 24, 0, 0, 1) + struct.pack("=HH", 8, 2) + address
@@ -58,10 +53,16 @@ def message(kind: int, address: bytes = b"", flags: int = 0) -> bytes:
     return struct.pack("=IHHII", 16 + len(body), kind, flags, 1, 0) + body
 
 
+def played(script: Sequence[bytes | OSError]) -> NetlinkSocket:
+    made = object.__new__(NetlinkSocket)
+    made._socket = Socket(list(script))  # type: ignore[assignment]
+    return made
+
+
 def made(
     monkeypatch: pytest.MonkeyPatch, asked: Sequence[bytes | OSError], heard: Sequence[bytes | OSError]
 ) -> Monitor:
-    sockets = [Socket(list(asked)), Socket(list(heard))]
+    sockets = [played(asked), played(heard)]
     monkeypatch.setattr(edge, "_open", lambda: sockets.pop(0))
     return Monitor()
 
@@ -75,12 +76,12 @@ def test_a_listing_that_was_interrupted_is_made_again_and_both_count(monkeypatch
     first = [message(NEW, ONE, INTERRUPTED), message(DONE, flags=INTERRUPTED)]
     monitor = made(monkeypatch, [*first, message(NEW, TWO), message(DONE)], [])
     assert monitor.addresses == {ONE, TWO}
-    assert monitor._asking.requests == 2  # type: ignore[attr-defined]
+    assert monitor._asking._socket.requests == 2  # type: ignore[attr-defined]
 
 
 def test_listings_that_are_always_interrupted_come_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monitor = made(monkeypatch, [message(NEW, ONE) + message(DONE, flags=INTERRUPTED)] * (LISTINGS + 1), [])
-    assert monitor._asking.requests == LISTINGS  # type: ignore[attr-defined]
+    assert monitor._asking._socket.requests == LISTINGS  # type: ignore[attr-defined]
     assert monitor.addresses == {ONE}
 
 

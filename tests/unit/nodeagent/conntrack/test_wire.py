@@ -10,7 +10,7 @@ from deltaplane.forwarding import Target
 from nodeagent.conntrack import wire as conntrack
 from nodeagent.conntrack.intent import Place
 from nodeagent.conntrack.query import Query
-from nodeagent.program.nftables import wire
+from nodeagent.linux.netlink import wire
 from tests.unit.nodeagent.conntrack.cases import packed
 
 NESTED = 0x8000

@@ -7,7 +7,7 @@ import errno
 import pytest
 
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
-from nodeagent.program.nftables import wire
+from nodeagent.linux.netlink import wire
 from nodeagent.program.nftables.cleanup import cleanup
 from nodeagent.program.nftables.memory import MemoryKernel
 from nodeagent.program.nftables.probe import PROBE, probe

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from nodeagent.program.ipvs import wire as codec
+from nodeagent.linux.netlink import wire
 from nodeagent.program.ipvs.dataplane import IpvsDataplane
 from nodeagent.program.ipvs.kernel import Channel, Refusal
 from nodeagent.program.ipvs.memory import MemoryKernel
@@ -66,5 +66,5 @@ def test_afterwards_the_kernel_holds_what_is_wanted(seed: int) -> None:
 
 
 def test_messages_are_told_apart_as_the_kernel_does() -> None:
-    data = codec.frame(1, 0, 1, b"abcd") + codec.frame(2, 0, 2, b"")
-    assert [kind for kind, _, _, _ in codec.frames(data)] == [1, 2]
+    data = wire.frame(1, 0, 1, b"abcd") + wire.frame(2, 0, 2, b"")
+    assert [kind for kind, *_ in wire.frames(data)] == [1, 2]

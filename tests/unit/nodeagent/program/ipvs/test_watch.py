@@ -6,6 +6,7 @@ import select
 
 import pytest
 
+from nodeagent.linux.netlink import wire
 from nodeagent.program.ipvs import wire as codec
 from nodeagent.program.ipvs.dataplane import IpvsDataplane
 from nodeagent.program.ipvs.memory import MemoryKernel
@@ -81,10 +82,10 @@ def test_a_datagram_of_notices_is_read() -> None:
     given = codec.Address(6, packed("2001:db8::1"), 7)
     data = b"".join(
         [
-            codec.frame(codec.NEW_ADDRESS, 0, 0, codec.address(given)),
-            codec.frame(codec.DEL_LINK, 0, 0, codec.shown_link(7, "kube-ipvs0")),
-            codec.frame(codec.NEW_LINK, 0, 0, codec.shown_link(8, "eth1")),
-            codec.frame(codec.DEL_ADDRESS, 0, 0, codec.address(given)),
+            wire.frame(codec.NEW_ADDRESS, 0, 0, codec.address(given)),
+            wire.frame(codec.DEL_LINK, 0, 0, codec.shown_link(7, "kube-ipvs0")),
+            wire.frame(codec.NEW_LINK, 0, 0, codec.shown_link(8, "eth1")),
+            wire.frame(codec.DEL_ADDRESS, 0, 0, codec.address(given)),
         ]
     )
     assert notices(data) == [

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeagent.program.nftables import elements, wire
-from nodeagent.program.nftables import expressions as x
-from nodeagent.program.nftables import statements as s
-from nodeagent.program.nftables.objects import Table
+from nodeagent.linux.netlink import wire
+from nodeagent.linux.nft import expressions as x
+from nodeagent.linux.nft import statements as s
+from nodeagent.linux.nft.objects import Table
+from nodeagent.program.nftables import elements
 from nodeagent.program.nftables.program import Settings, program
 
 PROGRAM = program(4, Settings(("10.0.0.0/8",)))

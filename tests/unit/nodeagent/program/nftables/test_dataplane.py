@@ -18,7 +18,7 @@ from deltaplane.forwarding import (
     Verdict,
 )
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
-from nodeagent.program.nftables import wire
+from nodeagent.linux.netlink import wire
 from nodeagent.program.nftables.dataplane import NftablesDataplane
 from nodeagent.program.nftables.memory import MemoryKernel
 from nodeagent.program.nftables.program import Settings

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from deltaplane.forwarding import NodeForwarding
 from nodeagent.errors import KernelUnavailable
-from nodeagent.program.nftables import objects, wire
+from nodeagent.linux.netlink import wire
+from nodeagent.linux.nft import objects
 from nodeagent.program.nftables.cleanup import KUBE_PROXY, OURS, cleanup
 from nodeagent.program.nftables.dataplane import NftablesDataplane
 from nodeagent.program.nftables.drift import Damage, Watch, damage

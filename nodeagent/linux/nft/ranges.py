@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
 from typing import NamedTuple
 
-from nodeagent.program.nftables import wire
+from nodeagent.linux.netlink import wire
 
 _END = wire.number(3, 1)  # NFTA_SET_ELEM_FLAGS: NFT_SET_ELEM_INTERVAL_END
 

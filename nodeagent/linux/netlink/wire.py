@@ -1,7 +1,7 @@
-"""Netlink framing for nftables: headers, attributes and sockets' bytes, packed and parsed with `struct` alone.
+"""Netlink framing: headers, attributes and sockets' bytes, packed and parsed with `struct` alone. Pure.
 
-Everything in this package that speaks to a kernel, real or in memory, goes through these functions. Knows the layout of
-`linux/netlink.h` and `linux/netfilter/nfnetlink.h`; does not know what a table or a set is. All functions are pure.
+Everything that speaks netlink to a kernel, real or in memory, goes through these functions. Knows the layout of
+`linux/netlink.h` and `linux/netfilter/nfnetlink.h`; does not know what a table, a link or a set is.
 """
 
 from __future__ import annotations
@@ -30,8 +30,18 @@ _u8, _be32, _be64 = Layout("=B"), Layout(">I"), Layout(">Q")
 _PADS = (b"", b"\0\0\0", b"\0\0", b"\0")
 
 
+class Frame(NamedTuple):
+    """One netlink message of any kind; `body` is what follows netlink's own header, `port` the sender."""
+
+    type: int
+    flags: int
+    sequence: int
+    body: bytes
+    port: int = 0
+
+
 class Message(NamedTuple):
-    """One netlink message: its type (subsystem included), flags, sequence number, family, attributes, sender."""
+    """One nfnetlink message: its type (subsystem included), flags, sequence number, family, attributes, sender."""
 
     type: int
     flags: int
@@ -124,23 +134,43 @@ def end(sequence: int) -> bytes:
     return message((BATCH_END, REQUEST, sequence), 0, b"", SUBSYSTEM)
 
 
-def messages(data: bytes) -> Iterator[Message]:
-    """The messages of one datagram, in order."""
+def frame(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
+    """A whole message without a second header in front of `body`, as rtnetlink has them."""
+    return HEADER.pack(HEADER.size + len(body), kind, flags, sequence, 0) + body
+
+
+def frames(data: bytes) -> Iterator[Frame]:
+    """The messages of one datagram, in order; what is cut short ends it."""
     start = 0
     while start + HEADER.size <= len(data):
         length, kind, flags, sequence, port = HEADER.unpack_from(data, start)
         if length < HEADER.size or start + length > len(data):
             return
-        control = kind in (ERROR, DONE)
-        family = 0 if control or length < PREFIX else data[start + HEADER.size]
-        body = data[start + (HEADER.size if control else PREFIX) : start + length]
-        yield Message(kind, flags, sequence, family, body, port)
+        yield Frame(kind, flags, sequence, data[start + HEADER.size : start + length], port)
         start += (length + 3) & ~3
 
 
-def reply(received: Message) -> Reply:
+def messages(data: bytes) -> Iterator[Message]:
+    """The nfnetlink messages of one datagram, in order."""
+    return map(message_of, frames(data))
+
+
+def message_of(frame: Frame) -> Message:
+    """Takes nfnetlink's header off; acknowledgements and the end of a listing have none."""
+    kind, flags, sequence, body, port = frame
+    if kind in (ERROR, DONE) or len(body) < GENERIC.size:
+        return Message(kind, flags, sequence, 0, body, port)
+    return Message(kind, flags, sequence, body[0], body[GENERIC.size :], port)
+
+
+def errno_of(received: Frame | Message) -> int:
+    """What an acknowledgement or the end of a listing says: 0 is done."""
+    return -int.from_bytes(received.body[:4], sys.byteorder, signed=True)
+
+
+def reply(received: Frame | Message) -> Reply:
     """Reads an acknowledgement (`NLMSG_ERROR`), with the extended one's offset where there is one."""
-    errno = -int.from_bytes(received.body[:4], sys.byteorder, signed=True)
+    errno = errno_of(received)
     if not received.flags & ACK_TLVS:
         return Reply(received.sequence, errno)
     quoted = HEADER.unpack_from(received.body, 4)[0]

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from struct import pack
 from typing import NamedTuple
 
-from nodeagent.program.nftables import wire
-from nodeagent.program.nftables.expressions import META_KEYS, Field
-from nodeagent.program.nftables.ranges import Range
-from nodeagent.program.nftables.statements import Statement
+from nodeagent.linux.netlink import wire
+from nodeagent.linux.nft.expressions import META_KEYS, Field
+from nodeagent.linux.nft.ranges import Range
+from nodeagent.linux.nft.statements import Statement
 
 NEW_TABLE, GET_TABLE, DELETE_TABLE = 0, 1, 2
 NEW_CHAIN, GET_CHAIN, DELETE_CHAIN = 3, 4, 5

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from nodeagent.program.nftables import wire
-from nodeagent.program.nftables.expressions import (
+from nodeagent.linux.netlink import wire
+from nodeagent.linux.nft.expressions import (
     CT_STATE,
     CT_STATUS,
     DELETE,

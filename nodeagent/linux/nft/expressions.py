@@ -10,7 +10,7 @@ import sys
 from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple
 
-from nodeagent.program.nftables import wire
+from nodeagent.linux.netlink import wire
 
 Network = IPv4Network | IPv6Network
 
