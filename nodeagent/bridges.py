@@ -12,9 +12,9 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from struct import Struct as Layout
 
 from deltaplane.logs import event
+from nodeagent.linux.netlink import rtnetlink as rt
 from nodeagent.linux.netlink import wire
 from nodeagent.linux.netlink.socket import NetlinkProtocol, NetlinkSocket
 
@@ -22,9 +22,6 @@ log = logging.getLogger(__name__)
 
 MODES = frozenset({"nftables", "iptables", "ipvs"})
 SETTINGS = ("bridge-nf-call-iptables", "bridge-nf-call-ip6tables")
-_NEW_LINK, _GET_LINK, _GROUP_LINK = 16, 18, 1  # RTM_*, RTNLGRP_LINK
-_LINK = Layout("=BxHiII")  # ifinfomsg: family, type, index, flags, change
-_NAME, _LINK_INFO, _PORT_KIND = 3, 18, 4  # IFLA_IFNAME, IFLA_LINKINFO, IFLA_INFO_SLAVE_KIND
 
 
 class Bridges:
@@ -33,7 +30,7 @@ class Bridges:
     def __init__(self, sysctls: Path = Path("/proc/sys/net/bridge")) -> None:
         self.told = False
         self._sysctls = sysctls
-        self._socket = NetlinkSocket(NetlinkProtocol.ROUTE, (_GROUP_LINK,))
+        self._socket = NetlinkSocket(NetlinkProtocol.ROUTE, (rt.GROUP_LINK,))
         self._list()
 
     def fileno(self) -> int:
@@ -59,7 +56,7 @@ class Bridges:
         self._socket.close()
 
     def _list(self) -> None:
-        self._socket.send(wire.frame(_GET_LINK, wire.REQUEST | wire.DUMP, 1, _LINK.pack(0, 0, 0, 0, 0)))
+        self._socket.send(wire.frame(rt.GET_LINK, wire.REQUEST | wire.DUMP, 1, rt.all_links()))
 
     def _consider(self, port: str) -> None:
         off = [name for name in SETTINGS if not self._on(name)]
@@ -83,10 +80,10 @@ class Bridges:
 def ports(data: bytes) -> Iterator[str]:
     """The names of the links in these messages of rtnetlink that are ports of a bridge. Pure."""
     for kind, _, _, body, _ in wire.frames(data):
-        if kind == _NEW_LINK and len(body) >= _LINK.size:
-            given = wire.attributes(body[_LINK.size :])
-            if wire.attributes(given.get(_LINK_INFO, b"")).get(_PORT_KIND, b"").rstrip(b"\0") == b"bridge":
-                yield wire.as_text(given.get(_NAME, b"?\0"))
+        if kind == rt.NEW_LINK:
+            name, master = rt.read_port(body)
+            if master == "bridge":
+                yield name
 
 
 async def watch() -> None:

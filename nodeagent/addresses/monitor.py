@@ -13,8 +13,9 @@ from collections.abc import Callable
 
 from deltaplane.logs import event
 from nodeagent.addresses import wire
-from nodeagent.addresses.wire import Holding, Notice
+from nodeagent.addresses.wire import Notice
 from nodeagent.errors import KernelUnavailable
+from nodeagent.linux.netlink.rtnetlink import GROUP_IPV4, GROUP_IPV6, Holding
 from nodeagent.linux.netlink.socket import NetlinkProtocol, NetlinkSocket
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class Monitor:
 
     def _begin(self) -> None:
         """Listens before it lists, so that nothing is missed in between."""
-        for group in (wire.GROUP_IPV4, wire.GROUP_IPV6):
+        for group in (GROUP_IPV4, GROUP_IPV6):
             self._hearing.join(group)
         self._relist()
 

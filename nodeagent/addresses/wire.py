@@ -1,32 +1,16 @@
-"""Address messages of rtnetlink, packed and parsed with `struct`: `linux/rtnetlink.h` and `linux/if_addr.h`. Pure.
-
-Beside the framing of the nftables codec, whose attributes they share. pyroute2, which knows them too, costs the agent
-12 MB for this one message type, an eighth of what it may take with 10,000 Services. Called by `monitor` only.
-"""
+"""What rtnetlink says about this machine's addresses, as the monitor needs it. Pure; called by `monitor` only."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from struct import Struct as Layout
 from typing import NamedTuple
 
+from nodeagent.linux.netlink import rtnetlink as rt
 from nodeagent.linux.netlink import wire
+from nodeagent.linux.netlink.rtnetlink import Holding
+from nodeagent.linux.netlink.wire import Frame
 
-NEW_ADDRESS, DELETED_ADDRESS, GET_ADDRESS = 20, 21, 22  # RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR
-GROUP_IPV4, GROUP_IPV6 = 5, 9  # RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR
 INTERRUPTED = 0x10  # NLM_F_DUMP_INTR: something changed during the listing, so that it may lack something
-
-_ADDRESS = Layout("=BBBBI")  # ifaddrmsg: family, prefix length, flags, scope, interface
-_LENGTHS = {2: 4, 10: 16}  # bytes of an address, by AF_INET and AF_INET6
-_IFA_ADDRESS, _IFA_LOCAL = 1, 2  # the peer's and one's own, of which IPv6 has the second only on a point-to-point link
-
-
-class Holding(NamedTuple):
-    """One address on one interface; `identity` is what else the kernel tells two of them apart by."""
-
-    address: bytes
-    identity: bytes
 
 
 class Notice(NamedTuple):
@@ -40,33 +24,18 @@ class Notice(NamedTuple):
 
 def listing(sequence: int) -> bytes:
     """The request for all addresses of all families."""
-    body = _ADDRESS.pack(0, 0, 0, 0, 0)
-    return wire.frame(GET_ADDRESS, wire.REQUEST | wire.DUMP, sequence, body)
+    return wire.frame(rt.GET_ADDRESS, wire.REQUEST | wire.DUMP, sequence, rt.all_addresses())
 
 
 def notices(data: bytes) -> Iterator[Notice]:
     """The messages of one datagram, in order; those about something else say nothing."""
-    for kind, flags, _, body, _ in wire.frames(data):
-        yield _notice(kind, flags, body)
+    return map(_notice, wire.frames(data))
 
 
-def _notice(kind: int, flags: int, body: bytes) -> Notice:
-    interrupted = bool(flags & INTERRUPTED)
+def _notice(frame: Frame) -> Notice:
+    kind, interrupted = frame.type, bool(frame.flags & INTERRUPTED)
     if kind in (wire.ERROR, wire.DONE):
-        errno = -int.from_bytes(body[:4], sys.byteorder, signed=True)
-        return Notice(interrupted=interrupted, errno=errno)
-    if kind in (NEW_ADDRESS, DELETED_ADDRESS):
-        return Notice(_holding(body), kind == DELETED_ADDRESS, interrupted)
+        return Notice(interrupted=interrupted, errno=wire.errno_of(frame))
+    if kind in (rt.NEW_ADDRESS, rt.DEL_ADDRESS):
+        return Notice(rt.read_holding(frame.body), kind == rt.DEL_ADDRESS, interrupted)
     return Notice()
-
-
-def _holding(body: bytes) -> Holding | None:
-    if len(body) < _ADDRESS.size:
-        return None
-    family, length, _, _, interface = _ADDRESS.unpack_from(body)
-    given = wire.attributes(body[_ADDRESS.size :])
-    peer = given.get(_IFA_ADDRESS, b"")
-    address = given.get(_IFA_LOCAL, peer)
-    if len(address) != _LENGTHS.get(family):
-        return None
-    return Holding(address, _ADDRESS.pack(family, length, 0, 0, interface) + peer)

@@ -82,5 +82,10 @@ def test_no_module_is_longer_than_a_reader_bears() -> None:
     assert {name: length for name, length in lengths.items() if length > longest[name]} == {}
 
 
+def test_netlink_is_opened_in_one_place() -> None:
+    found = [name_of(path) for path in (REPOSITORY / "nodeagent").rglob("*.py") if "AF_NETLINK," in path.read_text()]
+    assert found == ["nodeagent/linux/netlink/socket.py"]
+
+
 def test_nothing_is_left_to_be_done_in_a_comment() -> None:
     assert [name_of(path) for path in modules() if UNFINISHED.search(path.read_text())] == []

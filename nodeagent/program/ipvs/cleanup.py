@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nodeagent.linux.netlink import rtnetlink as rt
 from nodeagent.program.ipvs import inventory, names, rules, sets
 from nodeagent.program.ipvs import wire as codec
 from nodeagent.program.ipvs.courier import Courier, Order
@@ -35,7 +36,7 @@ def cleanup(kernel: Kernel, keep: rules.Kept = rules.NOTHING, exclude: Sequence[
     if servers:
         gone.append(f"{len(servers)} virtual servers")
     if state.link:
-        courier.send(Channel.ROUTE, [Order(codec.DEL_LINK, codec.link(DEVICE))])
+        courier.send(Channel.ROUTE, [Order(rt.DEL_LINK, rt.link(DEVICE))])
         courier.send(Channel.ROUTE, strays(state))
         gone.append(f"link {DEVICE}")
     missing = set(found.missing)

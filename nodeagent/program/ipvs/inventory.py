@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from deltaplane.forwarding import Target
 from nodeagent.errors import DataplaneUnavailable
+from nodeagent.linux.netlink import rtnetlink as rt
 from nodeagent.linux.netlink import wire
 from nodeagent.program.ipvs import names, sets
 from nodeagent.program.ipvs import wire as codec
@@ -50,19 +51,19 @@ def read(courier: Courier, state: State, families: Iterable[int]) -> Found:
 
 def read_link(courier: Courier, state: State) -> None:
     try:
-        body = next(courier.ask(Channel.ROUTE, Order(codec.GET_LINK, codec.link(DEVICE)), listing=False))
+        body = next(courier.ask(Channel.ROUTE, Order(rt.GET_LINK, rt.link(DEVICE)), listing=False))
     except OSError as error:
         if error.errno != errno.ENODEV:
             raise
         state.link = 0
     else:
-        state.link = codec.read_link(body)[0]
+        state.link = rt.read_link(body)[0]
 
 
 def _read_addresses(courier: Courier, state: State) -> None:
     others = set()
-    for body in courier.ask(Channel.ROUTE, Order(codec.GET_ADDRESS, codec.all_addresses())):
-        found = codec.read_address(body)
+    for body in courier.ask(Channel.ROUTE, Order(rt.GET_ADDRESS, rt.all_addresses())):
+        found = rt.read_address(body)
         if found is not None and found.link != state.link:
             others.add(found.address)
         elif found is not None and not is_automatic(found.address):
@@ -96,7 +97,7 @@ def _read_set(courier: Courier, state: State, found: Found, family: int, name: s
 
 
 def _fits(header: sets.Header, kind: str, family: int) -> bool:
-    return header.type == kind and (kind == names.BITMAP_PORT or header.family == codec.AF[family])
+    return header.type == kind and (kind == names.BITMAP_PORT or header.family == rt.AF[family])
 
 
 def _marked(family: int, width: int, key: bytes) -> VirtualKey:
@@ -144,7 +145,7 @@ def make(courier: Courier, state: State, found: Found) -> None:
 
 
 def _make_link(courier: Courier, state: State) -> None:
-    order = Order(codec.NEW_LINK, codec.link(DEVICE, "dummy"), wire.CREATE | wire.EXCLUSIVE)
+    order = Order(rt.NEW_LINK, rt.link(DEVICE, "dummy"), wire.CREATE | wire.EXCLUSIVE)
     for code in courier.send(Channel.ROUTE, [order]).values():
         raise DataplaneUnavailable(f"ipvs: making the link {DEVICE} failed ({reason(code)}): load the module dummy")
     read_link(courier, state)

@@ -10,8 +10,9 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
 
+from nodeagent.linux.netlink import rtnetlink as rt
 from nodeagent.linux.netlink import wire
-from nodeagent.program.ipvs import names, routes, sets
+from nodeagent.program.ipvs import names, sets
 from nodeagent.program.ipvs import wire as codec
 from nodeagent.program.ipvs.kernel import Channel, Refusal
 from nodeagent.program.ipvs.objects import Held, Real, VirtualKey
@@ -178,18 +179,18 @@ class MemoryKernel:
     # ------------------------------------------------------------ links and addresses
 
     def _route(self, kind: int, flags: int, body: bytes) -> None:
-        if kind in (codec.NEW_LINK, codec.DEL_LINK):
-            self._link(kind, codec.read_link(body)[1])
+        if kind in (rt.NEW_LINK, rt.DEL_LINK):
+            self._link(kind, rt.read_link(body)[1])
             return
-        if kind in (routes.NEW_ROUTE, routes.DELETE_ROUTE):
+        if kind in (rt.NEW_ROUTE, rt.DELETE_ROUTE):
             return  # it has no sources
-        given = codec.read_address(body)
+        given = rt.read_address(body)
         if given is None:
             raise Refused(errno.EINVAL)
         _check(given.link in self.links, errno.ENODEV)
         _check(len(given.address) == (4 if given.family == 4 else 16), errno.EINVAL)
         where = (given.link, given.address)
-        if kind == codec.NEW_ADDRESS:
+        if kind == rt.NEW_ADDRESS:
             _check(where not in self.addresses, errno.EEXIST)
             self.addresses[where] = None
         else:
@@ -198,7 +199,7 @@ class MemoryKernel:
 
     def _link(self, kind: int, name: str) -> None:
         index = self._index(name)
-        if kind == codec.NEW_LINK:
+        if kind == rt.NEW_LINK:
             _check(not index, errno.EEXIST)
             self.links[max(self.links) + 1] = name
         else:
@@ -210,20 +211,20 @@ class MemoryKernel:
         return next((index for index, found in self.links.items() if found == name), 0)
 
     def _shown_route(self, kind: int, body: bytes) -> Iterator[bytes]:
-        if kind == codec.GET_ADDRESS:
+        if kind == rt.GET_ADDRESS:
             for link, address in list(self.addresses):
-                yield codec.address(codec.Address(4 if len(address) == 4 else 6, address, link))
+                yield rt.address(rt.Address(rt.family_of(address), address, link))
             return
-        if kind == routes.GET_ROUTE:
-            asked = routes.read_route(body)
+        if kind == rt.GET_ROUTE:
+            asked = rt.read_route(body)
             there = any(address == asked for _, address in self.addresses)
-            yield routes.shown_route(codec.Address(4 if len(asked) == 4 else 6, asked, 0), there)
+            yield rt.shown_route(asked, local=there)
             return
-        name = codec.read_link(body)[1]
+        name = rt.read_link(body)[1]
         index = self._index(name)
         if not index:
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
-        yield codec.shown_link(index, name)
+        yield rt.shown_link(index, name)
 
 
 def _check(fine: bool, code: int) -> None:

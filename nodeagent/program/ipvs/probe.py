@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
+from nodeagent.linux.netlink import rtnetlink as rt
 from nodeagent.linux.netlink import wire
 from nodeagent.program.ipvs import names, sets
 from nodeagent.program.ipvs import wire as codec
@@ -39,8 +40,8 @@ def _try(courier: Courier, settings: Settings) -> None:
         courier, Channel.IPVS, f"a virtual server with the scheduler {settings.how}: load ip_vs_{settings.how}",
         Order(codec.NEW_SERVICE, codec.service(SERVER, manner)), Order(codec.DEL_SERVICE, codec.service(SERVER)),
     )  # fmt: skip
-    made = Order(codec.NEW_LINK, codec.link(DEVICE, "dummy"), wire.CREATE | wire.EXCLUSIVE)
-    _once(courier, Channel.ROUTE, "a dummy link: load dummy", made, Order(codec.DEL_LINK, codec.link(DEVICE)))
+    made = Order(rt.NEW_LINK, rt.link(DEVICE, "dummy"), wire.CREATE | wire.EXCLUSIVE)
+    _once(courier, Channel.ROUTE, "a dummy link: load dummy", made, Order(rt.DEL_LINK, rt.link(DEVICE)))
     _try_sets(courier)
     try_rules(courier.kernel, 4)
 

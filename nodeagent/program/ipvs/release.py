@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from nodeagent.linux.netlink import rtnetlink as rt
 from nodeagent.linux.netlink import wire
-from nodeagent.program.ipvs import inventory, routes
+from nodeagent.program.ipvs import inventory
 from nodeagent.program.ipvs import wire as codec
 from nodeagent.program.ipvs.courier import Courier, Order
 from nodeagent.program.ipvs.kernel import Channel, Kernel, unavailable
@@ -54,11 +55,11 @@ def resume(courier: Courier, state: State) -> None:
 
 def _here(address: bytes, link: int) -> Iterator[Order]:
     if len(address) == 4:
-        yield Order(routes.NEW_ROUTE, routes.local(address, link, address), wire.CREATE | routes.REPLACE)
+        yield Order(rt.NEW_ROUTE, rt.local(address, link, address), wire.CREATE | rt.REPLACE)
     else:  # with the address the kernel makes its own route again
-        given = codec.address(codec.Address(6, address, link))
-        yield Order(codec.DEL_ADDRESS, given)
-        yield Order(codec.NEW_ADDRESS, given, wire.CREATE | wire.EXCLUSIVE)
+        given = rt.address(rt.Address(6, address, link))
+        yield Order(rt.DEL_ADDRESS, given)
+        yield Order(rt.NEW_ADDRESS, given, wire.CREATE | wire.EXCLUSIVE)
 
 
 def _weightless(key: VirtualKey, held: Held) -> Iterator[Order]:
@@ -76,10 +77,10 @@ def _elsewhere(courier: Courier, state: State, family: int) -> Iterator[Order]:
     addresses = [element.key for element in state.elements if element.set == ADDRESS and element.family == family]
     for address in addresses if source else ():
         if family == 4:
-            yield Order(routes.NEW_ROUTE, routes.local(address, state.link, source), wire.CREATE | routes.REPLACE)
+            yield Order(rt.NEW_ROUTE, rt.local(address, state.link, source), wire.CREATE | rt.REPLACE)
         else:  # the kernel's own cannot be replaced, and a new one not be made on a link that is down
-            yield Order(routes.NEW_ROUTE, routes.local(address, routes.LOOPBACK, source), wire.CREATE | routes.REPLACE)
-            yield Order(routes.DELETE_ROUTE, routes.local(address, state.link))
+            yield Order(rt.NEW_ROUTE, rt.local(address, rt.LOOPBACK, source), wire.CREATE | rt.REPLACE)
+            yield Order(rt.DELETE_ROUTE, rt.local(address, state.link))
 
 
 def _source(courier: Courier, state: State, family: int) -> bytes:
@@ -87,16 +88,16 @@ def _source(courier: Courier, state: State, family: int) -> bytes:
     targets = (target for key, held in state.virtuals.items() if key.family == family for target in held.reals)
     for target in targets:
         try:
-            asked = Order(routes.GET_ROUTE, routes.route(codec.Address(family, target.address, 0)))
+            asked = Order(rt.GET_ROUTE, rt.route(target.address))
             body = next(courier.ask(Channel.ROUTE, asked, listing=False))
         except OSError:
             continue  # there is no way to it at the moment
-        return routes.read_source(body)
+        return rt.read_source(body)
     return b""
 
 
 def strays(state: State) -> list[Order]:
     """What `release` made that does not go with the link."""
     addresses = (element.key for element in state.elements if element.set == ADDRESS and element.family == 6)
-    bodies = (routes.local(address, routes.LOOPBACK) + routes.metric() for address in addresses)
-    return [Order(routes.DELETE_ROUTE, body) for body in bodies]
+    bodies = (rt.local(address, rt.LOOPBACK) + rt.metric() for address in addresses)
+    return [Order(rt.DELETE_ROUTE, body) for body in bodies]

@@ -10,10 +10,10 @@ import select
 from contextlib import ExitStack, closing
 from typing import NamedTuple, Protocol
 
+from nodeagent.linux.netlink import rtnetlink as rt
 from nodeagent.linux.netlink import wire
 from nodeagent.linux.netlink.socket import NetlinkProtocol, NetlinkSocket
 from nodeagent.linux.timerfd import Timer
-from nodeagent.program.ipvs import wire as codec
 
 PERIOD = 30  # seconds between two looks at what the kernel does not tell
 _GROUPS = (1, 5, 9)  # RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR
@@ -23,7 +23,7 @@ _BUFFER = 8 << 20
 class Notice(NamedTuple):
     """An address that came or went; without one, a link that went."""
 
-    address: codec.Address | None
+    address: rt.Address | None
     gone: bool
     link: int = 0
 
@@ -93,10 +93,10 @@ def notices(data: bytes) -> list[Notice]:
     """What one datagram says."""
     found = []
     for kind, _, _, body, _ in wire.frames(data):
-        if kind == codec.DEL_LINK:
-            found.append(Notice(None, gone=True, link=codec.read_link(body)[0]))
-        elif kind in (codec.NEW_ADDRESS, codec.DEL_ADDRESS):
-            address = codec.read_address(body)
+        if kind == rt.DEL_LINK:
+            found.append(Notice(None, gone=True, link=rt.read_link(body)[0]))
+        elif kind in (rt.NEW_ADDRESS, rt.DEL_ADDRESS):
+            address = rt.read_address(body)
             if address is not None:
-                found.append(Notice(address, kind == codec.DEL_ADDRESS, address.link))
+                found.append(Notice(address, kind == rt.DEL_ADDRESS, address.link))
     return found

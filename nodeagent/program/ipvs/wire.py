@@ -1,21 +1,17 @@
-"""Messages of generic netlink's IPVS family, of ipset and of rtnetlink's links and addresses, packed and read: pure.
+"""Messages of generic netlink's IPVS family (`linux/ip_vs.h`), packed and read: pure.
 
-After `linux/ip_vs.h`, `linux/netfilter/ipset/ip_set.h` and `linux/rtnetlink.h`, beside the framing of the nftables
-codec. IPVS's numbers are in host order, its ports and addresses are not; ipset's are big-endian and marked so.
+Numbers are in host order, ports and addresses are not.
 """
 
 from __future__ import annotations
 
 import sys
 from struct import Struct as Layout
-from typing import NamedTuple
 
 from deltaplane.forwarding import Target
 from nodeagent.linux.netlink import wire
+from nodeagent.linux.netlink.rtnetlink import AF, FAMILIES
 from nodeagent.program.ipvs.objects import BY_MARK, Held, Manner, Real, VirtualKey
-
-AF = {4: 2, 6: 10}
-FAMILIES = {number: family for family, number in AF.items()}
 
 # generic netlink: the number of a family by its name
 CONTROLLER, GET_FAMILY, FAMILY_NAME, FAMILY_ID = 16, 3, 2, 1
@@ -128,57 +124,3 @@ def listed(family: int, real: Real) -> bytes:
     counts = wire.attribute(_ACTIVE, _u32(real.connections)) + wire.attribute(_INACTIVE, _u32(0))
     inner = wire.attributes(dest(family, real.target, real.weight))[DEST]
     return wire.nest(DEST, inner, counts)
-
-
-# ---------------------------------------------------------------- rtnetlink
-
-NEW_LINK, DEL_LINK, GET_LINK = 16, 17, 18
-NEW_ADDRESS, DEL_ADDRESS, GET_ADDRESS = 20, 21, 22
-_LINK = Layout("=BxHiII")  # ifinfomsg: family, type, index, flags, change
-_IFADDR = Layout("=BBBBI")  # ifaddrmsg: family, prefix length, flags, scope, interface
-_IFLA_IFNAME, _IFLA_LINKINFO, _INFO_KIND = 3, 18, 1
-_IFA_ADDRESS, _IFA_LOCAL = 1, 2
-_NODAD = 0x02
-LENGTHS = {4: 32, 6: 128}
-
-
-class Address(NamedTuple):
-    family: int
-    address: bytes
-    link: int
-
-
-def link(name: str, kind: str = "") -> bytes:
-    """The body that names a link; with a kind, the one to be made."""
-    info = wire.nest(_IFLA_LINKINFO, wire.text(_INFO_KIND, kind)) if kind else b""
-    return _LINK.pack(0, 0, 0, 0, 0) + wire.text(_IFLA_IFNAME, name) + info
-
-
-def read_link(body: bytes) -> tuple[int, str]:
-    """Index and name."""
-    _, _, index, _, _ = _LINK.unpack_from(body)
-    return index, wire.as_text(wire.attributes(body[_LINK.size :]).get(_IFLA_IFNAME, b""))
-
-
-def shown_link(index: int, name: str) -> bytes:
-    """A link as the kernel shows it; for its twin in memory."""
-    return _LINK.pack(0, 0, index, 0, 0) + wire.text(_IFLA_IFNAME, name)
-
-
-def address(given: Address) -> bytes:
-    """The body that names one address with nobody else in its network."""
-    head = _IFADDR.pack(AF[given.family], LENGTHS[given.family], _NODAD if given.family == 6 else 0, 0, given.link)
-    both = wire.attribute(_IFA_LOCAL, given.address) + wire.attribute(_IFA_ADDRESS, given.address)
-    return head + both
-
-
-def all_addresses() -> bytes:
-    return _IFADDR.pack(0, 0, 0, 0, 0)
-
-
-def read_address(body: bytes) -> Address | None:
-    af, _, _, _, index = _IFADDR.unpack_from(body)
-    given = wire.attributes(body[_IFADDR.size :])
-    found = given.get(_IFA_LOCAL, given.get(_IFA_ADDRESS, b""))
-    family = FAMILIES.get(af)
-    return None if family is None or not found else Address(family, found, index)

@@ -13,8 +13,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from deltaplane.forwarding import Target
+from nodeagent.linux.netlink import rtnetlink as rt
 from nodeagent.linux.netlink import wire
-from nodeagent.program.ipvs import routes, sets
+from nodeagent.program.ipvs import sets
 from nodeagent.program.ipvs import wire as codec
 from nodeagent.program.ipvs.courier import Courier, Order, reason
 from nodeagent.program.ipvs.kernel import Channel
@@ -52,10 +53,10 @@ class Writer:
         gone = [key for key in keys if not _served(tracker.wanted(key))]
         self._add(plain)
         self._bring([key for key in keys if _served(tracker.wanted(key))])
-        self._change_addresses([e for e in addresses if self._lacks(e)], codec.NEW_ADDRESS)
+        self._change_addresses([e for e in addresses if self._lacks(e)], rt.NEW_ADDRESS)
         self._unmark(gone)
         self._run([step for key in gone for step in self._removal(key)])
-        self._change_addresses([e for e in addresses if self._superfluous(e)], codec.DEL_ADDRESS)
+        self._change_addresses([e for e in addresses if self._superfluous(e)], rt.DEL_ADDRESS)
         self._delete(plain)
         tracker.dirty.clear()
         tracker.dirty_elements.clear()
@@ -113,10 +114,10 @@ class Writer:
         (self.state.elements.add if there else self.state.elements.discard)(element)
 
     def _change_addresses(self, elements: Sequence[Element], command: int) -> None:
-        adding = command == codec.NEW_ADDRESS
+        adding = command == rt.NEW_ADDRESS
         flags = wire.CREATE | wire.EXCLUSIVE if adding else 0
         link = self.state.link
-        orders = [Order(command, codec.address(codec.Address(e.family, e.key, link)), flags) for e in elements]
+        orders = [Order(command, rt.address(rt.Address(e.family, e.key, link)), flags) for e in elements]
         self.courier.elements += len(orders)
         refused = self.courier.send(Channel.ROUTE, orders)
         for number, element in enumerate(elements):
@@ -129,14 +130,14 @@ class Writer:
                 self.failed[element] = reason(code)
         last = next((e for e in reversed(elements) if e.family == 6 and e in self.state.elements), None)
         if adding and last is not None:
-            self._await(codec.Address(6, last.key, link))
+            self._await(rt.Address(6, last.key, link))
 
-    def _await(self, address: codec.Address) -> None:
+    def _await(self, address: rt.Address) -> None:
         """IPv6 makes an address this machine's a moment after it took it; addresses one after the other."""
-        order = Order(routes.GET_ROUTE, routes.route(address))
+        order = Order(rt.GET_ROUTE, rt.route(address.address))
         for _ in range(PATIENCE):
             with contextlib.suppress(OSError):  # no route at all is no local one
-                if routes.is_local(next(self.courier.ask(Channel.ROUTE, order, listing=False))):
+                if rt.is_local(next(self.courier.ask(Channel.ROUTE, order, listing=False))):
                     return
             time.sleep(PAUSE)
 

@@ -8,24 +8,16 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import time
 from ipaddress import ip_address
-from struct import pack
 
 from nodeagent.errors import KernelUnavailable
+from nodeagent.linux.netlink import rtnetlink as rt
 from nodeagent.linux.netlink import wire
 from nodeagent.linux.netlink.socket import NetlinkProtocol, NetlinkSocket
 from nodeagent.program.userspace.settings import Settings
 
-_NEW, _DELETE = 20, 21  # RTM_NEWADDR, RTM_DELADDR
-_GET_ROUTE, _DESTINATION, _TYPE, _LOCAL_ROUTE = 26, 1, 7, 2  # RTM_GETROUTE, RTA_DST, rtm_type's place, RTN_LOCAL
 _LOOKS, _PAUSE = 1000, 0.001  # at most, and seconds between two
-_REPLACE = 0x100
-_NODAD, _HOST = 0x02, 254  # IFA_F_NODAD, RT_SCOPE_HOST
-_ADDRESS, _LOCAL, _CACHE = 1, 2, 6
-_FOR_EVER = 0xFFFFFFFF
-LOOPBACK = 1  # the interface's number, the same in every network namespace
 
 
 class Home:
@@ -65,7 +57,7 @@ class Route:
 
     def add(self, address: bytes) -> None:
         """The address is there afterwards, and packets find it. Raises OSError."""
-        self._ask(_NEW, wire.CREATE | _REPLACE, request(_NEW, address))
+        self._ask(rt.NEW_ADDRESS, wire.CREATE | rt.REPLACE, _body(address))
         for _ in range(_LOOKS):  # an IPv6 address is routed by a worker of the kernel, a moment later
             if self._routed(address):
                 return
@@ -74,15 +66,15 @@ class Route:
 
     def _routed(self, address: bytes) -> bool:
         try:
-            (answer,) = self._socket.ask(wire.frame(_GET_ROUTE, wire.REQUEST, 1, route_request(address)))
+            (answer,) = self._socket.ask(wire.frame(rt.GET_ROUTE, wire.REQUEST, 1, rt.route(address)))
         except OSError:
             return False  # no route at all
-        return answer.body[_TYPE] == _LOCAL_ROUTE
+        return rt.is_local(answer.body)
 
     def remove(self, address: bytes) -> bool:
         """Whether it was there. Raises OSError."""
         try:
-            self._ask(_DELETE, 0, request(_DELETE, address))
+            self._ask(rt.DEL_ADDRESS, 0, _body(address))
         except OSError as error:
             if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EOPNOTSUPP, errno.ENODEV):
                 return False
@@ -98,18 +90,8 @@ class Route:
         self._socket.close()
 
 
-def request(kind: int, address: bytes, interface: int = LOOPBACK) -> bytes:
-    """The message behind its header."""
-    six = len(address) == 16
-    family, scope = (socket.AF_INET6, 0) if six else (socket.AF_INET, _HOST)
-    head = pack("=BBBBI", family, 8 * len(address), _NODAD if six else 0, scope, interface)
-    parts = wire.attribute(_LOCAL, address) + wire.attribute(_ADDRESS, address)
-    if six and kind == _NEW:
-        parts += wire.attribute(_CACHE, pack("=IIII", 0, _FOR_EVER, 0, 0))  # never preferred, valid for ever
-    return head + parts
-
-
-def route_request(address: bytes) -> bytes:
-    """Asks where packets to an address go: the message behind its header."""
-    family = socket.AF_INET6 if len(address) == 16 else socket.AF_INET
-    return pack("=BBBBBBBBI", family, 8 * len(address), 0, 0, 0, 0, 0, 0, 0) + wire.attribute(_DESTINATION, address)
+def _body(address: bytes) -> bytes:
+    """No other machine reaches it, and the kernel never chooses it as a source: by scope, or as deprecated."""
+    if len(address) == 16:
+        return rt.address(rt.Address(6, address, rt.LOOPBACK), deprecated=True)
+    return rt.address(rt.Address(4, address, rt.LOOPBACK), rt.HOST)

@@ -8,7 +8,8 @@ import struct
 import pytest
 
 from nodeagent.addresses import wire
-from nodeagent.addresses.wire import Holding, Notice
+from nodeagent.addresses.wire import Notice
+from nodeagent.linux.netlink.rtnetlink import Holding
 
 FOUR, PEER, SIX = bytes([192, 0, 2, 1]), bytes([192, 0, 2, 2]), bytes.fromhex("20010db8" + "00" * 11 + "01")
 LOCAL, ADDRESS, LABEL = 2, 1, 3

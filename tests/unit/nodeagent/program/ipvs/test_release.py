@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nodeagent.linux.netlink import wire
+from nodeagent.linux.netlink.rtnetlink import DELETE_ROUTE, LOOPBACK, local
 from nodeagent.program.ipvs import names
 from nodeagent.program.ipvs.courier import Order
 from nodeagent.program.ipvs.dataplane import IpvsDataplane
@@ -12,7 +13,6 @@ from nodeagent.program.ipvs.kernel import Channel
 from nodeagent.program.ipvs.memory import MemoryKernel
 from nodeagent.program.ipvs.names import ADDRESS, Element
 from nodeagent.program.ipvs.release import release, strays
-from nodeagent.program.ipvs.routes import DELETE_ROUTE, LOOPBACK, local
 from nodeagent.program.ipvs.state import State
 from tests.unit.nodeagent.program.ipvs.cases import NODE, NODE_ADDRESSES, SETTINGS, STATES, packed
 

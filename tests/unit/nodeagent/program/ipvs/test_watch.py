@@ -6,8 +6,8 @@ import select
 
 import pytest
 
+from nodeagent.linux.netlink import rtnetlink as rt
 from nodeagent.linux.netlink import wire
-from nodeagent.program.ipvs import wire as codec
 from nodeagent.program.ipvs.dataplane import IpvsDataplane
 from nodeagent.program.ipvs.memory import MemoryKernel
 from nodeagent.program.ipvs.watch import Heard, NetlinkWatch, Notice, notices
@@ -35,7 +35,7 @@ class Said:
 
 
 def notice(address: bytes, link: int, *, gone: bool) -> Notice:
-    return Notice(codec.Address(4 if len(address) == 4 else 6, address, link), gone, link)
+    return Notice(rt.Address(rt.family_of(address), address, link), gone, link)
 
 
 @pytest.mark.parametrize(
@@ -79,13 +79,13 @@ def test_an_address_of_another_link_is_noted() -> None:
 
 
 def test_a_datagram_of_notices_is_read() -> None:
-    given = codec.Address(6, packed("2001:db8::1"), 7)
+    given = rt.Address(6, packed("2001:db8::1"), 7)
     data = b"".join(
         [
-            wire.frame(codec.NEW_ADDRESS, 0, 0, codec.address(given)),
-            wire.frame(codec.DEL_LINK, 0, 0, codec.shown_link(7, "kube-ipvs0")),
-            wire.frame(codec.NEW_LINK, 0, 0, codec.shown_link(8, "eth1")),
-            wire.frame(codec.DEL_ADDRESS, 0, 0, codec.address(given)),
+            wire.frame(rt.NEW_ADDRESS, 0, 0, rt.address(given)),
+            wire.frame(rt.DEL_LINK, 0, 0, rt.shown_link(7, "kube-ipvs0")),
+            wire.frame(rt.NEW_LINK, 0, 0, rt.shown_link(8, "eth1")),
+            wire.frame(rt.DEL_ADDRESS, 0, 0, rt.address(given)),
         ]
     )
     assert notices(data) == [
