@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 from msgspec.structs import replace
 
+from controlplane.contested import Contested
 from controlplane.facts import Fact, Reporter
 from controlplane.log import Batch, Log
 from controlplane.notices import Notice, half_open
@@ -43,6 +44,7 @@ class State:
         self._tracing = tracing
         self._reporter = reporter
         self._tell = tell
+        self._contested = Contested()
         self._unusable: set[ObjectKey] = set()
         self._missing = set(WATCHED)
         self._waiters = 0
@@ -102,6 +104,7 @@ class State:
         if self.ready:
             self.log.begin(self.store.digest.value)
             self.whole.set()
+            self._notice(())
 
     def heal(self) -> bool:
         """Begins the history anew where its head is not the state; whether it had to. Cheap; called now and then."""
@@ -133,8 +136,7 @@ class State:
     def _append(self, changes: list[Change]) -> None:
         if self._unusable:
             self._mended(changes)
-        for change in changes:
-            self._notice(change)
+        self._notice(changes)
         if not changes or not self.ready:
             return  # the first complete state is given as a snapshot, not as a change
         try:
@@ -148,13 +150,26 @@ class State:
             with self._untraced():
                 self._tracing.batched(batch.causes, batch.emitted_unix_nano)
 
-    def _notice(self, change: Change) -> None:
-        """What the owner of a Service should know of it."""
-        if self._tell is None or not isinstance(change.object, Service):
+    def _notice(self, changes: Iterable[Change]) -> None:
+        """What the owner of a Service should know of it; a fault in here costs Events and no change."""
+        if self._tell is None:
             return
-        notice = half_open(change.object)
-        if notice is not None:
-            self._tell(notice)
+        try:
+            for notice in self._noticed(changes):
+                self._tell(notice)
+        except Exception as error:  # noqa: BLE001 - see above
+            event(log, logging.ERROR, "cannot tell of Services", error=f"{type(error).__name__}: {error}")
+
+    def _noticed(self, changes: Iterable[Change]) -> Iterator[Notice]:
+        for change in changes:
+            if change.key.kind != Kind.SERVICE:
+                continue
+            service = change.object if isinstance(change.object, Service) else None
+            self._contested.take(change.key, service)
+            if service is not None and (notice := half_open(service)) is not None:
+                yield notice
+        if self.ready:  # before, a claim that counts more may still be to come
+            yield from self._contested.notices()
 
     def _record(self, changes: list[Change]) -> list[Batch]:
         return self.log.append(

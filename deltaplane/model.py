@@ -113,6 +113,7 @@ class Service(Struct, frozen=True, gc=False):
     external_traffic_policy: int = TrafficPolicy.CLUSTER
     session_affinity_seconds: int = 0  # 0: none
     health_check_node_port: int = 0  # 0: none
+    created: int = 0  # Unix seconds; 0: unknown. Not part of the hash (`digest`), which takes the last field off
 
     @property
     def key(self) -> ObjectKey:

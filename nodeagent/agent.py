@@ -243,7 +243,7 @@ class Agent(Conversing):
         self._garbage.pause(while_=True)
         try:
             answers = self._commit(
-                self._resolver.resolve(self.mirror.services, self._view),
+                self._resolver.resolve_all(self._view),
                 rev,
                 times,
                 self._here.forwarding(self.mirror),

@@ -1,10 +1,11 @@
-"""Services resolved one by one, so that a fault of one is its own failure. Used by the agent."""
+"""Services resolved one by one, so that a fault of one is its own failure; then each gets what is its own."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
 from deltaplane.forwarding import ServiceForwarding
+from deltaplane.frontends import Frontends
 from deltaplane.model import Kind, ObjectKey
 from deltaplane.resolve import NodeView, resolve
 from nodeagent.mirror import Mirror, ServiceName
@@ -19,11 +20,28 @@ class Resolver:
     def __init__(self, mirror: Mirror) -> None:
         self._mirror = mirror
         self._broken: dict[ObjectKey, Failed] = {}
+        self._frontends = Frontends()
 
     def resolve(self, services: Iterable[ServiceName], view: NodeView) -> list[ServiceForwarding]:
-        """What these mean on this node, without those that cannot be said."""
-        keys = [ObjectKey(Kind.SERVICE, *name) for name in services]
-        return [found for key in keys if (found := self._one(key, view)) is not None]
+        """What these mean on this node, and those that get or lose an address by it; without what cannot be said."""
+        found = self._found((ObjectKey(Kind.SERVICE, *name) for name in services), view)
+        touched: set[ObjectKey] = set()
+        for service in found.values():
+            touched |= self._frontends.put(service, self._created(service.key))
+        found |= self._found(touched - found.keys(), view)
+        return [self._frontends.grant(service) for service in found.values()]
+
+    def resolve_all(self, view: NodeView) -> list[ServiceForwarding]:
+        """What all Services there are mean on this node."""
+        self._frontends = Frontends()
+        return self.resolve(self._mirror.services, view)
+
+    def _found(self, keys: Iterable[ObjectKey], view: NodeView) -> dict[ObjectKey, ServiceForwarding]:
+        return {key: found for key in keys if (found := self._one(key, view)) is not None}
+
+    def _created(self, key: ObjectKey) -> int:
+        service = self._mirror.services.get((key.namespace, key.name))
+        return 0 if service is None else service.created
 
     def _one(self, key: ObjectKey, view: NodeView) -> ServiceForwarding | None:
         name, mirror = (key.namespace, key.name), self._mirror
@@ -38,3 +56,5 @@ class Resolver:
         """Objects that never get as far as the kernel."""
         yield from (Failed(key, "INVALID_OBJECT", wrong) for key, wrong in self._mirror.invalid.items())
         yield from self._broken.values()
+        for lost in self._frontends.losses():
+            yield Failed(lost.owner, "INVALID_OBJECT", str(lost))

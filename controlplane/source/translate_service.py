@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from controlplane.source import objects
@@ -49,7 +50,17 @@ def translate_service(thing: objects.Service, problems: Problems) -> model.Servi
         external_traffic_policy=_word("spec.externalTrafficPolicy", spec.external_traffic_policy, "Cluster", _POLICIES),
         session_affinity_seconds=_affinity(spec, problems),
         health_check_node_port=_health_check_port(spec.health_check_node_port, problems),
+        created=_seconds(thing.metadata.creation_timestamp),
     )
+
+
+def _seconds(text: str | None) -> int:
+    """Unix seconds of an RFC 3339 time; 0 where it is none, or before 1970, as Go's zero time is."""
+    try:
+        found = datetime.fromisoformat(text or "")
+        return max(0, int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()))
+    except (ValueError, OverflowError):
+        return 0
 
 
 def _usable_address(text: str) -> bytes:

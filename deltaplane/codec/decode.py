@@ -70,6 +70,7 @@ def _decode_service(message: pb.Service) -> Upsert:
         message.external_traffic_policy,
         message.session_affinity_seconds,
         message.health_check_node_port,
+        message.created,
     )
     _check_name(owner, service.namespace, service.name)
     _check_ports(owner, service.ports)

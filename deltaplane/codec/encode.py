@@ -50,6 +50,7 @@ def _encode_service(service: Service, ops: Any) -> None:
             "external_traffic_policy": int(service.external_traffic_policy),
             "session_affinity_seconds": service.session_affinity_seconds,
             "health_check_node_port": service.health_check_node_port,
+            "created": service.created,
         }
     )
 

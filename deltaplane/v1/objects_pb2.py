@@ -24,25 +24,25 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x64\x65ltaplane/v1/objects.proto\x12\rdeltaplane.v1\"O\n\tObjectKey\x12!\n\x04kind\x18\x01 \x01(\x0e\x32\x13.deltaplane.v1.Kind\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\"g\n\x0bServicePort\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x08protocol\x18\x02 \x01(\x0e\x32\x17.deltaplane.v1.Protocol\x12\x0c\n\x04port\x18\x03 \x01(\r\x12\x11\n\tnode_port\x18\x04 \x01(\r\"I\n\x13LoadBalancerIngress\x12\n\n\x02ip\x18\x01 \x01(\x0c\x12&\n\x07ip_mode\x18\x02 \x01(\x0e\x32\x15.deltaplane.v1.IpMode\"\xd2\x03\n\x07Service\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12(\n\x04type\x18\x03 \x01(\x0e\x32\x1a.deltaplane.v1.ServiceType\x12\x13\n\x0b\x63luster_ips\x18\x04 \x03(\x0c\x12)\n\x05ports\x18\x05 \x03(\x0b\x32\x1a.deltaplane.v1.ServicePort\x12\x14\n\x0c\x65xternal_ips\x18\x06 \x03(\x0c\x12\x41\n\x15load_balancer_ingress\x18\x07 \x03(\x0b\x32\".deltaplane.v1.LoadBalancerIngress\x12#\n\x1bload_balancer_source_ranges\x18\x08 \x03(\t\x12=\n\x17internal_traffic_policy\x18\t \x01(\x0e\x32\x1c.deltaplane.v1.TrafficPolicy\x12=\n\x17\x65xternal_traffic_policy\x18\n \x01(\x0e\x32\x1c.deltaplane.v1.TrafficPolicy\x12 \n\x18session_affinity_seconds\x18\x0b \x01(\r\x12\x1e\n\x16health_check_node_port\x18\x0c \x01(\r\"U\n\x0c\x45ndpointPort\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x08protocol\x18\x02 \x01(\x0e\x32\x17.deltaplane.v1.Protocol\x12\x0c\n\x04port\x18\x03 \x01(\r\"s\n\x08\x45ndpoint\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0c\x12\x12\n\nconditions\x18\x02 \x01(\r\x12\x0c\n\x04node\x18\x03 \x01(\r\x12\x0c\n\x04zone\x18\x04 \x01(\r\x12\x12\n\nzone_hints\x18\x05 \x03(\r\x12\x12\n\nnode_hints\x18\x06 \x03(\r\"\xd8\x01\n\rEndpointSlice\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07service\x18\x03 \x01(\t\x12,\n\x06\x66\x61mily\x18\x04 \x01(\x0e\x32\x1c.deltaplane.v1.AddressFamily\x12*\n\x05ports\x18\x05 \x03(\x0b\x32\x1b.deltaplane.v1.EndpointPort\x12\x0f\n\x07strings\x18\x06 \x03(\t\x12*\n\tendpoints\x18\x07 \x03(\x0b\x32\x17.deltaplane.v1.Endpoint\"\xa6\x01\n\x12\x45ndpointSlicePatch\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\tbase_hash\x18\x03 \x01(\x06\x12\x0f\n\x07strings\x18\x04 \x03(\t\x12(\n\x07upserts\x18\x05 \x03(\x0b\x32\x17.deltaplane.v1.Endpoint\x12\x0f\n\x07removes\x18\x06 \x03(\x0c\x12\x10\n\x08new_hash\x18\x07 \x01(\x06\"\x8c\x01\n\x04Node\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\x11\n\taddresses\x18\x03 \x03(\x0c\x12\x0c\n\x04zone\x18\x04 \x01(\t\x12\x11\n\tpod_cidrs\x18\x05 \x03(\t\x12\x10\n\x08\x64\x65leting\x18\x06 \x01(\x08\x12#\n\x1bto_be_deleted_by_autoscaler\x18\x07 \x01(\x08\"*\n\x0bServiceCidr\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x63idrs\x18\x02 \x03(\t\")\n\nConfigFlag\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\xe7\x02\n\x02Op\x12)\n\x07service\x18\x01 \x01(\x0b\x32\x16.deltaplane.v1.ServiceH\x00\x12\x36\n\x0e\x65ndpoint_slice\x18\x02 \x01(\x0b\x32\x1c.deltaplane.v1.EndpointSliceH\x00\x12\x41\n\x14\x65ndpoint_slice_patch\x18\x03 \x01(\x0b\x32!.deltaplane.v1.EndpointSlicePatchH\x00\x12#\n\x04node\x18\x04 \x01(\x0b\x32\x13.deltaplane.v1.NodeH\x00\x12\x32\n\x0cservice_cidr\x18\x05 \x01(\x0b\x32\x1a.deltaplane.v1.ServiceCidrH\x00\x12\x30\n\x0b\x63onfig_flag\x18\x06 \x01(\x0b\x32\x19.deltaplane.v1.ConfigFlagH\x00\x12*\n\x06remove\x18\x0f \x01(\x0b\x32\x18.deltaplane.v1.ObjectKeyH\x00\x42\x04\n\x02op\"(\n\x06OpList\x12\x1e\n\x03ops\x18\x01 \x03(\x0b\x32\x11.deltaplane.v1.Op*m\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n\x0cKIND_SERVICE\x10\x01\x12\x17\n\x13KIND_ENDPOINT_SLICE\x10\x02\x12\r\n\tKIND_NODE\x10\x03\x12\x15\n\x11KIND_SERVICE_CIDR\x10\x04*\\\n\x08Protocol\x12\x18\n\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\x10\n\x0cPROTOCOL_TCP\x10\x06\x12\x10\n\x0cPROTOCOL_UDP\x10\x11\x12\x12\n\rPROTOCOL_SCTP\x10\x84\x01*\x84\x01\n\x0bServiceType\x12\x1c\n\x18SERVICE_TYPE_UNSPECIFIED\x10\x00\x12\x1b\n\x17SERVICE_TYPE_CLUSTER_IP\x10\x01\x12\x1a\n\x16SERVICE_TYPE_NODE_PORT\x10\x02\x12\x1e\n\x1aSERVICE_TYPE_LOAD_BALANCER\x10\x03*e\n\rTrafficPolicy\x12\x1e\n\x1aTRAFFIC_POLICY_UNSPECIFIED\x10\x00\x12\x1a\n\x16TRAFFIC_POLICY_CLUSTER\x10\x01\x12\x18\n\x14TRAFFIC_POLICY_LOCAL\x10\x02*E\n\x06IpMode\x12\x17\n\x13IP_MODE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bIP_MODE_VIP\x10\x01\x12\x11\n\rIP_MODE_PROXY\x10\x02*a\n\rAddressFamily\x12\x1e\n\x1a\x41\x44\x44RESS_FAMILY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41\x44\x44RESS_FAMILY_IPV4\x10\x04\x12\x17\n\x13\x41\x44\x44RESS_FAMILY_IPV6\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x64\x65ltaplane/v1/objects.proto\x12\rdeltaplane.v1\"O\n\tObjectKey\x12!\n\x04kind\x18\x01 \x01(\x0e\x32\x13.deltaplane.v1.Kind\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\"g\n\x0bServicePort\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x08protocol\x18\x02 \x01(\x0e\x32\x17.deltaplane.v1.Protocol\x12\x0c\n\x04port\x18\x03 \x01(\r\x12\x11\n\tnode_port\x18\x04 \x01(\r\"I\n\x13LoadBalancerIngress\x12\n\n\x02ip\x18\x01 \x01(\x0c\x12&\n\x07ip_mode\x18\x02 \x01(\x0e\x32\x15.deltaplane.v1.IpMode\"\xe3\x03\n\x07Service\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12(\n\x04type\x18\x03 \x01(\x0e\x32\x1a.deltaplane.v1.ServiceType\x12\x13\n\x0b\x63luster_ips\x18\x04 \x03(\x0c\x12)\n\x05ports\x18\x05 \x03(\x0b\x32\x1a.deltaplane.v1.ServicePort\x12\x14\n\x0c\x65xternal_ips\x18\x06 \x03(\x0c\x12\x41\n\x15load_balancer_ingress\x18\x07 \x03(\x0b\x32\".deltaplane.v1.LoadBalancerIngress\x12#\n\x1bload_balancer_source_ranges\x18\x08 \x03(\t\x12=\n\x17internal_traffic_policy\x18\t \x01(\x0e\x32\x1c.deltaplane.v1.TrafficPolicy\x12=\n\x17\x65xternal_traffic_policy\x18\n \x01(\x0e\x32\x1c.deltaplane.v1.TrafficPolicy\x12 \n\x18session_affinity_seconds\x18\x0b \x01(\r\x12\x1e\n\x16health_check_node_port\x18\x0c \x01(\r\x12\x0f\n\x07\x63reated\x18\r \x01(\x03\"U\n\x0c\x45ndpointPort\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x08protocol\x18\x02 \x01(\x0e\x32\x17.deltaplane.v1.Protocol\x12\x0c\n\x04port\x18\x03 \x01(\r\"s\n\x08\x45ndpoint\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0c\x12\x12\n\nconditions\x18\x02 \x01(\r\x12\x0c\n\x04node\x18\x03 \x01(\r\x12\x0c\n\x04zone\x18\x04 \x01(\r\x12\x12\n\nzone_hints\x18\x05 \x03(\r\x12\x12\n\nnode_hints\x18\x06 \x03(\r\"\xd8\x01\n\rEndpointSlice\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07service\x18\x03 \x01(\t\x12,\n\x06\x66\x61mily\x18\x04 \x01(\x0e\x32\x1c.deltaplane.v1.AddressFamily\x12*\n\x05ports\x18\x05 \x03(\x0b\x32\x1b.deltaplane.v1.EndpointPort\x12\x0f\n\x07strings\x18\x06 \x03(\t\x12*\n\tendpoints\x18\x07 \x03(\x0b\x32\x17.deltaplane.v1.Endpoint\"\xa6\x01\n\x12\x45ndpointSlicePatch\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\tbase_hash\x18\x03 \x01(\x06\x12\x0f\n\x07strings\x18\x04 \x03(\t\x12(\n\x07upserts\x18\x05 \x03(\x0b\x32\x17.deltaplane.v1.Endpoint\x12\x0f\n\x07removes\x18\x06 \x03(\x0c\x12\x10\n\x08new_hash\x18\x07 \x01(\x06\"\x8c\x01\n\x04Node\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\x11\n\taddresses\x18\x03 \x03(\x0c\x12\x0c\n\x04zone\x18\x04 \x01(\t\x12\x11\n\tpod_cidrs\x18\x05 \x03(\t\x12\x10\n\x08\x64\x65leting\x18\x06 \x01(\x08\x12#\n\x1bto_be_deleted_by_autoscaler\x18\x07 \x01(\x08\"*\n\x0bServiceCidr\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x63idrs\x18\x02 \x03(\t\")\n\nConfigFlag\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\xe7\x02\n\x02Op\x12)\n\x07service\x18\x01 \x01(\x0b\x32\x16.deltaplane.v1.ServiceH\x00\x12\x36\n\x0e\x65ndpoint_slice\x18\x02 \x01(\x0b\x32\x1c.deltaplane.v1.EndpointSliceH\x00\x12\x41\n\x14\x65ndpoint_slice_patch\x18\x03 \x01(\x0b\x32!.deltaplane.v1.EndpointSlicePatchH\x00\x12#\n\x04node\x18\x04 \x01(\x0b\x32\x13.deltaplane.v1.NodeH\x00\x12\x32\n\x0cservice_cidr\x18\x05 \x01(\x0b\x32\x1a.deltaplane.v1.ServiceCidrH\x00\x12\x30\n\x0b\x63onfig_flag\x18\x06 \x01(\x0b\x32\x19.deltaplane.v1.ConfigFlagH\x00\x12*\n\x06remove\x18\x0f \x01(\x0b\x32\x18.deltaplane.v1.ObjectKeyH\x00\x42\x04\n\x02op\"(\n\x06OpList\x12\x1e\n\x03ops\x18\x01 \x03(\x0b\x32\x11.deltaplane.v1.Op*m\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n\x0cKIND_SERVICE\x10\x01\x12\x17\n\x13KIND_ENDPOINT_SLICE\x10\x02\x12\r\n\tKIND_NODE\x10\x03\x12\x15\n\x11KIND_SERVICE_CIDR\x10\x04*\\\n\x08Protocol\x12\x18\n\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\x10\n\x0cPROTOCOL_TCP\x10\x06\x12\x10\n\x0cPROTOCOL_UDP\x10\x11\x12\x12\n\rPROTOCOL_SCTP\x10\x84\x01*\x84\x01\n\x0bServiceType\x12\x1c\n\x18SERVICE_TYPE_UNSPECIFIED\x10\x00\x12\x1b\n\x17SERVICE_TYPE_CLUSTER_IP\x10\x01\x12\x1a\n\x16SERVICE_TYPE_NODE_PORT\x10\x02\x12\x1e\n\x1aSERVICE_TYPE_LOAD_BALANCER\x10\x03*e\n\rTrafficPolicy\x12\x1e\n\x1aTRAFFIC_POLICY_UNSPECIFIED\x10\x00\x12\x1a\n\x16TRAFFIC_POLICY_CLUSTER\x10\x01\x12\x18\n\x14TRAFFIC_POLICY_LOCAL\x10\x02*E\n\x06IpMode\x12\x17\n\x13IP_MODE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bIP_MODE_VIP\x10\x01\x12\x11\n\rIP_MODE_PROXY\x10\x02*a\n\rAddressFamily\x12\x1e\n\x1a\x41\x44\x44RESS_FAMILY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41\x44\x44RESS_FAMILY_IPV4\x10\x04\x12\x17\n\x13\x41\x44\x44RESS_FAMILY_IPV6\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'deltaplane.v1.objects_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_KIND']._serialized_start=2002
-  _globals['_KIND']._serialized_end=2111
-  _globals['_PROTOCOL']._serialized_start=2113
-  _globals['_PROTOCOL']._serialized_end=2205
-  _globals['_SERVICETYPE']._serialized_start=2208
-  _globals['_SERVICETYPE']._serialized_end=2340
-  _globals['_TRAFFICPOLICY']._serialized_start=2342
-  _globals['_TRAFFICPOLICY']._serialized_end=2443
-  _globals['_IPMODE']._serialized_start=2445
-  _globals['_IPMODE']._serialized_end=2514
-  _globals['_ADDRESSFAMILY']._serialized_start=2516
-  _globals['_ADDRESSFAMILY']._serialized_end=2613
+  _globals['_KIND']._serialized_start=2019
+  _globals['_KIND']._serialized_end=2128
+  _globals['_PROTOCOL']._serialized_start=2130
+  _globals['_PROTOCOL']._serialized_end=2222
+  _globals['_SERVICETYPE']._serialized_start=2225
+  _globals['_SERVICETYPE']._serialized_end=2357
+  _globals['_TRAFFICPOLICY']._serialized_start=2359
+  _globals['_TRAFFICPOLICY']._serialized_end=2460
+  _globals['_IPMODE']._serialized_start=2462
+  _globals['_IPMODE']._serialized_end=2531
+  _globals['_ADDRESSFAMILY']._serialized_start=2533
+  _globals['_ADDRESSFAMILY']._serialized_end=2630
   _globals['_OBJECTKEY']._serialized_start=46
   _globals['_OBJECTKEY']._serialized_end=125
   _globals['_SERVICEPORT']._serialized_start=127
@@ -50,23 +50,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LOADBALANCERINGRESS']._serialized_start=232
   _globals['_LOADBALANCERINGRESS']._serialized_end=305
   _globals['_SERVICE']._serialized_start=308
-  _globals['_SERVICE']._serialized_end=774
-  _globals['_ENDPOINTPORT']._serialized_start=776
-  _globals['_ENDPOINTPORT']._serialized_end=861
-  _globals['_ENDPOINT']._serialized_start=863
-  _globals['_ENDPOINT']._serialized_end=978
-  _globals['_ENDPOINTSLICE']._serialized_start=981
-  _globals['_ENDPOINTSLICE']._serialized_end=1197
-  _globals['_ENDPOINTSLICEPATCH']._serialized_start=1200
-  _globals['_ENDPOINTSLICEPATCH']._serialized_end=1366
-  _globals['_NODE']._serialized_start=1369
-  _globals['_NODE']._serialized_end=1509
-  _globals['_SERVICECIDR']._serialized_start=1511
-  _globals['_SERVICECIDR']._serialized_end=1553
-  _globals['_CONFIGFLAG']._serialized_start=1555
-  _globals['_CONFIGFLAG']._serialized_end=1596
-  _globals['_OP']._serialized_start=1599
-  _globals['_OP']._serialized_end=1958
-  _globals['_OPLIST']._serialized_start=1960
-  _globals['_OPLIST']._serialized_end=2000
+  _globals['_SERVICE']._serialized_end=791
+  _globals['_ENDPOINTPORT']._serialized_start=793
+  _globals['_ENDPOINTPORT']._serialized_end=878
+  _globals['_ENDPOINT']._serialized_start=880
+  _globals['_ENDPOINT']._serialized_end=995
+  _globals['_ENDPOINTSLICE']._serialized_start=998
+  _globals['_ENDPOINTSLICE']._serialized_end=1214
+  _globals['_ENDPOINTSLICEPATCH']._serialized_start=1217
+  _globals['_ENDPOINTSLICEPATCH']._serialized_end=1383
+  _globals['_NODE']._serialized_start=1386
+  _globals['_NODE']._serialized_end=1526
+  _globals['_SERVICECIDR']._serialized_start=1528
+  _globals['_SERVICECIDR']._serialized_end=1570
+  _globals['_CONFIGFLAG']._serialized_start=1572
+  _globals['_CONFIGFLAG']._serialized_end=1613
+  _globals['_OP']._serialized_start=1616
+  _globals['_OP']._serialized_end=1975
+  _globals['_OPLIST']._serialized_start=1977
+  _globals['_OPLIST']._serialized_end=2017
 # @@protoc_insertion_point(module_scope)

@@ -230,6 +230,7 @@ class Service(_message.Message):
     EXTERNAL_TRAFFIC_POLICY_FIELD_NUMBER: _builtins.int
     SESSION_AFFINITY_SECONDS_FIELD_NUMBER: _builtins.int
     HEALTH_CHECK_NODE_PORT_FIELD_NUMBER: _builtins.int
+    CREATED_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     name: _builtins.str
     type: Global___ServiceType.ValueType
@@ -239,6 +240,10 @@ class Service(_message.Message):
     """Seconds of ClientIP affinity; 0: none."""
     health_check_node_port: _builtins.int
     """0: none."""
+    created: _builtins.int
+    """Unix seconds of metadata.creationTimestamp; 0: unknown, counts as younger than any. Of two Services that ask for one external
+    address and port, the older one has it. Not part of the object's hash.
+    """
     @_builtins.property
     def cluster_ips(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """In the API's order: the first is the primary family's."""
@@ -274,10 +279,11 @@ class Service(_message.Message):
         external_traffic_policy: Global___TrafficPolicy.ValueType = ...,
         session_affinity_seconds: _builtins.int = ...,
         health_check_node_port: _builtins.int = ...,
+        created: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_ips", b"cluster_ips", "external_ips", b"external_ips", "external_traffic_policy", b"external_traffic_policy", "health_check_node_port", b"health_check_node_port", "internal_traffic_policy", b"internal_traffic_policy", "load_balancer_ingress", b"load_balancer_ingress", "load_balancer_source_ranges", b"load_balancer_source_ranges", "name", b"name", "namespace", b"namespace", "ports", b"ports", "session_affinity_seconds", b"session_affinity_seconds", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_ips", b"cluster_ips", "created", b"created", "external_ips", b"external_ips", "external_traffic_policy", b"external_traffic_policy", "health_check_node_port", b"health_check_node_port", "internal_traffic_policy", b"internal_traffic_policy", "load_balancer_ingress", b"load_balancer_ingress", "load_balancer_source_ranges", b"load_balancer_source_ranges", "name", b"name", "namespace", b"namespace", "ports", b"ports", "session_affinity_seconds", b"session_affinity_seconds", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -180,3 +180,33 @@ def test_ranges_of_one_family_are_told_to_the_services_owner_g3(service: Service
 
     assert [notice.service for notice in notices] == [(service.namespace, service.name)] * len(told)
     assert all(f"no {family} range" in notice.text for notice, family in zip(notices, told, strict=True))
+
+
+def test_a_service_that_asks_for_anothers_clusterip_is_told_with_the_holders_name() -> None:
+    told: list[Notice] = []
+    state = State(Log(), NoTracing(), None, told.append)
+    evil = structs.replace(OTHER, namespace="aaa", external_ips=GOOD.cluster_ips)
+    state.update([Fact(evil.key, evil)])
+    for kind in Kind:
+        state.synced(kind)
+    assert told == []
+    state.update([Fact(GOOD.key, GOOD)])
+    (notice,) = told
+    assert (notice.service, notice.reason) == (("aaa", OTHER.name), "AddressOfAnotherService")
+    assert str(GOOD.key) in notice.text
+    told.clear()
+    state.update([Fact(GOOD.key, structs.replace(GOOD, session_affinity_seconds=5))])
+    assert told == []
+
+
+def test_a_fault_in_what_is_told_of_services_loses_no_change() -> None:
+    def broken(_: Notice) -> None:
+        raise ValueError("no room")
+
+    state = State(Log(), NoTracing(), None, broken)
+    for kind in Kind:
+        state.synced(kind)
+    state.update([Fact(GOOD.key, GOOD)])
+    state.update([Fact(OTHER.key, structs.replace(OTHER, external_ips=GOOD.cluster_ips))])
+    assert agree(state)
+    assert state.store.get(OTHER.key) is not None

@@ -66,7 +66,10 @@ def changed(value: Any) -> Any:
 )
 def test_every_field_is_in_the_hash_s4(object_: Object, field: str) -> None:
     other = replace(object_, **{field: changed(getattr(object_, field))})
-    assert object_hash(other) != object_hash(object_)
+    if field == "created":  # releases before it compare hashes with this one's
+        assert object_hash(other) == object_hash(object_)
+    else:
+        assert object_hash(other) != object_hash(object_)
 
 
 @pytest.mark.parametrize("value", [ENDPOINT, SAMPLES[0].ports[0], SAMPLES[0].load_balancer_ingress[0]])  # type: ignore[union-attr]

@@ -1,0 +1,173 @@
+"""Whose address and port it is where several Services ask for the same: decided here, before any driver.
+
+A ClusterIP is its Service's: nobody else has it as an external address, on whatever port. Of two that ask for one
+external address and port, or one node port, the older Service has it (metadata.creationTimestamp), then the one whose
+name sorts first; so every node decides alike, whatever came first. Pure. Called by `nodeagent.resolving`, which
+resolves again whoever gets or loses something by another's change, and by `controlplane.contested`, which tells the
+losers' owners. kube-proxy leaves it to the order of its maps.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterator
+from ipaddress import ip_address
+from math import inf
+from struct import Struct as Layout
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from deltaplane.forwarding import Frontend, FrontendKind, ServiceForwarding
+from deltaplane.model import ObjectKey, Protocol
+
+_PROTOCOLS = {int(protocol): protocol.name for protocol in Protocol}
+
+
+Slot = bytes  # what can be had once: family, protocol, port, and the address, which a node port has none of
+_HEAD = Layout(">BBH")
+
+
+class Claim(NamedTuple):
+    """One Service's wish for a slot; the smallest has it. `age`: Unix seconds of the Service's creation."""
+
+    external: bool
+    age: float
+    owner: ObjectKey
+
+
+class Lost(NamedTuple):
+    """`owner` does without `slot`, which `holder` has."""
+
+    owner: ObjectKey
+    slot: Slot
+    holder: ObjectKey
+
+    def __str__(self) -> str:
+        return f"{self.owner}: {_shown(self.slot)} belongs to {self.holder}: change one of them"
+
+
+class _Wanted(NamedTuple):
+    """What one Service asks for; a slot that it asks for both ways is inside."""
+
+    age: float
+    inside: tuple[Slot, ...] = ()
+    outside: tuple[Slot, ...] = ()
+
+    def claims(self, owner: ObjectKey) -> dict[Slot, Claim]:
+        inside, outside = Claim(False, self.age, owner), Claim(True, self.age, owner)
+        return dict.fromkeys(self.outside, outside) | dict.fromkeys(self.inside, inside)
+
+
+_NOTHING = _Wanted(inf)
+
+
+class Frontends:
+    """All claims of all Services."""
+
+    def __init__(self) -> None:
+        self._claims: dict[Slot, Claim | list[Claim]] = {}  # sorted, where there are several
+        self._wanted: dict[ObjectKey, _Wanted] = {}
+        self._inside: dict[bytes, list[ObjectKey]] = {}  # whose ClusterIP an address is
+        self._outside: dict[bytes, list[ObjectKey]] = {}  # who asks for it as an external address
+        self._losses: dict[ObjectKey, tuple[Lost, ...]] = {}
+
+    def losses(self) -> Iterator[Lost]:
+        """What is asked for in vain, as of the last `grant` of each Service."""
+        for lost in self._losses.values():
+            yield from lost
+
+    def put(self, service: ServiceForwarding, created: int) -> set[ObjectKey]:
+        """Takes what a Service asks for now (`created`: Unix seconds, 0 unknown); gives others whose right changes."""
+        key, after = service.key, _wanted(service, created if created > 0 else inf)
+        before = self._wanted.get(key, _NOTHING)
+        if before == after:
+            return set()
+        touched: set[ObjectKey] = set()
+        old, new = before.claims(key), after.claims(key)
+        for slot in old.keys() | new.keys():
+            if old.get(slot) != new.get(slot):
+                touched |= self._change(slot, old.get(slot), new.get(slot))
+        touched |= self._move(self._inside, key, before.inside, after.inside)
+        self._move(self._outside, key, before.outside, after.outside)
+        if new:
+            self._wanted[key] = after
+        else:
+            self._wanted.pop(key, None)
+        return touched - {key}
+
+    def grant(self, service: ServiceForwarding) -> ServiceForwarding:
+        """The Service without what is another's."""
+        lost = self.lost(service.key)
+        if not lost:
+            self._losses.pop(service.key, None)
+            return service
+        self._losses[service.key] = lost
+        slots = {each.slot for each in lost}
+        return replace(service, entries=tuple(e for e in service.entries if slot_of(e.frontend) not in slots))
+
+    def lost(self, key: ObjectKey) -> tuple[Lost, ...]:
+        """What a Service asks for in vain, sorted."""
+        wanted = self._wanted.get(key, _NOTHING)
+        slots = sorted(wanted.inside + wanted.outside)
+        return tuple(Lost(key, slot, holder) for slot in slots if (holder := self._holder(key, slot)))
+
+    def _holder(self, owner: ObjectKey, slot: Slot) -> ObjectKey | None:
+        """Who has the slot, if it is not this one of its claimants."""
+        first = _listed(self._claims[slot])[0].owner
+        if first != owner:
+            return first
+        inside = self._inside.get(slot[_HEAD.size :], ())
+        return inside[0] if inside and owner not in inside else None
+
+    def _change(self, slot: Slot, before: Claim | None, after: Claim | None) -> set[ObjectKey]:
+        """Puts one claim in another's place. Gives who had the slot and who has it, if that is not the same."""
+        old = _listed(self._claims.get(slot, []))
+        new = sorted([claim for claim in old if claim != before] + ([] if after is None else [after]))
+        if new:
+            self._claims[slot] = new[0] if len(new) == 1 else new
+        else:
+            del self._claims[slot]
+        first, then = ({claim.owner for claim in claims[:1]} for claims in (old, new))
+        return first ^ then
+
+    def _move(
+        self,
+        table: dict[bytes, list[ObjectKey]],
+        owner: ObjectKey,
+        before: tuple[Slot, ...],
+        after: tuple[Slot, ...],
+    ) -> set[ObjectKey]:
+        """Follows which addresses a Service has or asks for. Gives those that ask for one of them from outside."""
+        old, new = ({slot[_HEAD.size :] for slot in slots} - {b""} for slots in (before, after))
+        for address in old - new:
+            table[address].remove(owner)
+            if not table[address]:
+                del table[address]
+        for address in new - old:
+            insort(table.setdefault(address, []), owner)
+        return {other for address in old ^ new for other in self._outside.get(address, ())}
+
+
+def slot_of(frontend: Frontend) -> Slot:
+    """The one slot that a frontend takes."""
+    return _HEAD.pack(frontend.family, frontend.protocol, frontend.port) + frontend.address
+
+
+def _wanted(service: ServiceForwarding, age: float) -> _Wanted:
+    inside = {slot_of(e.frontend): None for e in service.entries if e.frontend.kind is FrontendKind.CLUSTER_IP}
+    outside = {slot_of(e.frontend): None for e in service.entries if e.frontend.kind is not FrontendKind.CLUSTER_IP}
+    return _Wanted(age, tuple(inside), tuple(slot for slot in outside if slot not in inside))
+
+
+def _listed(claims: Claim | list[Claim]) -> list[Claim]:
+    return claims if isinstance(claims, list) else [claims]
+
+
+def _shown(slot: Slot) -> str:
+    _, number, port = _HEAD.unpack_from(slot)
+    protocol = _PROTOCOLS.get(number, str(number))
+    if len(slot) == _HEAD.size:
+        return f"node port {protocol}/{port}"
+    address = ip_address(slot[_HEAD.size :])
+    return f"{protocol} {address}:{port}" if address.version == 4 else f"{protocol} [{address}]:{port}"
