@@ -284,11 +284,12 @@ class Agent(Conversing):
             self._refused(str(error))
             return []
         report = report_of(times, resolved, time.perf_counter_ns(), done)
-        for follower in self._followers:
-            follower.committed(done, report.commit_ns / 1e9)
         return self._committed(done, rev, report, complete=complete)
 
     def _committed(self, done: Commit, rev: int, report: pb.CommitReport, *, complete: bool) -> list[bytes]:
+        """The kernel took something, in whatever way: the one place from which everybody hears of it."""
+        for follower in self._followers:
+            follower.committed(done, report.commit_ns / 1e9)
         if complete:
             self.complete = True
             self._whole = self._keeper.untried = False

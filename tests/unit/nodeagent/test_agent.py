@@ -9,10 +9,12 @@ from msgspec.structs import replace
 
 from controlplane.facts import Fact
 from deltaplane.model import Endpoint, EndpointPort, EndpointSlice, Node, Object, Service, ServicePort, ServiceType
+from nodeagent.program.dataplane import Failed
 from nodeagent.program.nftables import program
 from nodeagent.program.nftables.listing import Dump
 from nodeagent.program.nftables.memory import MemoryKernel
 from tests.soak.objects import HERE
+from tests.soak.trouble import Trouble
 from tests.soak.world import World, ticking
 
 OWN = Node(HERE, "uid", (bytes((192, 0, 2, 1)),), "a")
@@ -73,3 +75,42 @@ def test_a_change_of_this_node_reaches_every_service(world: World, moved: Node) 
 
     assert tables(world) != before
     assert world.differences() == []
+
+
+class Heard:
+    """A follower that counts."""
+
+    def __init__(self) -> None:
+        self.commits = self.refusals = 0
+
+    def want(self, *_: object, **__: object) -> None:
+        """Whatever it is."""
+
+    def committed(self, *_: object) -> None:
+        self.commits += 1
+
+    def refused(self) -> None:
+        self.refusals += 1
+
+    def failures(self) -> tuple[Failed, ...]:
+        return ()
+
+
+def test_whoever_follows_commits_hears_of_every_success_in_whatever_way_it_came(world: World) -> None:
+    """A change, another try at what was refused, and a repair: /healthz and the cleaner go by what they hear."""
+    heard = Heard()
+    world.agent._followers = (heard,)
+    world.put(Fact(GONE.key, None))
+    world.settle()
+    assert (heard.commits, heard.refusals) == (1, 0)
+
+    world.troubles.waiting = [Trouble.FORBIDDEN]
+    world.put(Fact(GONE.key, GONE))
+    while not heard.refusals:
+        world.step(0.1)
+    world.settle()
+    assert (heard.commits, heard.refusals) == (2, 1)
+
+    world.agent.drifted = True
+    world.agent.tick(world.clock.now)
+    assert (heard.commits, heard.refusals) == (3, 1)
