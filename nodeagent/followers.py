@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
+from deltaplane.model import Kind
 from deltaplane.model import Protocol as Protocols
 from nodeagent.conntrack.cleaner import Cleaner
 from nodeagent.conntrack.intent import place_of
@@ -104,6 +105,11 @@ def addresses_of(node: NodeForwarding) -> Addresses:
     return families
 
 
+def _only_objects(done: Commit) -> bool:
+    """What is missing are objects that the kernel refuses one by one: theirs is the failure, and not the node's."""
+    return bool(done.failed) and all(item.key.kind != Kind.NODE for item in done.failed)
+
+
 class Watchers:
     """Health and metrics: whether changes get through, how many, and how long they take (K2, 5.3)."""
 
@@ -122,7 +128,7 @@ class Watchers:
 
     def committed(self, done: Commit, seconds: float) -> None:
         self._metrics.committed(done, seconds, complete=self._complete)
-        if not self._pending():
+        if not self._pending() or _only_objects(done):
             self._health.updated()
 
     def refused(self) -> None:
