@@ -23,6 +23,7 @@ from controlplane.notices import Notice
 from controlplane.source.claims import Claims
 from controlplane.source.documents import parse
 from controlplane.source.identity import in_folder
+from controlplane.source.portions import feed, feed_list
 from controlplane.source.reports import Reports
 from controlplane.source.translate import TYPES
 from deltaplane.bounded import read
@@ -165,6 +166,7 @@ class ManifestSource:
         ]
         self._told = {fact.key: fact.object for fact in facts if fact.object is not None}
         for kind in TYPES:
+            await feed_list(self._sink, (fact for fact in facts if fact.key.kind is kind))
             self._sink.replace(kind, [fact for fact in facts if fact.key.kind is kind], "")
             self._sink.synced(kind)
         self._error, self._since = "", time.time_ns()
@@ -189,9 +191,7 @@ class ManifestSource:
     async def _read(self, names: Iterable[str], moment: int) -> None:
         """Reads the files and tells the sink what is different."""
         touched = await self._put(names)
-        facts = [fact for key in sorted(touched) for fact in self._difference(key, moment)]
-        if facts:
-            self._sink.update(facts)
+        await feed(self._sink, [fact for key in sorted(touched) for fact in self._difference(key, moment)])
 
     async def _put(self, names: Iterable[str]) -> set[ObjectKey]:
         touched: set[ObjectKey] = set()

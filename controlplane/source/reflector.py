@@ -27,7 +27,9 @@ from controlplane.source.brake import RELIST_SECONDS, Brake, Doubtful
 from controlplane.source.decode import Decoder, Item, Malformed
 from controlplane.source.limits import Limits
 from controlplane.source.pages import fetch_pages, fetch_version
+from controlplane.source.portions import by_bytes, feed_list
 from controlplane.source.reports import Reports
+from controlplane.store import number_of
 from deltaplane.logs import event
 from deltaplane.model import Kind, ObjectKey
 
@@ -139,7 +141,7 @@ class Reflector:
         """What to do next, and the seconds to wait before."""
         self._doubted = True
         if self._resource.optional and error.status in (403, 404):
-            self._do_without(error.status)
+            await self._do_without(error.status)
         if self._absent and error.status == 404:
             return self._random.uniform(*self._limits.lookout)
         if isinstance(error, history.Lost):
@@ -171,7 +173,7 @@ class Reflector:
             event(log, logging.ERROR, "safety brake: list held", resource=self._resource, reason=error)
         self.failure = str(error)
 
-    def _do_without(self, status: int) -> None:
+    async def _do_without(self, status: int) -> None:
         """An optional resource that is forbidden or not served must not keep the others from being served.
 
         Where it is forbidden, what was learnt stays. Where the server has none (404), there is nothing, and it is
@@ -180,11 +182,11 @@ class Reflector:
         if status == 404:
             self._recover()
             if not self._absent:
-                self._settle({}, "")
+                await self._settle({}, "")
                 event(log, logging.INFO, "not served by this API server, taken as none", resource=self._resource)
             self._absent = True
         elif not self._synced:
-            self._settle({}, "")
+            await self._settle({}, "")
 
     def _recover(self) -> None:
         if self.failure:
@@ -194,7 +196,7 @@ class Reflector:
     # Lists
 
     async def _watch_list(self) -> None:
-        """The list as a stream, and then the watch on it.
+        """The list as a stream, then the watch on it.
 
         A server that cannot says so by status (before 1.27, or switched off) or inside the stream (its etcd reports no
         progress); one that neither ends its list nor goes on is asked for pages the next time.
@@ -222,7 +224,7 @@ class Reflector:
                 raise
             items, version = await self._pages(0)
         self._paged = False
-        self._replace(items, self._sound(version))
+        await self._replace(items, self._sound(version))
 
     async def _pages(self, size: int) -> tuple[dict[ObjectKey, Item], str]:
         timeout = self._page_timeout()
@@ -236,7 +238,7 @@ class Reflector:
         """When a difference found by a relist was learnt; the first list is no event."""
         return time.time_ns() if self._synced else 0
 
-    def _replace(self, items: dict[ObjectKey, Item], version: str) -> None:
+    async def _replace(self, items: dict[ObjectKey, Item], version: str) -> None:
         """Takes a whole list. Raises `Doubtful` where it lacks too much of what is known."""
         known, gone = len(self._good), sum(key not in items for key in self._good)
         if self._brake.holds(known, gone, self._clock()):
@@ -246,15 +248,18 @@ class Reflector:
             raise Doubtful(text, retry_after=RELIST_SECONDS)
         if self._brake.lists:
             event(log, logging.WARNING, "lists agree: what they lack is gone", resource=self._resource, objects=gone)
-        self._settle(items, version)
+        await self._settle(items, version)
         event(log, logging.INFO, "listed", resource=self._resource, objects=len(self._good), version=version)
 
-    def _settle(self, items: dict[ObjectKey, Item], version: str) -> None:
+    async def _settle(self, items: dict[ObjectKey, Item], version: str) -> None:
+        """What is new in the list goes on in portions, oldest first; the list as a whole then says what is gone."""
         for item in items.values():
             self._reports.record(str(item.key), item.problems)
         self._reports.retain({str(key) for key in items})
         facts = [self._good.get(key) if item.fact is None else item.fact for key, item in items.items()]
-        self._good = {fact.key: fact for fact in facts if fact is not None and fact.object is not None}
+        good = {fact.key: fact for fact in facts if fact is not None and fact.object is not None}
+        await feed_list(self._sink, sorted(good.values(), key=lambda fact: number_of(fact.resource_version)))
+        self._good = good
         self._version = version
         self._sink.replace(self._kind, list(self._good.values()), version)
         self._sink.synced(self._kind)
@@ -284,18 +289,26 @@ class Reflector:
     async def _take(self, lines: Sequence[bytes]) -> None:
         """What arrived together goes on together, in bounded portions."""
         now = time.time_ns()
-        for start in range(0, len(lines), self._limits.batch):
-            if start:
+        for number, portion in enumerate(by_bytes(lines, self._limits.batch)):
+            if number:
                 await asyncio.sleep(0)
             facts: list[Fact] = []
             try:
-                for line in lines[start : start + self._limits.batch]:
-                    self._event(line, now, facts)
+                for line in portion:
+                    version = self._event(line, now, facts)
+                    if version is not None:
+                        await self._end_list(version)
             finally:
                 if facts:
                     self._sink.update(facts)
 
-    def _event(self, line: bytes, now: int, facts: list[Fact]) -> None:
+    async def _end_list(self, version: str) -> None:
+        """The WatchList's first events are a whole list."""
+        items, self._initial = self._initial or {}, None
+        await self._replace(items, self._sound(version))
+
+    def _event(self, line: bytes, now: int, facts: list[Fact]) -> str | None:
+        """Takes one line in; gives the version of the list that ends with it, if one does."""
         stamp = self._stamp() if self._initial is not None else now
         try:
             received = self._decoder.event(line, stamp)
@@ -313,8 +326,8 @@ class Reflector:
         if self._initial is None:
             self._version = received.version or self._version
         elif received.initial_end:
-            items, self._initial = self._initial, None
-            self._replace(items, self._sound(received.version))
+            return received.version
+        return None
 
     def _sound(self, version: str, known: str = "") -> str:
         """The version, after `known`, if a watch can go on from it. Raises `Lost` before anything is taken in."""
