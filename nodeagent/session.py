@@ -9,7 +9,7 @@ Called by the agent, which owns it together with the mirror; it decides what ent
 
 A change is checked whole before any of it is taken in: decoding, keys, patch bases, and the digest of the state it
 leads to. What fails a check leaves the mirror, and so the kernel, at the last good state (S12). Absence removes an
-object only at a SnapshotEnd whose counts and digest match (S6).
+object only at a SnapshotEnd whose counts and digest match (S6); of a partial snapshot, only of its own buckets.
 """
 
 from __future__ import annotations
@@ -233,8 +233,7 @@ class Session(Standing):
         self._phase = Phase.FOLLOWING
         self._acks.rebase(0)
         self._acks.unsupported_ops = 0
-        record = Record(tuple(collector.messages), whole=whole)
-        events: list[Event] = [Changed(self.rev, touched, complete=whole), record]
+        events = Changed(self.rev, touched, complete=whole), Record(tuple(collector.messages), whole=whole)
         return [*told, *events, *self._unsupported(collector.unsupported)]
 
     def _on_heartbeat(self, heartbeat: pb.Heartbeat, now: float) -> list[Event]:

@@ -1,0 +1,467 @@
+"""Where the states of a replica and an agent differ, what differs is found and sent, and nothing else."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controlplane.facts import Fact
+from deltaplane.digest import bucket_of
+from deltaplane.model import Kind, ObjectKey, Service, ServicePort, Upsert
+from deltaplane.snapshot import PARTIAL
+from deltaplane.v1 import delta_pb2 as pb
+from nodeagent.hello import Mode, identity
+from tests.sessions import objects
+from tests.sessions.link import Link, Node, Replica
+
+MANY = 400
+
+
+def service(number: int, version: int = 0) -> Service:
+    return Service("ns", f"svc-{number}", 1, (bytes((10, 96 + version, number // 250, number % 250)),), PORTS)
+
+
+PORTS = (ServicePort("http", 6, 80),)
+
+
+def fact(number: int, version: int | None = 0) -> Fact:
+    made = None if version is None else service(number, version)
+    return Fact(ObjectKey(Kind.SERVICE, "ns", f"svc-{number}"), made)
+
+
+class Recorded(Link):
+    """A link that keeps what the replica sent on it."""
+
+    def __init__(self, replica: Replica, node: Node) -> None:
+        super().__init__(replica, node)
+        self.sent: list[pb.WatchResponse] = []
+
+    def pull(self) -> None:
+        known = len(self.down)
+        super().pull()
+        self.sent += [pb.WatchResponse.FromString(data) for data in list(self.down)[known:]]
+
+    def deliver_down(self) -> None:
+        """Without the link's own check, since the mirrors here are altered on purpose."""
+        if self.down:
+            self.up += self.node.take(self.down.popleft(), self.now)
+
+    def kinds(self) -> list[str | None]:
+        return [message.WhichOneof("message") for message in self.sent]
+
+    def begins(self) -> list[pb.SnapshotBegin]:
+        return [message.snapshot_begin for message in self.sent if message.HasField("snapshot_begin")]
+
+    def resumes(self) -> dict[tuple[str, str], int]:
+        return dict(self.replica.nodes.tally.number)
+
+
+def node() -> Node:
+    made = Node()
+    made.agent._hello.capabilities.append(PARTIAL)
+    return made
+
+
+@pytest.fixture
+def link() -> Recorded:
+    """An agent that has 400 Services, and whose replica has nothing else to send."""
+    made = Recorded(Replica(service(n) for n in range(MANY)), node())
+    made.connect()
+    made.step()
+    made.step(1.0)
+    made.assert_same()
+    made.sent.clear()
+    made.replica.nodes.tally.number.clear()
+    return made
+
+
+def away(link: Recorded, *facts: Fact) -> None:
+    """The agent is away while this changes and the log forgets it."""
+    link.cut()
+    link.now += 30.0
+    link.replica.put(*facts, now=link.now)
+    link.replica.log.expire(link.now + 1e6)
+    link.connect()
+
+
+def alter(link: Link, number: int, version: int) -> None:
+    """The agent's mirror has another object than it was sent, and its kernel too."""
+    mirror = link.node.agent.mirror
+    mirror.commit(mirror.prepare([Upsert(service(number, version))]))
+    link.node.kernel = link.node.wanted()
+
+
+def test_the_agent_says_that_it_takes_partial_snapshots() -> None:
+    assert PARTIAL in identity("n1", Mode("nftables")).capabilities
+
+
+def test_after_an_absence_beyond_the_log_only_the_buckets_that_differ_are_sent(link: Recorded) -> None:
+    away(link, fact(1, 1), fact(2, None), fact(MANY, 0))
+    link.step(1.0)
+
+    (begin,) = link.begins()
+    assert list(begin.buckets) == sorted({bucket_of(fact(n).key) for n in (1, 2, MANY)})
+    assert begin.partial
+    assert begin.counts.services == sum(
+        bucket_of(item.key) in set(begin.buckets) for item in link.replica.store.objects()
+    )
+    assert begin.counts.services < 20
+    assert begin.bytes < 1000
+    assert link.sent[0].welcome.decision == pb.RESUME_DECISION_BUCKETS
+    assert "revision 1 cannot be brought up by deltas in 3 of 256 buckets" in link.sent[0].welcome.reason
+    assert link.resumes() == {("CONNECTED", "partial"): 1}
+    link.step(1.0)
+    link.assert_same()
+
+
+def test_only_the_services_that_differ_are_written_to_the_kernel(link: Recorded) -> None:
+    away(link, fact(1, 1), fact(2, None), fact(MANY, 0))
+    link.step(1.0)
+
+    changed = link.node.changes[-1]
+    assert changed.touched.services == {("ns", "svc-1"), ("ns", "svc-2"), ("ns", f"svc-{MANY}")}
+    assert not changed.complete
+
+
+def test_another_replica_with_a_little_other_state_sends_what_differs(link: Recorded) -> None:
+    other = Recorded(Replica([*link.replica.store.objects(), service(MANY)]), link.node)
+    link.cut()
+    other.connect()
+    other.step(1.0)
+
+    assert [len(begin.buckets) for begin in other.begins()] == [1]
+    other.step(1.0)
+    other.assert_same()
+
+
+def test_an_altered_object_is_found_within_one_heartbeat_and_healed_by_one_bucket(link: Recorded) -> None:
+    alter(link, 7, 3)
+    link.step(10.0)
+
+    assert link.kinds() == ["heartbeat", "snapshot_begin", "snapshot_chunk", "snapshot_end"]
+    (begin,) = link.begins()
+    assert list(begin.buckets) == [bucket_of(fact(7).key)]
+    assert link.node.changes[-1].touched.services == {("ns", "svc-7")}
+    assert link.resumes() == {("DIGEST_MISMATCH", "partial"): 1}
+    link.step(1.0)
+    link.assert_same()
+
+
+def test_an_object_that_the_replica_lacks_goes_with_its_bucket_and_the_others_stay(link: Recorded) -> None:
+    alter(link, MANY + 5, 0)
+    link.step(10.0)
+    link.step(1.0)
+
+    assert len(link.begins()) == 1
+    link.assert_same()
+
+
+def test_equal_states_in_another_epoch_need_nothing(link: Recorded) -> None:
+    other = Recorded(Replica(link.replica.store.objects()), link.node)
+    link.cut()
+    other.connect()
+    other.step(1.0)
+
+    assert other.kinds() == ["welcome"]
+    assert other.resumes() == {("CONNECTED", "nothing"): 1}
+
+
+def test_an_agent_that_asks_and_lacks_nothing_is_sent_no_object(link: Recorded) -> None:
+    link.stream.on_message(pb.WatchRequest.FromString(asking(link)), link.now)  # type: ignore[union-attr]
+    link.step(1.0)
+
+    assert link.kinds() == ["snapshot_begin", "snapshot_end"]
+    assert link.resumes() == {("GAP", "nothing"): 1}
+    assert link.node.changes[-1].touched.services == frozenset()
+    link.step(1.0)
+    link.assert_same()
+
+
+def asking(link: Link) -> bytes:
+    from nodeagent.asking import Asking
+    from nodeagent.checks import MisfitError
+
+    misfit = MisfitError(pb.RESYNC_REASON_GAP, "a test asks")
+    (_, send) = Asking(lambda _: None).ask(misfit, None, link.node.agent.mirror.digest)
+    return send.message  # type: ignore[union-attr]
+
+
+def test_an_agent_without_the_capability_gets_the_whole_state() -> None:
+    link = Recorded(Replica(service(n) for n in range(MANY)), Node())
+    link.connect()
+    link.step(1.0)
+    link.sent.clear()
+    away(link, fact(1, 1))
+    link.step(1.0)
+    alter(link, 7, 3)
+    link.step(10.0)
+
+    assert [(begin.partial, len(begin.buckets), begin.counts.services) for begin in link.begins()] == [
+        (False, 0, MANY)
+    ] * 2
+    link.step(1.0)
+    link.assert_same()
+
+
+def test_where_most_buckets_differ_the_whole_state_is_sent(link: Recorded) -> None:
+    away(link, *(fact(n, 1) for n in range(0, MANY, 2)))
+    link.step(1.0)
+
+    assert [begin.partial for begin in link.begins()] == [False]
+    assert link.sent[0].welcome.decision == pb.RESUME_DECISION_SNAPSHOT
+    assert link.resumes() == {("CONNECTED", "whole"): 1}
+
+
+@pytest.mark.parametrize("number", [0, 1, 255, 257])
+def test_digests_of_another_number_of_buckets_are_answered_by_the_whole_state(link: Recorded, number: int) -> None:
+    session = link.replica.stream()
+    hello = pb.Hello(node_name="n1", protocol_min=1, protocol_max=1, capabilities=[PARTIAL])
+    hello.resume.epoch, hello.resume.bucket_digests[:] = b"another", [1] * number
+    session.on_message(pb.WatchRequest(hello=hello), 0.0)
+
+    messages = []
+    while (data := session.next_message(0.0)) is not None:
+        messages.append(pb.WatchResponse.FromString(data))
+
+    assert messages[0].welcome.decision == pb.RESUME_DECISION_SNAPSHOT
+    assert not messages[1].snapshot_begin.partial
+
+
+# ------------------------------------------------------------ what can be wrong with one
+
+
+def spoil(link: Recorded, change: str) -> None:
+    """The next partial snapshot arrives otherwise than it was sent."""
+    pull = link.pull
+
+    def spoiling() -> None:
+        pull()
+        for index, data in enumerate(link.down):
+            message = pb.WatchResponse.FromString(data)
+            if message.HasField("snapshot_begin") and not message.snapshot_begin.partial:
+                return
+            if change == "digest" and message.HasField("snapshot_end"):
+                message.snapshot_end.digest ^= 1
+            elif change == "bucket" and message.HasField("snapshot_begin"):
+                message.snapshot_begin.buckets[0] ^= 1
+            elif change == "beyond" and message.HasField("snapshot_begin"):
+                message.snapshot_begin.buckets.append(256)
+            elif change == "unsaid" and message.HasField("snapshot_begin"):
+                message.snapshot_begin.partial = False
+            link.down[index] = message.SerializeToString()
+
+    link.pull = spoiling  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("change", ["digest", "bucket", "beyond"])
+def test_one_that_fails_is_followed_by_a_whole_one_and_counted(link: Recorded, change: str) -> None:
+    spoil(link, change)
+    alter(link, 7, 3)
+    before = dict(link.node.kernel)
+    link.step(10.0)
+    kernel = dict(link.node.kernel)
+    link.settle(60)
+
+    assert kernel == before
+    assert [begin.partial for begin in link.begins()] == [True, False]
+    assert link.resumes() == {("DIGEST_MISMATCH", "partial"): 1, ("PARTIAL", "whole"): 1}
+    assert link.replica.nodes.resyncs["PARTIAL"] == 1
+    link.assert_same()
+
+
+def test_after_the_whole_one_a_partial_one_is_asked_for_again(link: Recorded) -> None:
+    spoil(link, "digest")
+    alter(link, 7, 3)
+    link.settle(60)
+    del link.pull  # type: ignore[method-assign]
+    link.sent.clear()
+    alter(link, 8, 3)
+    link.settle(30)
+
+    assert [begin.partial for begin in link.begins()] == [True]
+    link.assert_same()
+
+
+def test_an_agent_whose_partial_one_failed_asks_its_next_replica_for_the_whole(link: Recorded) -> None:
+    spoil(link, "digest")
+    alter(link, 7, 3)
+    link.step(10.0)
+    other = Recorded(Replica([*link.replica.store.objects(), service(MANY)]), link.node)
+    link.cut()
+    other.connect()
+    other.step(1.0)
+
+    assert [begin.partial for begin in other.begins()] == [False]
+
+
+def test_a_snapshot_of_buckets_that_does_not_say_so_changes_nothing(link: Recorded) -> None:
+    alter(link, 7, 3)
+    spoil(link, "unsaid")
+    before = dict(link.node.kernel)
+    link.step(10.0)
+
+    assert link.node.kernel == before
+    assert len(link.node.agent.mirror.services) == MANY
+
+
+# ------------------------------------------------------------ the safety brake, the journal
+
+
+@pytest.fixture
+def forty() -> Recorded:
+    """An agent that has forty Services, in fewer than half of the buckets."""
+    made = Recorded(Replica(service(n) for n in range(40)), node())
+    made.connect()
+    made.step()
+    made.step(1.0)
+    made.sent.clear()
+    return made
+
+
+def test_one_that_removes_most_services_is_held(forty: Recorded) -> None:
+    away(forty, *(fact(n, None) for n in range(35)))
+    forty.settle(120)
+
+    assert all(begin.partial for begin in forty.begins())
+    assert len(forty.begins()) > 1  # it is asked now and then whether they are back
+    assert len(forty.node.kernel) == 40
+    assert forty.stream is not None
+    assert forty.stream.brake is not None
+    assert (forty.stream.brake.services_removed, forty.stream.brake.services) == (35, 40)
+
+
+def test_a_held_one_is_taken_when_an_operator_releases_it(forty: Recorded) -> None:
+    away(forty, *(fact(n, None) for n in range(35)))
+    forty.step(1.0)
+    assert forty.stream is not None
+    assert forty.stream.release_brake()
+    forty.settle(40)
+
+    assert len(forty.node.kernel) == 5
+    assert all(begin.partial for begin in forty.begins())
+    forty.assert_same()
+
+
+def test_a_hold_ends_without_any_object_when_the_services_are_back(forty: Recorded) -> None:
+    away(forty, *(fact(n, None) for n in range(35)))
+    forty.step(1.0)
+    forty.replica.put(*(fact(n, 0) for n in range(35)), now=forty.now)
+    forty.sent.clear()
+    forty.settle(40)
+
+    assert [list(begin.buckets) for begin in forty.begins()] == [[]]
+    assert not forty.node.agent.brake.holds
+    forty.assert_same()
+
+
+def test_the_journal_replays_one(link: Recorded) -> None:
+    away(link, fact(1, 1), fact(2, None))
+    link.step(1.0)
+    link.replica.put(fact(3, 1), now=link.now)
+    link.step(1.0)
+
+    again = Node(link.node.journal, {})
+
+    assert again.agent.rev == link.node.agent.rev
+    assert again.agent.mirror.digest.buckets == link.replica.store.digest.buckets
+    assert again.agent.restored == len(link.node.journal)
+
+
+@pytest.mark.parametrize("lacking", [1, 2])
+def test_a_journal_that_ends_within_one_goes_on_before_it(link: Recorded, lacking: int) -> None:
+    before = len(link.node.journal)
+    away(link, fact(1, 1))
+    link.step(1.0)
+    assert len(link.node.journal) == before + 3
+
+    again = Node(link.node.journal[:-lacking], {})
+
+    assert again.agent.restored == before
+    assert again.agent.mirror.get(fact(1).key) == service(1)
+    assert again.agent.rev == 1
+
+
+# ------------------------------------------------------------ one for many, and what it costs
+
+
+def test_agents_that_lack_the_same_share_one_build(link: Recorded) -> None:
+    first, second, third = (node() for _ in range(3))
+    built = []
+    for each in (first, second, third):
+        joined = Recorded(link.replica, each)
+        joined.connect()
+        joined.step(1.0)
+        joined.cut()
+    builder = link.replica.snapshots._partials._builder
+
+    def counting(*arguments: object) -> None:
+        built.append(arguments)
+        builder(*arguments)  # type: ignore[arg-type]
+
+    link.replica.snapshots._partials._builder = counting
+    link.replica.put(fact(1, 1), fact(2, 1), now=100.0)
+    link.replica.log.expire(1e6)
+    for each in (first, second, third):
+        joined = Recorded(link.replica, each)
+        joined.now = 100.0
+        joined.connect()
+        joined.step(1.0)
+        assert [len(begin.buckets) for begin in joined.begins()] == [2]
+        link.replica.put(fact(3 + len(built), 1), now=101.0)  # what follows is a delta for whoever comes next
+
+    assert len(built) == 1
+
+
+def test_the_index_of_buckets_is_that_of_all_objects_whatever_came_and_went() -> None:
+    chance, replica = random.Random(5), Replica()
+    for _ in range(300):
+        replica.put(fact(chance.randrange(40), chance.choice([0, 1, None])))
+
+    found = {bucket: set(replica.store.within([bucket])) for bucket in range(256)}
+
+    assert set().union(*found.values()) == set(replica.store.objects())
+    assert all(bucket_of(item.key) == bucket for bucket, items in found.items() for item in items)
+
+
+changes = st.lists(st.tuples(st.integers(0, 120), st.sampled_from([0, 1, 2, None])), max_size=30)
+
+
+@given(rounds=st.lists(st.tuples(changes, changes, changes, st.booleans()), min_size=1, max_size=4))
+@settings(max_examples=60, deadline=None)
+def test_whatever_differs_the_mirror_equals_the_store_in_the_end(
+    rounds: list[tuple[list[tuple[int, int | None]], ...]],
+) -> None:
+    link = Recorded(Replica(service(n) for n in range(60)), node())
+    link.connect()
+    link.step(1.0)
+    for there, here, later, gone in rounds:
+        link.cut()
+        mirror = link.node.agent.mirror
+        for number, version in here:
+            if version is not None:
+                mirror.commit(mirror.prepare([Upsert(service(number, version))]))
+        link.node.kernel = link.node.wanted()
+        link.replica.put(*(fact(n, v) for n, v in there), now=link.now)
+        if gone:
+            link.replica.log.expire(link.now + 1e6)
+        link.connect()
+        link.pull()
+        link.replica.put(*(fact(n, v) for n, v in later), now=link.now)
+        link.step(1.0)
+    link.settle(60)
+
+    link.assert_same()
+
+
+def test_objects_of_every_kind_are_found_by_their_bucket(link: Recorded) -> None:
+    made = [objects.slice_of(1, {1: 3, 2: 3}), objects.node(1, "a")]
+    away(link, *(Fact(item.key, item) for item in made))
+    link.step(1.0)
+
+    (begin,) = link.begins()
+    assert (begin.counts.endpoint_slices, begin.counts.nodes) == (1, 1)
+    link.step(1.0)
+    link.assert_same()
