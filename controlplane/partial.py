@@ -41,8 +41,9 @@ class Part(Struct, eq=False):
     size: int = 0
 
     def serves(self, held: Sequence[int]) -> bool:
-        """Whether an agent that holds this has the same state afterwards."""
-        return differing(held, self.digests) <= self.buckets
+        """Whether an agent that holds this has the same state afterwards, for at most twice the buckets it lacks."""
+        lacking = differing(held, self.digests)
+        return lacking <= self.buckets and len(self.buckets) <= 2 * len(lacking)
 
 
 class Partials:

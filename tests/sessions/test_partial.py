@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from controlplane.facts import Fact
 from deltaplane.digest import bucket_of
-from deltaplane.model import Kind, ObjectKey, Service, ServicePort, Upsert
+from deltaplane.model import Kind, Object, ObjectKey, Service, ServicePort, Upsert
 from deltaplane.snapshot import PARTIAL
 from deltaplane.v1 import delta_pb2 as pb
+from nodeagent.events import Send
 from nodeagent.hello import Mode, identity
 from tests.sessions import objects
 from tests.sessions.link import Link, Node, Replica
@@ -59,16 +60,10 @@ class Recorded(Link):
         return dict(self.replica.nodes.tally.number)
 
 
-def node() -> Node:
-    made = Node()
-    made.agent._hello.capabilities.append(PARTIAL)
-    return made
-
-
 @pytest.fixture
 def link() -> Recorded:
     """An agent that has 400 Services, and whose replica has nothing else to send."""
-    made = Recorded(Replica(service(n) for n in range(MANY)), node())
+    made = Recorded(Replica(service(n) for n in range(MANY)), Node())
     made.connect()
     made.step()
     made.step(1.0)
@@ -186,11 +181,12 @@ def asking(link: Link) -> bytes:
 
     misfit = MisfitError(pb.RESYNC_REASON_GAP, "a test asks")
     (_, send) = Asking(lambda _: None).ask(misfit, None, link.node.agent.mirror.digest)
-    return send.message  # type: ignore[union-attr]
+    assert isinstance(send, Send)
+    return send.message
 
 
 def test_an_agent_without_the_capability_gets_the_whole_state() -> None:
-    link = Recorded(Replica(service(n) for n in range(MANY)), Node())
+    link = Recorded(Replica(service(n) for n in range(MANY)), Node(capabilities=()))
     link.connect()
     link.step(1.0)
     link.sent.clear()
@@ -276,7 +272,7 @@ def test_after_the_whole_one_a_partial_one_is_asked_for_again(link: Recorded) ->
     spoil(link, "digest")
     alter(link, 7, 3)
     link.settle(60)
-    del link.pull  # type: ignore[method-assign]
+    del link.pull
     link.sent.clear()
     alter(link, 8, 3)
     link.settle(30)
@@ -313,7 +309,7 @@ def test_a_snapshot_of_buckets_that_does_not_say_so_changes_nothing(link: Record
 @pytest.fixture
 def forty() -> Recorded:
     """An agent that has forty Services, in fewer than half of the buckets."""
-    made = Recorded(Replica(service(n) for n in range(40)), node())
+    made = Recorded(Replica(service(n) for n in range(40)), Node())
     made.connect()
     made.step()
     made.step(1.0)
@@ -388,7 +384,7 @@ def test_a_journal_that_ends_within_one_goes_on_before_it(link: Recorded, lackin
 
 
 def test_agents_that_lack_the_same_share_one_build(link: Recorded) -> None:
-    first, second, third = (node() for _ in range(3))
+    first, second, third = (Node() for _ in range(3))
     built = []
     for each in (first, second, third):
         joined = Recorded(link.replica, each)
@@ -434,7 +430,7 @@ changes = st.lists(st.tuples(st.integers(0, 120), st.sampled_from([0, 1, 2, None
 def test_whatever_differs_the_mirror_equals_the_store_in_the_end(
     rounds: list[tuple[list[tuple[int, int | None]], ...]],
 ) -> None:
-    link = Recorded(Replica(service(n) for n in range(60)), node())
+    link = Recorded(Replica(service(n) for n in range(60)), Node())
     link.connect()
     link.step(1.0)
     for there, here, later, gone in rounds:
@@ -457,7 +453,7 @@ def test_whatever_differs_the_mirror_equals_the_store_in_the_end(
 
 
 def test_objects_of_every_kind_are_found_by_their_bucket(link: Recorded) -> None:
-    made = [objects.slice_of(1, {1: 3, 2: 3}), objects.node(1, "a")]
+    made: list[Object] = [objects.slice_of(1, {1: 3, 2: 3}), objects.node(1, "a")]
     away(link, *(Fact(item.key, item) for item in made))
     link.step(1.0)
 
