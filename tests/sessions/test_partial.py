@@ -10,83 +10,20 @@ from hypothesis import strategies as st
 
 from controlplane.facts import Fact
 from deltaplane.digest import bucket_of
-from deltaplane.model import Kind, Object, ObjectKey, Service, ServicePort, Upsert
+from deltaplane.model import Object, Upsert
 from deltaplane.snapshot import PARTIAL
 from deltaplane.v1 import delta_pb2 as pb
 from nodeagent.events import Send
 from nodeagent.hello import Mode, identity
 from tests.sessions import objects
 from tests.sessions.link import Link, Node, Replica
-
-MANY = 400
-
-
-def service(number: int, version: int = 0) -> Service:
-    return Service("ns", f"svc-{number}", 1, (bytes((10, 96 + version, number // 250, number % 250)),), PORTS)
-
-
-PORTS = (ServicePort("http", 6, 80),)
-
-
-def fact(number: int, version: int | None = 0) -> Fact:
-    made = None if version is None else service(number, version)
-    return Fact(ObjectKey(Kind.SERVICE, "ns", f"svc-{number}"), made)
-
-
-class Recorded(Link):
-    """A link that keeps what the replica sent on it."""
-
-    def __init__(self, replica: Replica, node: Node) -> None:
-        super().__init__(replica, node)
-        self.sent: list[pb.WatchResponse] = []
-
-    def pull(self) -> None:
-        known = len(self.down)
-        super().pull()
-        self.sent += [pb.WatchResponse.FromString(data) for data in list(self.down)[known:]]
-
-    def deliver_down(self) -> None:
-        """Without the link's own check, since the mirrors here are altered on purpose."""
-        if self.down:
-            self.up += self.node.take(self.down.popleft(), self.now)
-
-    def kinds(self) -> list[str | None]:
-        return [message.WhichOneof("message") for message in self.sent]
-
-    def begins(self) -> list[pb.SnapshotBegin]:
-        return [message.snapshot_begin for message in self.sent if message.HasField("snapshot_begin")]
-
-    def resumes(self) -> dict[tuple[str, str], int]:
-        return dict(self.replica.nodes.tally.number)
+from tests.sessions.parting import MANY, Recorded, alter, away, fact, joined, service
 
 
 @pytest.fixture
 def link() -> Recorded:
     """An agent that has 400 Services, and whose replica has nothing else to send."""
-    made = Recorded(Replica(service(n) for n in range(MANY)), Node())
-    made.connect()
-    made.step()
-    made.step(1.0)
-    made.assert_same()
-    made.sent.clear()
-    made.replica.nodes.tally.number.clear()
-    return made
-
-
-def away(link: Recorded, *facts: Fact) -> None:
-    """The agent is away while this changes and the log forgets it."""
-    link.cut()
-    link.now += 30.0
-    link.replica.put(*facts, now=link.now)
-    link.replica.log.expire(link.now + 1e6)
-    link.connect()
-
-
-def alter(link: Link, number: int, version: int) -> None:
-    """The agent's mirror has another object than it was sent, and its kernel too."""
-    mirror = link.node.agent.mirror
-    mirror.commit(mirror.prepare([Upsert(service(number, version))]))
-    link.node.kernel = link.node.wanted()
+    return joined()
 
 
 def test_the_agent_says_that_it_takes_partial_snapshots() -> None:
@@ -186,10 +123,7 @@ def asking(link: Link) -> bytes:
 
 
 def test_an_agent_without_the_capability_gets_the_whole_state() -> None:
-    link = Recorded(Replica(service(n) for n in range(MANY)), Node(capabilities=()))
-    link.connect()
-    link.step(1.0)
-    link.sent.clear()
+    link = joined(node=Node(capabilities=()))
     away(link, fact(1, 1))
     link.step(1.0)
     alter(link, 7, 3)
@@ -224,160 +158,6 @@ def test_digests_of_another_number_of_buckets_are_answered_by_the_whole_state(li
 
     assert messages[0].welcome.decision == pb.RESUME_DECISION_SNAPSHOT
     assert not messages[1].snapshot_begin.partial
-
-
-# ------------------------------------------------------------ what can be wrong with one
-
-
-def spoil(link: Recorded, change: str) -> None:
-    """The next partial snapshot arrives otherwise than it was sent."""
-    pull = link.pull
-
-    def spoiling() -> None:
-        pull()
-        for index, data in enumerate(link.down):
-            message = pb.WatchResponse.FromString(data)
-            if message.HasField("snapshot_begin") and not message.snapshot_begin.partial:
-                return
-            if change == "digest" and message.HasField("snapshot_end"):
-                message.snapshot_end.digest ^= 1
-            elif change == "bucket" and message.HasField("snapshot_begin"):
-                message.snapshot_begin.buckets[0] ^= 1
-            elif change == "beyond" and message.HasField("snapshot_begin"):
-                message.snapshot_begin.buckets.append(256)
-            elif change == "unsaid" and message.HasField("snapshot_begin"):
-                message.snapshot_begin.partial = False
-            link.down[index] = message.SerializeToString()
-
-    link.pull = spoiling  # type: ignore[method-assign]
-
-
-@pytest.mark.parametrize("change", ["digest", "bucket", "beyond"])
-def test_one_that_fails_is_followed_by_a_whole_one_and_counted(link: Recorded, change: str) -> None:
-    spoil(link, change)
-    alter(link, 7, 3)
-    before = dict(link.node.kernel)
-    link.step(10.0)
-    kernel = dict(link.node.kernel)
-    link.settle(60)
-
-    assert kernel == before
-    assert [begin.partial for begin in link.begins()] == [True, False]
-    assert link.resumes() == {("DIGEST_MISMATCH", "partial"): 1, ("PARTIAL", "whole"): 1}
-    assert link.replica.nodes.resyncs["PARTIAL"] == 1
-    link.assert_same()
-
-
-def test_after_the_whole_one_a_partial_one_is_asked_for_again(link: Recorded) -> None:
-    spoil(link, "digest")
-    alter(link, 7, 3)
-    link.settle(60)
-    del link.pull
-    link.sent.clear()
-    alter(link, 8, 3)
-    link.settle(30)
-
-    assert [begin.partial for begin in link.begins()] == [True]
-    link.assert_same()
-
-
-def test_an_agent_whose_partial_one_failed_asks_its_next_replica_for_the_whole(link: Recorded) -> None:
-    spoil(link, "digest")
-    alter(link, 7, 3)
-    link.step(10.0)
-    other = Recorded(Replica([*link.replica.store.objects(), service(MANY)]), link.node)
-    link.cut()
-    other.connect()
-    other.step(1.0)
-
-    assert [begin.partial for begin in other.begins()] == [False]
-
-
-def test_a_snapshot_of_buckets_that_does_not_say_so_changes_nothing(link: Recorded) -> None:
-    alter(link, 7, 3)
-    spoil(link, "unsaid")
-    before = dict(link.node.kernel)
-    link.step(10.0)
-
-    assert link.node.kernel == before
-    assert len(link.node.agent.mirror.services) == MANY
-
-
-# ------------------------------------------------------------ the safety brake, the journal
-
-
-@pytest.fixture
-def forty() -> Recorded:
-    """An agent that has forty Services, in fewer than half of the buckets."""
-    made = Recorded(Replica(service(n) for n in range(40)), Node())
-    made.connect()
-    made.step()
-    made.step(1.0)
-    made.sent.clear()
-    return made
-
-
-def test_one_that_removes_most_services_is_held(forty: Recorded) -> None:
-    away(forty, *(fact(n, None) for n in range(35)))
-    forty.settle(120)
-
-    assert all(begin.partial for begin in forty.begins())
-    assert len(forty.begins()) > 1  # it is asked now and then whether they are back
-    assert len(forty.node.kernel) == 40
-    assert forty.stream is not None
-    assert forty.stream.brake is not None
-    assert (forty.stream.brake.services_removed, forty.stream.brake.services) == (35, 40)
-
-
-def test_a_held_one_is_taken_when_an_operator_releases_it(forty: Recorded) -> None:
-    away(forty, *(fact(n, None) for n in range(35)))
-    forty.step(1.0)
-    assert forty.stream is not None
-    assert forty.stream.release_brake()
-    forty.settle(40)
-
-    assert len(forty.node.kernel) == 5
-    assert all(begin.partial for begin in forty.begins())
-    forty.assert_same()
-
-
-def test_a_hold_ends_without_any_object_when_the_services_are_back(forty: Recorded) -> None:
-    away(forty, *(fact(n, None) for n in range(35)))
-    forty.step(1.0)
-    forty.replica.put(*(fact(n, 0) for n in range(35)), now=forty.now)
-    forty.sent.clear()
-    forty.settle(40)
-
-    assert [list(begin.buckets) for begin in forty.begins()] == [[]]
-    assert not forty.node.agent.brake.holds
-    forty.assert_same()
-
-
-def test_the_journal_replays_one(link: Recorded) -> None:
-    away(link, fact(1, 1), fact(2, None))
-    link.step(1.0)
-    link.replica.put(fact(3, 1), now=link.now)
-    link.step(1.0)
-
-    again = Node(link.node.journal, {})
-
-    assert again.agent.rev == link.node.agent.rev
-    assert again.agent.mirror.digest.buckets == link.replica.store.digest.buckets
-    assert again.agent.restored == len(link.node.journal)
-
-
-@pytest.mark.parametrize("lacking", [1, 2])
-def test_a_journal_that_ends_within_one_goes_on_before_it(link: Recorded, lacking: int) -> None:
-    before = len(link.node.journal)
-    away(link, fact(1, 1))
-    link.step(1.0)
-    assert len(link.node.journal) == before + 3
-
-    again = Node(link.node.journal[:-lacking], {})
-
-    assert again.agent.restored == before
-    assert again.agent.mirror.get(fact(1).key) == service(1)
-    assert again.agent.rev == 1
 
 
 # ------------------------------------------------------------ one for many, and what it costs
