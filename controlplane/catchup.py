@@ -69,7 +69,7 @@ class CatchUp:
         if snapshot is None:
             return None
         self._messages.extend(snapshot.messages)
-        self.needed = False
+        self.needed, self._held = False, ()  # 10 KB that no stream needs any more
         self._count(snapshot)
         return snapshot
 

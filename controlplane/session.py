@@ -252,6 +252,7 @@ class Session:
             self.catch_up.resumed(start.reason, equal=start.rev == self._log.head)
         else:
             self.catch_up.want(0.0, CONNECTED, held(self.hello, self.hello.resume.bucket_digests))
+        del self.hello.resume.bucket_digests[:]  # 2 KB of each stream
         reason = start.reason
         if self._behind(self.hello.resume):
             reason += "; this replica is behind what the agent has seen"

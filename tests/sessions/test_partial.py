@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlplane.facts import Fact
+from controlplane.snapshot import Snapshots
 from deltaplane.digest import bucket_of
 from deltaplane.model import Object, Upsert
 from deltaplane.snapshot import PARTIAL
@@ -18,6 +19,7 @@ from nodeagent.hello import Mode, identity
 from tests.sessions import objects
 from tests.sessions.link import Link, Node, Replica
 from tests.sessions.parting import MANY, Recorded, alter, away, fact, joined, service
+from tests.unit.controlplane.test_building import Later
 
 
 @pytest.fixture
@@ -241,3 +243,54 @@ def test_objects_of_every_kind_are_found_by_their_bucket(link: Recorded) -> None
     assert (begin.counts.endpoint_slices, begin.counts.nodes) == (1, 1)
     link.step(1.0)
     link.assert_same()
+
+
+def test_an_altered_object_is_found_by_the_next_delta_too(link: Recorded) -> None:
+    alter(link, 7, 3)
+    link.replica.put(fact(9, 1), now=link.now)
+    link.step(1.0)
+
+    assert link.kinds() == ["delta", "snapshot_begin", "snapshot_chunk", "snapshot_end"]
+    assert {bucket_of(fact(n).key) for n in (7, 9)} == set(link.begins()[0].buckets)
+    link.step(1.0)
+    link.assert_same()
+
+
+def test_an_unknown_patch_base_is_answered_by_the_buckets_that_differ_s13(link: Recorded) -> None:
+    one, other, third = (objects.slice_of(1, {1: 3, 2: 3, 3: 3, last: 3}) for last in (4, 5, 6))
+    link.replica.put(Fact(one.key, one), now=link.now)
+    link.step(1.0)
+    mirror = link.node.agent.mirror
+    mirror.commit(mirror.prepare([Upsert(other)]))
+    link.sent.clear()
+    link.replica.put(Fact(third.key, third), now=link.now)
+    link.step(1.0)
+
+    assert link.kinds() == ["delta", "snapshot_begin", "snapshot_chunk", "snapshot_end"]
+    assert list(link.begins()[0].buckets) == [bucket_of(one.key)]
+    assert link.resumes() == {("MALFORMED", "partial"): 1}
+    link.step(1.0)
+    link.assert_same()
+
+
+def test_what_changes_while_one_is_built_follows_as_a_delta(link: Recorded) -> None:
+    later = Later()
+    link.replica.snapshots = Snapshots(link.replica.store, link.replica.log, later)
+    away(link, fact(1, 1))
+    link.step(1.0)
+    assert link.kinds() == ["welcome"]
+    link.replica.put(fact(1, 2), fact(2, 1), now=link.now)
+    later.finish()
+    link.step(1.0)
+
+    assert link.kinds() == ["welcome", "snapshot_begin", "snapshot_chunk", "snapshot_end", "delta"]
+    link.step(1.0)
+    link.assert_same()
+
+
+def test_a_stream_keeps_no_digests_that_were_answered(link: Recorded) -> None:
+    away(link, fact(1, 1))
+    link.step(1.0)
+
+    assert link.stream is not None
+    assert len(link.stream.hello.resume.bucket_digests) == len(link.stream.catch_up._held) == 0
