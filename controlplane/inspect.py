@@ -112,4 +112,5 @@ def _status(session: Session, now: float) -> inspection_pb2.NodeStatus:
         more_failed=session.more_failed + max(0, len(session.failed) - SHOWN_FAILURES),
         brake=session.brake,
         peer=session.peer,
+        brought_up=session.catch_up.why,
     )

@@ -71,7 +71,20 @@ class Figures(Collector):
         for reason, number in sorted(self._nodes.resyncs.items()):
             resyncs.add_metric([reason], number)
         yield resyncs
+        yield from self._brought_up()
         yield CounterMetricFamily("deltaplane_sent_bytes", "Bytes of messages to agents.", value=self._nodes.sent_bytes)
+
+    def _brought_up(self) -> Iterator[Metric]:
+        tally = self._nodes.tally
+        text = "States of agents that were brought up, by what led to it and by what was sent."
+        number = CounterMetricFamily("deltaplane_resumes", text, labels=["reason", "extent"])
+        for labels, count in sorted(tally.number.items()):
+            number.add_metric(list(labels), count)
+        yield number
+        size = CounterMetricFamily("deltaplane_snapshot_bytes", "Bytes of snapshots, by extent.", labels=["extent"])
+        for extent, count in sorted(tally.size.items()):
+            size.add_metric([extent], count)
+        yield size
 
     def _history(self) -> Iterator[Metric]:
         log, store = self._state.log, self._state.store

@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from controlplane.catchup import Tally
+
 if TYPE_CHECKING:
     from controlplane.session import Session
 
@@ -23,6 +25,7 @@ class Nodes:
     def __init__(self) -> None:
         self.sent_bytes = 0  # to all of them
         self.resyncs: Counter[str] = Counter()  # states that agents asked for again, by reason
+        self.tally = Tally()  # how states were brought up
         self._sessions: dict[str, Session] = {}
         self._departed: dict[str, float] = {}  # when each node left, the earliest first
 

@@ -5,11 +5,16 @@ Pure; called by the session when an agent introduces itself.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
 from controlplane.log import Log
+from controlplane.partial import MOST
 from controlplane.store import MAX_VERSION_DIGITS, Store, newer
+from deltaplane.digest import BUCKETS, differing
 from deltaplane.names import is_subdomain, shown
+from deltaplane.snapshot import PARTIAL
 from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import objects_pb2
 
@@ -82,8 +87,14 @@ def behind(resume: pb.Resume, store: Store, log: Log) -> bool:
     return any(item.kind in held and newer(item.version, held[item.kind]) for item in resume.versions)
 
 
-def decide(resume: pb.Resume, store: Store, log: Log) -> Start:
-    """The resume ladder: a delta from the agent's revision, nothing for an equal state, else a whole snapshot."""
+def held(hello: pb.Hello, digests: Sequence[int]) -> Sequence[int]:
+    """The bucket digests that an agent says, if a partial snapshot may answer them; else empty."""
+    return tuple(digests) if PARTIAL in hello.capabilities and len(digests) == BUCKETS else ()
+
+
+def decide(hello: pb.Hello, store: Store, log: Log) -> Start:
+    """The resume ladder: a delta from the agent's revision, nothing for an equal state, what differs, everything."""
+    resume = hello.resume
     rev, same_epoch = resume.applied_rev, resume.epoch == log.epoch
     known = log.digest_at(rev) if same_epoch else None
     if same_epoch and log.holds(rev) and known in {None, resume.state_digest}:
@@ -92,7 +103,15 @@ def decide(resume: pb.Resume, store: Store, log: Log) -> Start:
         return Start(pb.RESUME_DECISION_DELTA, log.head, "the states are equal")
     if not resume.epoch:
         return Start(pb.RESUME_DECISION_SNAPSHOT, 0, "first contact")
-    if not same_epoch:
-        return Start(pb.RESUME_DECISION_SNAPSHOT, 0, "another epoch, and the states differ")
-    reason = f"revision {rev} cannot be brought up by deltas"
-    return Start(pb.RESUME_DECISION_SNAPSHOT, min(rev, log.head), reason)
+    why = f"revision {rev} cannot be brought up by deltas" if same_epoch else "another epoch, and the states differ"
+    decision, extent = _extent(held(hello, resume.bucket_digests), store)
+    return Start(decision, min(rev, log.head) if same_epoch else 0, f"{why}{extent}")
+
+
+def _extent(digests: Sequence[int], store: Store) -> tuple[pb.ResumeDecision.ValueType, str]:
+    """Whether the buckets that differ are sent, and a remark on it."""
+    if not digests:
+        return pb.RESUME_DECISION_SNAPSHOT, ""
+    number = len(differing(digests, store.digest.buckets))
+    decision = pb.RESUME_DECISION_BUCKETS if number <= MOST else pb.RESUME_DECISION_SNAPSHOT
+    return decision, f" in {number} of {BUCKETS} buckets"

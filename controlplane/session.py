@@ -15,8 +15,7 @@ does not reach back that far, a snapshot. A slow stream therefore coalesces by i
 revision is held by the node only when its Ack says so (S11). Beyond the window of unacknowledged deltas nothing is
 sent. `sent_rev` never goes back within a stream, so a snapshot never shows an agent an older state than it had.
 
-Resuming by differing buckets is in the wire contract, but not done yet: an agent that cannot be brought up by a delta
-and holds another state gets a whole snapshot.
+A snapshot is partial where the agent said its bucket digests and at most half of them differ (`controlplane.catchup`).
 """
 
 from __future__ import annotations
@@ -27,10 +26,11 @@ from enum import Enum
 
 from msgspec import Struct
 
+from controlplane.catchup import CONNECTED, LEFT_BEHIND, CatchUp
 from controlplane.flight import Applied, Flight
 from controlplane.log import MERGE_BATCHES, Log
 from controlplane.nodes import Nodes
-from controlplane.resume import PROTOCOL, ack_problem, behind, decide, problem, reason_of
+from controlplane.resume import PROTOCOL, ack_problem, behind, decide, held, problem, reason_of
 from controlplane.snapshot import Snapshots
 from controlplane.store import Store
 from deltaplane.v1 import delta_pb2 as pb
@@ -93,7 +93,7 @@ class Session:
         self.more_failed = 0
         self.brake: pb.Brake | None = None  # what the agent's safety brake holds
         self.unsupported_ops = 0
-        self._store, self._log, self._snapshots, self._nodes = store, log, snapshots, nodes
+        self._store, self._log, self._nodes = store, log, nodes
         self._server_id, self._cluster_id, self._ready, self._wake = server_id, cluster_id, ready, wake
         self._limits = limits or Limits()
         self._phase = _Phase.WAITING
@@ -101,10 +101,7 @@ class Session:
         self._hello_until = float("inf")  # from the first look on
         self._hold_until = 0.0
         self._outbox: deque[bytes] = deque()
-        self._snapshot: deque[bytes] = deque()
-        self._needs_snapshot = False
-        self._snapshot_at = 0.0  # not before
-        self._snapshot_under_way = False  # being built; `wake` tells when it is there
+        self.catch_up = CatchUp(snapshots, nodes.tally, wake)
         self._flight = Flight(log)
         self._progress_at = 0.0
         self._heartbeat_at = 0.0
@@ -127,8 +124,7 @@ class Session:
                 return self._on_ack(request.ack, now)
             self.close(*wrong)
         elif kind == "resync_request":
-            self._nodes.resyncs[reason_of(request.resync_request)] += 1
-            self._on_resync(now)
+            self._on_resync(request.resync_request, now)
         elif kind == "drain":
             self.close("OK", f"the agent left: {request.drain.reason}")
         return []
@@ -168,9 +164,11 @@ class Session:
         self.applied_rev = max(self.applied_rev, ack.applied_rev)
         return self._flight.land(self.applied_rev, ack.commits)
 
-    def _on_resync(self, now: float) -> None:
-        self._want_snapshot(max(now, self._resync_at + self._limits.resync_pause))
-        self._resync_at = self._snapshot_at
+    def _on_resync(self, request: pb.ResyncRequest, now: float) -> None:
+        reason = reason_of(request)
+        self._nodes.resyncs[reason] += 1
+        self._resync_at = max(now, self._resync_at + self._limits.resync_pause)
+        self.catch_up.want(self._resync_at, reason, held(self.hello, request.bucket_digests))
 
     # ------------------------------------------------------------ out
 
@@ -185,7 +183,7 @@ class Session:
             return self._outbox.popleft()
         if self._phase is not _Phase.STREAMING:
             return None
-        message = self._next_snapshot(now) if self._snapshot or self._lacks_base() else self._next_delta(now, unix_nano)
+        message = self._next_snapshot(now) if self._lacks_base() else self._next_delta(now, unix_nano)
         if message is None and now >= self._heartbeat_at:
             beat = pb.Heartbeat(head_rev=self._log.head, server_time_unix_nano=unix_nano, digest=self._log.digest)
             message = pb.WatchResponse(heartbeat=beat).SerializeToString()
@@ -199,8 +197,8 @@ class Session:
             return self._hello_until
         if self._phase is _Phase.HOLDING:
             return self._hold_until
-        if self._needs_snapshot and not self._snapshot_under_way:
-            return min(self._heartbeat_at, self._snapshot_at)
+        if self.catch_up.needed and not self.catch_up.under_way:
+            return min(self._heartbeat_at, self.catch_up.at)
         return self._heartbeat_at
 
     def _check(self, now: float) -> None:
@@ -220,7 +218,7 @@ class Session:
         """Ends the session with this gRPC status; only the first call counts."""
         if self.closed is None:
             self.closed = Closed(status, detail)
-            self._snapshot.clear()
+            self.catch_up.give_up()
             self._wake()
 
     def go_away(
@@ -247,11 +245,14 @@ class Session:
         return behind(resume, self._store, self._log)
 
     def _decide(self, now: float, unix_nano: int) -> None:
-        start = decide(self.hello.resume, self._store, self._log)
+        start = decide(self.hello, self._store, self._log)
         self._epoch = self._log.epoch
         self.sent_rev = start.rev
-        if start.decision == pb.RESUME_DECISION_SNAPSHOT:
-            self._want_snapshot(0.0)
+        if start.decision == pb.RESUME_DECISION_DELTA:
+            self.catch_up.resumed(start.reason, equal=start.rev == self._log.head)
+        else:
+            self.catch_up.want(0.0, CONNECTED, held(self.hello, self.hello.resume.bucket_digests))
+        del self.hello.resume.bucket_digests[:]  # 2 KB of each stream
         reason = start.reason
         if self._behind(self.hello.resume):
             reason += "; this replica is behind what the agent has seen"
@@ -276,33 +277,22 @@ class Session:
 
     # ------------------------------------------------------------ streaming
 
-    def _want_snapshot(self, at: float) -> None:
-        self._needs_snapshot = True
-        self._snapshot_under_way = False
-        self._snapshot_at = at
-        self._snapshot.clear()
-
     def _lacks_base(self) -> bool:
-        if not self._needs_snapshot and not self._log.holds(self.sent_rev):
-            self._want_snapshot(0.0)  # too slow: the log went on without this stream
-        return self._needs_snapshot
+        if not self.catch_up.busy and not self._log.holds(self.sent_rev):
+            self.catch_up.want(0.0, LEFT_BEHIND)  # too slow: the log went on without this stream
+        return self.catch_up.busy
 
     def _next_snapshot(self, now: float) -> bytes | None:
-        if not self._snapshot:
-            if now < self._snapshot_at:
-                return None
+        if not self.catch_up.sending:
             zlib = pb.ENCODING_ZLIB in self.hello.encodings
             encoding = pb.ENCODING_ZLIB if zlib else pb.ENCODING_IDENTITY
-            snapshot = self._snapshots.take(encoding, self.sent_rev, self._wake)
-            self._snapshot_under_way = snapshot is None
+            snapshot = self.catch_up.begin(now, encoding, self.sent_rev)
             if snapshot is None:
                 return None
-            self._snapshot.extend(snapshot.messages)
-            self._needs_snapshot = False
             self.sent_rev = snapshot.rev
             self._flight.clear()
             self._progress_at = now + self._limits.stalled  # twice the patience for a cold load
-        return self._snapshot.popleft()
+        return self.catch_up.next()
 
     def _next_delta(self, now: float, unix_nano: int) -> bytes | None:
         low, high = self.sent_rev, min(self._log.head, self.sent_rev + MERGE_BATCHES)
@@ -330,7 +320,7 @@ class Session:
             return inspection_pb2.NODE_STATE_DISCONNECTED
         if self.applied_rev < self.sent_rev and now - self._progress_at > self._limits.stalled:
             return inspection_pb2.NODE_STATE_STALLED
-        if not self.acked or self._needs_snapshot or self._snapshot:
+        if not self.acked or self.catch_up.busy:
             return inspection_pb2.NODE_STATE_SYNCING
         return inspection_pb2.NODE_STATE_MERGING if self._window_full() else inspection_pb2.NODE_STATE_LIVE
 

@@ -1,4 +1,4 @@
-"""The snapshots this replica has ready for agents that have nothing to build on.
+"""The snapshots this replica has ready for agents that deltas cannot bring up.
 
 Called by the control plane's sessions. The last snapshot is kept for as long as what followed it is still in the log.
 Building one takes a third of a second at 100,000 endpoints, so the server has it done beside its event loop
@@ -7,10 +7,11 @@ Building one takes a third of a second at 100,000 endpoints, so the server has i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from controlplane.log import Log
+from controlplane.partial import Partials
 from controlplane.store import Store
 from deltaplane.snapshot import Snapshot, State, build
 from deltaplane.v1 import delta_pb2 as pb
@@ -37,6 +38,7 @@ class Snapshots:
         self._store = store
         self._log = log
         self._builder = builder
+        self._partials = Partials(store, log, builder)
         self._kept: dict[int, tuple[bytes, Snapshot]] = {}  # with the epoch they are of
         self._waiting: dict[int, set[Callable[[], None]]] = {}  # whoever waits for one that is being built
 
@@ -48,9 +50,18 @@ class Snapshots:
         return snapshot if snapshot.rev >= at_least and self._log.holds(snapshot.rev) else None
 
     def take(
-        self, encoding: pb.Encoding.ValueType, at_least: int = 0, wake: Callable[[], None] = lambda: None
+        self,
+        encoding: pb.Encoding.ValueType,
+        at_least: int = 0,
+        wake: Callable[[], None] = lambda: None,
+        held: Sequence[int] = (),
     ) -> Snapshot | None:
-        """One of revision `at_least` (head or earlier) or later. None: it is being built; ask again after `wake`."""
+        """One of revision `at_least` (head or earlier) or later. None: it is being built; ask again after `wake`.
+
+        `held`: the bucket digests of an agent that takes a partial one; empty: a whole one.
+        """
+        if self._partials.differing(held) is not None:
+            return self._partials.take(held, encoding, at_least, wake)
         if self.kept(encoding, at_least) is None:
             if encoding not in self._waiting:
                 self._waiting[encoding] = set()

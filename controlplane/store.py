@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from controlplane.facts import Fact
 from deltaplane.codec import encode_op
-from deltaplane.digest import StateDigest, object_hash
+from deltaplane.digest import BUCKETS, StateDigest, edit, object_hash
 from deltaplane.model import EndpointSlice, Kind, Object, ObjectKey, Op, Remove, Upsert
 from deltaplane.patch import difference
 from deltaplane.v1 import delta_pb2 as pb
@@ -67,6 +67,7 @@ class Store:
         self._objects: dict[ObjectKey, Object] = {}
         self._hashes: dict[ObjectKey, int] = {}
         self._keys: dict[Kind, dict[ObjectKey, None]] = {kind: {} for kind in Kind}
+        self._in_bucket: list[dict[ObjectKey, None]] = [{} for _ in range(BUCKETS)]
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -78,6 +79,10 @@ class Store:
     def objects(self) -> ValuesView[Object]:
         """All objects, in no particular order."""
         return self._objects.values()
+
+    def within(self, buckets: Iterable[int]) -> Iterator[Object]:
+        """The objects of these buckets of the digest, at no cost for the others."""
+        return (self._objects[key] for bucket in buckets for key in self._in_bucket[bucket])
 
     def count(self, kind: Kind) -> int:
         """How many objects of this kind there are."""
@@ -134,11 +139,13 @@ class Store:
         return Upsert(new), object_hash(new)
 
     def _put(self, key: ObjectKey, new: Object | None, new_hash: int | None) -> None:
-        self.digest.replace(key, self._hashes.get(key), new_hash)
+        bucket, change = edit(key, self._hashes.get(key), new_hash)
+        self.digest.toggle(bucket, change)
         if new is None or new_hash is None:
-            del self._objects[key], self._hashes[key], self._keys[key.kind][key]
+            del self._objects[key], self._hashes[key], self._keys[key.kind][key], self._in_bucket[bucket][key]
         else:
-            self._objects[key], self._hashes[key], self._keys[key.kind][key] = new, new_hash, None
+            self._objects[key], self._hashes[key] = new, new_hash
+            self._keys[key.kind][key] = self._in_bucket[bucket][key] = None
 
     def _see(self, kind: Kind, version: str) -> None:
         if newer(version, self.versions.get(kind, "")):

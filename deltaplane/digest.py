@@ -7,7 +7,7 @@ canonical bytes are the msgpack form of the value (field names included, https:/
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from zlib import crc32
 
@@ -88,14 +88,28 @@ class StateDigest:
 
 def edit(key: ObjectKey, old: int | None, new: int | None) -> tuple[int, int]:
     """The bucket of `key`, and what to XOR onto it (and onto the value) when its hash goes from `old` to `new`."""
-    kind, namespace, name = key
-    text = f"{int(kind)}\0{namespace}\0{name}".encode()
+    text = _text(key)
     change = 0
     if old is not None:
         change = _entry(text, old)
     if new is not None:
         change ^= _entry(text, new)
     return crc32(text) & (BUCKETS - 1), change
+
+
+def bucket_of(key: ObjectKey) -> int:
+    """The bucket of `key`: 0 to BUCKETS - 1, the same on every replica and in every agent."""
+    return crc32(_text(key)) & (BUCKETS - 1)
+
+
+def differing(here: Sequence[int], there: Sequence[int]) -> frozenset[int]:
+    """The buckets whose digests differ, of two states' BUCKETS each."""
+    return frozenset(number for number in range(BUCKETS) if here[number] != there[number])
+
+
+def _text(key: ObjectKey) -> bytes:
+    kind, namespace, name = key
+    return f"{int(kind)}\0{namespace}\0{name}".encode()
 
 
 def _entry(text: bytes, hash_: int) -> int:

@@ -1,4 +1,4 @@
-"""The whole state as messages: begin, chunks of ops, end.
+"""The whole state, or some buckets of it, as messages: begin, chunks of ops, end.
 
 Called by the control plane for an agent that has nothing to build on, and by the agent's journal, which keeps the same
 messages on disk. Building costs the whole state; the input is immutable, so it may be done in a thread.
@@ -16,25 +16,31 @@ from deltaplane.model import EndpointSlice, Kind, Node, Object, Service, Upsert
 from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import objects_pb2
 
+PARTIAL = "partial-snapshot"  # the capability of an agent that takes some buckets for an answer
 CHUNK_BYTES = 256 * 1024  # of ops before compression
 _FIRST = (("default", "kubernetes"), ("kube-system", "kube-dns"))  # what a node needs before anything else
 
 
 class State(Struct, frozen=True):
-    """What a snapshot says: the objects and what was true of them at `rev`."""
+    """What a snapshot says: the objects and what was true of the whole state at `rev`.
+
+    `buckets`, ascending: the objects are those of these buckets (`deltaplane.digest`); None: they are all there are.
+    """
 
     epoch: bytes
     rev: int
     objects: tuple[Object, ...]
     digest: int
     versions: Mapping[Kind, str]
+    buckets: tuple[int, ...] | None = None
 
 
 class Snapshot(Struct, frozen=True):
-    """WatchResponses in the order they are sent: begin, chunks, end."""
+    """WatchResponses in the order they are sent: begin, chunks, end. `buckets`: as the State's."""
 
     rev: int
     messages: tuple[bytes, ...]
+    buckets: tuple[int, ...] | None = None
 
 
 def build(state: State, encoding: pb.Encoding.ValueType = pb.ENCODING_ZLIB) -> Snapshot:
@@ -43,12 +49,15 @@ def build(state: State, encoding: pb.Encoding.ValueType = pb.ENCODING_ZLIB) -> S
     chunks = [_chunk(index, packed, encoding) for index, packed in enumerate(_pack(in_priority(state.objects)))]
     size = sum(map(len, chunks))
     begin = pb.SnapshotBegin(epoch=state.epoch, rev=state.rev, counts=counts, bytes=size, chunks=len(chunks))
+    if state.buckets is not None:
+        begin.partial = True
+        begin.buckets.extend(state.buckets)
     end = pb.SnapshotEnd(rev=state.rev, counts=counts, digest=state.digest)
     for kind, version in sorted(state.versions.items()):
         end.versions.add(kind=int(kind), version=version)
     first = pb.WatchResponse(snapshot_begin=begin).SerializeToString()
     last = pb.WatchResponse(snapshot_end=end).SerializeToString()
-    return Snapshot(state.rev, (first, *chunks, last))
+    return Snapshot(state.rev, (first, *chunks, last), state.buckets)
 
 
 def count(objects: Iterable[Object]) -> pb.Counts:

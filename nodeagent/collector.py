@@ -10,7 +10,9 @@ from zlib import crc32, decompressobj
 from zlib import error as ZlibError  # noqa: N812 - an exception, whatever its module calls it
 
 from deltaplane.codec import MalformedError, decode_ops
+from deltaplane.digest import BUCKETS, bucket_of
 from deltaplane.model import Object, ObjectKey, Unsupported, Upsert
+from deltaplane.names import shown
 from deltaplane.snapshot import count
 from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import objects_pb2
@@ -22,9 +24,8 @@ class Collector:
     """Raises `deltaplane.codec.MalformedError` on whatever does not fit; it is of no use afterwards."""
 
     def __init__(self, begin: pb.SnapshotBegin, raw: bytes) -> None:
-        if begin.buckets:
-            raise MalformedError("a partial snapshot, which this agent did not ask for")
         self.begin = begin
+        self.buckets = frozenset(begin.buckets) if begin.partial else None  # None: it has all there is
         self.objects: dict[ObjectKey, Object] = {}
         self.messages = [raw]
         self.unsupported = 0
@@ -61,7 +62,23 @@ class Collector:
             )
         if not begin.counts == end.counts == count(self.objects.values()):
             raise MalformedError(f"snapshot of revision {begin.rev}: its counts are not what arrived")
+        self._within()
         self.messages.append(raw)
+
+    def _within(self) -> None:
+        """A partial snapshot names its buckets, and what it has is in them."""
+        named = list(self.begin.buckets)
+        if self.buckets is None:
+            if named:
+                raise MalformedError("a snapshot of some buckets that does not say that it is partial")
+            return
+        if named != sorted(self.buckets) or (named and named[-1] >= BUCKETS):
+            raise MalformedError(
+                f"a partial snapshot of buckets {shown(str(named[:8]))}: not ascending below {BUCKETS}"
+            )
+        for key in self.objects:
+            if (bucket := bucket_of(key)) not in self.buckets:
+                raise MalformedError(f"{key}: in a partial snapshot without its bucket {bucket}")
 
 
 def _unpack(chunk: pb.SnapshotChunk) -> Iterable[objects_pb2.Op]:

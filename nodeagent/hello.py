@@ -8,6 +8,7 @@ from msgspec import Struct
 
 import deltaplane
 from deltaplane.digest import StateDigest
+from deltaplane.snapshot import PARTIAL
 from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import objects_pb2
 from nodeagent.position import Position
@@ -32,7 +33,7 @@ def identity(node_name: str, mode: Mode, boot_id: str = "") -> pb.Hello:
         boot_id=boot_id,
         agent_instance=secrets.token_hex(8),
         agent_version=deltaplane.__version__,
-        capabilities=["endpoint-slice-patch"],
+        capabilities=["endpoint-slice-patch", PARTIAL],
         proxy_mode=mode.name,
         proxy_mode_asked=mode.asked,
         proxy_mode_reason=mode.reason[:MAX_REASON],
@@ -42,8 +43,11 @@ def identity(node_name: str, mode: Mode, boot_id: str = "") -> pb.Hello:
     return hello
 
 
-def introduce(identity: pb.Hello, position: Position, digest: StateDigest) -> bytes:
-    """The serialised WatchRequest that opens a stream, with what is already held, if anything."""
+def introduce(identity: pb.Hello, position: Position, digest: StateDigest, *, partial: bool = True) -> bytes:
+    """The serialised WatchRequest that opens a stream, with what is already held, if anything.
+
+    `partial`: a replica may answer with a partial snapshot.
+    """
     hello = pb.Hello()
     hello.CopyFrom(identity)
     hello.protocol_min = hello.protocol_max = PROTOCOL
@@ -53,7 +57,8 @@ def introduce(identity: pb.Hello, position: Position, digest: StateDigest) -> by
         resume = hello.resume
         resume.epoch, resume.applied_rev = position.epoch, position.rev
         resume.state_digest = digest.value
-        resume.bucket_digests.extend(digest.buckets)
+        if partial:
+            resume.bucket_digests.extend(digest.buckets)
         for kind, version in sorted(position.versions.items()):
             resume.versions.add(kind=objects_pb2.Kind.ValueType(kind), version=version)
     return pb.WatchRequest(hello=hello).SerializeToString()

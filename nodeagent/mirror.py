@@ -10,12 +10,12 @@ that digests stay comparable, and stands in `invalid`; what Services, slices and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from deltaplane.digest import StateDigest, edit, object_hash
+from deltaplane.digest import StateDigest, bucket_of, edit, object_hash
 from deltaplane.model import (
     EndpointSlice,
     Kind,
@@ -127,10 +127,14 @@ class Mirror:
                 edits += self._edit_of(op)
         return self._plan(edits, unsupported)
 
-    def prepare_replace(self, objects: Mapping[ObjectKey, Object]) -> Plan:
-        """What a complete list would do: what it lacks is gone (S6), what is equal is no change."""
+    def prepare_replace(self, objects: Mapping[ObjectKey, Object], buckets: Collection[int] | None = None) -> Plan:
+        """What a complete list would do: what it lacks is gone (S6), what is equal is no change.
+
+        `buckets`: the list is complete for these buckets of the digest, and says nothing of the others.
+        """
+        lacking = (key for key in self._objects if key not in objects)
         edits = [
-            self._edit(key, None, None) for key in self._objects if key not in objects
+            self._edit(key, None, None) for key in lacking if buckets is None or bucket_of(key) in buckets
         ]  # removals may come first here: a plan is taken in whole
         for key, new in objects.items():
             if self._objects.get(key) != new:

@@ -9,7 +9,7 @@ Called by the agent, which owns it together with the mirror; it decides what ent
 
 A change is checked whole before any of it is taken in: decoding, keys, patch bases, and the digest of the state it
 leads to. What fails a check leaves the mirror, and so the kernel, at the last good state (S12). Absence removes an
-object only at a SnapshotEnd whose counts and digest match (S6).
+object only at a SnapshotEnd whose counts and digest match (S6); of a partial snapshot, only of its own buckets.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from deltaplane.codec import MalformedError, decode_ops
 from deltaplane.snapshot import State
 from deltaplane.v1 import delta_pb2 as pb
 from nodeagent.acks import held
+from nodeagent.asking import Asking
 from nodeagent.brake import Brake
 from nodeagent.checks import BrakeError, MisfitError, check_digest
 from nodeagent.clusters import another_cluster
@@ -33,7 +34,6 @@ from nodeagent.liveness import SILENCE_SECONDS, Liveness
 from nodeagent.mirror import Mirror, Plan, RejectedError, Touched
 from nodeagent.standing import Phase, Standing
 
-MAX_DETAIL = 500  # characters of a ResyncRequest
 AWAIT_SECONDS = 30.0  # a resync that is not answered is asked for again
 
 
@@ -55,10 +55,10 @@ class Session(Standing):
     ) -> None:
         self.mirror = mirror
         self._hello = hello
-        self._asked = asked or (lambda _: None)
         super().__init__()
         self._comparable = True  # False while the state lacks what this agent could not understand
         self.brake = Brake(unix_nano or (lambda: 0))
+        self._asking = Asking(asked or (lambda _: None))
         self._restoring = False  # the journal is read: what it has was taken in once
         self._ask_at = inf  # for a state that was asked for and did not come
         self._acked_rev = -1  # received_rev of the last Ack of this stream
@@ -72,7 +72,7 @@ class Session(Standing):
 
     def connected(self, now: float) -> bytes:
         """A stream is open: the Hello to send first."""
-        message = introduce(self._hello, self.position, self.mirror.digest)
+        message = introduce(self._hello, self.position, self.mirror.digest, partial=not self._asking.whole)
         self._reset(Phase.GREETING)
         self._liveness.begin(now)
         return message
@@ -218,7 +218,7 @@ class Session(Standing):
         return []
 
     def _sweep(self, collector: Collector, end: pb.SnapshotEnd) -> list[Event]:
-        plan = self.mirror.prepare_replace(collector.objects)
+        plan, whole = self.mirror.prepare_replace(collector.objects, collector.buckets), collector.buckets is None
         self._comparable = not collector.unsupported
         if self._comparable:
             check_digest(plan.digest, end.digest)
@@ -228,11 +228,12 @@ class Session(Standing):
         touched = self.mirror.commit(plan)
         self.position.adopt(collector.begin.epoch, end)
         self.cluster = self._offered or self.cluster
+        self._asking.taken(collector)
         self._collector, self._missed = None, 0
         self._phase = Phase.FOLLOWING
         self._acks.rebase(0)
         self._acks.unsupported_ops = 0
-        events: list[Event] = [Changed(self.rev, touched, complete=True), Record(tuple(collector.messages), whole=True)]
+        events = Changed(self.rev, touched, complete=whole), Record(tuple(collector.messages), whole=whole)
         return [*told, *events, *self._unsupported(collector.unsupported)]
 
     def _on_heartbeat(self, heartbeat: pb.Heartbeat, now: float) -> list[Event]:
@@ -254,11 +255,9 @@ class Session(Standing):
     def _resync(self, misfit: MisfitError, now: float) -> list[Event]:
         if self._phase is Phase.GREETING:
             return self._violated(misfit.detail)
+        events = self._asking.ask(misfit, self._collector, self.mirror.digest)
         self._await(now)
-        self._asked(pb.ResyncReason.Name(misfit.reason).removeprefix("RESYNC_REASON_"))
-        request = pb.ResyncRequest(reason=misfit.reason, detail=misfit.detail[:MAX_DETAIL])
-        message = pb.WatchRequest(resync_request=request).SerializeToString()
-        return [Report("PROTOCOL", f"asked for a snapshot: {misfit.detail}"), Send(message)]
+        return events
 
     def _await(self, now: float) -> None:
         self._phase = Phase.AWAITING
@@ -321,10 +320,11 @@ class Session(Standing):
         """
         self._phase, self._restoring = Phase.AWAITING, True
         self.restored = 0
-        for data in messages:
+        for number, data in enumerate(messages, 1):
             if not self._restore_one(data, now):
                 break
-            self.restored += 1
+            if self._phase is Phase.FOLLOWING:  # not within a snapshot, whose end may never have been written
+                self.restored = number
         self._restoring = False
         self._reset(Phase.DISCONNECTED)
         if not self.synced:

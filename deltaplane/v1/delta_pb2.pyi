@@ -101,6 +101,8 @@ class _ResyncReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ResyncRe
     RESYNC_REASON_KERNEL_DRIFT: _ResyncReason.ValueType  # 3
     RESYNC_REASON_OPERATOR: _ResyncReason.ValueType  # 4
     RESYNC_REASON_MALFORMED: _ResyncReason.ValueType  # 5
+    RESYNC_REASON_PARTIAL: _ResyncReason.ValueType  # 6
+    """A partial snapshot did not fit, or did not lead to the replica's state: a whole one is asked for."""
 
 class ResyncReason(_ResyncReason, metaclass=_ResyncReasonEnumTypeWrapper): ...
 
@@ -110,6 +112,8 @@ RESYNC_REASON_DIGEST_MISMATCH: ResyncReason.ValueType  # 2
 RESYNC_REASON_KERNEL_DRIFT: ResyncReason.ValueType  # 3
 RESYNC_REASON_OPERATOR: ResyncReason.ValueType  # 4
 RESYNC_REASON_MALFORMED: ResyncReason.ValueType  # 5
+RESYNC_REASON_PARTIAL: ResyncReason.ValueType  # 6
+"""A partial snapshot did not fit, or did not lead to the replica's state: a whole one is asked for."""
 Global___ResyncReason: _TypeAlias = ResyncReason  # noqa: Y015
 
 @_typing.final
@@ -239,7 +243,9 @@ class Resume(_message.Message):
     applied_rev: _builtins.int
     state_digest: _builtins.int
     @_builtins.property
-    def bucket_digests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def bucket_digests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The state digest of each of the 256 buckets; empty: the agent wants no partial snapshot."""
+
     @_builtins.property
     def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResourceVersion]: ...
     def __init__(
@@ -300,7 +306,7 @@ class Hello(_message.Message):
     """Why no better mode is in use; empty where the first one works."""
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names of optional op kinds and features this agent understands."""
+        """Names of optional op kinds and features this agent understands: endpoint-slice-patch, partial-snapshot."""
 
     @_builtins.property
     def families(self) -> _containers.RepeatedScalarFieldContainer[_objects_pb2.AddressFamily.ValueType]: ...
@@ -428,15 +434,20 @@ class SnapshotBegin(_message.Message):
     BYTES_FIELD_NUMBER: _builtins.int
     CHUNKS_FIELD_NUMBER: _builtins.int
     BUCKETS_FIELD_NUMBER: _builtins.int
+    PARTIAL_FIELD_NUMBER: _builtins.int
     epoch: _builtins.bytes
     rev: _builtins.int
     bytes: _builtins.int
     chunks: _builtins.int
+    partial: _builtins.bool
+    """Only for an agent with the capability partial-snapshot. counts are of what it has, SnapshotEnd.digest is the whole state's."""
     @_builtins.property
     def counts(self) -> Global___Counts: ...
     @_builtins.property
     def buckets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Not empty: a partial snapshot of these buckets only."""
+        """Of a partial snapshot, which has the objects of these buckets only: an object of them that does not come is gone, and
+        those of all other buckets stay. In ascending order; empty where nothing differs, and the revision alone is news.
+        """
 
     def __init__(
         self,
@@ -447,10 +458,11 @@ class SnapshotBegin(_message.Message):
         bytes: _builtins.int = ...,
         chunks: _builtins.int = ...,
         buckets: _abc.Iterable[_builtins.int] | None = ...,
+        partial: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["buckets", b"buckets", "bytes", b"bytes", "chunks", b"chunks", "counts", b"counts", "epoch", b"epoch", "rev", b"rev"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buckets", b"buckets", "bytes", b"bytes", "chunks", b"chunks", "counts", b"counts", "epoch", b"epoch", "partial", b"partial", "rev", b"rev"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -812,21 +824,23 @@ class ResyncRequest(_message.Message):
 
     REASON_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
-    BUCKETS_FIELD_NUMBER: _builtins.int
+    BUCKET_DIGESTS_FIELD_NUMBER: _builtins.int
     reason: Global___ResyncReason.ValueType
     detail: _builtins.str
     @_builtins.property
-    def buckets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def bucket_digests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """As in Resume: the replica answers with the buckets that differ. Empty: with the whole state."""
+
     def __init__(
         self,
         *,
         reason: Global___ResyncReason.ValueType = ...,
         detail: _builtins.str = ...,
-        buckets: _abc.Iterable[_builtins.int] | None = ...,
+        bucket_digests: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["buckets", b"buckets", "detail", b"detail", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_digests", b"bucket_digests", "detail", b"detail", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

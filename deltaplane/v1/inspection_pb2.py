@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from deltaplane.v1 import delta_pb2 as deltaplane_dot_v1_dot_delta__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x64\x65ltaplane/v1/inspection.proto\x12\rdeltaplane.v1\x1a\x19\x64\x65ltaplane/v1/delta.proto\"\x12\n\x10GetStatusRequest\"\xc5\x01\n\x11GetStatusResponse\x12\x11\n\tserver_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x10\n\x08head_rev\x18\x03 \x01(\x04\x12%\n\x06\x63ounts\x18\x04 \x01(\x0b\x32\x15.deltaplane.v1.Counts\x12\x0e\n\x06\x64igest\x18\x05 \x01(\x06\x12\x17\n\x0f\x63onnected_nodes\x18\x06 \x01(\r\x12,\n\x07sources\x18\x07 \x03(\x0b\x32\x1b.deltaplane.v1.SourceStatus\"u\n\x0cSourceStatus\x12\x10\n\x08resource\x18\x01 \x01(\t\x12\x11\n\tfollowing\x18\x02 \x01(\x08\x12\x17\n\x0fsince_unix_nano\x18\x03 \x01(\x03\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x18\n\x10resource_version\x18\x05 \x01(\t\"\xf3\x02\n\nNodeStatus\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\'\n\x05state\x18\x02 \x01(\x0e\x32\x18.deltaplane.v1.NodeState\x12\x12\n\nproxy_mode\x18\x03 \x01(\t\x12\x15\n\ragent_version\x18\x04 \x01(\t\x12\x10\n\x08sent_rev\x18\x05 \x01(\x04\x12\x14\n\x0creceived_rev\x18\x06 \x01(\x04\x12\x13\n\x0b\x61pplied_rev\x18\x07 \x01(\x04\x12\x16\n\x0e\x62\x65hind_seconds\x18\x08 \x01(\x01\x12,\n\x06\x66\x61iled\x18\t \x03(\x0b\x32\x1c.deltaplane.v1.ObjectFailure\x12\x0c\n\x04peer\x18\n \x01(\t\x12\x18\n\x10proxy_mode_asked\x18\x0b \x01(\t\x12\x19\n\x11proxy_mode_reason\x18\x0c \x01(\t\x12#\n\x05\x62rake\x18\r \x01(\x0b\x32\x14.deltaplane.v1.Brake\x12\x13\n\x0bmore_failed\x18\x0e \x01(\r\"\x12\n\x10ListNodesRequest\"O\n\x11ListNodesResponse\x12\x10\n\x08head_rev\x18\x01 \x01(\x04\x12(\n\x05nodes\x18\x02 \x03(\x0b\x32\x19.deltaplane.v1.NodeStatus\"(\n\x13ReleaseBrakeRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\"%\n\x14ReleaseBrakeResponse\x12\r\n\x05nodes\x18\x01 \x03(\t\"\'\n\x12TailCommitsRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\"\xb0\x01\n\x13TailCommitsResponse\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12+\n\x06\x63ommit\x18\x02 \x01(\x0b\x32\x1b.deltaplane.v1.CommitReport\x12$\n\x06\x63\x61uses\x18\x03 \x03(\x0b\x32\x14.deltaplane.v1.Cause\x12\x17\n\x0f\x65vent_to_ack_ns\x18\x04 \x01(\x04\x12\x1a\n\x12\x65vent_to_commit_ns\x18\x05 \x01(\x04*\xa1\x01\n\tNodeState\x12\x1a\n\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12NODE_STATE_SYNCING\x10\x01\x12\x13\n\x0fNODE_STATE_LIVE\x10\x02\x12\x16\n\x12NODE_STATE_MERGING\x10\x03\x12\x16\n\x12NODE_STATE_STALLED\x10\x04\x12\x1b\n\x17NODE_STATE_DISCONNECTED\x10\x05\x32\xe4\x02\n\x11InspectionService\x12N\n\tGetStatus\x12\x1f.deltaplane.v1.GetStatusRequest\x1a .deltaplane.v1.GetStatusResponse\x12N\n\tListNodes\x12\x1f.deltaplane.v1.ListNodesRequest\x1a .deltaplane.v1.ListNodesResponse\x12V\n\x0bTailCommits\x12!.deltaplane.v1.TailCommitsRequest\x1a\".deltaplane.v1.TailCommitsResponse0\x01\x12W\n\x0cReleaseBrake\x12\".deltaplane.v1.ReleaseBrakeRequest\x1a#.deltaplane.v1.ReleaseBrakeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x64\x65ltaplane/v1/inspection.proto\x12\rdeltaplane.v1\x1a\x19\x64\x65ltaplane/v1/delta.proto\"\x12\n\x10GetStatusRequest\"\xc5\x01\n\x11GetStatusResponse\x12\x11\n\tserver_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x10\n\x08head_rev\x18\x03 \x01(\x04\x12%\n\x06\x63ounts\x18\x04 \x01(\x0b\x32\x15.deltaplane.v1.Counts\x12\x0e\n\x06\x64igest\x18\x05 \x01(\x06\x12\x17\n\x0f\x63onnected_nodes\x18\x06 \x01(\r\x12,\n\x07sources\x18\x07 \x03(\x0b\x32\x1b.deltaplane.v1.SourceStatus\"u\n\x0cSourceStatus\x12\x10\n\x08resource\x18\x01 \x01(\t\x12\x11\n\tfollowing\x18\x02 \x01(\x08\x12\x17\n\x0fsince_unix_nano\x18\x03 \x01(\x03\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x18\n\x10resource_version\x18\x05 \x01(\t\"\x87\x03\n\nNodeStatus\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\'\n\x05state\x18\x02 \x01(\x0e\x32\x18.deltaplane.v1.NodeState\x12\x12\n\nproxy_mode\x18\x03 \x01(\t\x12\x15\n\ragent_version\x18\x04 \x01(\t\x12\x10\n\x08sent_rev\x18\x05 \x01(\x04\x12\x14\n\x0creceived_rev\x18\x06 \x01(\x04\x12\x13\n\x0b\x61pplied_rev\x18\x07 \x01(\x04\x12\x16\n\x0e\x62\x65hind_seconds\x18\x08 \x01(\x01\x12,\n\x06\x66\x61iled\x18\t \x03(\x0b\x32\x1c.deltaplane.v1.ObjectFailure\x12\x0c\n\x04peer\x18\n \x01(\t\x12\x18\n\x10proxy_mode_asked\x18\x0b \x01(\t\x12\x19\n\x11proxy_mode_reason\x18\x0c \x01(\t\x12#\n\x05\x62rake\x18\r \x01(\x0b\x32\x14.deltaplane.v1.Brake\x12\x13\n\x0bmore_failed\x18\x0e \x01(\r\x12\x12\n\nbrought_up\x18\x0f \x01(\t\"\x12\n\x10ListNodesRequest\"O\n\x11ListNodesResponse\x12\x10\n\x08head_rev\x18\x01 \x01(\x04\x12(\n\x05nodes\x18\x02 \x03(\x0b\x32\x19.deltaplane.v1.NodeStatus\"(\n\x13ReleaseBrakeRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\"%\n\x14ReleaseBrakeResponse\x12\r\n\x05nodes\x18\x01 \x03(\t\"\'\n\x12TailCommitsRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\"\xb0\x01\n\x13TailCommitsResponse\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12+\n\x06\x63ommit\x18\x02 \x01(\x0b\x32\x1b.deltaplane.v1.CommitReport\x12$\n\x06\x63\x61uses\x18\x03 \x03(\x0b\x32\x14.deltaplane.v1.Cause\x12\x17\n\x0f\x65vent_to_ack_ns\x18\x04 \x01(\x04\x12\x1a\n\x12\x65vent_to_commit_ns\x18\x05 \x01(\x04*\xa1\x01\n\tNodeState\x12\x1a\n\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12NODE_STATE_SYNCING\x10\x01\x12\x13\n\x0fNODE_STATE_LIVE\x10\x02\x12\x16\n\x12NODE_STATE_MERGING\x10\x03\x12\x16\n\x12NODE_STATE_STALLED\x10\x04\x12\x1b\n\x17NODE_STATE_DISCONNECTED\x10\x05\x32\xe4\x02\n\x11InspectionService\x12N\n\tGetStatus\x12\x1f.deltaplane.v1.GetStatusRequest\x1a .deltaplane.v1.GetStatusResponse\x12N\n\tListNodes\x12\x1f.deltaplane.v1.ListNodesRequest\x1a .deltaplane.v1.ListNodesResponse\x12V\n\x0bTailCommits\x12!.deltaplane.v1.TailCommitsRequest\x1a\".deltaplane.v1.TailCommitsResponse0\x01\x12W\n\x0cReleaseBrake\x12\".deltaplane.v1.ReleaseBrakeRequest\x1a#.deltaplane.v1.ReleaseBrakeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'deltaplane.v1.inspection_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_NODESTATE']._serialized_start=1192
-  _globals['_NODESTATE']._serialized_end=1353
+  _globals['_NODESTATE']._serialized_start=1212
+  _globals['_NODESTATE']._serialized_end=1373
   _globals['_GETSTATUSREQUEST']._serialized_start=76
   _globals['_GETSTATUSREQUEST']._serialized_end=94
   _globals['_GETSTATUSRESPONSE']._serialized_start=97
@@ -41,19 +41,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SOURCESTATUS']._serialized_start=296
   _globals['_SOURCESTATUS']._serialized_end=413
   _globals['_NODESTATUS']._serialized_start=416
-  _globals['_NODESTATUS']._serialized_end=787
-  _globals['_LISTNODESREQUEST']._serialized_start=789
-  _globals['_LISTNODESREQUEST']._serialized_end=807
-  _globals['_LISTNODESRESPONSE']._serialized_start=809
-  _globals['_LISTNODESRESPONSE']._serialized_end=888
-  _globals['_RELEASEBRAKEREQUEST']._serialized_start=890
-  _globals['_RELEASEBRAKEREQUEST']._serialized_end=930
-  _globals['_RELEASEBRAKERESPONSE']._serialized_start=932
-  _globals['_RELEASEBRAKERESPONSE']._serialized_end=969
-  _globals['_TAILCOMMITSREQUEST']._serialized_start=971
-  _globals['_TAILCOMMITSREQUEST']._serialized_end=1010
-  _globals['_TAILCOMMITSRESPONSE']._serialized_start=1013
-  _globals['_TAILCOMMITSRESPONSE']._serialized_end=1189
-  _globals['_INSPECTIONSERVICE']._serialized_start=1356
-  _globals['_INSPECTIONSERVICE']._serialized_end=1712
+  _globals['_NODESTATUS']._serialized_end=807
+  _globals['_LISTNODESREQUEST']._serialized_start=809
+  _globals['_LISTNODESREQUEST']._serialized_end=827
+  _globals['_LISTNODESRESPONSE']._serialized_start=829
+  _globals['_LISTNODESRESPONSE']._serialized_end=908
+  _globals['_RELEASEBRAKEREQUEST']._serialized_start=910
+  _globals['_RELEASEBRAKEREQUEST']._serialized_end=950
+  _globals['_RELEASEBRAKERESPONSE']._serialized_start=952
+  _globals['_RELEASEBRAKERESPONSE']._serialized_end=989
+  _globals['_TAILCOMMITSREQUEST']._serialized_start=991
+  _globals['_TAILCOMMITSREQUEST']._serialized_end=1030
+  _globals['_TAILCOMMITSRESPONSE']._serialized_start=1033
+  _globals['_TAILCOMMITSRESPONSE']._serialized_end=1209
+  _globals['_INSPECTIONSERVICE']._serialized_start=1376
+  _globals['_INSPECTIONSERVICE']._serialized_end=1732
 # @@protoc_insertion_point(module_scope)

@@ -159,6 +159,7 @@ class NodeStatus(_message.Message):
     PROXY_MODE_REASON_FIELD_NUMBER: _builtins.int
     BRAKE_FIELD_NUMBER: _builtins.int
     MORE_FAILED_FIELD_NUMBER: _builtins.int
+    BROUGHT_UP_FIELD_NUMBER: _builtins.int
     node_name: _builtins.str
     state: Global___NodeState.ValueType
     proxy_mode: _builtins.str
@@ -173,6 +174,8 @@ class NodeStatus(_message.Message):
     proxy_mode_reason: _builtins.str
     more_failed: _builtins.int
     """Objects that fail on the node beyond those in failed."""
+    brought_up: _builtins.str
+    """From where this stream's state was brought up last, and why: a delta, nothing, a partial or a whole snapshot."""
     @_builtins.property
     def failed(self) -> _containers.RepeatedCompositeFieldContainer[_delta_pb2.ObjectFailure]: ...
     @_builtins.property
@@ -196,10 +199,11 @@ class NodeStatus(_message.Message):
         proxy_mode_reason: _builtins.str = ...,
         brake: _delta_pb2.Brake | None = ...,
         more_failed: _builtins.int = ...,
+        brought_up: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["brake", b"brake"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "applied_rev", b"applied_rev", "behind_seconds", b"behind_seconds", "brake", b"brake", "failed", b"failed", "more_failed", b"more_failed", "node_name", b"node_name", "peer", b"peer", "proxy_mode", b"proxy_mode", "proxy_mode_asked", b"proxy_mode_asked", "proxy_mode_reason", b"proxy_mode_reason", "received_rev", b"received_rev", "sent_rev", b"sent_rev", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "applied_rev", b"applied_rev", "behind_seconds", b"behind_seconds", "brake", b"brake", "brought_up", b"brought_up", "failed", b"failed", "more_failed", b"more_failed", "node_name", b"node_name", "peer", b"peer", "proxy_mode", b"proxy_mode", "proxy_mode_asked", b"proxy_mode_asked", "proxy_mode_reason", b"proxy_mode_reason", "received_rev", b"received_rev", "sent_rev", b"sent_rev", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

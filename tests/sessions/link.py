@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from controlplane.facts import Fact
 from controlplane.flight import Applied
@@ -14,6 +14,7 @@ from controlplane.session import Session as Stream
 from controlplane.snapshot import Snapshots
 from controlplane.store import Change, Store
 from deltaplane.model import EndpointSlice, Object, ObjectKey, Service
+from deltaplane.snapshot import PARTIAL
 from deltaplane.v1 import delta_pb2 as pb
 from nodeagent.events import Changed, Record, Report, Send
 from nodeagent.mirror import Mirror
@@ -63,8 +64,10 @@ class Replica:
 class Node:
     """An agent without its edges. Its kernel is a table that only `Changed` may alter."""
 
-    def __init__(self, journal: list[bytes] | None = None, kernel: View | None = None) -> None:
-        self.agent = Agent(pb.Hello(node_name="n1", agent_version="test"), Mirror())
+    def __init__(
+        self, journal: list[bytes] | None = None, kernel: View | None = None, capabilities: Sequence[str] = (PARTIAL,)
+    ) -> None:
+        self.agent = Agent(pb.Hello(node_name="n1", agent_version="test", capabilities=capabilities), Mirror())
         self.journal = journal if journal is not None else []
         self.kernel: View = kernel if kernel is not None else {}
         self.reports: list[Report] = []

@@ -77,6 +77,15 @@ def test_streams_by_state_and_what_they_ask_for_again(page: Page) -> None:
     assert page.value("deltaplane_resyncs_total", reason="UNKNOWN") == 1
 
 
+def test_how_states_were_brought_up_and_what_the_snapshots_took(page: Page) -> None:
+    stream(page, "a")
+
+    assert page.value("deltaplane_resumes_total", reason="CONNECTED", extent="whole") == 1
+    size = page.value("deltaplane_snapshot_bytes_total", extent="whole")
+    assert size is not None
+    assert size > 0
+
+
 def test_a_kind_that_cannot_be_followed_is_told_with_its_age(page: Page) -> None:
     assert page.value("deltaplane_source_following", resource="services") == 1
     assert page.value("deltaplane_source_following", resource="nodes") == 0
