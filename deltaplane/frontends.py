@@ -10,7 +10,7 @@ losers' owners. kube-proxy leaves it to the order of its maps.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 from math import inf
 from struct import Struct as Layout
@@ -37,13 +37,15 @@ class Claim(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """`owner` does without `slot`, which `holder` has."""
+    """`owner` does without `slot`, which `holder` has: another Service, or what nobody may have, in words."""
 
     owner: ObjectKey
     slot: Slot
-    holder: ObjectKey
+    holder: ObjectKey | str
 
     def __str__(self) -> str:
+        if isinstance(self.holder, str):
+            return f"{self.owner}: {_shown(self.slot)} is {self.holder}: choose another address or port"
         return f"{self.owner}: {_shown(self.slot)} belongs to {self.holder}: change one of them"
 
 
@@ -71,6 +73,17 @@ class Frontends:
         self._inside: dict[bytes, list[ObjectKey]] = {}  # whose ClusterIP an address is
         self._outside: dict[bytes, list[ObjectKey]] = {}  # who asks for it as an external address
         self._losses: dict[ObjectKey, tuple[Lost, ...]] = {}
+        self._reserved: dict[str, frozenset[Slot]] = {}
+
+    def reserve(self, what: str, slots: Iterable[Slot]) -> set[ObjectKey]:
+        """Nobody has these; `what` they are, in words, was something else before. Gives those whom it touches."""
+        before, after = self._reserved.get(what, frozenset()), frozenset(slots)
+        self._reserved[what] = after
+        return {claim.owner for slot in before ^ after for claim in _listed(self._claims.get(slot, []))}
+
+    def forget(self) -> None:
+        """No Service asks for anything: a whole state follows. What is reserved stays so."""
+        self._claims, self._wanted, self._inside, self._outside, self._losses = {}, {}, {}, {}, {}
 
     def losses(self) -> Iterator[Lost]:
         """What is asked for in vain, as of the last `grant` of each Service."""
@@ -112,8 +125,11 @@ class Frontends:
         slots = sorted(wanted.inside + wanted.outside)
         return tuple(Lost(key, slot, holder) for slot in slots if (holder := self._holder(key, slot)))
 
-    def _holder(self, owner: ObjectKey, slot: Slot) -> ObjectKey | None:
+    def _holder(self, owner: ObjectKey, slot: Slot) -> ObjectKey | str | None:
         """Who has the slot, if it is not this one of its claimants."""
+        for what, slots in self._reserved.items():
+            if slot in slots:
+                return what
         first = _listed(self._claims[slot])[0].owner
         if first != owner:
             return first
@@ -151,7 +167,12 @@ class Frontends:
 
 def slot_of(frontend: Frontend) -> Slot:
     """The one slot that a frontend takes."""
-    return _HEAD.pack(frontend.family, frontend.protocol, frontend.port) + frontend.address
+    return slot(frontend.family, frontend.protocol, frontend.port, frontend.address)
+
+
+def slot(family: int, protocol: int, port: int, address: bytes = b"") -> Slot:
+    """An address and port, or a node port."""
+    return _HEAD.pack(family, protocol, port) + address
 
 
 def _wanted(service: ServiceForwarding, age: float) -> _Wanted:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
+from deltaplane.frontends import Frontends, Slot
 from deltaplane.logs import event
 from deltaplane.resolve import NodeView
 from deltaplane.v1 import delta_pb2 as pb
@@ -31,7 +32,7 @@ from nodeagent.liveness import SILENCE_SECONDS
 from nodeagent.mirror import Mirror, ServiceName, Touched
 from nodeagent.program.dataplane import Bordering, Commit, Dataplane
 from nodeagent.programming import triggers
-from nodeagent.reporting import Times, report_of, tell_whole, to_message
+from nodeagent.reporting import Times, report_of, tell_whole, to_messages
 from nodeagent.resolving import Resolver
 from nodeagent.session import Session
 from nodeagent.statefolder import taken
@@ -73,6 +74,7 @@ class Agent(Conversing):
         self._new_session: Callable[[Mirror], Session] = partial(
             Session, hello, asked=asked, silence=silence, unix_nano=time.time_ns
         )
+        self._frontends = Frontends()
         self._begin_anew()
         self._here = here
         self._view = NodeView(here.name)
@@ -89,7 +91,7 @@ class Agent(Conversing):
     def _begin_anew(self) -> None:
         """Knows nothing of the cluster; the next stream brings a snapshot."""
         self.mirror = Mirror()
-        self._resolver = Resolver(self.mirror)
+        self._resolver = Resolver(self.mirror, self._frontends)
         self._session = self._new_session(self.mirror)
 
     # ------------------------------------------------------------ life
@@ -114,7 +116,7 @@ class Agent(Conversing):
             return
         if changed is not None and not self._dataplane.adopted and alone() and self._keeper.fresh():
             with suppress(Exception):  # told by `_spoilt`
-                self._commit_whole(changed.rev, _now())
+                self._commit_whole(changed.rev)
 
     def _spoilt(self, error: Exception) -> None:
         self._keeper.spoilt(error)
@@ -173,7 +175,7 @@ class Agent(Conversing):
             answers += self._commit_whole(self._session.rev, times)
         return answers
 
-    def _handle(self, item: Event, times: Times) -> list[bytes]:
+    def _handle(self, item: Event, times: Times | None = None) -> list[bytes]:
         if isinstance(item, Changed):
             return self._changed(item, times)
         if isinstance(item, Send):
@@ -188,7 +190,7 @@ class Agent(Conversing):
         """Acks that are due, and another try at what the kernel refused."""
         self._garbage.tidy()
         if self._session.brake.holds and taken(self._release_file, self._session.brake.since):
-            self._answers += [each for item in self._session.release(now) for each in self._handle(item, _now())]
+            self._answers += [each for item in self._session.release(now) for each in self._handle(item)]
         self._keeper.tend(self._session, now)
         answers, self._answers = [*self._answers, *self._session.tick(now)], []
         if self.complete and not self._here.due_in(now):
@@ -211,16 +213,22 @@ class Agent(Conversing):
         self._answers += self._repair(time.monotonic())
 
     def machine_changed(self) -> None:
-        """This machine has other addresses now; that each pod brings some costs nothing where they do not matter."""
+        """This machine has other addresses now, as with each pod; no cost where they do not matter."""
         if self.complete and self._here.follows_machine:
             self._answers += self._node_again()
+
+    def reserve(self, what: str, slots: Iterable[Slot]) -> None:
+        """No Service has these addresses and ports."""
+        touched = [(key.namespace, key.name) for key in self._frontends.reserve(what, slots)]
+        if touched and self.complete:
+            self._answers += self._commit(self._resolver.resolve(touched, self._view), self._session.rev)
 
     # ------------------------------------------------------------ to the kernel
 
     def _node_again(self) -> list[bytes]:
-        return self._commit((), self._session.rev, _now(), self._here.forwarding(self.mirror))
+        return self._commit((), self._session.rev, self._here.forwarding(self.mirror))
 
-    def _changed(self, changed: Changed, times: Times) -> list[bytes]:
+    def _changed(self, changed: Changed, times: Times | None) -> list[bytes]:
         if self._metrics is not None:
             self._metrics.received(*changed.touched.changed, triggers(changed.causes, self.mirror))
         if changed.complete or self._whole:
@@ -234,20 +242,16 @@ class Agent(Conversing):
             names = {**dict.fromkeys(touched.services), **self.mirror.services}  # those gone as well
         inside = self._heard(touched)
         node = self._here.forwarding(self.mirror) if mine or inside or touched.service_cidrs else None
-        return self._commit(self._resolver.resolve(names, self._view), changed.rev, times, node)
+        return self._commit(self._resolver.resolve(names, self._view), changed.rev, node, times)
 
-    def _commit_whole(self, rev: int, times: Times) -> list[bytes]:
+    def _commit_whole(self, rev: int, times: Times | None = None) -> list[bytes]:
         """Compares the kernel with the whole state; only differences are written."""
         self._view = self._here.view(self.mirror)
         self._heard(None)
         self._garbage.pause(while_=True)
         try:
             answers = self._commit(
-                self._resolver.resolve_all(self._view),
-                rev,
-                times,
-                self._here.forwarding(self.mirror),
-                complete=True,
+                self._resolver.resolve_all(self._view), rev, self._here.forwarding(self.mirror), times, complete=True
             )
         except Exception as error:
             if self._keeper.untried:
@@ -269,11 +273,12 @@ class Agent(Conversing):
         self,
         services: Sequence[ServiceForwarding],
         rev: int,
-        times: Times,
-        node: NodeForwarding | None,
+        node: NodeForwarding | None = None,
+        times: Times | None = None,
         *,
         complete: bool = False,
     ) -> list[bytes]:
+        """`times`: of the message that led to this, if one did."""
         resolved = time.perf_counter_ns()
         for follower in self._followers:
             follower.want(services, node, complete=complete)
@@ -283,7 +288,7 @@ class Agent(Conversing):
         except KernelUnavailable as error:
             self._refused(str(error))
             return []
-        report = report_of(times, resolved, time.perf_counter_ns(), done)
+        report = report_of(times or (resolved, resolved), resolved, time.perf_counter_ns(), done)
         return self._committed(done, rev, report, complete=complete)
 
     def _committed(self, done: Commit, rev: int, report: pb.CommitReport, *, complete: bool) -> list[bytes]:
@@ -298,8 +303,7 @@ class Agent(Conversing):
         failures = (*done.failed, *theirs, *self._resolver.failures(), *self._here.failures())
         now = time.monotonic()
         self._trouble.accepted(failures, now)
-        retry_at = time.time_ns() + int(max(0.0, self._trouble.retry_at - now) * 1e9)
-        failed = [to_message(item, self.mirror.hash_of(item.key), retry_at) for item in failures]
+        failed = to_messages(failures, self.mirror.hash_of, time.time_ns(), self._trouble.retry_at - now)
         ack = self._session.committed(rev, now, report=report, failed=failed, unix_nano=time.time_ns())
         self._note()
         return [] if ack is None else [ack]
@@ -316,7 +320,7 @@ class Agent(Conversing):
         if not (self.drifted and self.complete and now >= self._repair_at):
             return []
         self._repair_at = now + REPAIR_PAUSE
-        times = _now()
+        began = time.perf_counter_ns()
         try:
             done = self._dataplane.repair()
         except KernelUnavailable as error:
@@ -327,7 +331,7 @@ class Agent(Conversing):
         if self._metrics is not None:
             self._metrics.repaired()
         return self._committed(
-            done, self._session.rev, report_of(times, times[1], time.perf_counter_ns(), done), complete=False
+            done, self._session.rev, report_of((began, began), began, time.perf_counter_ns(), done), complete=False
         )
 
     def _unsettled(self) -> bool:
@@ -336,14 +340,10 @@ class Agent(Conversing):
     def _retry(self, now: float) -> list[bytes]:
         self._trouble.retrying(now)
         if not self._whole:
-            return self._commit((), self._session.rev, _now(), None)
-        return self._commit_whole(self._session.rev, _now()) if self._session.synced and self._trouble.stuck else []
+            return self._commit((), self._session.rev)
+        return self._commit_whole(self._session.rev) if self._session.synced and self._trouble.stuck else []
 
     def _refused(self, reason: str) -> None:
         for follower in self._followers:
             follower.refused()
         self._trouble.refused(reason, time.monotonic())
-
-
-def _now() -> Times:
-    return (time.perf_counter_ns(),) * 2

@@ -21,7 +21,8 @@ from nodeagent import frames, statefolder
 from nodeagent.events import Record
 from nodeagent.frames import Owner, Replay
 
-NAME, FRESH, BAD, TRYING = "state.journal", "state.new", "state.bad", "state.trying"
+NAME, FRESH, BAD, TRYING, LOCK = "state.journal", "state.new", "state.bad", "state.trying", "state.lock"
+NAMES = frozenset((NAME, FRESH, BAD, TRYING, LOCK, statefolder.RELEASE))
 MAX_BYTES = 64 * 1024 * 1024
 RETRY_FIRST, RETRY_LAST = 10.0, 300.0  # seconds between two tries at a new beginning; doubles
 FUTURE_SECONDS = 300.0  # a clock may be put right by so much; a later time says nothing
@@ -55,6 +56,7 @@ class Journal:
         self._limit = max_bytes
         self._wall = wall
         self._file: int | None = None
+        self._lock: int | None = None
         self._retry_at: float | None = None
         self._pause = RETRY_FIRST
         self._look_at = 0.0
@@ -157,14 +159,33 @@ class Journal:
 
     def close(self) -> None:
         """Lets go of the file; it stays."""
+        self._stop()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _stop(self) -> None:
         if self._file is not None:
             os.close(self._file)
             self._file = None
 
+    def remove(self) -> bool:
+        """Takes away all that is kept, for good; whether there was anything. Raises OSError."""
+        self.close()
+        if not self.path.parent.is_dir():
+            return False
+        found = False
+        with self._folder() as folder:
+            for name in NAMES:
+                with suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=folder)
+                    found |= name != LOCK
+        return found
+
     # ------------------------------------------------------------ the file
 
     def _folder(self) -> AbstractContextManager[int]:
-        return statefolder.folder(self.path.parent, frozenset((NAME, FRESH, BAD, TRYING, statefolder.RELEASE)))
+        return statefolder.folder(self.path.parent, NAMES)
 
     def _read(self) -> Replay:
         with self._folder() as folder:
@@ -174,13 +195,15 @@ class Journal:
 
     def _reopen(self) -> None:
         with self._folder() as folder:
+            self._alone(folder)
             self._file = statefolder.open_file(folder, NAME, append=True)
         os.ftruncate(self._file, self.size)
 
     def _begin(self, messages: Iterable[bytes]) -> None:
-        self.close()
+        self._stop()
         content = frames.MAGIC + frames.owner_frame(self.owner, self._wall()) + self._framed(messages)
         with self._folder() as folder:
+            self._alone(folder)
             try:
                 descriptor = self._fresh(folder, content)
             except OSError:
@@ -201,6 +224,11 @@ class Journal:
             os.close(descriptor)
             raise
         return descriptor
+
+    def _alone(self, folder: int) -> None:
+        """Raises OSError while another process keeps its state here: two writers would spoil each other's."""
+        if self._lock is None:
+            self._lock = statefolder.lock(folder, LOCK)
 
     def _append(self, data: bytes) -> None:
         if self._file is not None:
@@ -237,7 +265,7 @@ class Journal:
 
     def _fail(self, error: OSError) -> None:
         """Stops keeping until the next beginning: a file with a hole would be worse than an old one."""
-        self.close()
+        self._stop()
         self.failures += 1
         if not self.broken:
             self._report(f"{self.path}: cannot keep state ({error}); a restart will need a snapshot. Check the disk")

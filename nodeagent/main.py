@@ -36,6 +36,7 @@ from nodeagent.leftovers import Leftovers
 from nodeagent.metrics import Metrics
 from nodeagent.modes import Choice, Others, alone, chosen, cleanup, open_dataplane
 from nodeagent.program.dataplane import Dataplane
+from nodeagent.servers import WAYS, Servers
 from nodeagent.statefolder import RELEASE
 from nodeagent.web import site
 from nodeagent.web.nodeports import HealthCheckNodePorts
@@ -61,7 +62,8 @@ def _carry_out(settings: Settings) -> int:
     elif settings.task is Task.INIT:
         return sysctl.init_only(settings.conntrack)
     elif settings.task is Task.CLEANUP:
-        print(f"removed: {', '.join(cleanup()) or 'nothing was there'}")
+        removed = [*cleanup(), *_forgotten(settings)]
+        print(f"removed: {', '.join(removed) or 'nothing was there'}")
     else:
         choice = chosen(settings)
         meter = LoopMeter()
@@ -120,11 +122,18 @@ async def _run(settings: Settings, choice: Choice, meter: LoopMeter) -> None:
         release_file=Path(settings.state_dir) / RELEASE if settings.state_dir else None,
         state_max_age=settings.state_max_age,
     )
+    servers = Servers(settings.servers, lambda slots: agent.reserve(WAYS, slots))
+    await servers.begin()
     agent.recover(_alone)
     client = Client(settings.servers, agent, defect=watch.failed)
     # What looks after flows, ports and leftovers is started anew where it fails: the kernel is served without it.
     # The end of anything else ends the program, since nodes must not look served when they are not.
-    again = {"conntrack": cleaner.run, "health check ports": checks.run, "leftovers": left.run}
+    again = {
+        "conntrack": cleaner.run,
+        "health check ports": checks.run,
+        "leftovers": left.run,
+        "servers": servers.run,
+    }
     work = [
         Job("stream", client.run()),
         Job("callbacks", watch.broken()),
@@ -243,6 +252,13 @@ def _journal(settings: Settings, metrics: Metrics) -> Journal | None:
     journal = Journal(settings.state_dir, settings.node_name, report=report)
     metrics.keeps(journal)
     return journal
+
+
+def _forgotten(settings: Settings) -> list[str]:
+    """The journal goes with the rules, or the next start would program what it says."""
+    if not settings.state_dir or not Journal(settings.state_dir).remove():
+        return []
+    return [f"the state in {settings.state_dir}"]
 
 
 def _boot_id() -> str:

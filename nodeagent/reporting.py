@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterable
 
 from deltaplane.logs import event
+from deltaplane.model import ObjectKey
 from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import objects_pb2
 from nodeagent.program.dataplane import Commit, Failed
@@ -36,7 +38,15 @@ def tell_whole(rev: int, services: int, report: pb.CommitReport) -> None:
     )  # fmt: skip
 
 
-def to_message(failed: Failed, object_hash: int, retry_unix_nano: int) -> pb.ObjectFailure:
+def to_messages(
+    failures: Iterable[Failed], hash_of: Callable[[ObjectKey], int], unix_nano: int, retry_in: float
+) -> list[pb.ObjectFailure]:
+    """Objects that are not in the kernel as they should be, for an Ack; they are tried again in `retry_in` seconds."""
+    retry_at = unix_nano + int(max(0.0, retry_in) * 1e9)
+    return [_to_message(failed, hash_of(failed.key), retry_at) for failed in failures]
+
+
+def _to_message(failed: Failed, object_hash: int, retry_unix_nano: int) -> pb.ObjectFailure:
     """An object that is not in the kernel as it should be."""
     kind, namespace, name = failed.key
     key = objects_pb2.ObjectKey(kind=objects_pb2.Kind.ValueType(kind), namespace=namespace, name=name)

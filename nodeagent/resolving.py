@@ -5,27 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from deltaplane.forwarding import ServiceForwarding
-from deltaplane.frontends import Frontends
+from deltaplane.frontends import Frontends, slot
 from deltaplane.model import Kind, ObjectKey
 from deltaplane.resolve import NodeView, resolve
 from nodeagent.mirror import Mirror, ServiceName
 from nodeagent.program.dataplane import Failed
 
+API = ("default", "kubernetes")  # the Service of the API server
 MAX_TEXT = 200  # characters of a failure's text
 
 
 class Resolver:
     """Remembers which Services could not be resolved; what the kernel has of those stays."""
 
-    def __init__(self, mirror: Mirror) -> None:
+    def __init__(self, mirror: Mirror, frontends: Frontends | None = None) -> None:
         self._mirror = mirror
         self._broken: dict[ObjectKey, Failed] = {}
-        self._frontends = Frontends()
+        self._frontends = frontends or Frontends()
+        self._frontends.forget()
 
     def resolve(self, services: Iterable[ServiceName], view: NodeView) -> list[ServiceForwarding]:
         """What these mean on this node, and those that get or lose an address by it; without what cannot be said."""
-        found = self._found((ObjectKey(Kind.SERVICE, *name) for name in services), view)
-        touched: set[ObjectKey] = set()
+        names = dict.fromkeys(services)
+        touched = self._guard_api() if API in names else set()
+        found = self._found((ObjectKey(Kind.SERVICE, *name) for name in names), view)
         for service in found.values():
             touched |= self._frontends.put(service, self._created(service.key))
         found |= self._found(touched - found.keys(), view)
@@ -33,8 +36,22 @@ class Resolver:
 
     def resolve_all(self, view: NodeView) -> list[ServiceForwarding]:
         """What all Services there are mean on this node."""
-        self._frontends = Frontends()
+        self._frontends.forget()
+        self._guard_api()
         return self.resolve(self._mirror.services, view)
+
+    def _guard_api(self) -> set[ObjectKey]:
+        """Where the API server itself is: without it no replica hears what would give the address back."""
+        slices = self._mirror.slices_of(*API)
+        return self._frontends.reserve(
+            "where the API server of this cluster is",
+            (
+                slot(each.family, port.protocol, port.port, endpoint.address)
+                for each in slices
+                for port in each.ports
+                for endpoint in each.endpoints
+            ),
+        )
 
     def _found(self, keys: Iterable[ObjectKey], view: NodeView) -> dict[ObjectKey, ServiceForwarding]:
         return {key: found for key in keys if (found := self._one(key, view)) is not None}

@@ -7,6 +7,7 @@ the folder is ours and 0700, a file is ours, regular, has one name, and is 0600;
 from __future__ import annotations
 
 import errno
+import fcntl
 import logging
 import os
 import stat
@@ -113,6 +114,21 @@ def count(folder: int, name: str) -> int:
     finally:
         os.close(descriptor)
     return status.st_size
+
+
+def lock(folder: int, name: str) -> int:
+    """A descriptor that holds the folder for this process until it is closed. Raises OSError while another has it."""
+    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | _SAFE, 0o600, dir_fd=folder)
+    try:
+        _check_file(name, os.fstat(descriptor))
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise OSError(errno.EBUSY, "another agent keeps its state there; give each its own --state-dir") from error
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def write(descriptor: int, data: bytes) -> None:

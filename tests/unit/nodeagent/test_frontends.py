@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import permutations
 
 import pytest
@@ -11,10 +12,11 @@ from msgspec.structs import replace
 
 from deltaplane.forwarding import FrontendKind, ServiceForwarding
 from deltaplane.frontends import Frontends
-from deltaplane.model import EndpointSlice, Service, ServicePort, ServiceType
+from deltaplane.model import Endpoint, EndpointPort, EndpointSlice, Object, Service, ServicePort, ServiceType
 from deltaplane.resolve import NodeView, resolve
 from nodeagent.mirror import Mirror
 from nodeagent.resolving import Resolver
+from nodeagent.servers import WAYS, Servers
 from tests.unit.nodeagent.test_invalid_objects import put as put_in_mirror
 
 DNS_IP, OTHER_IP, OUTSIDE = bytes((172, 30, 0, 10)), bytes((172, 30, 0, 99)), bytes((198, 51, 100, 7))
@@ -114,6 +116,95 @@ def test_a_change_of_endpoints_touches_nobody() -> None:
     assert frontends.put(resolve(YOUNG.key, YOUNG, (), VIEW), YOUNG.created) == set()  # it gets nothing of the other's
     assert frontends.put(made, OLD.created) == set()
     assert frontends.grant(made) is made
+
+
+def reserved(*servers: str) -> frozenset[bytes]:
+    """What these take, as the agent is told."""
+    told: list[frozenset[bytes]] = []
+    asyncio.run(Servers(servers, told.append).begin())
+    return told[-1]
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_no_service_takes_the_way_to_the_control_plane_and_the_others_frontends_stay(family: int) -> None:
+    """A node that lost it could not even be told that the Service is gone."""
+    host = bytes((198, 51, 100, 7)) if family == 4 else bytes(15) + b"\7"
+    server = "198.51.100.7:53" if family == 4 else "[::7]:53"
+    mirror, frontends = Mirror(), Frontends()
+    resolver = Resolver(mirror, frontends)
+    tcp = replace(DNS_PORT, protocol=6)
+    thief = service("thief", OTHER_IP, port=tcp, external=(host,))
+    if family == 6:
+        thief = replace(thief, cluster_ips=(bytes(15) + b"\x63",))
+    put_in_mirror(mirror, thief)
+    (before,) = resolver.resolve([("ns", "thief")], VIEW)
+    assert len(before.entries) == 2
+    assert [key.name for key in frontends.reserve(WAYS, reserved(server))] == ["thief"]
+    (after,) = resolver.resolve([("ns", "thief")], VIEW)
+    assert [entry.frontend.kind for entry in after.entries] == [FrontendKind.CLUSTER_IP]
+    (failed,) = resolver.failures()
+    assert failed.text.endswith(f":53 is {WAYS}: choose another address or port")
+    (again,) = resolver.resolve_all(VIEW)
+    assert again == after
+    assert [key.name for key in frontends.reserve(WAYS, ())] == ["thief"]
+    assert resolver.resolve([("ns", "thief")], VIEW) == [before]
+
+
+def test_the_port_of_the_control_plane_is_no_node_port() -> None:
+    frontends = Frontends()
+    frontends.reserve(WAYS, reserved("deltaplane.invalid:30053"))
+    mirror = Mirror()
+    port = replace(DNS_PORT, protocol=6, node_port=30053)
+    put_in_mirror(mirror, replace(DNS, type=ServiceType.NODE_PORT, ports=(port,)))
+    (found,) = Resolver(mirror, frontends).resolve([("kube-system", "dns")], VIEW)
+    assert [entry.frontend.kind for entry in found.entries] == [FrontendKind.CLUSTER_IP]
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["the API server is known", "the Service was there first"])
+def test_no_service_takes_the_api_servers_own_address(late: bool) -> None:
+    mirror = Mirror()
+    resolver = Resolver(mirror)
+    thief = service("thief", OTHER_IP, port=ServicePort("", 6, 6443), external=(OUTSIDE,))
+    ends = (EndpointPort("https", 6, 6443),), (Endpoint(OUTSIDE),)
+    slice_ = EndpointSlice("default", "kubernetes", "kubernetes", 4, *ends)
+    kernel = {}
+    order: list[tuple[Object, tuple[str, str]]] = [(slice_, ("default", "kubernetes")), (thief, ("ns", "thief"))]
+    for one, name in reversed(order) if late else order:
+        put_in_mirror(mirror, one)
+        kernel.update({found.key.name: found for found in resolver.resolve([name], VIEW)})
+    assert {entry.frontend.address for entry in kernel["thief"].entries} == {OTHER_IP}
+    (failed,) = resolver.failures()
+    assert "where the API server of this cluster is" in failed.text
+
+
+async def test_a_name_that_does_not_resolve_keeps_what_it_had_and_the_rest_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[frozenset[bytes]] = []
+    twice = asyncio.Event()
+
+    def reserve(slots: frozenset[bytes]) -> None:
+        told.append(slots)
+        if len(told) == 2:
+            twice.set()
+
+    answers: list[list[str] | OSError] = [["192.0.2.1", "fe80::1%eth0"], OSError("no answer"), ["192.0.2.2"]]
+
+    async def resolved(*_: object, **__: object) -> list[tuple[object, ...]]:
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return [(0, 0, 0, "", (address, 0)) for address in answer]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolved)
+    servers = Servers(["deltaplane.example:1", "[2001:db8::1]:2", "unix:///x"], reserve)
+    await servers.begin()
+    assert len(told[-1]) == 2 * 2 + 2 + 1
+    task = asyncio.create_task(servers.run(0.001))
+    await asyncio.wait_for(twice.wait(), 10)
+    task.cancel()
+    assert len(told[0] - told[1]) == 2
+    assert len(told[1] - told[0]) == 1
 
 
 POOL = [

@@ -21,7 +21,7 @@ from deltaplane.v1 import objects_pb2 as ob
 from nodeagent.agent import Agent
 from nodeagent.events import Record
 from nodeagent.here import Here
-from nodeagent.journal import BAD, FRESH, NAME, RETRY_LAST, STAMP_SECONDS, Journal
+from nodeagent.journal import BAD, FRESH, LOCK, NAME, RETRY_LAST, STAMP_SECONDS, Journal
 from nodeagent.keeper import TRIES
 from nodeagent.mirror import Mirror
 from nodeagent.program.nftables.memory import MemoryKernel
@@ -371,4 +371,4 @@ def test_starts_that_come_to_an_end_are_not_counted(world: Disk) -> None:
     for _ in range(2 * TRIES):
         world.reboot()
         assert world.served()
-    assert sorted(path.name for path in world.folder.iterdir()) == [NAME]
+    assert sorted(path.name for path in world.folder.iterdir()) == [NAME, LOCK]

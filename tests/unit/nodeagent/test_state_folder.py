@@ -10,7 +10,7 @@ import pytest
 
 from nodeagent import frames
 from nodeagent.events import Record
-from nodeagent.journal import BAD, FRESH, NAME, Journal
+from nodeagent.journal import BAD, FRESH, LOCK, NAME, RETRY_FIRST, Journal
 
 SNAPSHOT = Record((b"begin", b"chunk" * 100, b"end"), whole=True)
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -115,7 +115,7 @@ def test_a_folder_in_place_of_the_file_is_reported(tmp_path: Path) -> None:
     journal, said = attempt(tmp_path)
     assert len(said) == 1
     assert not journal.kept
-    assert sorted(path.name for path in tmp_path.iterdir()) == [NAME]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [NAME, LOCK]
 
 
 @root
@@ -160,3 +160,30 @@ def test_what_is_no_journal_is_set_aside_for_its_owner_alone(tmp_path: Path) -> 
     assert len(said) == 1
     assert "does not begin as a journal" in said[0]
     assert ((tmp_path / BAD).read_text(), mode(tmp_path / BAD)) == ("notes", 0o600)
+
+
+def test_two_agents_never_write_to_one_folder_and_the_second_waits_for_the_first(tmp_path: Path) -> None:
+    said: list[str] = []
+    first, second = Journal(tmp_path), Journal(tmp_path, report=said.append)
+    first.keep(SNAPSHOT)
+    second.keep(SNAPSHOT)
+    assert (first.kept, second.kept) == (True, False)
+    assert len(said) == 1
+    assert "another agent keeps its state there" in said[0]
+    assert not second.due(0.0)
+    first.close()
+    assert second.due(RETRY_FIRST)
+    second.keep(SNAPSHOT)
+    assert said[1:] == [f"{second.path}: state is kept again"]
+    second.close()
+
+
+def test_what_is_kept_can_be_removed_for_good_and_nothing_else_goes_with_it(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    assert not Journal(folder).remove()
+    assert not folder.exists()
+    attempt(folder)
+    (folder / "notes").write_text("an operator's own")
+    assert Journal(folder).remove()
+    assert [path.name for path in folder.iterdir()] == ["notes"]
+    assert not Journal(folder).remove()
