@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from msgspec import Struct
@@ -13,7 +14,7 @@ class Settings(Struct, frozen=True):
     """How local traffic is told, what is masqueraded, whether node ports answer on loopback.
 
     A family without any way to tell (no CIDR and no interface) has no local-traffic detector: nothing is masqueraded
-    towards ClusterIPs, and only the node itself counts as inside the cluster.
+    towards ClusterIPs, and only the node itself counts as inside the cluster. Whose pods they tell: as in nftables mode.
     """
 
     cluster_cidrs: tuple[str, ...] = ()  # local are these sources: the pods' networks, at most one used per family
@@ -27,6 +28,7 @@ class Settings(Struct, frozen=True):
     refuses: bool = True  # who finds no endpoint; False: the kernel has no REJECT, they are dropped
     counted: tuple[str, ...] = ()  # the kernel's counters that rules may count into, see `accounting`
     be_liberal: bool = False  # nf_conntrack_tcp_be_liberal: then INVALID packets are not dropped (I6)
+    node_only: bool = False  # the CIDRs are those of this node's pods, not of all nodes'
 
     @property
     def mark(self) -> str:
@@ -45,6 +47,18 @@ class Settings(Struct, frozen=True):
         if network is None:
             return None
         return f"-s {network} " if network.prefixlen else ""
+
+    def own(self, family: int, pod_cidrs: tuple[str, ...]) -> tuple[str, ...]:
+        """The matches of this node's pods; `pod_cidrs` are its Node's. Raises ValueError for a CIDR that is none."""
+        if self.others(family) is None:
+            found = self.local(family)
+            return () if found is None else (found,)
+        network = self.network(family)
+        return tuple(f"-s {part} " for part in _parts(network, pod_cidrs)) if network is not None else ()
+
+    def others(self, family: int) -> str | None:
+        """The match of pods, behind a rule for this node's; None: `local` tells of no other node's."""
+        return None if self.interface or self.node_only else self.local(family) or None
 
     def off_cluster(self, family: int) -> tuple[str, str] | None:
         """The matches, before and after the destination, of sources to masquerade towards ClusterIPs; None: none."""
@@ -69,6 +83,13 @@ class Settings(Struct, frozen=True):
         """As iptables writes it: any ending is a plus."""
         name = interface(self.interface)
         return f"{name[:-1]}+" if name.endswith("*") else name
+
+
+@lru_cache(maxsize=16)
+def _parts(network: IPv4Network | IPv6Network, cidrs: tuple[str, ...]) -> tuple[IPv4Network | IPv6Network, ...]:
+    """What of these CIDRs lies in the network: of two that overlap, the longer one."""
+    found = (ip_network(text.strip(), strict=False) for text in cidrs)
+    return tuple(max(one, network, key=lambda each: each.prefixlen) for one in found if one.overlaps(network))
 
 
 _LOOPBACK = ip_network("127.0.0.0/8")
