@@ -221,7 +221,7 @@ class _Port:
             for pods in self.settings.own(self.family, self.pod_cidrs):
                 yield f"{pods}{comment(f'pod traffic for {where}')}{to_cluster}"
             others = self.settings.others(self.family)
-            if others is not None and not self.local:
+            if others and not self.local:
                 yield f"{others}{comment(f'masquerade other pod traffic for {where}')}{TO_MASQUERADE}"
                 yield f"{others}{comment(f'route other pod traffic for {where}')}{to_cluster}"
             yield f"{comment(f'masquerade LOCAL traffic for {where}')}{LOCAL_SOURCE}{TO_MASQUERADE}"

@@ -7,6 +7,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from msgspec import Struct
 
+from nodeagent.program import pods
 from nodeagent.program.text import interface
 
 
@@ -50,15 +51,15 @@ class Settings(Struct, frozen=True):
 
     def own(self, family: int, pod_cidrs: tuple[str, ...]) -> tuple[str, ...]:
         """The matches of this node's pods; `pod_cidrs` are its Node's. Raises ValueError for a CIDR that is none."""
-        if self.others(family) is None:
-            found = self.local(family)
-            return () if found is None else (found,)
-        network = self.network(family)
-        return tuple(f"-s {part} " for part in _parts(network, pod_cidrs)) if network is not None else ()
+        if self.others(family):
+            return _own(self, family, pod_cidrs)
+        found = self.local(family)
+        return () if found is None else (found,)
 
-    def others(self, family: int) -> str | None:
-        """The match of pods, behind a rule for this node's; None: `local` tells of no other node's."""
-        return None if self.interface or self.node_only else self.local(family) or None
+    def others(self, family: int) -> str:
+        """The match of pods, behind a rule for this node's; "": `local` tells of no other node's."""
+        network = pods.of_all_nodes(self, family)
+        return "" if network is None else f"-s {network} "
 
     def off_cluster(self, family: int) -> tuple[str, str] | None:
         """The matches, before and after the destination, of sources to masquerade towards ClusterIPs; None: none."""
@@ -86,10 +87,8 @@ class Settings(Struct, frozen=True):
 
 
 @lru_cache(maxsize=16)
-def _parts(network: IPv4Network | IPv6Network, cidrs: tuple[str, ...]) -> tuple[IPv4Network | IPv6Network, ...]:
-    """What of these CIDRs lies in the network: of two that overlap, the longer one."""
-    found = (ip_network(text.strip(), strict=False) for text in cidrs)
-    return tuple(max(one, network, key=lambda each: each.prefixlen) for one in found if one.overlaps(network))
+def _own(settings: Settings, family: int, pod_cidrs: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"-s {part} " for part in pods.of_this_node(settings, family, pod_cidrs))
 
 
 _LOOPBACK = ip_network("127.0.0.0/8")

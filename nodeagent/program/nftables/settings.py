@@ -6,6 +6,7 @@ from ipaddress import ip_network
 
 from msgspec import Struct
 
+from nodeagent.program import pods
 from nodeagent.program.nftables import statements as s
 from nodeagent.program.nftables.expressions import Network, source
 
@@ -56,7 +57,8 @@ class Settings(Struct, frozen=True):
 
     def others(self, family: int) -> tuple[s.Statement, ...] | None:
         """Goes on only for pods, behind a rule for this node's; None: `local` tells of no other node's."""
-        return None if self.interface or self.node_only else self.local(family) or None
+        network = pods.of_all_nodes(self, family)
+        return None if network is None else (s.inside(source(family), family, network),)
 
     def off_cluster(self, family: int) -> tuple[s.Statement, ...] | None:
         """Goes on only for sources to be masqueraded towards ClusterIPs; None: there are none."""
