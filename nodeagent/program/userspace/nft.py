@@ -12,13 +12,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
 from nodeagent.program.nftables import elements, listing, naming, wire
-from nodeagent.program.nftables import program as base
 from nodeagent.program.nftables.changes import MEMBER_SETS, Change, Operation, member_change
 from nodeagent.program.nftables.drift import Damage, Watch
 from nodeagent.program.nftables.kernel import Kernel, NetlinkKernel, unavailable
 from nodeagent.program.nftables.monitor import Monitor, NetlinkMonitor
 from nodeagent.program.nftables.program import Program
-from nodeagent.program.nftables.ranges import paired
 from nodeagent.program.nftables.render import HAIRPIN_MEMBER, RANGE_MEMBERS
 from nodeagent.program.nftables.transaction import Batch
 from nodeagent.program.userspace.loopback import Home
