@@ -23,8 +23,12 @@ from tests.flows.columns import BY_NAME, COLUMNS, GROUPS
 POD, NODE, EXTERNAL, BLOCKED = "10.0.0.2", "192.168.0.2", "203.0.113.2", "203.0.113.130"
 OTHER_POD = "10.0.1.2"  # of another node; the scenarios' "pod" is the node's own
 CLIENTS = {
-    **{"pod": POD, "other-pod": OTHER_POD, "node": NODE, "external": EXTERNAL},
-    **{"blocked": BLOCKED, "loopback": "127.0.0.1"},
+    "pod": POD,
+    "other-pod": OTHER_POD,
+    "node": NODE,
+    "external": EXTERNAL,
+    "blocked": BLOCKED,
+    "loopback": "127.0.0.1",
 }
 NODE_NAME = "test-node"
 ADDRESSES = (NODE, "192.168.1.2", "192.168.99.11")  # the node's: first, alternative, and one used as an external IP

@@ -15,7 +15,8 @@ class Settings(Struct, frozen=True):
     """How local traffic is told, what is masqueraded, whether node ports answer on loopback.
 
     A family without any way to tell (no CIDR and no interface) has no local-traffic detector: nothing is masqueraded
-    towards ClusterIPs, and only the node itself counts as inside the cluster. Whose pods they tell: as in nftables mode.
+    towards ClusterIPs, and only the node itself counts as inside the cluster. Whose pods they tell: as
+    in nftables mode.
     """
 
     cluster_cidrs: tuple[str, ...] = ()  # local are these sources: the pods' networks, at most one used per family

@@ -14,6 +14,7 @@ from deltaplane.model import ObjectKey
 from nodeagent.program.nftables import affinity, elements, program, shared
 from nodeagent.program.nftables.ranges import Range
 from nodeagent.program.nftables.render import RANGE_MEMBERS, Placement, is_node_port
+from nodeagent.program.nftables.settings import OWN_PODS
 from nodeagent.program.nftables.shared import LOCAL_OFFSET, is_private
 from nodeagent.program.nftables.slots import SlotChange, arrange, changed
 from nodeagent.program.nftables.tracker import WIDTHS
@@ -23,7 +24,7 @@ Operations = tuple[list[Operation], list[Operation]]  # deletions, additions
 
 MEMBER_SETS = (  # by `render`'s number
     *(program.CLUSTER_IPS, program.HAIRPINS, program.NODEPORT_IPS),
-    *(program.SERVICE_CIDRS, program.NODEPORT_ANYWHERE, program.OWN_PODS),
+    *(program.SERVICE_CIDRS, program.NODEPORT_ANYWHERE, OWN_PODS),
 )
 _ADDRESS_MAPS = (program.SERVICE_IPS, shared.ENDPOINTS, program.NO_ENDPOINT_SERVICES)
 _NODE_MAPS = (program.SERVICE_NODEPORTS, shared.NODEPORT_ENDPOINTS, program.NO_ENDPOINT_NODEPORTS)

@@ -2,8 +2,8 @@
 
 `iptables` puts them into restores. Rules stand exactly as `iptables-save` prints them, so that what is listed can be
 compared. Sources outside that a policy drops leave the nat table untranslated, and the filter table drops what still
-has the Service's address; pods of other nodes go on from there as this node's do. As in iptables mode, only the addresses and ports of Services are known (F5, F6), and an
-address without endpoints refuses everybody (F7).
+has the Service's address; pods of other nodes go on from there as this node's do. As in iptables mode, only the
+addresses and ports of Services are known (F5, F6), and an address without endpoints refuses everybody (F7).
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """The constant nft program: rules that never change while Services come and go, one table of our own per family.
 
 A frontend is an element of a map that leads to a listener, or of one that refuses; sources outside the cluster and
-other nodes' pods are looked up in maps of their own first, where a policy gives them another list (2.3). What refuses at filter hooks is as
-in nftables mode (F1 to F6), and so are the sets, so that an operator reads both alike. Connections of the proxy itself
-carry a mark and are never looked at. Nothing is masqueraded: endpoints see the node, because the node connects to them.
+other nodes' pods are looked up in maps of their own first, where a policy gives them another list (2.3). What refuses
+at filter hooks is as in nftables mode (F1 to F6), and so are the sets, so that an operator reads both alike.
+Connections of the proxy itself carry a mark and are never looked at. Nothing is masqueraded: endpoints see the node,
+because the node connects to them.
 """
 
 from __future__ import annotations
