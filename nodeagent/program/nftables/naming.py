@@ -7,7 +7,6 @@ from ipaddress import ip_address
 from nodeagent.program.dataplane import Held
 from nodeagent.program.nftables.changes import Change
 
-
 _MEMBERS = (  # by `render`'s number
     *("cluster IP", "hairpin connection", "node port address", "service CIDR from"),
     *("all node port addresses of", "pod CIDR from"),

@@ -10,7 +10,6 @@ from nodeagent.program import pods
 from nodeagent.program.nftables import statements as s
 from nodeagent.program.nftables.expressions import Network, source
 
-
 OWN_PODS = "own-pods"  # the set of this node's pod CIDRs
 
 
