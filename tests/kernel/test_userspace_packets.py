@@ -213,7 +213,5 @@ def test_a_restart_keeps_ports_and_writes_nothing(clean: Fabric, echo: EchoServe
             assert "dnat" in left
             ours = (node.address(4), node.address(6), *node.pod_cidrs)
             assert not [
-                line
-                for line in left.splitlines()
-                if "elements" in line and not any(text in line for text in ours)
+                line for line in left.splitlines() if "elements" in line and not any(text in line for text in ours)
             ]
