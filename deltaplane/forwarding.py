@@ -51,15 +51,16 @@ class Masquerade(IntEnum):
 
     OFF_CLUSTER = 1  # sources the local-traffic detector does not recognise (ClusterIP)
     ALWAYS = 2  # every source (external frontends under Cluster policy)
-    NODE_ONLY = 3  # only the node's own (external frontends under Local policy)
+    NODE_ONLY = 3  # the node's own, and other nodes' pods without a local endpoint (external frontends, Local policy)
 
 
 class Entry(Struct, frozen=True, gc=False):
     """One frontend of one service port on this node.
 
-    `targets` is the list for every source, except that where `local_targets` is not None (external frontends under
-    Local policy) sources outside the cluster get that list instead, and `external_verdict` where it is empty.
-    `verdict` is FORWARD exactly where `targets` is not empty.
+    `targets` is the list for every source, except where `local_targets` is not None (external frontends under Local
+    policy). There this node and its own pods get `targets`, all others `local_targets`. Where that is empty, pods of
+    other nodes get `targets`, masqueraded, because an endpoint elsewhere would answer them past this node; sources
+    outside the cluster get `external_verdict`. `verdict` is FORWARD exactly where `targets` is not empty.
     """
 
     frontend: Frontend
@@ -103,9 +104,11 @@ class NodeForwarding(Struct, frozen=True, gc=False):
     """What concerns the node rather than one Service: the addresses its node ports answer on, where ClusterIPs are.
 
     `taken_cidrs`: what Nodes and pods have of `service_cidrs`, by mistake; those addresses are never dropped.
+    `pod_cidrs`: where this node's own pods are, by its Node object; none: not known, and every pod is another node's.
     """
 
     node_port_addresses: tuple[bytes, ...] = ()  # sorted, both families
     match_all_families: tuple[int, ...] = ()  # sorted: on every address of the machine but loopback, none listed (B4)
     service_cidrs: tuple[str, ...] = ()  # of both families; their unallocated addresses are dropped (F6)
     taken_cidrs: tuple[str, ...] = ()
+    pod_cidrs: tuple[str, ...] = ()

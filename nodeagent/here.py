@@ -43,6 +43,7 @@ class Here:
         self._machine = machine
         self._surroundings = Surroundings(name, cluster_cidrs)
         self._cautions = Cautions(name)
+        self._pod_cidrs: tuple[str, ...] = ()
         self._bind = () if bind_address is None else (bind_address,)
         self._good = LastGood(name)
 
@@ -81,7 +82,12 @@ class Here:
         chosen = self._ports.choose(self._machine(), self._addresses(mirror), time.monotonic())
         if chosen is None:
             return None
-        return structs.replace(chosen, service_cidrs=mirror.service_cidrs, taken_cidrs=self._surroundings.inside)
+        return structs.replace(
+            chosen,
+            service_cidrs=mirror.service_cidrs,
+            taken_cidrs=self._surroundings.inside,
+            pod_cidrs=self.pod_cidrs(mirror),
+        )
 
     @property
     def follows_machine(self) -> bool:
@@ -89,8 +95,9 @@ class Here:
         return self._ports.follows_machine
 
     def pod_cidrs(self, mirror: Mirror) -> tuple[str, ...]:
-        """The Node's own; none while it is unknown or has none."""
-        return self._own(mirror).pod_cidrs
+        """The Node's own, also when it was deleted; none while they were never known."""
+        self._pod_cidrs = self._own(mirror).pod_cidrs or self._pod_cidrs
+        return self._pod_cidrs
 
     def due_in(self, now: float) -> float:
         """Seconds until `forwarding` is to be asked again though nothing changed; infinite: it is not."""

@@ -58,6 +58,7 @@ def _translated(settings: Settings, cluster_cidrs: tuple[str, ...]) -> Iptables:
     return Iptables(
         cluster_cidrs=cluster_cidrs,
         interface=interface_of(settings),
+        node_only=settings.detector is Detector.NODE_CIDR,
         masquerade_all=settings.masquerade_all,
         masquerade_bit=settings.masquerade_bit,
         localhost_node_ports=settings.configuration.iptables.localhost_node_ports,

@@ -64,6 +64,7 @@ def _translated(settings: Settings, cluster_cidrs: tuple[str, ...]) -> Nftables:
     return Nftables(
         cluster_cidrs=cluster_cidrs,
         interface=interface_of(settings),
+        node_only=settings.detector is Detector.NODE_CIDR,
         masquerade_all=settings.masquerade_all,
         masquerade_bit=settings.masquerade_bit,
     )

@@ -48,6 +48,7 @@ def _translated(settings: Settings, cluster_cidrs: tuple[str, ...]) -> Userspace
     return Userspace(
         cluster_cidrs=cluster_cidrs,
         interface=interface_of(settings),
+        node_only=settings.detector is Detector.NODE_CIDR,
         mark_bit=settings.masquerade_bit,
         udp_idle=settings.udp_idle_seconds,
         udp_patience=max(usual.udp_patience, settings.udp_idle_seconds),  # who waits is remembered as long as others

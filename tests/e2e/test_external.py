@@ -7,7 +7,7 @@ import pytest
 from tests.e2e import tables
 from tests.e2e.shop import LIMIT, SLICE_PORTS, Shop, names, reached
 from tools.lab import manifests
-from tools.lab.client import REFUSED, TIMEOUT, connect, until
+from tools.lab.client import REFUSED, TIMEOUT, connect, many, until
 from tools.lab.fabric import Node
 from tools.lab.manifests import port
 from tools.lab.netns import Namespace
@@ -58,6 +58,27 @@ def test_w6_local_policy_keeps_to_the_node_and_shows_the_client_live_both_ways(s
         shop.rest.patch("Service", "my-service", {"spec": {"externalTrafficPolicy": "Cluster"}})
         until(lambda: answers(client.space, empty.address(family), NODE_PORT), LIMIT, what="every node answers")
         assert reached(client.space, empty.address(family), NODE_PORT, "tcp") == everybody
+
+
+@FAMILIES
+def test_w6_pods_of_other_nodes_are_always_answered_under_local_policy(shop: Shop, family: int) -> None:
+    """C1, C3: by the endpoints of the node they ask, or where it has none by any; its own pods by all."""
+    home, second, empty = shop.fabric.nodes
+    shop.open(kind="NodePort", ports=[port(80, 8080, "web", node_port=NODE_PORT)])
+    shop.endpoints([*home.servers, *second.servers])
+    shop.settle()
+    everybody = names([*home.servers, *second.servers])
+    client, own, stranger = second.clients[0], home.clients[0], shop.fabric.outside[0]
+    shop.rest.patch("Service", "my-service", {"spec": {"externalTrafficPolicy": "Local"}})
+    until(lambda: not answers(stranger.space, empty.address(family), NODE_PORT), LIMIT, what="the empty node drops")
+    until_seen(client.space, home.address(family), NODE_PORT, client.address(family))
+
+    for node, allowed in ((home, names(home.servers)), (empty, everybody)):
+        found = many(client.space, node.address(family), NODE_PORT, 40)
+        assert (found.total(), set(found) - allowed) == (40, set())
+    assert reached(own.space, home.address(family), NODE_PORT, "tcp", 60) == everybody
+    assert connect(own.space, home.address(family), NODE_PORT).seen == own.address(family)
+    assert connect(client.space, empty.address(family), NODE_PORT).seen == empty.address(family)
 
 
 @FAMILIES

@@ -49,7 +49,7 @@ class Reading:
         self._hairpins = {pin for one in product.forwarding.values() for pin in one.hairpins}
         self._own, self._node_ports = addresses(self._view.addresses), frozenset(node.node_port_addresses)
         self._everywhere = node.match_all_families
-        self._cidrs: tuple[str, ...] = getattr(node, "service_cidrs", ())
+        self._cidrs, self._pod_cidrs = node.service_cidrs, node.pod_cidrs
 
     def knows(self, flow: Flow) -> bool:
         """Whether a Service has the address and port."""
@@ -67,12 +67,18 @@ class Reading:
         source = ip_address(flow.source)
         if entry.source_ranges and not any(source in ip_network(text) for text in entry.source_ranges):
             return Outcome(DROP)
-        targets, verdict = entry.targets, entry.verdict
-        if entry.local_targets is not None and self._class(flow) == "external":
-            targets, verdict = entry.local_targets, entry.external_verdict
+        targets, verdict = self._list(entry, self._class(flow))
         if not targets:
             return Outcome(_VERDICTS[verdict])
         return Outcome(REACH, frozenset(self._end(entry, target, flow) for target in targets))
+
+    @staticmethod
+    def _list(entry: Entry, client: str) -> tuple[tuple[Target, ...], Verdict]:
+        if entry.local_targets is None or client in ("pod", "node"):
+            return entry.targets, entry.verdict
+        if client == "other-pod" and not entry.local_targets:
+            return entry.targets, entry.verdict
+        return entry.local_targets, entry.external_verdict
 
     def _entry(self, flow: Flow) -> Entry | None:
         to, wanted = ip_address(flow.to).packed, (PROTOCOLS[flow.protocol], flow.port)
@@ -95,7 +101,10 @@ class Reading:
         source = ip_address(flow.source)
         if source.packed in self._own or source.is_loopback:
             return "node"
-        return "pod" if self._is_detected(flow) else "external"
+        if not self._is_detected(flow):
+            return "external"
+        networks = (ip_network(text) for text in self._pod_cidrs)
+        return "pod" if any(source in network for network in networks) else "other-pod"
 
     def _detector(self, flow: Flow) -> IPv4Network | IPv6Network | None:
         networks = map(ip_network, cluster_cidrs(self._view))
@@ -114,4 +123,7 @@ class Reading:
     def _is_masqueraded(self, entry: Entry, flow: Flow) -> bool:
         if entry.masquerade is Masquerade.OFF_CLUSTER:
             return self._view.masquerade_all or (self._detector(flow) is not None and not self._is_detected(flow))
-        return entry.masquerade is Masquerade.ALWAYS or self._class(flow) == "node"
+        if entry.masquerade is Masquerade.ALWAYS:
+            return True
+        client = self._class(flow)
+        return client == "node" or (client == "other-pod" and not entry.local_targets)

@@ -18,7 +18,7 @@ from deltaplane.model import ObjectKey
 from deltaplane.resolve import NodeView, resolve
 from nodeagent.addresses.selection import parse, select
 from nodeagent.program.nftables.program import Settings
-from tests.flows.scenario import ADDRESSES, CLUSTER_CIDR, NODE_NAME, Scenario, Step, View
+from tests.flows.scenario import ADDRESSES, CLUSTER_CIDR, NODE_NAME, POD_CIDR, Scenario, Step, View
 from tests.flows.twin import twin
 from tests.flows.world import World
 
@@ -61,8 +61,9 @@ class Product:
         """What concerns the node itself."""
         machine = (ip_address(text).packed for text in (*self.view.addresses, "127.0.0.1", "::1"))
         chosen = select(parse(self.view.nodeport_addresses), machine, self._primary()).forwarding
-        known = "service_cidrs" in NodeForwarding.__struct_fields__
-        return replace(chosen, **({"service_cidrs": self.world.service_cidrs()} if known else {}))
+        node = self.world.node(NODE_NAME)
+        pods = node.pod_cidrs if node and node.pod_cidrs else (POD_CIDR, twin(POD_CIDR))
+        return replace(chosen, service_cidrs=self.world.service_cidrs(), pod_cidrs=pods)
 
 
 def _size(forwarding: ServiceForwarding) -> int:

@@ -21,10 +21,18 @@ from typing import Any
 from tests.flows.columns import BY_NAME, COLUMNS, GROUPS
 
 POD, NODE, EXTERNAL, BLOCKED = "10.0.0.2", "192.168.0.2", "203.0.113.2", "203.0.113.130"
-CLIENTS = {"pod": POD, "node": NODE, "external": EXTERNAL, "blocked": BLOCKED, "loopback": "127.0.0.1"}
+OTHER_POD = "10.0.1.2"  # of another node; the scenarios' "pod" is the node's own
+CLIENTS = {
+    "pod": POD,
+    "other-pod": OTHER_POD,
+    "node": NODE,
+    "external": EXTERNAL,
+    "blocked": BLOCKED,
+    "loopback": "127.0.0.1",
+}
 NODE_NAME = "test-node"
 ADDRESSES = (NODE, "192.168.1.2", "192.168.99.11")  # the node's: first, alternative, and one used as an external IP
-CLUSTER_CIDR = "10.0.0.0/8"
+CLUSTER_CIDR, POD_CIDR = "10.0.0.0/8", "10.0.0.0/24"  # all nodes' pods, and the node's own
 PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 MANNERS = frozenset({"sticky", "again", "expires", "kept"})
 REFUSED, DROP, PASS, REACH = "refused", "drop", "pass", "reach"

@@ -72,4 +72,5 @@ def hairpins(node: Node, family: int, protocol: int, port: int = 8080) -> tuple[
 
 
 def node_addresses(node: Node) -> NodeForwarding:
-    return NodeForwarding((packed(node.address(4)), packed(node.address(6))))
+    """What concerns the node: where its node ports answer, and its pod CIDRs."""
+    return NodeForwarding((packed(node.address(4)), packed(node.address(6))), pod_cidrs=node.pod_cidrs)

@@ -1,8 +1,12 @@
-"""The same objects to kube-proxy and to us: `iptables-save` lists the same, up to counters and order."""
+"""The same objects to kube-proxy and to us: `iptables-save` lists the same, up to counters and order.
+
+But for what we do otherwise under externalTrafficPolicy Local (`restated`): kube-proxy takes every pod for this node's.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -42,7 +46,12 @@ from tools.lab.rules import run
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
 
 SETTINGS = Settings((CIDR, twin(CIDR)))
-EVERYWHERE = NodeForwarding((), (4, 6))
+AS_THEIRS = Settings((CIDR, twin(CIDR)), node_only=True)  # every pod is this node's
+POD_CIDRS = ("10.180.0.0/24", twin("10.180.0.0/24"))
+EVERYWHERE = NodeForwarding((), (4, 6), pod_cidrs=POD_CIDRS)
+_POD_RULE = re.compile(
+    r'-A (?P<chain>KUBE-EXT-\w+) -s (?P<pods>\S+) -m comment --comment "pod traffic (?P<where>.*)" -j (?P<to>\S+)'
+)
 ADDRESSES = tuple(ip_address(text).packed for text in (NODE_ADDRESS, twin(NODE_ADDRESS)))
 VIEW = NodeView(NODE, "", ADDRESSES)
 
@@ -95,6 +104,25 @@ class Objects:
         return resolve(key, self.world.service(key), self.world.slices(key), VIEW)
 
 
+def restated(lines: Iterable[str], family: int) -> list[str]:
+    """kube-proxy's rules with those for pods as ours are: its own by the Node's pod CIDRs, others' only without SVL."""
+    theirs = list(lines)
+    with_local = {line.split()[1] for line in theirs if re.fullmatch(r"-A KUBE-EXT-\w+ -j KUBE-SVL-\w+", line)}
+    found = []
+    for line in theirs:
+        rule = _POD_RULE.fullmatch(line)
+        if rule is None:
+            found.append(line)
+            continue
+        chain, pods, where, to = rule.groups()
+        found.append(line.replace(pods, POD_CIDRS[0 if family == 4 else 1], 1))
+        if chain not in with_local:
+            others = f"-A {chain} -s {pods} -m comment --comment"
+            found.append(f'{others} "masquerade other pod traffic {where}" -j KUBE-MARK-MASQ')
+            found.append(f'{others} "route other pod traffic {where}" -j {to}')
+    return sorted(found)
+
+
 @FLAVOURS
 def test_the_listings_are_the_same(
     network: Network, api: ApiServer, ours: Namespace, tmp_path: Path, flavour: Flavour
@@ -109,13 +137,20 @@ def test_the_listings_are_the_same(
             for family, expected in zip((4, 6), theirs, strict=True):
                 found = tables(ours, flavour, family)
                 for table, lines in expected.items():
-                    assert found[table] == lines, f"IPv{family} {table}: {sorted(set(lines) ^ set(found[table]))}"
+                    same = restated(lines, family)
+                    assert found[table] == same, f"IPv{family} {table}: {sorted(set(same) ^ set(found[table]))}"
+            assert restated(theirs[0]["nat"], 4) != theirs[0]["nat"]
     _takes_over(network, objects, flavour)
     empty(api)
 
 
 def _takes_over(network: Network, objects: Objects, flavour: Flavour) -> None:
-    """What kube-proxy leaves behind is what we want: nothing is written."""
-    with dataplane(network.node, flavour, SETTINGS) as made:
+    """What kube-proxy leaves behind is what we want: nothing is written but who is taken for a pod of this node."""
+    with dataplane(network.node, flavour, AS_THEIRS) as made:
         assert made.adopted
         assert made.apply(objects.everything(), EVERYWHERE, complete=True) == Commit()
+        before = [tables(network.node, flavour, family) for family in (4, 6)]
+        assert not made.configure(SETTINGS).failed
+        for family, lines in zip((4, 6), before, strict=True):
+            after = tables(network.node, flavour, family)
+            assert after == {table: restated(rules, family) for table, rules in lines.items()}

@@ -17,6 +17,7 @@ from nodeagent.program.nftables.dataplane import NftablesDataplane
 from nodeagent.program.nftables.kernel import NetlinkKernel
 from nodeagent.program.nftables.memory import MemoryKernel
 from nodeagent.program.nftables.program import SAMPLE_RANGES, Settings, program
+from nodeagent.program.nftables.settings import OWN_PODS
 from nodeagent.program.nftables.shared import Part
 from tests.kernel.nftables_support import dataplane, nft
 from tests.unit.nodeagent.program.nftables.walks import (
@@ -145,8 +146,17 @@ def test_the_stock_tool_lists_a_thousand_services_and_loads_its_own_listing(spac
         assert "30080 : goto nodeport-4" in listed
         nft(other, "-f", "-", stdin=listed)
         with dataplane(other, SETTINGS) as (copy, _):
-            assert copy.dump() == made.dump()
+            assert bounded(copy.dump()) == made.dump()
             assert copy.apply([*services, both("web", 1, 2)], NODE, complete=True).messages == 0
+
+
+def bounded(found: dict[int, listing.Dump]) -> dict[int, listing.Dump]:
+    """Without the end before every range that nft puts into the interval sets it loads."""
+    return {
+        family: {name: {key: end for key, end in held.items() if any(key)} if name == OWN_PODS else held
+                 for name, held in sets.items()}
+        for family, sets in found.items()
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("family", [4, 6])

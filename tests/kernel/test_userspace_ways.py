@@ -139,7 +139,7 @@ def test_inside_is_what_the_detector_says_and_may_change(
         listeners = made.count().listeners
         with Connection(outside, node.address(), 30080) as kept:
             held = kept.open()
-            made.configure(replace(settings, interface="", cluster_cidrs=("203.0.113.0/24",)))
+            made.configure(replace(settings, interface="", cluster_cidrs=("203.0.113.0/24",), node_only=True))
             assert kept.ask() == held
         assert made.count().listeners == listeners
         assert set(many(outside, node.address(), 30080, 12)) == everyone

@@ -51,12 +51,18 @@ NOTHING = Rendered({}, ())
 
 
 def render(
-    service: ServiceForwarding, family: int, settings: Settings, *, comments: bool = True, loopback: bool = False
+    service: ServiceForwarding,
+    family: int,
+    settings: Settings,
+    *,
+    comments: bool = True,
+    loopback: bool = False,
+    pod_cidrs: tuple[str, ...] = (),
 ) -> Rendered:
     """`comments` False: none in the chains that lead to endpoints, as kube-proxy does it above 1,000 endpoints.
 
-    `loopback`: connections to node ports there are counted. Raises KeyError for a protocol that is none of Kubernetes',
-    ValueError for an address or port that is none.
+    `loopback`: connections to node ports there are counted. `pod_cidrs`: this node's. Raises KeyError for a protocol
+    that is none of Kubernetes', ValueError for an address or port that is none.
     """
     ports: dict[tuple[str, int], list[Entry]] = {}
     for entry in service.entries:
@@ -66,7 +72,7 @@ def render(
         return NOTHING
     chains: dict[str, tuple[str, ...]] = {}
     lines: dict[Line, None] = {}
-    manner = _Manner(family, settings, comments, loopback)
+    manner = _Manner(family, settings, comments, loopback, pod_cidrs)
     for (name, protocol), entries in ports.items():
         port = _Port(service, (name, n.PROTOCOLS[protocol]), entries, manner)
         chains.update(port.chains())
@@ -81,6 +87,7 @@ class _Manner(NamedTuple):
     settings: Settings
     comments: bool
     loopback: bool  # connections to node ports there are counted
+    pod_cidrs: tuple[str, ...]
 
 
 class _Port:
@@ -91,7 +98,7 @@ class _Port:
     ) -> None:
         self.name = n.port_name(service.key.namespace, service.key.name, port[0])
         self.protocol = port[1]
-        self.family, self.settings, self.comments, self.loopback = manner
+        self.family, self.settings, self.comments, self.loopback, self.pod_cidrs = manner
         self.inside = [entry for entry in entries if entry.frontend.kind is FrontendKind.CLUSTER_IP]
         self.outside = [entry for entry in entries if entry.frontend.kind is not FrontendKind.CLUSTER_IP]
         self.served = any(entry.verdict is not Verdict.REJECT for entry in entries)
@@ -199,7 +206,11 @@ class _Port:
             yield self.chain(n.SEP, to), tuple(self._endpoint(to))
 
     def _external(self) -> Iterator[str]:
-        """Who is asked for by an external address or node port (C1): under Local policy, insiders get any endpoint."""
+        """Who is asked for by an external address or node port (C1).
+
+        Under Local policy this node and its pods get any endpoint; other nodes' pods do where none is here, masqueraded
+        so that it answers through this node. kube-proxy takes every pod for this node's.
+        """
         where, to_cluster = f"{self.name} external destinations", f"-j {self.chain(n.SVC)}"
         if all(entry.local_targets is None for entry in self.outside):
             yield comment(f"masquerade traffic for {where}") + TO_MASQUERADE
@@ -207,9 +218,12 @@ class _Port:
                 yield to_cluster
             return
         if self.cluster:
-            pods = self.settings.local(self.family)
-            if pods is not None:
+            for pods in self.settings.own(self.family, self.pod_cidrs):
                 yield f"{pods}{comment(f'pod traffic for {where}')}{to_cluster}"
+            others = self.settings.others(self.family)
+            if others and not self.local:
+                yield f"{others}{comment(f'masquerade other pod traffic for {where}')}{TO_MASQUERADE}"
+                yield f"{others}{comment(f'route other pod traffic for {where}')}{to_cluster}"
             yield f"{comment(f'masquerade LOCAL traffic for {where}')}{LOCAL_SOURCE}{TO_MASQUERADE}"
             yield f"{comment(f'route LOCAL traffic for {where}')}{LOCAL_SOURCE}{to_cluster}"
         if self.local:

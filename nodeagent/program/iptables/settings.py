@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from msgspec import Struct
 
+from nodeagent.program import pods
 from nodeagent.program.text import interface
 
 
@@ -13,7 +15,8 @@ class Settings(Struct, frozen=True):
     """How local traffic is told, what is masqueraded, whether node ports answer on loopback.
 
     A family without any way to tell (no CIDR and no interface) has no local-traffic detector: nothing is masqueraded
-    towards ClusterIPs, and only the node itself counts as inside the cluster.
+    towards ClusterIPs, and only the node itself counts as inside the cluster. Whose pods they tell: as
+    in nftables mode.
     """
 
     cluster_cidrs: tuple[str, ...] = ()  # local are these sources: the pods' networks, at most one used per family
@@ -27,6 +30,7 @@ class Settings(Struct, frozen=True):
     refuses: bool = True  # who finds no endpoint; False: the kernel has no REJECT, they are dropped
     counted: tuple[str, ...] = ()  # the kernel's counters that rules may count into, see `accounting`
     be_liberal: bool = False  # nf_conntrack_tcp_be_liberal: then INVALID packets are not dropped (I6)
+    node_only: bool = False  # the CIDRs are those of this node's pods, not of all nodes'
 
     @property
     def mark(self) -> str:
@@ -45,6 +49,18 @@ class Settings(Struct, frozen=True):
         if network is None:
             return None
         return f"-s {network} " if network.prefixlen else ""
+
+    def own(self, family: int, pod_cidrs: tuple[str, ...]) -> tuple[str, ...]:
+        """The matches of this node's pods; `pod_cidrs` are its Node's. Raises ValueError for a CIDR that is none."""
+        if self.others(family):
+            return _own(self, family, pod_cidrs)
+        found = self.local(family)
+        return () if found is None else (found,)
+
+    def others(self, family: int) -> str:
+        """The match of pods, behind a rule for this node's; "": `local` tells of no other node's."""
+        network = pods.of_all_nodes(self, family)
+        return "" if network is None else f"-s {network} "
 
     def off_cluster(self, family: int) -> tuple[str, str] | None:
         """The matches, before and after the destination, of sources to masquerade towards ClusterIPs; None: none."""
@@ -69,6 +85,11 @@ class Settings(Struct, frozen=True):
         """As iptables writes it: any ending is a plus."""
         name = interface(self.interface)
         return f"{name[:-1]}+" if name.endswith("*") else name
+
+
+@lru_cache(maxsize=16)
+def _own(settings: Settings, family: int, pod_cidrs: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"-s {part} " for part in pods.of_this_node(settings, family, pod_cidrs))
 
 
 _LOOPBACK = ip_network("127.0.0.0/8")

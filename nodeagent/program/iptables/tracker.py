@@ -66,11 +66,13 @@ class Tracker:
 
     def put_node(self, node: NodeForwarding) -> None:
         if node != self.node:
-            before = self._counts_loopback
+            before, pods = self._counts_loopback, self._pod_cidrs
             self.node = node
             self.dirty[NODE] = None
             if self._counts_loopback != before:
                 self.suspect()
+            elif self._pod_cidrs != pods:
+                self.dirty.update((key, None) for key, wanted in self._wanted.items() if _tells_pods(wanted))
 
     def configure(self, settings: Settings) -> None:
         """Other settings from now on: everything may differ."""
@@ -173,7 +175,14 @@ class Tracker:
         return rendered, comments
 
     def _text(self, service: ServiceForwarding, *, comments: bool) -> Rendered:
-        return render(service, self.family, self.settings, comments=comments, loopback=self._counts_loopback)
+        pods = self._pod_cidrs
+        loopback = self._counts_loopback
+        return render(service, self.family, self.settings, comments=comments, loopback=loopback, pod_cidrs=pods)
+
+    @property
+    def _pod_cidrs(self) -> tuple[str, ...]:
+        """This node's, of the family."""
+        return tuple(c for c in self.node.pod_cidrs if (":" in c) is (self.family == 6)) if self.node else ()
 
     @property
     def _counts_loopback(self) -> bool:
@@ -214,6 +223,11 @@ def _endpoints(service: ServiceForwarding | None, family: int) -> int:
     """About how many endpoints a Service has: the most of any of its entries."""
     entries = service.entries if service else ()
     return max((len(entry.targets) for entry in entries if entry.frontend.family == family), default=0)
+
+
+def _tells_pods(service: ServiceForwarding) -> bool:
+    """Whether it matters which pods are this node's: under externalTrafficPolicy Local alone."""
+    return any(entry.local_targets is not None for entry in service.entries)
 
 
 def _name(frontend: Identity) -> str:

@@ -122,7 +122,7 @@ class IpvsDataplane:
         """See `Dataplane.apply`."""
         self._courier.reset()
         if node is not None:
-            self._tracker.put_node(node)
+            self._take_node(node)
         self._take(services)
         if complete:
             self._retire(services)
@@ -142,7 +142,7 @@ class IpvsDataplane:
 
     def configure(self, settings: Settings) -> Commit:
         """Takes other settings from now on, such as a node's new CIDRs. Raises ValueError, changing nothing."""
-        self._footing = Footing(self._footing.families, settings)
+        self._footing = Footing(self._footing.families, settings, self._footing.pod_cidrs)
         self._drift.footing = self._footing
         self._settings = settings
         self._tracker.configure(settings)
@@ -170,6 +170,14 @@ class IpvsDataplane:
 
     # ------------------------------------------------------------ wishes
 
+    def _take_node(self, node: NodeForwarding) -> None:
+        self._tracker.put_node(node)
+        self._invalid.pop(NODE, None)
+        try:
+            self._footing.move(node.pod_cidrs)
+        except ValueError as error:
+            self._invalid[NODE] = Failed(NODE, "INVALID_OBJECT", f"pod CIDRs: {error}: correct them")
+
     def _take(self, services: Iterable[ServiceForwarding]) -> None:
         """Puts what is wanted into the tracker; what no set could hold is set aside and its last form stays."""
         for service in services:
@@ -188,7 +196,7 @@ class IpvsDataplane:
         for owner in self._tracker.owners():
             if owner not in kept:
                 self._tracker.remove(owner)
-        for owner in self._invalid.keys() - kept:
+        for owner in self._invalid.keys() - kept - {NODE}:
             del self._invalid[owner]
         self._retire_adopted()
 

@@ -27,16 +27,25 @@ _REUSE_IS_FINE = (5, 9)  # since this version a reused port of a client finds an
 
 
 class Footing:
-    """For these families and settings. Raises ValueError for a CIDR that is none."""
+    """For these families, settings and pod CIDRs of this Node. Raises ValueError for a CIDR that is none."""
 
-    def __init__(self, families: Iterable[int], settings: Settings) -> None:
+    def __init__(self, families: Iterable[int], settings: Settings, pod_cidrs: tuple[str, ...] = ()) -> None:
         self.families = tuple(families)
         self.settings = settings
-        self.wanted = {family: rules.tables(family, settings) for family in self.families}
+        self.pod_cidrs = pod_cidrs
+        self.wanted = {family: rules.tables(family, settings, pod_cidrs) for family in self.families}
         self.excluded = settings.excluded()
         self.found = Found()
         self._settled = False
+        self._moved = False  # the pod CIDRs are others than those of the rules
         self._late: list[int] = []  # families whose rules come last
+
+    def move(self, pod_cidrs: tuple[str, ...]) -> None:
+        """The Node has these pod CIDRs now; `make` writes the chains that name them. Raises ValueError."""
+        if pod_cidrs != self.pod_cidrs:
+            self.wanted = {family: rules.tables(family, self.settings, pod_cidrs) for family in self.families}
+            self.pod_cidrs = pod_cidrs
+            self._moved = True
 
     def forget(self) -> None:
         """All of it is to be looked at again."""
@@ -45,21 +54,28 @@ class Footing:
 
     def make(self, courier: Courier, state: State) -> None:
         """All of it, but rules that would take traffic from another mode. Raises as `finish`, DataplaneUnavailable."""
-        if self._settled:
+        if self._settled and not self._moved:
             return
+        if not self._settled:
+            self._make(courier, state)
+        self._rules(courier)
+        self._settled, self._moved = True, False
+
+    def _make(self, courier: Courier, state: State) -> None:
         inventory.make(courier, state, self.found)
         resume(courier, state)
         if isinstance(courier.kernel, NetlinkKernel):
             make(sysctls(self.settings))
         self._timeouts(courier)
+
+    def _rules(self, courier: Courier) -> None:
         for family in self.families:
             saved = courier.kernel.save(family)
             text = rules.difference(self.wanted[family], saved)
             if text and rules.is_another_modes(saved):
-                self._late.append(family)
+                self._late = [*dict.fromkeys((*self._late, family))]
             elif text:
                 self._restore(courier, family, text)
-        self._settled = True
 
     def finish(self, courier: Courier) -> None:
         """Once all Services are in, the rules that take over from another mode: until then that one serves them.

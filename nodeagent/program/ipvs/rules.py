@@ -5,8 +5,9 @@ Chains carry the names kube-proxy's ipvs mode gives them; each rule stands as `i
 
     mangle OUTPUT       what a load balancer address is closed to, for the node's own connections (G1): IPVS takes them
                         before the filter table sees them
-    nat PREROUTING, OUTPUT   who is masqueraded (I1, I2)
-    mangle INPUT        outside sources get a mark that chooses the endpoints of this node (C4): last before IPVS
+    nat PREROUTING, OUTPUT   who is masqueraded (I1, I2), other nodes' pods too where a policy leaves no endpoint here
+    mangle INPUT        sources outside, and other nodes' pods, get a mark that chooses the endpoints of this node (C4):
+                        last before IPVS
     filter INPUT        what is dropped, closed, or refused at an address of ours
     mangle POSTROUTING  the mark is taken off again
     nat POSTROUTING     masquerading
@@ -18,6 +19,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
+from nodeagent.program import pods
 from nodeagent.program.ipvs import names
 from nodeagent.program.ipvs.settings import Network, Settings
 from nodeagent.program.text import interface, word
@@ -28,7 +30,7 @@ MARKS_MASK = 0xFF << 24
 FORWARD, FIREWALL, FILTER = "KUBE-FORWARD", "KUBE-PROXY-FIREWALL", "KUBE-IPVS-FILTER"
 RANGES, NODE_PORT, OUT_FILTER = "KUBE-SOURCE-RANGES-FIREWALL", "KUBE-NODE-PORT", "KUBE-IPVS-OUT-FILTER"
 SERVICES, BALANCER, MARK_MASQ, POSTROUTING = "KUBE-SERVICES", "KUBE-LOAD-BALANCER", "KUBE-MARK-MASQ", "KUBE-POSTROUTING"
-OUTSIDE, UNMARK = "KUBE-IPVS-OUTSIDE", "KUBE-IPVS-UNMARK"
+OUTSIDE, UNMARK, OTHER_PODS = "KUBE-IPVS-OUTSIDE", "KUBE-IPVS-UNMARK", "KUBE-IPVS-OTHER-PODS"
 
 
 class Jump(NamedTuple):
@@ -45,14 +47,20 @@ class Table(NamedTuple):
     jumps: Sequence[Jump]
 
 
-def tables(family: int, settings: Settings) -> dict[str, Table]:
-    """By table. Raises ValueError for a cluster CIDR that is none."""
-    return {"mangle": _mangle(family, settings), "nat": _nat(family, settings), "filter": _filter(family, settings)}
+def tables(family: int, settings: Settings, pod_cidrs: tuple[str, ...] = ()) -> dict[str, Table]:
+    """By table. `pod_cidrs`: this Node's, of both families. Raises ValueError for a CIDR that is none."""
+    own = pods.of_this_node(settings, family, (c for c in pod_cidrs if (":" in c) is (family == 6)))
+    spared = [f"-s {network} -j RETURN" for network in own]
+    return {
+        "mangle": _mangle(family, settings, spared),
+        "nat": _nat(family, settings, spared),
+        "filter": _filter(family, settings),
+    }
 
 
 CHAINS = {
     "mangle": (OUTSIDE, OUT_FILTER, RANGES, UNMARK),
-    "nat": (SERVICES, BALANCER, NODE_PORT, POSTROUTING, MARK_MASQ),
+    "nat": (SERVICES, BALANCER, NODE_PORT, OTHER_PODS, POSTROUTING, MARK_MASQ),
     "filter": (FORWARD, FIREWALL, FILTER, RANGES, NODE_PORT),
 }
 
@@ -85,14 +93,15 @@ def _join(*parts: str) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _mangle(family: int, settings: Settings) -> Table:
+def _mangle(family: int, settings: Settings, own_pods: Sequence[str]) -> Table:
+    """`own_pods`: rules that end a chain for this node's pods, where the detector tells all nodes'."""
     member = partial(_in, family)
-    outside = _outside(family, settings)
+    outside = "" if pods.of_all_nodes(settings, family) else _outside(family, settings)
     mark = names.named(family, names.OUTSIDE_MARK)
     to_map = f"-j SET --map-set {mark} dst,dst --map-mark"
     marking = [] if outside is None else [_join(outside, _FOREIGN_SOURCE, member(names.OUTSIDE_MARK), to_map)]
     chains = {
-        OUTSIDE: marking,
+        OUTSIDE: [*own_pods, *marking],
         OUT_FILTER: [_join(_NEW, member(names.LOAD_BALANCER_FW), f"-j {RANGES}")],
         RANGES: _ranges(family),
         UNMARK: [f"-m mark --mark {MARKS:#x}/{MARKS_MASK:#x} -j MARK --set-xmark 0x0/0xffffffff"],
@@ -114,12 +123,13 @@ def _ranges(family: int) -> list[str]:
     return [*(f"{_in(family, name, 'dst,dst,src')} -j RETURN" for name in allowed), "-j DROP"]
 
 
-def _nat(family: int, settings: Settings) -> Table:
+def _nat(family: int, settings: Settings, own_pods: Sequence[str]) -> Table:
     mark = f"{settings.mark:#x}/{settings.mark:#x}"
     chains = {
         SERVICES: list(_services(family, settings)),
         BALANCER: _balancer(family),
         NODE_PORT: list(_node_ports(family)),
+        OTHER_PODS: [*own_pods, f"-j {MARK_MASQ}"],
         POSTROUTING: [
             f"{_in(family, names.LOOP_BACK, 'dst,dst,src')} -j MASQUERADE",
             f"-m mark ! --mark {mark} -j RETURN",
@@ -139,6 +149,9 @@ def _nat(family: int, settings: Settings) -> Table:
 def _services(family: int, settings: Settings) -> Iterator[str]:
     member = partial(_in, family)
     yield f"-s {'127.0.0.0/8' if family == 4 else '::1/128'} -j RETURN"
+    network = pods.of_all_nodes(settings, family)
+    if network is not None:
+        yield f"-s {network} {member(names.DROP_OUTSIDE)} -j {OTHER_PODS}"
     yield f"{member(names.LOAD_BALANCER)} -j {BALANCER}"
     yield from _off_cluster(family, settings)
     yield f"{member(names.EXTERNAL_IP)} -j {MARK_MASQ}"
@@ -217,14 +230,14 @@ def _access(family: int, settings: Settings) -> Iterator[str]:
     yield f"{_NEW} {member(names.IPVS_IPS, 'dst')} -j REJECT --reject-with {refusal}"
 
 
-def _untranslatable(pods: Network | None) -> Iterator[str]:
+def _untranslatable(network: Network | None) -> Iterator[str]:
     """What conntrack calls INVALID is not translated back: the node, or who is masqueraded, would reset the stream.
 
     Forwarded packets IPVS knows by itself. All of what comes to the node's own sockets passes here, in both directions,
     so that nothing is INVALID for having come another way.
     """
-    if pods is not None and pods.prefixlen:
-        yield f"-s {pods} -m conntrack --ctstate INVALID -j DROP"
+    if network is not None and network.prefixlen:
+        yield f"-s {network} -m conntrack --ctstate INVALID -j DROP"
 
 
 def difference(wanted: Mapping[str, Table], saved: str) -> str:

@@ -15,7 +15,8 @@ class Settings(Struct, frozen=True):
     """How local traffic is told, what is masqueraded, how IPVS schedules.
 
     A family without any way to tell (no CIDR and no interface) has no local-traffic detector: nothing is masqueraded
-    towards ClusterIPs but what has one as its own source, and only the node itself counts as inside the cluster.
+    towards ClusterIPs but what has one as its own source, and only the node itself counts as inside the cluster. Whose
+    pods they tell: as in nftables mode.
     """
 
     cluster_cidrs: tuple[str, ...] = ()  # local are these sources: the pods' networks, at most one used per family
@@ -28,6 +29,7 @@ class Settings(Struct, frozen=True):
     tcp_timeout: int = 0  # seconds; 0 leaves the kernel's
     tcp_fin_timeout: int = 0
     udp_timeout: int = 0
+    node_only: bool = False  # the CIDRs are those of this node's pods, not of all nodes'
 
     @property
     def mark(self) -> int:

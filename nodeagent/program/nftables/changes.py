@@ -13,7 +13,8 @@ from msgspec.structs import replace
 from deltaplane.model import ObjectKey
 from nodeagent.linux.nft.ranges import Range
 from nodeagent.program.nftables import affinity, elements, program, shared
-from nodeagent.program.nftables.render import SERVICE_CIDR_MEMBER, Placement, is_node_port
+from nodeagent.program.nftables.render import RANGE_MEMBERS, Placement, is_node_port
+from nodeagent.program.nftables.settings import OWN_PODS
 from nodeagent.program.nftables.shared import LOCAL_OFFSET, is_private
 from nodeagent.program.nftables.slots import SlotChange, arrange, changed
 from nodeagent.program.nftables.tracker import WIDTHS
@@ -23,7 +24,7 @@ Operations = tuple[list[Operation], list[Operation]]  # deletions, additions
 
 MEMBER_SETS = (  # by `render`'s number
     *(program.CLUSTER_IPS, program.HAIRPINS, program.NODEPORT_IPS),
-    *(program.SERVICE_CIDRS, program.NODEPORT_ANYWHERE),
+    *(program.SERVICE_CIDRS, program.NODEPORT_ANYWHERE, OWN_PODS),
 )
 _ADDRESS_MAPS = (program.SERVICE_IPS, shared.ENDPOINTS, program.NO_ENDPOINT_SERVICES)
 _NODE_MAPS = (program.SERVICE_NODEPORTS, shared.NODEPORT_ENDPOINTS, program.NO_ENDPOINT_NODEPORTS)
@@ -148,7 +149,7 @@ def arranged(before: Placement, wanted: Placement, width: int) -> Placement:
 def member_change(owner: ObjectKey, member: bytes, present: bool) -> Change:
     """What puts a set's member in or takes it out."""
     family, kind, key = member[0], member[1], member[2:]
-    if kind == SERVICE_CIDR_MEMBER:
+    if kind in RANGE_MEMBERS:
         packed = Range(key[: len(key) // 2], key[len(key) // 2 :]).elements()
     else:
         packed = [elements.member(key)]

@@ -208,7 +208,7 @@ class NftablesDataplane:
         try:
             self._tracker.put_node(node)
         except ValueError as error:
-            self._invalid[NODE] = Failed(NODE, "INVALID_OBJECT", f"service CIDRs: {error}: correct them")
+            self._invalid[NODE] = Failed(NODE, "INVALID_OBJECT", f"service or pod CIDRs: {error}: correct them")
 
     def _retire(self, services: Sequence[ServiceForwarding]) -> None:
         """Everything that is not wanted by these Services is to go."""

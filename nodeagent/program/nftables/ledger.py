@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from nodeagent.program.dataplane import Failed
 from nodeagent.program.nftables.changes import EMPTY, Change, Operation, frontend_change, member_change
 from nodeagent.program.nftables.naming import describe, name_of
-from nodeagent.program.nftables.render import SERVICE_CIDR_MEMBER, Placement
+from nodeagent.program.nftables.render import RANGE_MEMBERS, Placement
 from nodeagent.program.nftables.shared import is_private
 from nodeagent.program.nftables.sweep import Use
 from nodeagent.program.nftables.tracker import NODE, Claim, Tracker
@@ -70,7 +70,7 @@ class Ledger:
 
     def _ranges_to_go(self) -> list[bytes]:
         tracker = self._tracker
-        return [m for m in tracker.dirty_members if m[1] == SERVICE_CIDR_MEMBER and tracker.wants(m) is None]
+        return [m for m in tracker.dirty_members if m[1] in RANGE_MEMBERS and tracker.wants(m) is None]
 
     def _frontend(self, frontend: bytes, claim: Claim | None) -> Iterator[Change]:
         """The change of a frontend, if there is one."""

@@ -17,7 +17,7 @@ from nodeagent.linux.nft.ranges import paired
 from nodeagent.program.nftables import adoption, affinity, changes, elements, program
 from nodeagent.program.nftables.kernel import Kernel
 from nodeagent.program.nftables.program import Program
-from nodeagent.program.nftables.render import SERVICE_CIDR_MEMBER, Placement
+from nodeagent.program.nftables.render import RANGE_MEMBERS, Placement
 from nodeagent.program.nftables.shared import is_private
 
 Dump = dict[str, dict[bytes, bytes | str]]  # by set or map name: key -> value, verdict, or b"" for a set's member
@@ -108,13 +108,17 @@ def _members(kernel: Kernel, wanted: Program) -> set[bytes]:
     found = {
         prefix + bytes((number,)) + key
         for number, name in enumerate(changes.MEMBER_SETS)
-        if name != program.SERVICE_CIDRS
+        if number not in RANGE_MEMBERS
         for key, _ in listed(kernel, wanted, name)
     }
-    bounds = list(listed(kernel, wanted, program.SERVICE_CIDRS))
+    return found.union(*(ranges(kernel, wanted, number) for number in RANGE_MEMBERS))
+
+
+def ranges(kernel: Kernel, wanted: Program, number: int) -> Iterator[bytes]:
+    """The members of an interval set, by `render`'s number. Raises OSError."""
+    bounds = list(listed(kernel, wanted, changes.MEMBER_SETS[number]))
     starts, ends = ([key for key, data in bounds if (data == elements.END) is end] for end in (False, True))
-    head = prefix + bytes((SERVICE_CIDR_MEMBER,))
-    return found | {head + first + last for first, last in paired(starts, ends)}
+    return (bytes((wanted.family, number)) + first + last for first, last in paired(starts, ends))
 
 
 def _adopt_frontends(

@@ -7,14 +7,18 @@ from ipaddress import ip_address
 from nodeagent.program.dataplane import Held
 from nodeagent.program.nftables.changes import Change
 
+_MEMBERS = (  # by `render`'s number
+    *("cluster IP", "hairpin connection", "node port address", "service CIDR from"),
+    *("all node port addresses of", "pod CIDR from"),
+)
+
 
 def describe(change: Change) -> str:
     """What a change is about, for an operator."""
     if not change.member:
         return name_of(change.identity)
-    names = ("cluster IP", "hairpin connection", "node port address", "service CIDR from", "all node port addresses of")
     width = 4 if change.identity[0] == 4 else 16
-    return f"{names[change.identity[1]]} {_address(change.identity[2 : 2 + width])}"
+    return f"{_MEMBERS[change.identity[1]]} {_address(change.identity[2 : 2 + width])}"
 
 
 def name_of(frontend: bytes) -> str:

@@ -17,7 +17,7 @@ from nodeagent.linux.nft import statements as s
 from nodeagent.linux.nft.objects import DYNAMIC, INTERVAL, TIMEOUT, Chain, Hook, Rule, Set, Table, rule
 from nodeagent.linux.nft.ranges import Range, merged
 from nodeagent.program.nftables import shared
-from nodeagent.program.nftables.settings import Settings
+from nodeagent.program.nftables.settings import OWN_PODS, Settings
 from nodeagent.program.nftables.shared import Builder, Part
 
 __all__ = ["Program", "Settings", "program"]
@@ -85,6 +85,7 @@ def _sets(family: int) -> tuple[Set, ...]:
         Set(NODEPORT_IPS, destination),
         Set(NODEPORT_ANYWHERE, (x.protocol(1),)),
         Set(SERVICE_CIDRS, destination, flags=INTERVAL),
+        Set(OWN_PODS, (x.source(family),), flags=INTERVAL),
         Set(TRANSLATED, address, flags=DYNAMIC | TIMEOUT),
         Set(HAIRPINS, (x.source(family), *address)),
         Set(FIREWALL_IPS, address, "verdict"),

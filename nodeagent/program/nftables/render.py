@@ -23,7 +23,10 @@ from nodeagent.linux.nft.ranges import Range, merged, without
 from nodeagent.program.nftables.shared import LOCAL_OFFSET, SMALLEST
 
 REFUSALS = {Verdict.FORWARD: "", Verdict.REJECT: "reject", Verdict.DROP: "drop"}
-CLUSTER_IP_MEMBER, HAIRPIN_MEMBER, NODE_PORT_MEMBER, SERVICE_CIDR_MEMBER, ANYWHERE_MEMBER = range(5)  # of which set
+CLUSTER_IP_MEMBER, HAIRPIN_MEMBER, NODE_PORT_MEMBER, SERVICE_CIDR_MEMBER, ANYWHERE_MEMBER, OWN_POD_MEMBER = range(6)
+"""Of which set a member is."""
+RANGE_MEMBERS = (SERVICE_CIDR_MEMBER, OWN_POD_MEMBER)
+OF_NODE = (NODE_PORT_MEMBER, SERVICE_CIDR_MEMBER, ANYWHERE_MEMBER, OWN_POD_MEMBER)
 PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
 
 _IDENTITIES = {4: b"\x04", 6: b"\x06"}
@@ -139,16 +142,20 @@ def _hairpin(hairpin: Hairpin) -> bytes:
 
 
 def node_members(node: NodeForwarding) -> tuple[bytes, ...]:
-    """The elements of `nodeport-ips` without loopback addresses (B5, B6), of `service-cidrs` and `nodeport-anywhere`.
+    """The elements of `nodeport-ips` without loopback addresses (B5, B6), `service-cidrs`, `own-pods` and
+    `nodeport-anywhere`.
 
-    A service CIDR's member has the first and the last address of a range behind the set's byte. Raises ValueError.
+    A CIDR's member has the first and the last address of a range behind the set's byte. Raises ValueError.
     """
     fit = (address for address in node.node_port_addresses if not is_loopback(address))
     found = [(b"\x04\x02" if len(a) == 4 else b"\x06\x02") + a for a in fit]
-    for head, six in ((b"\x04\x03", False), (b"\x06\x03", True)):
-        ranges = merged(c for c in node.service_cidrs if (":" in c) is six)
-        taken = merged(c for c in node.taken_cidrs if (":" in c) is six)
-        found += [head + first + last for first, last in without(ranges, taken)]
+    for family in (4, 6):
+        services, taken, pods = (
+            merged(c for c in cidrs if (":" in c) is (family == 6))
+            for cidrs in (node.service_cidrs, node.taken_cidrs, node.pod_cidrs)
+        )
+        for number, ranges in ((SERVICE_CIDR_MEMBER, without(services, taken)), (OWN_POD_MEMBER, pods)):
+            found += [bytes((family, number)) + first + last for first, last in ranges]
     found += [bytes((family, ANYWHERE_MEMBER, number)) for family in node.match_all_families for number in PROTOCOLS]
     return tuple(dict.fromkeys(found))
 

@@ -8,6 +8,9 @@ from msgspec import Struct
 
 from nodeagent.linux.nft import statements as s
 from nodeagent.linux.nft.expressions import Network, source
+from nodeagent.program import pods
+
+OWN_PODS = "own-pods"  # the set of this node's pod CIDRs
 
 
 class Settings(Struct, frozen=True):
@@ -15,6 +18,10 @@ class Settings(Struct, frozen=True):
 
     A family without any way to tell (no CIDR and no interface) has no local-traffic detector: nothing is masqueraded
     towards ClusterIPs, and only the node itself counts as inside the cluster.
+
+    Under externalTrafficPolicy Local it matters whose pods those are. An interface, and CIDRs with `node_only`, tell
+    this node's. Other CIDRs are of all nodes' pods: the Node's pod CIDRs (`OWN_PODS`) tell which of them are here. A
+    CIDR that holds every address tells nothing: then all are taken for this node's.
     """
 
     cluster_cidrs: tuple[str, ...] = ()  # local are these sources: the pods' networks, at most one used per family
@@ -22,6 +29,7 @@ class Settings(Struct, frozen=True):
     interface: str = ""  # instead of CIDRs: local is what arrives at this interface, or at any named `prefix*`
     masquerade_all: bool = False  # towards ClusterIPs, whatever the source
     masquerade_bit: int = 14  # of the packet mark, 0 to 31; set and cleared within one packet's way
+    node_only: bool = False  # the CIDRs are those of this node's pods, not of all nodes'
 
     @property
     def mark(self) -> int:
@@ -40,6 +48,16 @@ class Settings(Struct, frozen=True):
         if network is None:
             return None
         return (s.inside(source(family), family, network),) if network.prefixlen else ()
+
+    def own(self, family: int) -> tuple[s.Statement, ...] | None:
+        """As `local`, for this node's pods only."""
+        found = self.local(family)
+        return found if self.others(family) is None else (*(found or ()), s.member((source(family),), family, OWN_PODS))
+
+    def others(self, family: int) -> tuple[s.Statement, ...] | None:
+        """Goes on only for pods, behind a rule for this node's; None: `local` tells of no other node's."""
+        network = pods.of_all_nodes(self, family)
+        return None if network is None else (s.inside(source(family), family, network),)
 
     def off_cluster(self, family: int) -> tuple[s.Statement, ...] | None:
         """Goes on only for sources to be masqueraded towards ClusterIPs; None: there are none."""

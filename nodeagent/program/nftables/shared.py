@@ -7,8 +7,9 @@ use and takes those with a "/" in their name away after their last.
     external-K, nodeport-K       the same, masqueraded
     local-L, node-local-L        choose among this node's own
     external-local-K-L, nodeport-local-K-L
-                                 this node's connections go anywhere masqueraded, pods' go anywhere, all others to local
-                                 endpoints (C1); with L = 0 those fall through to the no-endpoints check
+                                 this node's connections go anywhere masqueraded, those of its pods go anywhere, all
+                                 others to local endpoints (C1); with L = 0 other nodes' pods go anywhere masqueraded,
+                                 and the rest falls through to the no-endpoints check
     firewall/HASH                drops sources outside the list of ranges that has this hash (G1)
     any choosing one /SECONDS/NAMESPACE/NAME/PORT/PROTOCOL
                                  the same, with session affinity (H1): see `_sticky`; and KIND-keep/..., see `_keep`
@@ -93,13 +94,15 @@ class Builder(NamedTuple):
         count, own = counts
         everywhere = self._chains(f"{kind.removesuffix('-local')}-{count}", tail)
         rules = [rule(s.from_this_node(), s.goto(everywhere[-1].name))]
-        pods = self.settings.local(self.family)
+        pods, others = self.settings.own(self.family), self.settings.others(self.family)
         if pods is not None:
             rules.append(rule(*pods, s.goto(f"{plain}-{count}{tail}")))
         local: tuple[Chain, ...] = ()
         if own:
             local = self._chains(f"{'local' if plain == 'cluster' else 'node-local'}-{own}", tail)
             rules.append(rule(s.goto(local[-1].name)))
+        elif others is not None:
+            rules.append(rule(*others, rules[0].statements[-1]))
         return (*everywhere, *local, Chain(head + tail, tuple(rules)))
 
     def _choice(self, kind: str, size: int) -> tuple[Rule, ...]:

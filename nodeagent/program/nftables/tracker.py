@@ -39,7 +39,6 @@ class Holding(NamedTuple):
 
 
 _NOTHING = Holding()
-_OF_NODE = (render.NODE_PORT_MEMBER, render.SERVICE_CIDR_MEMBER, render.ANYWHERE_MEMBER)
 
 
 class Tracker:
@@ -74,11 +73,11 @@ class Tracker:
             placements[frontend] = replace(before, firewall=placement.firewall, ranges=placement.ranges)
 
     def put_node(self, node: NodeForwarding) -> None:
-        """Takes the addresses on which node ports answer and the CIDRs of ClusterIPs. Raises ValueError."""
+        """Takes where node ports answer, the CIDRs of ClusterIPs and of the node's pods. Raises ValueError."""
         members = render.node_members(node)
         if not self._node_known:
             self._node_known = True
-            self.dirty_members.update((m, None) for m in self.members if m[1] in _OF_NODE)
+            self.dirty_members.update((m, None) for m in self.members if m[1] in render.OF_NODE)
         self._hold(NODE, {}, tuple(m for m in members if m[0] in self.families))
 
     def leave_out(self, family: int) -> None:
@@ -118,7 +117,7 @@ class Tracker:
         frontends = [frontend for frontend in self.frontends if frontend not in self._claims]
         members = [member for member in self.members if member not in self._wishes]
         if not self._node_known:
-            members = [member for member in members if member[1] not in _OF_NODE]
+            members = [member for member in members if member[1] not in render.OF_NODE]
         return frontends, members
 
     def forget(self) -> None:

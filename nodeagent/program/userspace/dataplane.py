@@ -133,7 +133,7 @@ class UserspaceDataplane:
         try:
             members = render.node_members(node)
         except ValueError as error:
-            self._invalid[NODE] = Failed(NODE, "INVALID_OBJECT", f"service CIDRs: {error}: correct them")
+            self._invalid[NODE] = Failed(NODE, "INVALID_OBJECT", f"service or pod CIDRs: {error}: correct them")
             return
         families = self._redirects.families
         self._tracker.hold(NODE, {member: STANDS for member in members if member[0] in families})

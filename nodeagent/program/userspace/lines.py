@@ -2,17 +2,18 @@
 
 `iptables` puts them into restores. Rules stand exactly as `iptables-save` prints them, so that what is listed can be
 compared. Sources outside that a policy drops leave the nat table untranslated, and the filter table drops what still
-has the Service's address. As in iptables mode, only the addresses and ports of Services are known (F5, F6), and an
-address without endpoints refuses everybody (F7).
+has the Service's address; pods of other nodes go on from there as this node's do. As in iptables mode, only the
+addresses and ports of Services are known (F5, F6), and an address without endpoints refuses everybody (F7).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network, summarize_address_range
 from typing import NamedTuple
 
+from nodeagent.program import pods
 from nodeagent.program.iptables.tables import Listing
 from nodeagent.program.nftables import render
 from nodeagent.program.text import interface
@@ -25,6 +26,8 @@ TOP = "DELTAPLANE-US"
 INSIDE, IPS, IPS_OUTSIDE = f"{TOP}-INSIDE", f"{TOP}-IPS", f"{TOP}-IPS-OUTSIDE"
 AT, AT_OUTSIDE = f"{TOP}-AT", f"{TOP}-AT-OUTSIDE"  # by destination: where node ports answer
 PORTS, PORTS_OUTSIDE = f"{TOP}-PORTS", f"{TOP}-PORTS-OUTSIDE"
+PODS = f"{TOP}-PODS"  # this node's, where the detector tells all nodes'
+CLOSED = f"{TOP}-CLOSED"  # to sources outside, which leave the nat table here
 GUARD = f"{TOP}-GUARD"  # who was not redirected has no business at the listeners
 STRAY = "stray"  # the map of lines that make no placement of ours
 _REJECT = {4: "REJECT --reject-with icmp-port-unreachable", 6: "REJECT --reject-with icmp6-port-unreachable"}
@@ -47,26 +50,30 @@ _CHAINS = {  # by map: the chain of what leads to a listener
 }
 _REFUSING = {t.REFUSALS: TOP, t.NODE_REFUSALS: PORTS, t.REFUSALS_OUTSIDE: TOP, t.NODE_REFUSALS_OUTSIDE: PORTS}
 _UNTRANSLATED = {t.REFUSALS_OUTSIDE: IPS_OUTSIDE, t.NODE_REFUSALS_OUTSIDE: PORTS_OUTSIDE}
-VARIABLE = {NAT: (IPS, IPS_OUTSIDE, PORTS, PORTS_OUTSIDE, AT, AT_OUTSIDE), FILTER: (PORTS, AT)}
+VARIABLE = {NAT: (IPS, IPS_OUTSIDE, PORTS, PORTS_OUTSIDE, AT, AT_OUTSIDE, PODS), FILTER: (PORTS, AT)}
 
 
 def constant(family: int, settings: Settings) -> dict[tuple[str, str], list[str]]:
     """The chains that never change, by table and name. Raises ValueError for a CIDR that is none."""
     node = f"-m addrtype --src-type LOCAL -g {INSIDE}"
+    network = pods.of_all_nodes(settings.local, family)
     return {
         (NAT, TOP): [*_pods(family, settings), node, *_to(IPS_OUTSIDE, AT_OUTSIDE), f"-g {INSIDE}"],
+        (NAT, CLOSED): [*([] if network is None else [f"-s {network} -j RETURN"]), "-j ACCEPT"],
         (NAT, INSIDE): _to(IPS, AT),
         (FILTER, GUARD): [f"{_to_host(settings.address(family))} -m conntrack ! --ctstate DNAT -j DROP"],
     }
 
 
 def _pods(family: int, settings: Settings) -> list[str]:
-    """The rule for this cluster's pods, if there is a way to tell them."""
+    """The rule for this node's pods, if there is a way to tell them."""
     if settings.interface:
         return [f"-i {interface(settings.interface).replace('*', '+')} -g {INSIDE}"]
     network = settings.local.network(family)
     if network is None:
         return []
+    if pods.of_all_nodes(settings.local, family):
+        return [f"-s {network} -j {PODS}"]
     return [f"-s {network} -g {INSIDE}" if network.prefixlen else f"-g {INSIDE}"]
 
 
@@ -107,7 +114,7 @@ def _frontend(slot: bytes, name: str, value: Value) -> list[Line]:
         to = f"[{address}]:{port}" if slot[0] == 6 else f"{address}:{port}"
         return [Line(NAT, _CHAINS[name], f"{match} -j DNAT --to-destination {to}")]
     target = "DROP" if value == "drop" else _RESET if (slot[0], slot[-8]) == (6, 6) else _REJECT[slot[0]]
-    untranslated = [Line(NAT, _UNTRANSLATED[name], f"{match} -j ACCEPT")] if name in _UNTRANSLATED else []
+    untranslated = [Line(NAT, _UNTRANSLATED[name], f"{match} -j {CLOSED}")] if name in _UNTRANSLATED else []
     return [*untranslated, Line(FILTER, _REFUSING[name], f"{match} -j {target}")]
 
 
@@ -122,7 +129,11 @@ def _to_host(packed: bytes) -> str:
 
 
 def _members(slot: bytes) -> list[Line]:
-    """A node port address, or all of the machine; the other sets have no lines."""
+    """A node port address, or all of the machine, or this node's pods; the other sets have no lines."""
+    if slot[1] == render.OWN_POD_MEMBER:
+        middle = 1 + len(slot) // 2
+        networks = summarize_address_range(*map(ip_address, (slot[2:middle], slot[middle:])))
+        return [Line(NAT, PODS, f"-s {network} -j {INSIDE}") for network in networks]
     if slot[1] == render.NODE_PORT_MEMBER:
         match = f"{_to_host(slot[2:])} "
     elif slot[1] == render.ANYWHERE_MEMBER and slot[2] in render.PROTOCOLS:
@@ -139,8 +150,9 @@ def _members(slot: bytes) -> list[Line]:
 # ------------------------------------------------------------ reading back
 
 _PORT = r"-p (?P<protocol>\w+) -m \w+ --dport (?P<port>\d+) "
-_FRONTEND = re.compile(rf"(?:-d (?P<address>\S+)/\d+ )?{_PORT}-j (?P<target>\w+)(?: --to-destination (?P<to>\S+))?")
+_FRONTEND = re.compile(rf"(?:-d (?P<address>\S+)/\d+ )?{_PORT}-j (?P<target>[\w-]+)(?: --to-destination (?P<to>\S+))?")
 _NODE_ADDRESS = re.compile(r"-d (?P<address>\S+)/\d+ -j ")
+_POD_CIDR = re.compile(r"-s (?P<network>\S+) -j ")
 _ANYWHERE = re.compile(r"! -d \S+ -p (?P<protocol>\w+) -m addrtype --dst-type LOCAL -j ")
 _MAPS = {chain: name for name, chain in _CHAINS.items()}
 _OUTSIDE_MAPS = {chain: name for name, chain in _UNTRANSLATED.items()}
@@ -168,6 +180,10 @@ def _slot(family: int, rule: str) -> bytes:
         return b"%b%b%c\0\0\0%b\0\0" % (head, address, protocol, port.to_bytes(2, "big"))
     if found := _NODE_ADDRESS.match(rule):
         return head + bytes((render.NODE_PORT_MEMBER,)) + ip_address(found["address"]).packed
+    if found := _POD_CIDR.match(rule):
+        network = ip_network(found["network"])
+        edges = network.network_address.packed + network.broadcast_address.packed
+        return head + bytes((render.OWN_POD_MEMBER,)) + edges
     if found := _ANYWHERE.match(rule):
         return head + bytes((render.ANYWHERE_MEMBER, _NUMBERS.get(found["protocol"], 0)))
     raise ValueError(f"{rule}: not a rule of ours")

@@ -12,15 +12,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
 from nodeagent.linux.netlink import wire
-from nodeagent.linux.nft.ranges import paired
 from nodeagent.program.nftables import elements, listing, naming
-from nodeagent.program.nftables import program as base
 from nodeagent.program.nftables.changes import MEMBER_SETS, Change, Operation, member_change
 from nodeagent.program.nftables.drift import Damage, Watch
 from nodeagent.program.nftables.kernel import Kernel, NetlinkKernel, unavailable
 from nodeagent.program.nftables.monitor import Monitor, NetlinkMonitor
 from nodeagent.program.nftables.program import Program
-from nodeagent.program.nftables.render import HAIRPIN_MEMBER, SERVICE_CIDR_MEMBER
+from nodeagent.program.nftables.render import HAIRPIN_MEMBER, RANGE_MEMBERS
 from nodeagent.program.nftables.transaction import Batch
 from nodeagent.program.userspace.loopback import Home
 from nodeagent.program.userspace.program import MAPS, VERDICT_MAPS, program
@@ -114,13 +112,11 @@ class NftRedirects:
     def _members(self, wanted: Program) -> Iterator[bytes]:
         prefix = bytes((wanted.family,))
         for number, name in enumerate(MEMBER_SETS):
-            if number not in (HAIRPIN_MEMBER, SERVICE_CIDR_MEMBER):
+            if number in RANGE_MEMBERS:
+                yield from listing.ranges(self._kernel, wanted, number)
+            elif number != HAIRPIN_MEMBER:
                 for key, _ in listing.listed(self._kernel, wanted, name):
                     yield prefix + bytes((number,)) + key
-        bounds = list(listing.listed(self._kernel, wanted, base.SERVICE_CIDRS))
-        starts, ends = ([key for key, data in bounds if (data == elements.END) is end] for end in (False, True))
-        for first, last in paired(starts, ends):
-            yield prefix + bytes((SERVICE_CIDR_MEMBER,)) + first + last
 
     # ------------------------------------------------------------ writing
 

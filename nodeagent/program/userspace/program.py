@@ -1,9 +1,10 @@
 """The constant nft program: rules that never change while Services come and go, one table of our own per family.
 
-A frontend is an element of a map that leads to a listener, or of one that refuses; sources outside the cluster are
-looked up in maps of their own first, where a policy gives them another list (2.3). What refuses at filter hooks is as
-in nftables mode (F1 to F6), and so are the sets, so that an operator reads both alike. Connections of the proxy itself
-carry a mark and are never looked at. Nothing is masqueraded: endpoints see the node, because the node connects to them.
+A frontend is an element of a map that leads to a listener, or of one that refuses; sources outside the cluster and
+other nodes' pods are looked up in maps of their own first, where a policy gives them another list (2.3). What refuses
+at filter hooks is as in nftables mode (F1 to F6), and so are the sets, so that an operator reads both alike.
+Connections of the proxy itself carry a mark and are never looked at. Nothing is masqueraded: endpoints see the node,
+because the node connects to them.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from nodeagent.program.nftables.program import (
     SERVICE_CIDRS,
     Program,
 )
+from nodeagent.program.nftables.settings import OWN_PODS
 from nodeagent.program.userspace import tracker as t
 from nodeagent.program.userspace.settings import Settings
 
@@ -44,7 +46,8 @@ def _sets(family: int) -> tuple[Set, ...]:
     maps = [Set(name, _key(name, family), target) for name in DATA_MAPS]
     maps += [Set(name, _key(name, family), "verdict") for name in VERDICT_MAPS]
     members = (Set(CLUSTER_IPS, destination), Set(NODEPORT_IPS, destination), Set(NODEPORT_ANYWHERE, (x.protocol(1),)))
-    return (*members, Set(SERVICE_CIDRS, destination, flags=INTERVAL), *maps)
+    ranges = (Set(SERVICE_CIDRS, destination, flags=INTERVAL), Set(OWN_PODS, (x.source(family),), flags=INTERVAL))
+    return (*members, *ranges, *maps)
 
 
 def _key(name: str, family: int) -> tuple[x.Field, ...]:
@@ -67,7 +70,7 @@ def _chains(family: int, settings: Settings) -> tuple[Chain, ...]:
             "inside", (rule(_redirect(family, t.REDIRECTS)), *_at_node_ports(family, _redirect(family, t.NODE_PORTS)))
         ),
         Chain("outside", (*outside, rule(s.goto("inside")))),
-        Chain("services", (*_from_inside(family, settings, "inside"), rule(s.goto("outside")))),
+        Chain("services", (*_from(settings.local.own(family), "inside"), rule(s.goto("outside")))),
         Chain("unrestricted", ()),
         Chain("outside-check", _outside_check(family, settings)),
         Chain("service-endpoints-check", (rule(_refuse(family, t.REFUSALS)),)),
@@ -77,17 +80,17 @@ def _chains(family: int, settings: Settings) -> tuple[Chain, ...]:
     )
 
 
-def _from_inside(family: int, settings: Settings, chain: str) -> tuple[Rule, ...]:
-    """Sources inside the cluster, which are pods and this node, go to a chain; others go on."""
-    local = settings.local.local(family)
+def _from(pods: tuple[s.Statement, ...] | None, chain: str) -> tuple[Rule, ...]:
+    """These pods, if any, and this node go to a chain; others go on."""
     node = rule(s.from_this_node(), s.goto(chain))
-    return (node,) if local is None else (rule(*local, s.goto(chain)), node)
+    return (node,) if pods is None else (rule(*pods, s.goto(chain)), node)
 
 
 def _outside_check(family: int, settings: Settings) -> tuple[Rule, ...]:
+    """What a policy drops of sources outside; other nodes' pods go to any endpoint then."""
     refused = rule(_refuse(family, t.REFUSALS_OUTSIDE))
     at_node_ports = _at_node_ports(family, _refuse(family, t.NODE_REFUSALS_OUTSIDE))
-    return (*_from_inside(family, settings, "unrestricted"), refused, *at_node_ports)
+    return (*_from(settings.local.local(family), "unrestricted"), refused, *at_node_ports)
 
 
 def _cluster_check(family: int) -> tuple[Rule, ...]:

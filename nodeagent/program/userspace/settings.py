@@ -33,11 +33,13 @@ class Settings(Struct, frozen=True):
     max_flows: int = 8192  # UDP clients at once; the one idle for longest gives way
     max_clients: int = 65_535  # remembered for session affinity, of one service port
     backlog: int = 1024  # connections that wait to be accepted, of one listener
+    node_only: bool = False  # the CIDRs are those of this node's pods, not of all nodes'
 
     @property
     def local(self) -> Local:
         """The part that nftables mode has as well. Raises ValueError later, for a CIDR that is none."""
-        return Local(self.cluster_cidrs, self.table, self.interface, masquerade_bit=self.mark_bit)
+        mark, here = self.mark_bit, self.node_only
+        return Local(self.cluster_cidrs, self.table, self.interface, masquerade_bit=mark, node_only=here)
 
     @property
     def mark(self) -> int:

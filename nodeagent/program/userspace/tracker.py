@@ -21,7 +21,6 @@ NODE_PORTS, NODE_PORTS_OUTSIDE = "redirects-nodeports", "redirects-nodeports-out
 REFUSALS, REFUSALS_OUTSIDE = "no-endpoint-services", "no-endpoint-services-outside"
 NODE_REFUSALS, NODE_REFUSALS_OUTSIDE = "no-endpoint-nodeports", "no-endpoint-nodeports-outside"
 MEMBER = "member"
-_OF_NODE = (render.NODE_PORT_MEMBER, render.SERVICE_CIDR_MEMBER, render.ANYWHERE_MEMBER)
 _FRONTENDS = (9, 13, 25)  # bytes: no member has as many
 
 
@@ -104,7 +103,7 @@ class Tracker:
     def retire_unclaimed(self) -> None:
         """What stands and nobody wants is to go; the node's own only once the node is known."""
         for slot in self.standing:
-            if slot not in self._claims and (self._node_known or is_frontend(slot) or slot[1] not in _OF_NODE):
+            if slot not in self._claims and (self._node_known or is_frontend(slot) or slot[1] not in render.OF_NODE):
                 self.dirty[slot] = None
 
     def restart(self, standing: Mapping[bytes, Placement]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 
 import pytest
+from msgspec.structs import replace
 
 from controlplane.facts import Fact
 from deltaplane.model import Node, Object, ServiceCidr
@@ -14,6 +15,7 @@ from nodeagent.cautions import like
 from nodeagent.linux.nft.ranges import paired
 from nodeagent.program.nftables import program
 from nodeagent.program.nftables.memory import MemoryKernel
+from nodeagent.program.nftables.settings import OWN_PODS
 from nodeagent.surroundings import Moved, Surroundings
 from tests.soak.objects import HERE
 from tests.soak.world import World, ticking
@@ -136,3 +138,22 @@ def test_a_name_that_no_node_has_is_told_once_and_again_when_it_heals(
 )
 def test_the_likeliest_name_comes_first(name: str, nodes: tuple[str, ...], first: str) -> None:
     assert like(name, nodes)[0] == first
+
+
+def own_pods(world: World, family: int = 4) -> set[bytes]:
+    """The first addresses of the ranges where this node's pods are, as the kernel has them."""
+    return {key for key, end in world.dataplane.dump()[family][OWN_PODS].items() if not end}
+
+
+def test_this_nodes_pod_cidrs_are_followed_and_stay_when_the_node_goes(world: World) -> None:
+    """L3, C1: also before they are known, and where another Node's change."""
+    put(world, OWN, APART, RANGE)
+    assert own_pods(world) == set()
+    put(world, replace(OWN, pod_cidrs=("10.244.1.0/24", "fd00:10:244:1::/64")))
+    assert (own_pods(world), own_pods(world, 6)) == ({packed("10.244.1.0")}, {packed("fd00:10:244:1::")})
+    put(world, replace(APART, pod_cidrs=("10.244.9.0/24",)))
+    put(world, OWN)
+    assert own_pods(world) == {packed("10.244.1.0")}
+    put(world, replace(OWN, pod_cidrs=("10.244.2.0/24",)))
+    assert (own_pods(world), own_pods(world, 6)) == ({packed("10.244.2.0")}, set())
+    assert world.differences() == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from deltaplane.forwarding import Entry
-from tests.unit.nodeagent.program.nftables.tracing import HOST, OUTSIDE, POD
+from tests.unit.nodeagent.program.nftables.tracing import HOST, OTHER_POD, OUTSIDE, POD
 from tests.unit.nodeagent.program.nftables.walks import (
     EXTERNAL,
     VIP,
@@ -17,7 +17,8 @@ from tests.unit.nodeagent.program.nftables.walks import (
 )
 
 ALL, LOCAL = (1, 2, 3), (1, 2)
-SOURCES = {"pod": POD, "node": HOST, "external": OUTSIDE}
+SOURCES = {"pod": POD, "other pod": OTHER_POD, "node": HOST, "external": OUTSIDE}
+BY_INTERFACE = ("bridge", "prefix")  # settings that know no pods but this node's
 ADDRESSES = {
     "clusterip": ("172.30.0.1", 80),
     "nodeport": (HOST, 30080),
@@ -40,8 +41,9 @@ def entries(policy: str) -> tuple[Entry, ...]:
 def outcome(policy: str, source: str, address: str, settings: str) -> tuple[tuple[int, ...], bool]:
     """The endpoints and whether the source is hidden, from the table and its overrides."""
     detector = "none" not in settings
+    pods = ("pod",) if settings in BY_INTERFACE else ("pod", "other pod")
     if address == "clusterip":
-        hidden = "all" in settings or (detector and source != "pod")
+        hidden = "all" in settings or (detector and source not in pods)
         return LOCAL if policy == "internal local" else ALL, hidden
     if policy != "external local":
         return ALL, True

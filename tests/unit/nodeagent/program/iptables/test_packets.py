@@ -7,10 +7,20 @@ from msgspec.structs import replace
 
 from deltaplane.forwarding import Frontend, FrontendKind, HealthCheck, NodeForwarding, Verdict
 from nodeagent.program.iptables.settings import Settings
-from tests.unit.nodeagent.program.iptables.tracing import follow
-from tests.unit.nodeagent.program.nftables.tracing import BLOCKED, HOST, OUTSIDE, POD, reaches, stopped, untouched
+from tests.unit.nodeagent.program.iptables.tracing import follow, programmed, send, sorted_tables
+from tests.unit.nodeagent.program.nftables.tracing import (
+    BLOCKED,
+    HOST,
+    OTHER_POD,
+    OUTSIDE,
+    POD,
+    reaches,
+    stopped,
+    untouched,
+)
 from tests.unit.nodeagent.program.nftables.walks import (
     EXTERNAL,
+    NODE,
     RANGES,
     VIP,
     cluster_ip,
@@ -22,7 +32,7 @@ from tests.unit.nodeagent.program.nftables.walks import (
     sticky,
     targets,
 )
-from tests.unit.nodeagent.program.policies import ADDRESSES, ALL, SOURCES, entries, outcome
+from tests.unit.nodeagent.program.policies import ADDRESSES, ALL, LOCAL, SOURCES, entries, outcome
 
 CIDRS = ("10.180.0.0/16",)
 SETTINGS = {
@@ -87,7 +97,57 @@ def test_external_policy_without_an_endpoint_here_drops_outsiders_only(front: Fr
     to = HOST if not front.address else {EXTERNAL: "203.0.113.9", VIP: "198.51.100.7"}[front]
     assert follow(web, source=OUTSIDE, to=to, port=80) == stopped("drop")
     assert follow(web, source=POD, to=to, port=80) == reaches(*ALL, masqueraded=False)
+    assert follow(web, source=OTHER_POD, to=to, port=80) == reaches(*ALL, masqueraded=True)
     assert follow(web, source=HOST, to=to, port=80) == reaches(*ALL, masqueraded=True)
+
+
+def test_until_the_nodes_pod_cidrs_are_known_every_pod_is_another_nodes() -> None:
+    """C1: all connections succeed, whoever makes them; the source is kept where it may be."""
+    unknown = replace(NODE, pod_cidrs=())
+    for local, expected in ((LOCAL, reaches(*LOCAL, masqueraded=False)), ((), reaches(*ALL, masqueraded=True))):
+        web = service("web", local_policy(VIP, targets(*ALL), targets(*local)))
+        for source in (POD, OTHER_POD):
+            assert follow(web, source=source, to="198.51.100.7", port=80, node=unknown) == expected
+
+
+@pytest.mark.parametrize("made", [Settings(("10.180.1.0/24",), node_only=True), Settings(interface="cni0")])
+def test_a_detector_of_this_nodes_pods_leaves_other_nodes_pods_outside(made: Settings) -> None:
+    """I5: NodeCIDR and the interfaces, whatever the Node says of its pod CIDRs."""
+    web = service("web", local_policy(VIP, targets(*ALL), ()))
+    for node in (NODE, replace(NODE, pod_cidrs=())):
+        found = follow(web, source=POD, to="198.51.100.7", port=80, settings=made, node=node, interface="cni0")
+        assert found == reaches(*ALL, masqueraded=False)
+        assert follow(web, source=OTHER_POD, to="198.51.100.7", port=80, settings=made, node=node) == stopped("drop")
+
+
+def test_where_every_address_is_a_pods_all_are_this_nodes() -> None:
+    """A cluster CIDR of /0 tells nothing; pod CIDRs that are not in the cluster CIDR make nobody a pod."""
+    web = service("web", local_policy(VIP, targets(*ALL), ()))
+    for source in (POD, OTHER_POD, OUTSIDE):
+        found = follow(web, source=source, to="198.51.100.7", port=80, settings=Settings(("0.0.0.0/0",)))
+        assert found == reaches(*ALL, masqueraded=False)
+    everywhere = replace(NODE, pod_cidrs=("0.0.0.0/0",))
+    assert follow(web, source=OUTSIDE, to="198.51.100.7", port=80, node=everywhere) == stopped("drop")
+    assert follow(web, source=OTHER_POD, to="198.51.100.7", port=80, node=everywhere).ends
+
+
+def test_other_pod_cidrs_of_the_node_change_the_services_with_policy_local_alone() -> None:
+    """L3: one chain of each is written, and nothing for Services whose policy does not ask whose pods there are."""
+    web = service("web", local_policy(VIP, targets(*ALL), ()))
+    plain = service("plain", cluster_ip("172.30.0.1", targets(1)), external(EXTERNAL, targets(1)))
+    dataplane, kernel = programmed(web, plain)
+    before = sorted_tables(kernel)
+    done = dataplane.apply([], replace(NODE, pod_cidrs=("10.180.2.0/24", NODE.pod_cidrs[1])))
+    assert (done.failed, done.messages) == ((), 1)
+    changed = {
+        (where, name)
+        for where, chains in sorted_tables(kernel).items()
+        for name, rules in chains.items()
+        if before[where].get(name) != rules
+    }
+    assert [(where, name[:9]) for where, name in changed] == [((4, "nat"), "KUBE-EXT-")]
+    assert send(kernel, source=OTHER_POD, to="198.51.100.7", port=80) == reaches(*ALL, masqueraded=False)
+    assert send(kernel, source=POD, to="198.51.100.7", port=80) == reaches(*ALL, masqueraded=True)
 
 
 def test_source_ranges_close_the_load_balancer_only() -> None:

@@ -91,10 +91,10 @@ def test_local_policies_and_source_ranges() -> None:
     web = service(
         "web", inside, local_policy(EXTERNAL, targets(1, 2), targets(1)), local_policy(VIP, targets(1, 2), (), RANGES)
     )
-    found = render(web, 4, SETTINGS)
+    found = render(web, 4, SETTINGS, pod_cidrs=("10.180.1.0/24",))
     assert list(found.chains) == [EXT, FW, SVC, SVL, *SEP[:2]]
     assert found.chains[EXT] == (
-        f'-s 10.180.0.0/16 -m comment --comment "pod traffic for default/web:p external destinations" -j {SVC}',
+        f'-s 10.180.1.0/24 -m comment --comment "pod traffic for default/web:p external destinations" -j {SVC}',
         (
             '-m comment --comment "masquerade LOCAL traffic for default/web:p external destinations" '
             f"-m addrtype --src-type LOCAL {MASQ}"
@@ -112,6 +112,16 @@ def test_local_policies_and_source_ranges() -> None:
     )
     assert found.chains[SVL][0].endswith(MASQ)
     assert len(found.chains[SVC]) == 2
+
+
+def test_policy_local_with_nothing_here_masquerades_other_nodes_pods() -> None:
+    found = render(service("web", local_policy(EXTERNAL, targets(1), ())), 4, SETTINGS, pod_cidrs=("10.180.1.0/24",))
+    where = "for default/web:p external destinations"
+    assert found.chains[EXT][:3] == (
+        f'-s 10.180.1.0/24 -m comment --comment "pod traffic {where}" -j {SVC}',
+        f'-s 10.180.0.0/16 -m comment --comment "masquerade other pod traffic {where}" {MASQ}',
+        f'-s 10.180.0.0/16 -m comment --comment "route other pod traffic {where}" -j {SVC}',
+    )
 
 
 def test_affinity_asks_every_list_first() -> None:

@@ -10,6 +10,7 @@ from nodeagent.program.nftables.trace import Packet, Trace, trace
 from tests.unit.nodeagent.program.nftables.walks import NODE, SETTINGS, packed, targets
 
 POD, HOST, OUTSIDE, BLOCKED = "10.180.1.77", "192.168.0.2", "203.0.113.2", "203.0.113.130"
+OTHER_POD = "10.180.2.77"  # of another node
 LOCAL_NODE = (packed(HOST), packed("192.168.1.2"), packed("127.0.0.1"), packed("2001:db8::2"), packed("::1"))
 
 

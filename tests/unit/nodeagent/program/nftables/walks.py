@@ -26,7 +26,8 @@ from nodeagent.program.nftables.shared import LOCAL_OFFSET
 
 SETTINGS = Settings(("10.180.0.0/16", "fd00:10:180::/48"))
 NODE_ADDRESSES = ("192.168.0.2", "2001:db8::2")
-NODE = NodeForwarding(tuple(ip_address(text).packed for text in NODE_ADDRESSES))
+POD_CIDRS = ("10.180.1.0/24", "fd00:10:180:1::/64")
+NODE = NodeForwarding(tuple(ip_address(text).packed for text in NODE_ADDRESSES), pod_cidrs=POD_CIDRS)
 
 State = tuple[ServiceForwarding, ...]
 

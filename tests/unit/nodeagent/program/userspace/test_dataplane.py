@@ -9,11 +9,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 import pytest
+from msgspec.structs import replace
 
 from deltaplane.forwarding import Entry, NodeForwarding
 from nodeagent.errors import KernelUnavailable
 from nodeagent.program.iptables.memory import MemoryIptables
 from nodeagent.program.nftables.memory import MemoryKernel
+from nodeagent.program.nftables.render import OWN_POD_MEMBER
 from nodeagent.program.userspace.dataplane import CALM
 from nodeagent.program.userspace.direct import DirectRedirects
 from nodeagent.program.userspace.iptables import IptablesRedirects
@@ -294,3 +296,23 @@ def test_without_redirects_the_services_own_places_are_listened_at() -> None:
 def _nothing_is_left_open() -> Iterator[None]:
     yield
     assert not [thread for thread in threading.enumerate() if thread.name == "userspace-proxy"]
+
+
+def test_this_nodes_pod_cidrs_stand_beside_the_redirects_and_move_alone(make: Make) -> None:
+    """L3, C1: a restart with the same ones writes nothing."""
+    web, here = service(entry(vip(), A)), replace(NODE, pod_cidrs=("10.180.1.0/24", "fd00:10:180:1::/64"))
+    moved = replace(NODE, pod_cidrs=("10.180.2.0/24",))
+    with running(first := make()) as made:
+        made.apply([web], here, complete=True)
+        assert own_pods(first) == {packed("10.180.1.0"), packed("fd00:10:180:1::")}
+        port = leads_to(first)
+        assert made.apply([], moved).failed == ()
+        assert (own_pods(first), leads_to(first)) == ({packed("10.180.2.0")}, port)
+    with running(make()) as made:
+        assert made.apply([web], moved, complete=True).messages == 0
+
+
+def own_pods(redirects: Redirects) -> set[bytes]:
+    """The first addresses of the ranges."""
+    slots = [slot for slot in redirects.read() if slot[1] == OWN_POD_MEMBER and len(slot) in (10, 34)]
+    return {slot[2 : 1 + len(slot) // 2] for slot in slots}
