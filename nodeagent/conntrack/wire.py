@@ -3,8 +3,9 @@
 After `linux/netfilter/nfnetlink_conntrack.h` and `net/netfilter/nf_conntrack_netlink.c`. A dump with CTA_FILTER has the
 kernel compare the parts of a tuple that its flags name (Linux 5.8 and later; earlier ones ignore it and hand out all).
 Of IPv6 it is asked to compare ports alone: `ctnetlink_filter_match_tuple` compares addresses the wrong way round there,
-and hands out every entry but the wanted (seen on 6.18). Of other protocols than UDP it is asked for entries that nobody
-answered or translated (Linux 5.18 and later; earlier ones ignore it). Whoever reads a dump compares again in any case.
+and hands out every entry but the wanted (seen on 6.18); of SCTP it compares no ports. Of other protocols than UDP it is
+asked for entries that nobody answered or translated, by CTA_STATUS_MASK, which earlier kernels ignore likewise. Whoever
+reads a dump compares again in any case.
 """
 
 from __future__ import annotations
