@@ -105,9 +105,7 @@ def test_attempts_that_nobody_answered_or_translated_go_and_connections_stay(
 
 
 @FAMILIES
-def test_the_kernel_hands_out_no_connection_but_what_waits(
-    space: Namespace, table: NetlinkTable, family: int
-) -> None:
+def test_the_kernel_hands_out_no_connection_but_what_waits(space: Namespace, table: NetlinkTable, family: int) -> None:
     """However many there are; a kernel that does not compare hands out all, with what each is."""
     cases = attempts(family)
     insert(space, [entry for entry, _ in cases])
@@ -233,9 +231,7 @@ def test_protocols_and_the_rest_of_the_table_survive_the_removal_of_all_services
 
 def test_a_closed_table_says_so_in_one_line(table: NetlinkTable) -> None:
     table.close()
-    with pytest.raises(
-        KernelUnavailable, match=r"^conntrack: listing flows failed \(.*\): it is tried again later$"
-    ):
+    with pytest.raises(KernelUnavailable, match=r"^conntrack: listing flows failed \(.*\): it is tried again later$"):
         list(table.flows(Query(4)))
 
 

@@ -155,8 +155,7 @@ def untranslated(family: int) -> list[tuple[Tracked, bool]]:
     ]
     places += [(place(NODE[family][0], NODE_PORT), True), (place(ELSEWHERE[family], NODE_PORT), False)]
     return [
-        (Tracked((client, 30000 + number), there, itself(there)), stale)
-        for number, (there, stale) in enumerate(places)
+        (Tracked((client, 30000 + number), there, itself(there)), stale) for number, (there, stale) in enumerate(places)
     ]
 
 
