@@ -2,8 +2,8 @@
 
 The kernel walks its whole table for every question (some 15 ms where it has 262,144 buckets), but an entry that it need
 not hand out costs next to nothing. So few places are asked for one by one, with the kernel comparing, and many at
-once, as after a start, are asked for as "all UDP of this family", with the comparing done here. Of other protocols only what
-waits for its first answer is wanted, which is little, however many connections there are.
+once, as after a start, are asked for as "all UDP of this family", with the comparing done here. Of other protocols only
+what waits for its first answer is wanted, which is little, however many connections there are.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ def test_the_kernel_hands_out_no_connection_but_what_waits(space: Namespace, tab
 
 @FAMILIES
 def test_the_tables_answer_alike(space: Namespace, table: NetlinkTable, family: int) -> None:
-    """The kernel compares, so that little is handed out that was not asked for: of IPv6 ports alone, of SCTP no port."""
+    """The kernel compares, so that little is handed out unasked: of IPv6 ports alone, of SCTP no port."""
     entries = [entry for entry, _ in matrix(family) + untranslated(family) + attempts(family)]
     zoned = [entry._replace(zone=7) for entry in entries]
     insert(space, entries + zoned)
