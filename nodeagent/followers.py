@@ -38,7 +38,7 @@ class Follower(Protocol):
 
 
 class Flows:
-    """Tracked UDP flows leave endpoints that no longer serve (J1-J4)."""
+    """Tracked UDP flows leave endpoints that no longer serve, and attempts to connect find a new Service (J1-J5)."""
 
     def __init__(self, cleaner: Cleaner) -> None:
         self._cleaner = cleaner

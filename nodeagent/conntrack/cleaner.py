@@ -18,6 +18,7 @@ from msgspec import Struct
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.logs import event
 from deltaplane.model import ObjectKey
+from nodeagent.conntrack.attempts import Attempt, Attempts
 from nodeagent.conntrack.intent import CleanUp, Intents, Place
 from nodeagent.conntrack.query import Flow, Table, family_of, queries
 from nodeagent.errors import KernelUnavailable
@@ -41,7 +42,7 @@ class Swept(Struct, frozen=True):
 
 
 class Cleaner:
-    """Keeps tracked UDP flows with endpoints that serve.
+    """Keeps tracked UDP flows with endpoints that serve, and has attempts to connect find what came after them.
 
     `swept` is told of each sweep, on the agent's thread. `machine` gives this machine's own addresses, for families
     whose node ports answer on all of them.
@@ -57,6 +58,7 @@ class Cleaner:
         self._swept = swept
         self._machine = machine
         self._intents = Intents()
+        self._attempts = Attempts()
         self._due = asyncio.Event()
         self._pause = 0.0
         self._error = ""
@@ -71,6 +73,7 @@ class Cleaner:
         """Takes the arguments of `Dataplane.apply`, before that is called: what it may raise loses nothing."""
         addresses = None if node is None else self._node_ports(node)
         self._intents.want(services, addresses, complete=complete)
+        self._attempts.want(services, addresses, complete=complete)
 
     def _node_ports(self, node: NodeForwarding) -> Collection[bytes]:
         """The addresses node ports answer on, by name: a flow to another machine's is none of ours (J4)."""
@@ -82,7 +85,7 @@ class Cleaner:
 
     def commit(self, failed: Container[ObjectKey] = ()) -> None:
         """The kernel has all that was wanted, except of `failed`, which waits for its own commit."""
-        if self._intents.commit(failed):
+        if self._intents.commit(failed) | self._attempts.commit(failed):
             self._due.set()
 
     async def run(self) -> None:
@@ -95,43 +98,48 @@ class Cleaner:
                 await asyncio.sleep(self._pause)
 
     async def _round(self) -> None:
-        items = self._intents.take()
+        items = self._take()
         if items:
             self._settle(items, await asyncio.to_thread(sweep, self._table, items))
 
+    def _take(self) -> list[CleanUp | Attempt]:
+        return [*self._intents.take(), *self._attempts.take()]
+
     def clean(self) -> None:
         """One round on the calling thread, for those without an event loop."""
-        items = self._intents.take()
+        items = self._take()
         self._settle(items, sweep(self._table, items))
 
-    def _settle(self, items: Iterable[CleanUp], results: Iterable[Swept]) -> None:
+    def _settle(self, items: Iterable[CleanUp | Attempt], results: Iterable[Swept]) -> None:
         errors = {result.family: result.error for result in results if result.error}
         for result in results:
             self._report(result)
         self._pause = min(RETRY_LAST, self._pause * 2 or RETRY_FIRST) if errors else 0.0
         if errors:
-            self._intents.again(item for item in items if family_of(item) in errors)
+            left = [item for item in items if family_of(item) in errors]
+            self._intents.again(item for item in left if isinstance(item, CleanUp))
+            self._attempts.again(item for item in left if isinstance(item, Attempt))
             self._due.set()
         elif self._error:
-            event(log, logging.INFO, "stale UDP flows are deleted again")
+            event(log, logging.INFO, "stale flows are deleted again")
             self._error = ""
 
     def _report(self, result: Swept) -> None:
         self._swept(result)
         if result.error and result.error != self._error:
-            event(log, logging.ERROR, "stale UDP flows remain; retrying", reason=result.error)
+            event(log, logging.ERROR, "stale flows remain; retrying", reason=result.error)
             self._error = result.error
         elif result.deleted:
-            event(log, logging.INFO, "stale UDP flows deleted", family=result.family, deleted=result.deleted)
+            event(log, logging.INFO, "stale flows deleted", family=result.family, deleted=result.deleted)
 
 
-def sweep(table: Table, items: Sequence[CleanUp]) -> list[Swept]:
+def sweep(table: Table, items: Sequence[CleanUp | Attempt]) -> list[Swept]:
     """Deletes what these clean-ups take; one result per family concerned. Never raises."""
     families = sorted({family_of(item) for item in items})
     return [_sweep(table, family, [item for item in items if family_of(item) == family]) for family in families]
 
 
-def _sweep(table: Table, family: int, items: Sequence[CleanUp]) -> Swept:
+def _sweep(table: Table, family: int, items: Sequence[CleanUp | Attempt]) -> Swept:
     began, count, error = time.perf_counter(), _Count(), ""
     try:
         for batch in _batches(_stale(table, items, count)):
@@ -149,14 +157,14 @@ class _Count:
     deleted = 0
 
 
-def _stale(table: Table, items: Sequence[CleanUp], count: _Count) -> Iterator[Flow]:
-    places: dict[Place, list[CleanUp]] = {}
+def _stale(table: Table, items: Sequence[CleanUp | Attempt], count: _Count) -> Iterator[Flow]:
+    places: dict[Place, list[CleanUp | Attempt]] = {}
     for item in items:
         places.setdefault(item.place, []).append(item)
     for query in queries(items):
         for flow in table.flows(query):
             count.seen += 1
-            if any(item.takes(flow.source) for item in places.get(flow.place, ())):
+            if any(item.takes(flow) for item in places.get(flow.place, ())):
                 yield flow
 
 

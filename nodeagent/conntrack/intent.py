@@ -8,12 +8,15 @@ those of docs/behaviour.md; after kube-proxy 1.36 and its later fixes (Services 
 from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Struct
 
 from deltaplane.forwarding import Entry, ServiceForwarding, Target
 from deltaplane.model import Kind, ObjectKey, Protocol
+
+if TYPE_CHECKING:
+    from nodeagent.conntrack.query import Flow
 
 _UDP = int(Protocol.UDP)
 LEFT = ObjectKey(Kind.SERVICE, "", "")  # of clean-ups for frontends that the kernel had and no Service has
@@ -21,10 +24,11 @@ _EVERY = {4: b"\0" * 4, 6: b"\0" * 16}  # stands for the node's own addresses un
 
 
 class Place(NamedTuple):
-    """Where a flow was sent by its client: a packed address and a UDP port. The family is the address's length."""
+    """Where a flow was sent by its client: a packed address and a port. The family is the address's length."""
 
     address: bytes
     port: int
+    protocol: int = _UDP
 
 
 Flows = Mapping[Place, tuple[Target, ...]]  # of one Service: where to, and with whom a flow may stay
@@ -42,8 +46,8 @@ class CleanUp(NamedTuple):
     sources: frozenset[Target]
     others: bool
 
-    def takes(self, source: Target) -> bool:
-        return (source in self.sources) is not self.others
+    def takes(self, flow: Flow) -> bool:
+        return (flow.source in self.sources) is not self.others
 
 
 class _Pending(Struct, gc=False):

@@ -20,6 +20,7 @@ class Tracked(NamedTuple):
     source: Target
     protocol: int = Protocol.UDP
     zone: int = 0
+    answered: bool = True
 
 
 class MemoryTable:
@@ -48,7 +49,7 @@ class MemoryTable:
         for number, entry in list(self._entries.items()):
             if number in self._entries and _matches(entry, query):
                 self.handed_out += 1
-                yield Flow(entry.place, entry.source, number.to_bytes(4, "big"))
+                yield _flow(entry, number)
 
     def delete(self, flows: Sequence[Flow]) -> int:
         self._fail()
@@ -62,11 +63,18 @@ class MemoryTable:
             raise broken
 
 
+def _flow(entry: Tracked, number: int) -> Flow:
+    place = entry.place._replace(protocol=entry.protocol)
+    return Flow(place, entry.source, number.to_bytes(4, "big"), entry.protocol != Protocol.UDP and not entry.answered)
+
+
 def _matches(entry: Tracked, query: Query) -> bool:
+    place = entry.place._replace(protocol=entry.protocol)
     return (
-        entry.protocol == Protocol.UDP
+        entry.protocol == query.protocol
+        and not (entry.protocol != Protocol.UDP and entry.answered)
         and not entry.zone
         and len(entry.place.address) == (4 if query.family == 4 else 16)
-        and query.place in (None, entry.place)
+        and query.place in (None, place)
         and query.source in (None, entry.source)
     )

@@ -2,15 +2,18 @@
 
 The kernel walks its whole table for every question (some 15 ms where it has 262,144 buckets), but an entry that it need
 not hand out costs next to nothing. So few places are asked for one by one, with the kernel comparing, and many at
-once, as after a start, are asked for as "all UDP of this family", with the comparing done here.
+once, as after a start, are asked for as "all UDP of this family", with the comparing done here. Of other protocols only
+what waits for its first answer is wanted, which is little, however many connections there are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from deltaplane.forwarding import Target
+from deltaplane.model import Protocol as Protocols
+from nodeagent.conntrack.attempts import Attempt
 from nodeagent.conntrack.intent import CleanUp, Place
 
 WALKS = 8  # more questions than this about one family become one that asks for everything
@@ -18,19 +21,24 @@ SOURCES = 1  # up to so many endpoints that are gone are asked for by name: each
 
 
 class Query(NamedTuple):
-    """UDP flows of a family (4, 6): all, or those to `place`, or of these those answered by `source`."""
+    """Flows of a family (4, 6) and a protocol: all, or those to `place`, or of these those answered by `source`.
+
+    Of other protocols than UDP only flows that are `waiting`.
+    """
 
     family: int
     place: Place | None = None
     source: Target | None = None
+    protocol: int = int(Protocols.UDP)
 
 
 class Flow(NamedTuple):
-    """A tracked UDP flow: its client's destination and who answers."""
+    """A tracked flow: its client's destination and who answers."""
 
     place: Place
     source: Target
     name: bytes  # what the table needs to find this very entry again
+    waiting: bool = False  # not UDP: nobody has answered yet, and nobody has translated it; False where unknown
 
 
 class Table(Protocol):
@@ -43,18 +51,26 @@ class Table(Protocol):
         """Deletes these very flows; how many were still there. Raises `nodeagent.errors.KernelUnavailable`."""
 
 
-def family_of(item: CleanUp) -> int:
+def family_of(item: CleanUp | Attempt) -> int:
     return 4 if len(item.place.address) == 4 else 6
 
 
-def queries(items: Sequence[CleanUp]) -> list[Query]:
+def queries(items: Sequence[CleanUp | Attempt]) -> list[Query]:
     """What to ask to find all flows that these clean-ups, all of one family, can take."""
-    asked = dict.fromkeys(query for item in items for query in _each(item))
-    return list(asked) if len(asked) <= WALKS else [Query(family_of(items[0]))]
+    asked: dict[int, dict[Query, None]] = {}
+    for query in (query for item in items for query in _each(item)):
+        asked.setdefault(query.protocol, {})[query] = None
+    return [query for protocol, each in asked.items() for query in _few(family_of(items[0]), protocol, each)]
 
 
-def _each(item: CleanUp) -> list[Query]:
+def _few(family: int, protocol: int, asked: Collection[Query]) -> Collection[Query]:
+    return asked if len(asked) <= WALKS else [Query(family, protocol=protocol)]
+
+
+def _each(item: CleanUp | Attempt) -> list[Query]:
     family = family_of(item)
+    if isinstance(item, Attempt):
+        return [Query(family, item.place, protocol=item.place.protocol)]
     if item.others or len(item.sources) > SOURCES:
         return [Query(family, item.place)]
     return [Query(family, item.place, source) for source in sorted(item.sources)]

@@ -45,8 +45,8 @@ class NetlinkTable:
                 if (yield from self._dump(query)):
                     return
         except OSError as error:
-            raise _unavailable("listing UDP flows", error) from error
-        raise KernelUnavailable(f"conntrack: listing UDP flows was interrupted {TRIES} times; it is tried again later")
+            raise _unavailable("listing flows", error) from error
+        raise KernelUnavailable(f"conntrack: listing flows was interrupted {TRIES} times; it is tried again later")
 
     def _dump(self, query: Query) -> Generator[Flow, None, bool]:
         """One dump; returns False where the kernel says that it may lack something."""
@@ -66,7 +66,7 @@ class NetlinkTable:
         whole = True
         for message in self._messages():
             whole &= not message.flags & conntrack.INTERRUPTED
-            if message.type == conntrack.NEW and (flow := conntrack.flow(message.body)) is not None:
+            if message.type == conntrack.NEW and (flow := conntrack.flow(message.body, query.protocol)) is not None:
                 yield flow
         return whole
 
@@ -93,7 +93,7 @@ class NetlinkTable:
             for start in range(0, len(flows), CHUNK):
                 deleted += self._delete(flows[start : start + CHUNK])
         except OSError as error:
-            raise _unavailable("deleting stale UDP flows", error) from error
+            raise _unavailable("deleting stale flows", error) from error
         return deleted
 
     def _delete(self, flows: Sequence[Flow]) -> int:

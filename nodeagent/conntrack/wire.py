@@ -3,7 +3,9 @@
 After `linux/netfilter/nfnetlink_conntrack.h` and `net/netfilter/nf_conntrack_netlink.c`. A dump with CTA_FILTER has the
 kernel compare the parts of a tuple that its flags name (Linux 5.8 and later; earlier ones ignore it and hand out all).
 Of IPv6 it is asked to compare ports alone: `ctnetlink_filter_match_tuple` compares addresses the wrong way round there,
-and hands out every entry but the wanted (seen on 6.18). Whoever reads a dump compares again in any case.
+and hands out every entry but the wanted (seen on 6.18); of SCTP it compares no ports. Of other protocols than UDP it is
+asked for entries that nobody answered or translated, by CTA_STATUS_MASK, which earlier kernels ignore likewise. Whoever
+reads a dump compares again in any case.
 """
 
 from __future__ import annotations
@@ -27,6 +29,9 @@ _NUMBER, _SOURCE_PORT, _DESTINATION_PORT = 1, 2, 3  # CTA_PROTO_...
 _BY_SOURCE, _BY_DESTINATION = 1 << 0, 1 << 1  # CTA_FILTER_FLAG(CTA_IP_SRC), ...
 _BY_NUMBER, _BY_SOURCE_PORT, _BY_DESTINATION_PORT = 1 << 3, 1 << 4, 1 << 5
 _NESTED = 0x8000
+STATUS, STATUS_MASK = 3, 26  # CTA_STATUS, CTA_STATUS_MASK
+_SEEN_REPLY, _DST_NAT = 1 << 1, 1 << 5  # IPS_SEEN_REPLY, IPS_DST_NAT
+_TAKEN = _SEEN_REPLY | _DST_NAT
 _UDP = 17
 
 _port = Layout(">H").pack
@@ -41,24 +46,26 @@ def dump(query: Query, sequence: int, *, filtered: bool = True) -> bytes:
 
 
 def _filter(query: Query) -> bytes:
-    family, place, source = query
+    family, place, source, protocol = query
     flags, addresses, ports = _BY_NUMBER, b"", b""
     if place is not None:
         flags |= _BY_DESTINATION_PORT | (_BY_DESTINATION if family == 4 else 0)
         addresses = wire.attribute(_DESTINATION[family], place.address)
         ports = wire.attribute(_DESTINATION_PORT, _port(place.port))
-    body, answer = _tuple(ORIGINAL, addresses, ports), 0
+    body, answer = _tuple(ORIGINAL, addresses, ports, protocol), 0
     if source is not None:
         answer = _BY_NUMBER | _BY_SOURCE_PORT | (_BY_SOURCE if family == 4 else 0)
         address = wire.attribute(_SOURCE[family], source.address)
-        body += _tuple(REPLY, address, wire.attribute(_SOURCE_PORT, _port(source.port)))
+        body += _tuple(REPLY, address, wire.attribute(_SOURCE_PORT, _port(source.port)), protocol)
+    if protocol != _UDP:
+        body += wire.number(STATUS, 0) + wire.number(STATUS_MASK, _TAKEN)
     wanted = wire.attribute(1, _flags(flags)) + (wire.attribute(2, _flags(answer)) if answer else b"")
     return body + _nest(FILTER, wanted)
 
 
-def _tuple(kind: int, addresses: bytes, ports: bytes) -> bytes:
+def _tuple(kind: int, addresses: bytes, ports: bytes, protocol: int) -> bytes:
     inner = _nest(_IP, addresses) if addresses else b""
-    return _nest(kind, inner + _nest(_PROTO, wire.number8(_NUMBER, _UDP) + ports))
+    return _nest(kind, inner + _nest(_PROTO, wire.number8(_NUMBER, protocol) + ports))
 
 
 def _nest(kind: int, inner: bytes) -> bytes:
@@ -78,11 +85,13 @@ def delete(flow: Flow, sequence: int, *, answer: bool) -> bytes:
     return wire.message((DELETE, flags, sequence), AF[family], body)
 
 
-def flow(body: bytes) -> Flow | None:
-    """The UDP flow a message speaks of; None for other protocols, entries of a zone, and what is not understood.
+def flow(body: bytes, protocol: int = _UDP) -> Flow | None:
+    """The flow of this protocol that a message speaks of; None for others, entries of a zone, what is not understood.
 
     `body` is the message after its nfgenmsg. Zones are other people's tables within the table.
     """
+    if protocol != _UDP:
+        return _unusual(body, protocol)
     for layout, heads in _USUAL:
         if body[:12] == heads[0] and len(body) >= layout.size:
             a, b, address, c, d, port, e, source, f, g, source_port, following = layout.unpack_from(body)
@@ -122,24 +131,29 @@ _USUAL = (_usual(4), _usual(6))
 _ZONE_HEAD = wire.ATTRIBUTE.pack(6, ZONE)
 
 
-def _unusual(body: bytes) -> Flow | None:
+def _unusual(body: bytes, protocol: int = _UDP) -> Flow | None:
     """The same in whatever order the attributes are."""
     parts = wire.attributes(body)
     original, reply = parts.get(ORIGINAL), parts.get(REPLY)
     if not original or not reply or any(parts.get(ZONE, b"")):
         return None
-    going = _end(original, _DESTINATION, _DESTINATION_PORT)
-    coming = _end(reply, _SOURCE, _SOURCE_PORT)
+    going = _end(original, protocol, _DESTINATION, _DESTINATION_PORT)
+    coming = _end(reply, protocol, _SOURCE, _SOURCE_PORT)
     if going is None or coming is None:
         return None
-    return Flow(Place(*going), Target(*coming), body)
+    return Flow(Place(*going, protocol), Target(*coming), body, protocol != _UDP and _waits(parts))
 
 
-def _end(data: bytes, address: dict[int, int], port: int) -> tuple[bytes, int] | None:
-    """One end of a UDP tuple: address and port."""
+def _waits(parts: dict[int, bytes]) -> bool:
+    status = parts.get(STATUS, b"")
+    return len(status) == 4 and not wire.as_number(status) & _TAKEN
+
+
+def _end(data: bytes, protocol: int, address: dict[int, int], port: int) -> tuple[bytes, int] | None:
+    """One end of a tuple of this protocol: address and port."""
     parts = wire.attributes(data)
     proto = wire.attributes(parts.get(_PROTO, b""))
-    if _TUPLE_ZONE in parts or proto.get(_NUMBER, b"")[:1] != b"\x11" or port not in proto:
+    if _TUPLE_ZONE in parts or proto.get(_NUMBER, b"")[:1] != bytes((protocol,)) or port not in proto:
         return None
     for kind, payload in wire.attributes(parts.get(_IP, b"")).items():
         if kind in address.values():

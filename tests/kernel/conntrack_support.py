@@ -13,9 +13,15 @@ from tools.lab.rules import run
 
 NAMES = {6: "tcp", 17: "udp", 132: "sctp"}
 NUMBERS = {name: number for number, name in NAMES.items()}
+_STATES = {
+    (6, True): " --state ESTABLISHED",
+    (6, False): " --state SYN_SENT",
+    (132, True): " --state ESTABLISHED --orig-vtag 1 --reply-vtag 2",
+    (132, False): " --state COOKIE_WAIT --orig-vtag 1 --reply-vtag 2",
+}
 _LINE = re.compile(
     r"(?P<protocol>\w+) .*?src=(?P<client>\S+) dst=(?P<to>\S+) sport=(?P<from_port>\d+) dport=(?P<port>\d+)"
-    r".*? src=(?P<source>\S+) dst=\S+ sport=(?P<source_port>\d+)(?:.* zone=(?P<zone>\d+))?"
+    r"(?P<waits> \[UNREPLIED\])? src=(?P<source>\S+) dst=\S+ sport=(?P<source_port>\d+)(?:.* zone=(?P<zone>\d+))?"
 )
 
 
@@ -25,15 +31,14 @@ def insert(space: Namespace, entries: list[Tracked]) -> None:
 
 
 def _command(entry: Tracked) -> str:
-    (client, port), (to, to_port), (source, source_port) = entry.client, entry.place, entry.source
-    state = {6: " --state ESTABLISHED", 132: " --state ESTABLISHED --orig-vtag 1 --reply-vtag 2"}.get(
-        entry.protocol, ""
-    )
+    (client, port), (to, to_port, _), (source, source_port) = entry.client, entry.place, entry.source
+    state = _STATES.get((entry.protocol, entry.answered), "")
+    status = " --status SEEN_REPLY" if entry.answered else ""
     zone = f" --zone {entry.zone}" if entry.zone else ""
     return (
         f"-I -p {NAMES[entry.protocol]} -s {ip_address(client)} -d {ip_address(to)} --sport {port} --dport {to_port} "
         f"--reply-src {ip_address(source)} --reply-dst {ip_address(client)} --reply-port-src {source_port} "
-        f"--reply-port-dst {port} --timeout 600{state}{zone}"
+        f"--reply-port-dst {port} --timeout 600{state}{status}{zone}"
     )
 
 
@@ -56,4 +61,5 @@ def _read(match: re.Match[str]) -> Tracked:
         Target(address["source"], int(match["source_port"])),
         NUMBERS[match["protocol"]],
         int(match["zone"] or 0),
+        match["waits"] is None,
     )

@@ -14,7 +14,9 @@ from nodeagent.followers import Flows
 from nodeagent.program.iptables.tools import Flavour
 from tests.kernel.iptables_support import FLAVOURS, cleaned, dataplane
 from tests.kernel.nftables_support import node_addresses
+from tests.kernel.test_conntrack_attempts import attempt, silence
 from tests.kernel.test_conntrack_flows import client, dns, entries_of
+from tools.lab.client import TIMEOUT
 from tools.lab.echo import EchoServers
 from tools.lab.fabric import Fabric, Node
 
@@ -60,3 +62,19 @@ def test_they_go_at_the_start_and_not_before(
             assert entries_of(node, flow) == before
             start(node, flavour)
             assert entries_of(node, flow) == []
+
+
+@FLAVOURS
+@pytest.mark.parametrize("kind", ["cluster IP", "node port"])
+def test_a_client_whose_syns_began_before_the_service_connects_once_it_is_there(
+    node: Node, clean: Fabric, echo: EchoServers, flavour: Flavour, kind: str
+) -> None:
+    """J2"""
+    pod = clean.pods[0]
+    echo.start_pod(pod)
+    silence(node)
+    for family in (4, 6):
+        start(node, flavour)
+        assert attempt(clean, node, family, kind).kind == TIMEOUT
+        start(node, flavour, dns(family, [pod], number=6))
+        assert attempt(clean, node, family, kind).name == pod.name

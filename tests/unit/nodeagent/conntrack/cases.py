@@ -108,6 +108,11 @@ def everything(family: int, serving: Iterable[Target]) -> ServiceForwarding:
     return service(*entries)
 
 
+def itself(there: Place) -> Target:
+    """Who answers a flow that nobody translated."""
+    return Target(there.address, there.port)
+
+
 def before(family: int) -> list[Target]:
     """Who served earlier: the one that still does, also on its old port, and two that went."""
     return [target(SERVING[family], OLD_PORT), *(target(who[family]) for who in (SERVING, NOT_SERVING, GONE))]
@@ -150,6 +155,33 @@ def untranslated(family: int) -> list[tuple[Tracked, bool]]:
     ]
     places += [(place(NODE[family][0], NODE_PORT), True), (place(ELSEWHERE[family], NODE_PORT), False)]
     return [
-        (Tracked((client, 30000 + number), there, Target(*there)), stale)
-        for number, (there, stale) in enumerate(places)
+        (Tracked((client, 30000 + number), there, itself(there)), stale) for number, (there, stale) in enumerate(places)
+    ]
+
+
+def attempts(family: int) -> list[tuple[Tracked, bool]]:
+    """Connections and attempts, and whether each is in its own way once there is `simple` of TCP, and of SCTP.
+
+    Only what nobody has answered or translated is, at a place of the Service.
+    """
+    client = packed("198.51.100.9" if family == 4 else "2001:db8:c::9")
+    endpoint, virtual = target(SERVING[family]), VIRTUAL[family][0]
+    ours = [place(virtual, SERVICE_PORT), *(place(address, NODE_PORT) for address in NODE[family])]
+    others = [place(virtual, OTHER_PORT), place(ELSEWHERE[family], NODE_PORT), place(NODE[family][0], SERVICE_PORT)]
+    rows = [(there, itself(there), UDP, True, False) for there in ours]
+    for protocol in (TCP, SCTP):
+        rows += [(there, itself(there), protocol, False, there in ours) for there in ours + others]
+        rows += [(there, itself(there), protocol, True, False) for there in ours]  # a listener of the node's own, say
+        rows += [(there, endpoint, protocol, answered, False) for there in ours for answered in (False, True)]
+    return [
+        (Tracked((client, 40000 + number), there, source, protocol, answered=answered), stale)
+        for number, (there, source, protocol, answered, stale) in enumerate(rows)
+    ]
+
+
+def connectable(family: int, *serving: Target) -> list[ServiceForwarding]:
+    """What `attempts` are to reach."""
+    return [
+        simple(family, *serving, name="tcp", protocol=TCP),
+        simple(family, *serving, name="sctp", protocol=SCTP),
     ]

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator, Sequence
 
 import pytest
+from msgspec.structs import replace
 
 from deltaplane.forwarding import NodeForwarding, Target
 from nodeagent.conntrack import cleaner as module
@@ -21,7 +22,9 @@ from tests.unit.nodeagent.conntrack.cases import (
     TCP,
     VIRTUAL,
     after,
+    attempts,
     before,
+    connectable,
     everything,
     key,
     matrix,
@@ -95,6 +98,58 @@ def test_without_endpoints_no_flow_stays(family: int, gone: str) -> None:
     assert set(kept) <= set(table.entries)
 
 
+@FAMILIES
+@pytest.mark.parametrize("change", [False, True], ids=["start", "change"])
+def test_attempts_that_nobody_answered_or_translated_go_and_connections_stay(family: int, change: bool) -> None:
+    """J2, J5"""
+    cases = attempts(family)
+    table = MemoryTable(entry for entry, _ in cases)
+    cleaner = Cleaner(table)
+    if change:
+        cleaner.want(connectable(family), node(), complete=True)
+        cleaner.commit()
+        cleaner.clean()
+        assert len(table.entries) == len(cases)
+    cleaner.want(connectable(family, target(SERVING[family])), node(), complete=not change)
+    cleaner.commit()
+    cleaner.clean()
+    assert table.entries == [entry for entry, stale in cases if not stale]
+
+
+def test_a_start_with_many_services_asks_once_for_each_protocol_and_family() -> None:
+    table = MemoryTable(entry for entry, _ in attempts(4))
+    cleaner = Cleaner(table)
+    many = [simple(4, E1, name=f"{protocol}-{n}", protocol=protocol) for protocol in (TCP, 17) for n in range(500)]
+    moved = [
+        replace(each, entries=tuple(replace(e, frontend=e.frontend._replace(port=n + 1)) for e in each.entries))
+        for n, each in enumerate(many)
+    ]
+    cleaner.want(moved, node(), complete=True)
+    cleaner.commit()
+    cleaner.clean()
+    assert table.walks == [Query(4), Query(4, protocol=TCP)]
+    table.walks.clear()
+    cleaner.want(moved, node(), complete=True)
+    cleaner.commit()
+    cleaner.clean()
+    assert table.walks == []
+
+
+def test_what_could_not_be_freed_is_tried_again() -> None:
+    table = MemoryTable(entry for entry, _ in attempts(4))
+    cleaner = settled(table, E1)  # which takes untranslated flows of UDP
+    before = len(table.entries)
+    cleaner.want([simple(4, E1, name="tcp", protocol=TCP)])
+    cleaner.commit()
+    table.broken = KernelUnavailable("conntrack: no")
+    cleaner.clean()
+    assert len(table.entries) == before
+    cleaner.clean()
+    gone = [entry for entry, stale in attempts(4) if stale and entry.protocol == TCP]
+    assert set(gone).isdisjoint(table.entries)
+    assert len(table.entries) == before - len(gone)
+
+
 def settled(table: MemoryTable, *serving: Target, swept: list[Swept] | None = None) -> Cleaner:
     """A cleaner that has cleaned up after its start."""
     cleaner = Cleaner(table, (swept if swept is not None else []).append)
@@ -128,13 +183,18 @@ def test_what_was_deleted_while_the_agent_was_down_is_cleaned_at_its_start() -> 
     assert table.entries == []
 
 
-def test_other_protocols_cost_no_look_at_the_table() -> None:
+def test_other_protocols_cost_no_look_at_the_table_unless_they_lead_somewhere_for_the_first_time() -> None:
     table = MemoryTable(flows(3))
     cleaner = settled(table, E1)
+    cleaner.want([simple(4, E1, name="tcp", protocol=TCP)])
+    cleaner.commit()
+    cleaner.clean()
+    assert {query.protocol for query in table.walks} == {TCP}
+    assert table.handed_out == 0
+    table.walks.clear()
     for serving in ((E1,), (E2,), ()):
         cleaner.want([simple(4, *serving, name="tcp", protocol=TCP)])
         cleaner.commit()
-        assert not cleaner._due.is_set() or cleaner._intents.take() == []
         cleaner.clean()
     assert table.walks == []
 

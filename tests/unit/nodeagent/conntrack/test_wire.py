@@ -33,14 +33,17 @@ def end(family: int, source: bytes, destination: bytes, ports: tuple[int, int], 
     return wire.attribute(1 | NESTED, ip) + wire.attribute(2 | NESTED, wire.number8(1, protocol) + numbers)
 
 
-def body(family: int, *, protocol: int = 17, zone: int | None = None, swapped: bool = False) -> bytes:
+def body(
+    family: int, *, protocol: int = 17, zone: int | None = None, swapped: bool = False, status: int | None = 8
+) -> bytes:
     client, virtual, endpoint = ENDS[family]
     tuples = [
         wire.attribute(1 | NESTED, end(family, client, virtual, (40000, 53), protocol)),
         wire.attribute(2 | NESTED, end(family, endpoint, client, (5353, 40000), protocol)),
     ]
     rest = b"" if zone is None else number16(18, zone)
-    rest += wire.number(3, 8) + wire.number(7, 30) + wire.number(12, 0xABCDEF01)
+    rest += b"" if status is None else wire.number(3, status)
+    rest += wire.number(7, 30) + wire.number(12, 0xABCDEF01)
     return rest + b"".join(reversed(tuples)) if swapped else b"".join(tuples) + rest
 
 
@@ -51,7 +54,7 @@ def test_a_flow_is_read_in_whatever_order_its_attributes_come(family: int, swapp
     data = body(family, swapped=swapped)
     flow = conntrack.flow(data)
     assert flow is not None
-    assert flow == (Place(virtual, 53), Target(endpoint, 5353), data)
+    assert (flow.place, flow.source, flow.name) == (Place(virtual, 53), Target(endpoint, 5353), data)
     assert conntrack._unusual(data) == flow
 
 
@@ -63,6 +66,34 @@ def test_other_protocols_and_zones_are_nobodys_business(family: int) -> None:
     assert conntrack.flow(body(family, zone=0)) is not None
 
 
+@FAMILIES
+@pytest.mark.parametrize("protocol", [6, 132])
+@pytest.mark.parametrize(
+    ("status", "waiting"),
+    [(8, True), (8 | 1 << 8, True), (8 | 1 << 4, True), (8 | 1 << 1, False), (8 | 1 << 5, False), (None, False)],
+    ids=["new", "NAT found nothing", "source translated", "answered", "destination translated", "not said"],
+)
+def test_a_connection_waits_while_nobody_answered_or_translated_it(
+    family: int, protocol: int, status: int | None, waiting: bool
+) -> None:
+    _, virtual, endpoint = ENDS[family]
+    data = body(family, protocol=protocol, status=status)
+    flow = conntrack.flow(data, protocol)
+    assert flow is not None
+    assert (flow.place, flow.source, flow.waiting) == (Place(virtual, 53, protocol), Target(endpoint, 5353), waiting)
+    assert conntrack.flow(data) is None
+    assert conntrack.flow(body(family), protocol) is None
+
+
+def test_of_connections_only_those_that_wait_are_asked_for() -> None:
+    place = Place(packed("172.30.0.1"), 53, 6)
+    (message,) = wire.messages(conntrack.dump(Query(4, place, protocol=6), 1))
+    parts = wire.attributes(message.body)
+    assert (parts[3], parts[26]) == (bytes(4), bytes((0, 0, 0, 1 << 1 | 1 << 5)))
+    assert wire.number8(1, 6) in parts[1]
+    assert 26 not in wire.attributes(next(iter(wire.messages(conntrack.dump(Query(4), 1)))).body)
+
+
 @given(st.one_of(st.binary(max_size=200), st.integers(0, 120).map(lambda n: body(4)[:n])))
 def test_nonsense_never_raises_nor_makes_a_delete_without_a_tuple(data: bytes) -> None:
     names_a_tuple(data)
@@ -70,15 +101,14 @@ def test_nonsense_never_raises_nor_makes_a_delete_without_a_tuple(data: bytes) -
 
 @given(st.sampled_from([4, 6]), st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), max_size=6))
 def test_a_damaged_entry_never_raises(family: int, damage: list[tuple[int, int]]) -> None:
-    data = bytearray(body(family))
+    data = bytearray(body(family, protocol=6 if len(damage) % 2 else 17))
     for at, value in damage:
         data[at % len(data)] = value
     names_a_tuple(bytes(data))
 
 
 def names_a_tuple(data: bytes) -> None:
-    flow = conntrack.flow(data)
-    if flow is not None:
+    for flow in filter(None, (conntrack.flow(data, protocol) for protocol in (6, 17))):
         (message,) = wire.messages(conntrack.delete(flow, 1, answer=False))
         assert wire.attributes(message.body)[1]
 
