@@ -156,7 +156,7 @@ def _stale(table: Table, items: Sequence[CleanUp], count: _Count) -> Iterator[Fl
     for query in queries(items):
         for flow in table.flows(query):
             count.seen += 1
-            if any(item.takes(flow.source) for item in places.get(flow.place, ())):
+            if any(item.takes(flow.source, flow.client) for item in places.get(flow.place, ())):
                 yield flow
 
 

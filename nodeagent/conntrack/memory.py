@@ -48,7 +48,7 @@ class MemoryTable:
         for number, entry in list(self._entries.items()):
             if number in self._entries and _matches(entry, query):
                 self.handed_out += 1
-                yield Flow(entry.place, entry.source, number.to_bytes(4, "big"))
+                yield Flow(entry.place, entry.source, number.to_bytes(4, "big"), entry.client[0])
 
     def delete(self, flows: Sequence[Flow]) -> int:
         self._fail()

@@ -26,11 +26,12 @@ class Query(NamedTuple):
 
 
 class Flow(NamedTuple):
-    """A tracked UDP flow: its client's destination and who answers."""
+    """A tracked UDP flow: its client's destination, who answers, and the client's packed address."""
 
     place: Place
     source: Target
     name: bytes  # what the table needs to find this very entry again
+    client: bytes
 
 
 class Table(Protocol):

@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from deltaplane.forwarding import FrontendKind, ServiceForwarding, Target
+from nodeagent.conntrack.clients import Stay
 from nodeagent.conntrack.intent import LEFT, CleanUp, Intents, Place, flows_of, place_of
 from nodeagent.conntrack.query import Query, queries
 from tests.unit.nodeagent.conntrack.cases import (
@@ -93,14 +94,14 @@ def test_flows_stay_with_whom_policy_passes_over_but_who_still_serves() -> None:
     """J2: topology, policy and termination choose for new flows only; and what is chosen is never stale."""
     chosen = entry(FrontendKind.CLUSTER_IP, 4, VIRTUAL[4][0], SERVICE_PORT, [E1])
     odd = replace(chosen, serving=(E2,), targets=(E1,), local_targets=(E3,))
-    assert flows_of([odd]) == {VIP: (E1, E2, E3)}
+    assert flows_of([odd]) == {VIP: Stay((E1, E2, E3))}
     narrowed = replace(chosen, serving=(E1, E2), targets=(E2,))
     assert change(settled(service(narrowed)), service(replace(narrowed, targets=(E1,)))) == set()
 
 
 def test_the_tuple_of_serving_endpoints_is_shared_not_copied() -> None:
     made = entry(FrontendKind.CLUSTER_IP, 4, VIRTUAL[4][0], SERVICE_PORT, [E1, E2])
-    assert flows_of([made])[VIP] is made.serving
+    assert flows_of([made])[VIP].targets is made.serving
 
 
 def test_a_start_looks_at_every_frontend() -> None:
