@@ -22,6 +22,9 @@ class Stay(NamedTuple):
     ranges: Ranges = ()
 
 
+NOBODY = Stay(())
+
+
 class Clients(NamedTuple):
     """Packed addresses of one family: from each of `firsts` to the one of `lasts` beside it; ascending, none touch."""
 
@@ -37,7 +40,7 @@ class Clients(NamedTuple):
 class Guarded(NamedTuple):
     """Endpoints whose flows stay if their client is one of these."""
 
-    targets: tuple[Target, ...]
+    targets: frozenset[Target]
     clients: Clients
 
     def admits(self, source: Target, client: bytes) -> bool:
@@ -49,6 +52,11 @@ def clients(ranges: Ranges) -> Clients:
     """The addresses of these CIDRs, of which there is at least one. Raises ValueError."""
     found = merged(ranges)
     return Clients(tuple(each.first for each in found), tuple(each.last for each in found))
+
+
+def guard(stay: Stay) -> Guarded:
+    """The same, ready to be asked; it has ranges. Raises ValueError."""
+    return Guarded(frozenset(stay.targets), clients(stay.ranges))
 
 
 def narrowed(before: Ranges, after: Ranges) -> bool:

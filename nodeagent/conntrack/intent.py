@@ -14,11 +14,10 @@ from msgspec import Struct
 
 from deltaplane.forwarding import Entry, FrontendKind, ServiceForwarding, Target
 from deltaplane.model import Kind, ObjectKey, Protocol
-from nodeagent.conntrack.clients import Guarded, Ranges, Stay, clients, narrowed
+from nodeagent.conntrack.clients import NOBODY, Guarded, Stay, guard, narrowed
 
 _UDP = int(Protocol.UDP)
 LEFT = ObjectKey(Kind.SERVICE, "", "")  # of clean-ups for frontends that the kernel had and no Service has
-_NOBODY = Stay(())
 _EVERY = {4: b"\0" * 4, 6: b"\0" * 16}  # stands for the node's own addresses until they are put in
 
 
@@ -36,7 +35,7 @@ class CleanUp(NamedTuple):
     """Flows to `place` that are to go: those answered by `sources`, or, if `others`, by anybody but `sources`.
 
     A flow that was never translated is answered by the place itself, so `others` takes those of the time before the
-    frontend had an endpoint, too (J2). What is `guarded` stays besides: where there are source ranges, the client counts.
+    frontend had an endpoint, too (J2). What is `guarded` stays besides: endpoints that only some clients may use (J9).
     """
 
     key: ObjectKey
@@ -136,10 +135,10 @@ class Intents:
         free = frozenset(target for stay in valid if not stay.ranges for target in stay.targets)
         guarded = [stay for stay in valid if stay.ranges]
         if change.whole and (key == LEFT or self._forwards(key, place)):
-            return CleanUp(key, place, free, others=True, guarded=_compiled(guarded))
+            return CleanUp(key, place, free, others=True, guarded=tuple(map(guard, guarded)))
         gone = change.gone - free
         back = [stay for stay in guarded if not gone.isdisjoint(stay.targets)]
-        return CleanUp(key, place, gone, others=False, guarded=_compiled(back))
+        return CleanUp(key, place, gone, others=False, guarded=tuple(map(guard, back)))
 
     def _forwards(self, key: ObjectKey, place: Place) -> bool:
         return any(key in self._owners.get(each, ()) for each in self._names(place))
@@ -222,7 +221,7 @@ class Intents:
     def _note(self, key: ObjectKey, place: Place, before: Stay | None, after: Stay | None) -> None:
         if before == after:
             return
-        then, now = before or _NOBODY, after or _NOBODY
+        then, now = before or NOBODY, after or NOBODY
         gone = frozenset(then.targets).difference(now.targets)
         fewer = bool(then.targets) and narrowed(then.ranges, now.ranges)
         fresh = before is None or (not then.targets and bool(now.targets))
@@ -237,10 +236,6 @@ def _add(changes: _Changes, index: tuple[ObjectKey, Place], change: _Pending) ->
         known.add(change)
 
 
-def _compiled(guarded: Iterable[Stay]) -> tuple[Guarded, ...]:
-    return tuple(Guarded(stay.targets, clients(stay.ranges)) for stay in guarded)
-
-
 def place_of(family: int, address: bytes, port: int) -> Place:
     """A frontend's; `address` is empty for a node port."""
     return Place(address or _EVERY[family], port)
@@ -250,21 +245,18 @@ def flows_of(entries: Iterable[Entry]) -> Flows:
     """The UDP frontends of one Service, each with the endpoints its flows may stay with (J2), and with whose.
 
     Those are the serving ones, whatever policy, topology and termination say of new flows, and the chosen ones. Of an
-    address given twice (as external IP, too), both ranges count, as in the kernel.
+    address given twice, as an external IP too, the ranges count, as in the kernel.
     """
     flows: dict[Place, Stay] = {}
     for entry in entries:
         frontend = entry.frontend
         if frontend.protocol == _UDP:
             place = place_of(frontend.family, frontend.address, frontend.port)
-            known = flows.get(place, _NOBODY)
+            known = flows.get(place, NOBODY)
             targets = _union(known.targets, entry.serving, entry.targets, entry.local_targets or ())
-            flows[place] = Stay(targets, known.ranges or _ranges(entry))
+            ranges = entry.source_ranges if frontend.kind == FrontendKind.LOAD_BALANCER else ()
+            flows[place] = Stay(targets, known.ranges or ranges)
     return flows
-
-
-def _ranges(entry: Entry) -> Ranges:
-    return entry.source_ranges if entry.frontend.kind == FrontendKind.LOAD_BALANCER else ()
 
 
 def _union(*lists: tuple[Target, ...]) -> tuple[Target, ...]:

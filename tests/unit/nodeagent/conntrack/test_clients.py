@@ -14,7 +14,8 @@ from tests.unit.nodeagent.conntrack.cases import packed
 
 HALVES = ("203.0.113.0/25", "203.0.113.128/25")
 WHOLE = ("203.0.113.0/24",)
-NETWORKS = st.builds(lambda host, bits: f"10.0.0.{host & -(1 << bits)}/{32 - bits}", st.integers(0, 63), st.integers(0, 5))
+HOSTS, BITS = st.integers(0, 63), st.integers(0, 5)
+NETWORKS = st.builds(lambda host, bits: f"10.0.0.{host & -(1 << bits)}/{32 - bits}", HOSTS, BITS)
 
 
 @pytest.mark.parametrize(
