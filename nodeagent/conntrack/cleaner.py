@@ -41,7 +41,7 @@ class Swept(Struct, frozen=True):
 
 
 class Cleaner:
-    """Keeps tracked UDP flows with endpoints that serve.
+    """Keeps tracked UDP flows with endpoints that serve, for clients that the source ranges have.
 
     `swept` is told of each sweep, on the agent's thread. `machine` gives this machine's own addresses, for families
     whose node ports answer on all of them.
