@@ -42,7 +42,7 @@ class Swept(Struct, frozen=True):
 
 
 class Cleaner:
-    """Keeps tracked UDP flows with endpoints that serve, and has attempts to connect find what came after them.
+    """Keeps tracked UDP flows with endpoints that serve, for clients that the source ranges have; frees early attempts.
 
     `swept` is told of each sweep, on the agent's thread. `machine` gives this machine's own addresses, for families
     whose node ports answer on all of them.

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Struct
 
-from deltaplane.forwarding import Entry, ServiceForwarding, Target
+from deltaplane.forwarding import Entry, FrontendKind, ServiceForwarding, Target
 from deltaplane.model import Kind, ObjectKey, Protocol
+from nodeagent.conntrack.clients import NOBODY, Guarded, Stay, guard, narrowed
 
 if TYPE_CHECKING:
     from nodeagent.conntrack.query import Flow
@@ -31,30 +32,34 @@ class Place(NamedTuple):
     protocol: int = _UDP
 
 
-Flows = Mapping[Place, tuple[Target, ...]]  # of one Service: where to, and with whom a flow may stay
+Flows = Mapping[Place, Stay]  # of one Service: where to, with whom a flow may stay, and whose
 
 
 class CleanUp(NamedTuple):
     """Flows to `place` that are to go: those answered by `sources`, or, if `others`, by anybody but `sources`.
 
     A flow that was never translated is answered by the place itself, so `others` takes those of the time before the
-    frontend had an endpoint, too (J2).
+    frontend had an endpoint, too (J2). What is `guarded` stays besides: endpoints that only some clients may use (J9).
     """
 
     key: ObjectKey
     place: Place
     sources: frozenset[Target]
     others: bool
+    guarded: tuple[Guarded, ...] = ()
 
     def takes(self, flow: Flow) -> bool:
-        return (flow.source in self.sources) is not self.others
+        """Whether the flow goes: by who answers it, and where the clients are `guarded`, by who asked."""
+        if (flow.source in self.sources) is self.others:
+            return False
+        return not any(each.admits(flow.source, flow.client) for each in self.guarded)
 
 
 class _Pending(Struct, gc=False):
     """What changed at one place since it was last clean."""
 
     gone: frozenset[Target] = frozenset()
-    whole: bool = False  # it is new, or had nobody: look at all of its flows
+    whole: bool = False  # it is new, or had nobody, or admits fewer clients: look at all of its flows
 
     def add(self, other: _Pending) -> None:
         self.gone |= other.gone
@@ -130,19 +135,23 @@ class Intents:
         return [item for item in items if item.others or item.sources]
 
     def _clean_up(self, key: ObjectKey, place: Place, change: _Pending) -> CleanUp:
-        valid = frozenset(self._valid(place))
+        valid = list(self._valid(place))
+        free = frozenset(target for stay in valid if not stay.ranges for target in stay.targets)
+        guarded = [stay for stay in valid if stay.ranges]
         if change.whole and (key == LEFT or self._forwards(key, place)):
-            return CleanUp(key, place, valid, others=True)
-        return CleanUp(key, place, change.gone - valid, others=False)
+            return CleanUp(key, place, free, others=True, guarded=tuple(map(guard, guarded)))
+        gone = change.gone - free
+        back = [stay for stay in guarded if not gone.isdisjoint(stay.targets)]
+        return CleanUp(key, place, gone, others=False, guarded=tuple(map(guard, back)))
 
     def _forwards(self, key: ObjectKey, place: Place) -> bool:
         return any(key in self._owners.get(each, ()) for each in self._names(place))
 
-    def _valid(self, place: Place) -> Iterator[Target]:
+    def _valid(self, place: Place) -> Iterator[Stay]:
         """Whose flows stay: two Services may claim one place, and neither disturbs the other's."""
         for each in self._names(place):
             for key in self._owners.get(each, ()):
-                yield from self._services[key][each]
+                yield self._services[key][each]
 
     def _names(self, place: Place) -> Iterator[Place]:
         yield place
@@ -204,7 +213,7 @@ class Intents:
         self,
         key: ObjectKey,
         place: Place,
-        valid: tuple[Target, ...],
+        valid: Stay,
         opened: frozenset[bytes],
         closed: frozenset[bytes],
     ) -> None:
@@ -213,13 +222,14 @@ class Intents:
                 spans = (None, valid) if address in opened else (valid, None)
                 self._note(key, Place(address, place.port), *spans)
 
-    def _note(
-        self, key: ObjectKey, place: Place, before: tuple[Target, ...] | None, after: tuple[Target, ...] | None
-    ) -> None:
+    def _note(self, key: ObjectKey, place: Place, before: Stay | None, after: Stay | None) -> None:
         if before == after:
             return
-        gone = frozenset(before or ()).difference(after or ())
-        whole = after is not None and not before
+        then, now = before or NOBODY, after or NOBODY
+        gone = frozenset(then.targets).difference(now.targets)
+        fewer = bool(then.targets) and narrowed(then.ranges, now.ranges)
+        fresh = before is None or (not then.targets and bool(now.targets))
+        whole = after is not None and (fresh or fewer)
         if gone or whole:
             _add(self._wanted, (key, place), _Pending(gone, whole))
 
@@ -236,16 +246,20 @@ def place_of(family: int, address: bytes, port: int) -> Place:
 
 
 def flows_of(entries: Iterable[Entry]) -> Flows:
-    """The UDP frontends of one Service, each with the endpoints its flows may stay with (J2).
+    """The UDP frontends of one Service, each with the endpoints its flows may stay with (J2), and with whose.
 
-    Those are the serving ones, whatever policy, topology and termination say of new flows, and the chosen ones.
+    Those are the serving ones, whatever policy, topology and termination say of new flows, and the chosen ones. Of an
+    address given twice, as an external IP too, the ranges count, as in the kernel.
     """
-    flows: dict[Place, tuple[Target, ...]] = {}
+    flows: dict[Place, Stay] = {}
     for entry in entries:
         frontend = entry.frontend
         if frontend.protocol == _UDP:
             place = place_of(frontend.family, frontend.address, frontend.port)
-            flows[place] = _union(flows.get(place, ()), entry.serving, entry.targets, entry.local_targets or ())
+            known = flows.get(place, NOBODY)
+            targets = _union(known.targets, entry.serving, entry.targets, entry.local_targets or ())
+            ranges = entry.source_ranges if frontend.kind == FrontendKind.LOAD_BALANCER else ()
+            flows[place] = Stay(targets, known.ranges or ranges)
     return flows
 
 

@@ -65,7 +65,8 @@ class MemoryTable:
 
 def _flow(entry: Tracked, number: int) -> Flow:
     place = entry.place._replace(protocol=entry.protocol)
-    return Flow(place, entry.source, number.to_bytes(4, "big"), entry.protocol != Protocol.UDP and not entry.answered)
+    waiting = entry.protocol != Protocol.UDP and not entry.answered
+    return Flow(place, entry.source, number.to_bytes(4, "big"), entry.client[0], waiting)
 
 
 def _matches(entry: Tracked, query: Query) -> bool:

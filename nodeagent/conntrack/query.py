@@ -33,11 +33,12 @@ class Query(NamedTuple):
 
 
 class Flow(NamedTuple):
-    """A tracked flow: its client's destination and who answers."""
+    """A tracked flow: its client's destination, who answers, and the client's packed address."""
 
     place: Place
     source: Target
     name: bytes  # what the table needs to find this very entry again
+    client: bytes
     waiting: bool = False  # not UDP: nobody has answered yet, and nobody has translated it; False where unknown
 
 

@@ -94,9 +94,9 @@ def flow(body: bytes, protocol: int = _UDP) -> Flow | None:
         return _unusual(body, protocol)
     for layout, heads in _USUAL:
         if body[:12] == heads[0] and len(body) >= layout.size:
-            a, b, address, c, d, port, e, source, f, g, source_port, following = layout.unpack_from(body)
+            a, client, b, address, c, d, port, e, source, f, g, source_port, following = layout.unpack_from(body)
             if (a, b, c, d, e, f, g) == heads and following != _ZONE_HEAD:
-                return Flow(Place(address, port), Target(source, source_port), body)
+                return Flow(Place(address, port), Target(source, source_port), body, client)
     return _unusual(body)
 
 
@@ -106,7 +106,7 @@ _Heads = tuple[bytes, ...]
 def _usual(family: int) -> tuple[Layout, _Heads]:
     """How the kernel writes the tuples of a UDP entry: where the fields are, and the attribute heads between them."""
     size = 4 if family == 4 else 16
-    going = f"12s{size}x4s{size}s9s11x4sH2x"
+    going = f"12s{size}s4s{size}s9s11x4sH2x"
     coming = f"12s{size}s{size + 4}x9s3x4sH10x"
 
     def head(length: int, kind: int) -> bytes:
@@ -138,10 +138,11 @@ def _unusual(body: bytes, protocol: int = _UDP) -> Flow | None:
     if not original or not reply or any(parts.get(ZONE, b"")):
         return None
     going = _end(original, protocol, _DESTINATION, _DESTINATION_PORT)
+    client = _address(original, _SOURCE)
     coming = _end(reply, protocol, _SOURCE, _SOURCE_PORT)
-    if going is None or coming is None:
+    if going is None or coming is None or client is None:
         return None
-    return Flow(Place(*going, protocol), Target(*coming), body, protocol != _UDP and _waits(parts))
+    return Flow(Place(*going, protocol), Target(*coming), body, client, protocol != _UDP and _waits(parts))
 
 
 def _waits(parts: dict[int, bytes]) -> bool:
@@ -155,7 +156,11 @@ def _end(data: bytes, protocol: int, address: dict[int, int], port: int) -> tupl
     proto = wire.attributes(parts.get(_PROTO, b""))
     if _TUPLE_ZONE in parts or proto.get(_NUMBER, b"")[:1] != bytes((protocol,)) or port not in proto:
         return None
-    for kind, payload in wire.attributes(parts.get(_IP, b"")).items():
-        if kind in address.values():
-            return payload, wire.as_number(proto[port])
-    return None
+    found = _address(data, address)
+    return None if found is None else (found, wire.as_number(proto[port]))
+
+
+def _address(data: bytes, kinds: dict[int, int]) -> bytes | None:
+    """An address of a tuple."""
+    parts = wire.attributes(wire.attributes(data).get(_IP, b""))
+    return next((payload for kind, payload in parts.items() if kind in kinds.values()), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from ipaddress import ip_network
 
 import pytest
 from msgspec.structs import replace
@@ -17,11 +18,12 @@ from tests.kernel.nftables_support import dataplane, entry, node_addresses, pack
 from tests.unit.nodeagent.conntrack.cases import key
 from tools.lab.client import REFUSED, TIMEOUT, Connection, until
 from tools.lab.echo import EchoServers
-from tools.lab.fabric import Fabric, Node, Pod
+from tools.lab.fabric import Fabric, Host, Node, Pod
 from tools.lab.rules import run
 
 BOTH = pytest.mark.parametrize("family", [4, 6])
 NODE_PORT = 30053
+BALANCER = {4: "198.18.0.53", 6: "2001:db8:1b::53"}
 
 
 def vip(family: int) -> str:
@@ -152,6 +154,79 @@ def entries_of(node: Node, flow: Connection) -> list[str]:
     listed = [run(node.space, "conntrack", "-L", "-p", "udp", "-f", how, "-o", "id") for how in ("ipv4", "ipv6")]
     lines = [line for text in listed for line in text.splitlines()]
     return [line.split("id=")[1] for line in lines if f"sport={flow.local_port} " in line]
+
+
+def balanced(family: int, pods: list[Pod], *ranges: str, number: int = 17) -> ServiceForwarding:
+    """The same with a load balancer's address, open to clients in these ranges."""
+    frontend = Frontend(FrontendKind.LOAD_BALANCER, family, packed(BALANCER[family]), number, 53)
+    backends = targets(pods, family)
+    guarded = replace(entry(frontend, backends), serving=backends, source_ranges=ranges)
+    return ServiceForwarding(key("dns"), (*dns(family, pods, number=number).entries, guarded))
+
+
+def alone(client: Host | Pod, family: int) -> str:
+    """A range that has this client's address and no other."""
+    return str(ip_network(client.address(family)))
+
+
+@BOTH
+def test_a_client_that_source_ranges_no_longer_have_is_not_served_on(
+    clean: Fabric, echo: EchoServers, family: int
+) -> None:
+    """J9: it keeps its port and asks on; so do clients that are still in the ranges, and those of other frontends."""
+    node, pod = clean.nodes[0], clean.pods[0]
+    outside, inside = clean.outside[0], node.clients[0]
+    echo.start_pod(pod)
+    clean.route(str(ip_network(BALANCER[family])), node)
+    both = alone(outside, family), alone(inside, family)
+
+    def of(client: Host | Pod, to: str, port: int = 53) -> Connection:
+        return Connection(client.space, to, port, "udp", timeout=1.0)
+
+    with (
+        machine(node) as host,
+        of(outside, BALANCER[family]) as shut_out,
+        of(inside, BALANCER[family]) as kept,
+        of(inside, vip(family)) as cluster,
+        of(outside, node.address(family), NODE_PORT) as node_port,
+    ):
+        host.apply(balanced(family, [pod], *both), complete=True)
+        assert {flow.open().name for flow in (shut_out, kept, cluster, node_port)} == {pod.name}
+        others = [entries_of(node, flow) for flow in (kept, cluster, node_port)]
+        assert all(others)
+        host.swept.clear()
+        host.apply(balanced(family, [pod], both[1]))
+        assert shut_out.ask().kind == TIMEOUT
+        assert entries_of(node, shut_out) == []
+        assert [flow.ask().name for flow in (kept, cluster, node_port)] == [pod.name] * 3
+        assert [entries_of(node, flow) for flow in (kept, cluster, node_port)] == others
+        assert sum(result.deleted for result in host.swept) == 1
+        host.apply(balanced(family, [pod], *both))
+        assert shut_out.ask().name == pod.name
+
+
+@BOTH
+def test_ranges_that_narrowed_while_no_agent_ran_count_from_its_start(
+    clean: Fabric, echo: EchoServers, family: int
+) -> None:
+    """J9."""
+    node, pod = clean.nodes[0], clean.pods[0]
+    outside, inside = clean.outside[0], node.clients[0]
+    echo.start_pod(pod)
+    clean.route(str(ip_network(BALANCER[family])), node)
+    with (
+        Connection(outside.space, BALANCER[family], 53, "udp", timeout=1.0) as shut_out,
+        Connection(inside.space, BALANCER[family], 53, "udp", timeout=1.0) as kept,
+    ):
+        with machine(node) as host:
+            host.apply(balanced(family, [pod]), complete=True)
+            assert {shut_out.open().name, kept.open().name} == {pod.name}
+            before = entries_of(node, kept)
+        with machine(node) as host:
+            host.apply(balanced(family, [pod], alone(inside, family)), complete=True)
+            assert shut_out.ask().kind == TIMEOUT
+            assert kept.ask().name == pod.name
+            assert entries_of(node, kept) == before
 
 
 @BOTH

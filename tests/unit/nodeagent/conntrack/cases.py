@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import ip_address
 
+from msgspec.structs import replace
+
 from deltaplane.forwarding import (
     Entry,
     Frontend,
@@ -94,6 +96,13 @@ def simple(family: int, *serving: Target, name: str = "web", protocol: int = UDP
         entry(FrontendKind.NODE_PORT, family, "", NODE_PORT, serving, protocol=protocol),
         name=name,
     )
+
+
+def balanced(family: int, serving: Iterable[Target], *ranges: str, name: str = "web") -> ServiceForwarding:
+    """A cluster IP, a node port, and a load balancer's address for clients in these ranges (none: for everybody)."""
+    serving = tuple(serving)
+    balancer = entry(FrontendKind.LOAD_BALANCER, family, VIRTUAL[family][2], SERVICE_PORT, serving)
+    return service(*simple(family, *serving).entries, replace(balancer, source_ranges=ranges), name=name)
 
 
 def everything(family: int, serving: Iterable[Target]) -> ServiceForwarding:

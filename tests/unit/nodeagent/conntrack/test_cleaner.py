@@ -16,19 +16,23 @@ from nodeagent.conntrack.memory import MemoryTable, Tracked
 from nodeagent.conntrack.query import Flow, Query
 from nodeagent.errors import KernelUnavailable
 from tests.unit.nodeagent.conntrack.cases import (
+    NODE,
     NODE_PORT,
     SERVICE_PORT,
     SERVING,
     TCP,
+    UDP,
     VIRTUAL,
     after,
     attempts,
+    balanced,
     before,
     connectable,
     everything,
     key,
     matrix,
     node,
+    packed,
     place,
     service,
     simple,
@@ -208,6 +212,37 @@ def test_one_endpoint_of_many_flows_has_only_its_own_handed_out() -> None:
     assert table.handed_out == 10
     assert len(table.walks) == 3  # the cluster IP, and the node port on two addresses
     assert len(table.entries) == 2000
+
+
+@FAMILIES
+def test_narrowed_ranges_take_the_clients_outside_of_them(family: int) -> None:
+    """J9: at the load balancer's address alone, and of UDP alone; it costs one look, and what takes nobody, none."""
+    serving = target(SERVING[family])
+    wide, half, inside, outside = {
+        4: ("203.0.113.0/24", "203.0.113.0/25", "203.0.113.7", "203.0.113.200"),
+        6: ("2001:db8:7::/48", "2001:db8:7::/49", "2001:db8:7::7", "2001:db8:7:8000::7"),
+    }[family]
+    ports = [place(address, SERVICE_PORT) for address in (VIRTUAL[family][2], VIRTUAL[family][0])]
+    ports.append(place(NODE[family][0], NODE_PORT))
+    entries = [
+        Tracked((packed(client), 1000), at, serving, protocol)
+        for client in (inside, outside)
+        for at in ports
+        for protocol in (UDP, TCP)
+    ]
+    table = MemoryTable(entries)
+    cleaner = Cleaner(table)
+    cleaner.want([balanced(family, [serving], wide)], node(), complete=True)
+    cleaner.commit()
+    cleaner.clean()
+    assert table.entries == entries
+    table.walks.clear()
+    for ranges in ((half,), (half, wide), (wide,)):
+        cleaner.want([balanced(family, [serving], *ranges)])
+        cleaner.commit()
+        cleaner.clean()
+    assert table.entries == [each for each in entries if each != Tracked((packed(outside), 1000), ports[0], serving)]
+    assert table.walks == [Query(family, ports[0])]
 
 
 def test_changes_that_come_together_are_one_sweep() -> None:

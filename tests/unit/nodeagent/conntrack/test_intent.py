@@ -8,8 +8,9 @@ import pytest
 from msgspec.structs import replace
 
 from deltaplane.forwarding import FrontendKind, ServiceForwarding, Target
+from nodeagent.conntrack.clients import Stay
 from nodeagent.conntrack.intent import LEFT, CleanUp, Intents, Place, flows_of, place_of
-from nodeagent.conntrack.query import Query, queries
+from nodeagent.conntrack.query import Flow, Query, queries
 from tests.unit.nodeagent.conntrack.cases import (
     NODE,
     NODE_PORT,
@@ -17,6 +18,7 @@ from tests.unit.nodeagent.conntrack.cases import (
     TCP,
     VIRTUAL,
     addresses,
+    balanced,
     entry,
     key,
     packed,
@@ -93,14 +95,14 @@ def test_flows_stay_with_whom_policy_passes_over_but_who_still_serves() -> None:
     """J2: topology, policy and termination choose for new flows only; and what is chosen is never stale."""
     chosen = entry(FrontendKind.CLUSTER_IP, 4, VIRTUAL[4][0], SERVICE_PORT, [E1])
     odd = replace(chosen, serving=(E2,), targets=(E1,), local_targets=(E3,))
-    assert flows_of([odd]) == {VIP: (E1, E2, E3)}
+    assert flows_of([odd]) == {VIP: Stay((E1, E2, E3))}
     narrowed = replace(chosen, serving=(E1, E2), targets=(E2,))
     assert change(settled(service(narrowed)), service(replace(narrowed, targets=(E1,)))) == set()
 
 
 def test_the_tuple_of_serving_endpoints_is_shared_not_copied() -> None:
     made = entry(FrontendKind.CLUSTER_IP, 4, VIRTUAL[4][0], SERVICE_PORT, [E1, E2])
-    assert flows_of([made])[VIP] is made.serving
+    assert flows_of([made])[VIP].targets is made.serving
 
 
 def test_a_start_looks_at_every_frontend() -> None:
@@ -217,6 +219,122 @@ def test_an_external_address_that_is_the_nodes_own_counts_with_its_node_port() -
     external = service(entry(FrontendKind.EXTERNAL_IP, 4, NODE[4][0], NODE_PORT, [E2]), name="rival")
     items = change(settled(simple(4, E1)), external)
     assert items == {CleanUp(key("rival"), NODES[0], frozenset((E1, E2)), others=True)}
+
+
+# ------------------------------------------------------------ source ranges
+
+BALANCER = place(VIRTUAL[4][2], SERVICE_PORT)
+HALF, OTHER_HALF, WHOLE = "203.0.113.0/25", "203.0.113.128/25", "203.0.113.0/24"
+NEAR, FAR = packed("203.0.113.7"), packed("203.0.113.200")  # in HALF, in OTHER_HALF
+
+
+def taken(items: set[CleanUp], at: Place = BALANCER, sources: tuple[Target, ...] = (E1, E2)) -> set[bytes]:
+    """Which of the two clients lose their flows with any of these endpoints."""
+    return {
+        client
+        for item in items
+        for client in (NEAR, FAR)
+        if item.place == at and any(item.takes(Flow(at, source, b"", client)) for source in sources)
+    }
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ((WHOLE,), (HALF,), {FAR}),
+        ((), (HALF,), {FAR}),
+        ((HALF,), (OTHER_HALF,), {NEAR}),
+        ((HALF, OTHER_HALF), ("198.51.100.0/24",), {NEAR, FAR}),
+    ],
+)
+def test_ranges_that_narrow_take_the_clients_they_took_away_and_no_other_place(
+    before: tuple[str, ...], after: tuple[str, ...], expected: set[bytes]
+) -> None:
+    items = change(settled(balanced(4, [E1, E2], *before)), balanced(4, [E1, E2], *after))
+    assert {item.place for item in items} == {BALANCER}
+    assert taken(items) == expected
+    assert queries(list(items)) == [Query(4, BALANCER)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [((HALF,), (WHOLE,)), ((HALF,), ()), ((HALF, OTHER_HALF), (WHOLE,)), ((WHOLE,), (HALF, OTHER_HALF))],
+)
+def test_ranges_that_take_nobody_away_cost_no_look(before: tuple[str, ...], after: tuple[str, ...]) -> None:
+    assert change(settled(balanced(4, [E1], *before)), balanced(4, [E1], *after)) == set()
+
+
+def test_ranges_of_a_service_without_endpoints_cost_no_look() -> None:
+    assert change(settled(balanced(4, [], WHOLE)), balanced(4, [], HALF)) == set()
+
+
+def test_an_endpoint_that_goes_costs_the_same_beside_ranges() -> None:
+    items = change(settled(balanced(4, [E1, E2], WHOLE)), balanced(4, [E2], WHOLE))
+    assert items == at([*EVERYWHERE, BALANCER], E1)
+
+
+def test_only_a_load_balancers_address_has_ranges() -> None:
+    odd = [replace(each, source_ranges=(HALF,)) for each in simple(4, E1).entries]
+    assert {stay.ranges for stay in flows_of(odd).values()} == {()}
+
+
+def test_an_address_given_as_an_external_ip_too_is_closed_all_the_same() -> None:
+    external = entry(FrontendKind.EXTERNAL_IP, 4, VIRTUAL[4][2], SERVICE_PORT, [E1])
+    guarded = balanced(4, [E1], HALF).entries
+    assert flows_of([external, *guarded])[BALANCER] == flows_of([*guarded, external])[BALANCER] == Stay((E1,), (HALF,))
+
+
+def test_a_start_counts_the_ranges() -> None:
+    """J9: they may have narrowed while the agent was down, and every frontend is looked at then in any case."""
+    intents = Intents()
+    intents.want([balanced(4, [E1, E2], HALF)], addresses(4), complete=True)
+    intents.commit()
+    items = set(intents.take())
+    assert taken(items) == {FAR}
+    assert taken(items, VIP) == taken(items, NODES[0]) == set()
+
+
+def test_ranges_that_hold_when_flows_are_taken_count() -> None:
+    intents = settled(balanced(4, [E1], WHOLE))
+    intents.want([balanced(4, [E1], HALF)])
+    intents.commit()
+    assert taken(change(intents, balanced(4, [E1], OTHER_HALF)), sources=(E1,)) == {NEAR}
+    intents.want([balanced(4, [E1], HALF)])
+    intents.commit()
+    assert taken(change(intents, balanced(4, [E1])), sources=(E1,)) == set()
+
+
+def test_ranges_that_a_failed_commit_lacks_wait_for_it() -> None:
+    intents = settled(balanced(4, [E1], WHOLE))
+    intents.want([balanced(4, [E1], HALF)])
+    assert not intents.commit({key()})
+    assert intents.take() == []
+    assert intents.commit()
+    items = intents.take()
+    assert taken(set(items), sources=(E1,)) == {FAR}
+    intents.again(items)
+    assert intents.take() == items
+
+
+def test_ranges_that_narrowed_do_not_hide_that_the_service_goes() -> None:
+    intents = settled(balanced(4, [E1], WHOLE))
+    intents.want([balanced(4, [E1], HALF)])
+    assert taken(change(intents, service()), sources=(E1,)) == {NEAR, FAR}
+
+
+def test_who_shares_a_place_keeps_the_flows_that_it_admits_itself() -> None:
+    """Ranges are its owner's: a client out of one Service's ranges may be in those of the other, which has its flow."""
+    intents = settled(balanced(4, [E1], WHOLE), balanced(4, [E2], OTHER_HALF, name="rival"))
+    items = change(intents, balanced(4, [E1], HALF))
+    assert taken(items, sources=(E1,)) == {FAR}
+    assert taken(items, sources=(E2,)) == {NEAR}
+    both = change(settled(balanced(4, [E1], WHOLE), balanced(4, [E1], name="rival")), balanced(4, [E1], HALF))
+    assert taken(both, sources=(E1,)) == set()
+
+
+def test_whoever_only_the_service_that_goes_admitted_goes_with_it() -> None:
+    intents = settled(balanced(4, [E1]), balanced(4, [E1], HALF, name="rival"))
+    assert taken(change(intents, service()), sources=(E1,)) == {FAR}
 
 
 # ------------------------------------------------------------ questions

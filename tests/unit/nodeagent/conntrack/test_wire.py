@@ -50,11 +50,12 @@ def body(
 @FAMILIES
 @pytest.mark.parametrize("swapped", [False, True], ids=["usual", "unusual"])
 def test_a_flow_is_read_in_whatever_order_its_attributes_come(family: int, swapped: bool) -> None:
-    _, virtual, endpoint = ENDS[family]
+    client, virtual, endpoint = ENDS[family]
     data = body(family, swapped=swapped)
     flow = conntrack.flow(data)
     assert flow is not None
-    assert (flow.place, flow.source, flow.name) == (Place(virtual, 53), Target(endpoint, 5353), data)
+    found = (flow.place, flow.source, flow.name, flow.client)
+    assert found == (Place(virtual, 53), Target(endpoint, 5353), data, client)
     assert conntrack._unusual(data) == flow
 
 
