@@ -39,7 +39,7 @@ def _quote(value: object) -> str:
 
 
 def line(text: str) -> str:
-    """The text as one line for people: what a terminal acts on goes out as text, such as `\\n` and `\\x1b`.
+    r"""The text as one line for people: what a terminal acts on goes out as text, such as `\n` and `\x1b`.
 
     Those are control characters, line ends, and what turns the direction of reading. What is printable stays.
     """

@@ -17,6 +17,8 @@ from nodeagent.program.iptables.empties import drop_empty, has_chain
 from nodeagent.program.iptables.flavour import HINTS
 from nodeagent.program.iptables.tables import Listing, listing
 from nodeagent.program.iptables.tools import Flavour, Iptables, Tools, find, legacy_tables
+from nodeagent.program.text import rule as given_back
+from nodeagent.program.text import target
 
 _CHAINS = {
     n.FILTER: (n.SERVICES, n.EXTERNAL_SERVICES, n.FORWARD, n.NODE_PORTS, n.PROXY_FIREWALL, n.CANARY),
@@ -116,10 +118,10 @@ def removal(table: str, found: Listing, keep: Collection[str] = (), *, kubelet: 
     ours = [name for name in ours if name not in keep]
     gone = frozenset(ours)
     jumps = [
-        f"-D {name} {rule}"
+        f"-D {name} {given_back(rule)}"
         for name, rules in found.items()
         for rule in rules
-        if name not in gone and rule.rpartition("-j ")[2] in gone
+        if name not in gone and target(rule) in gone
     ]
     lines: list[str] = []
     for part in _parts(sorted(ours, key=_rank), most):

@@ -27,6 +27,7 @@ from nodeagent.program.iptables.rules import (
     single,
 )
 from nodeagent.program.iptables.settings import Settings
+from nodeagent.program.text import network
 
 Identity = tuple[bytes, int, int]  # address (empty: a node port), protocol, port
 
@@ -218,8 +219,8 @@ class _Port:
     def _firewall(self, ranges: Iterable[str]) -> Iterator[str]:
         """Only these sources go on; what falls off the end is not translated, and dropped by the filter table (G1)."""
         said = comment(f"{self.name} loadbalancer IP")
-        for network in ranges:
-            yield f"-s {network} {said}-j {self.chain(n.EXT)}"
+        for text in ranges:
+            yield f"-s {network(text)} {said}-j {self.chain(n.EXT)}"
         yield comment(f"other traffic to {self.name} will be dropped by {n.PROXY_FIREWALL}").rstrip()
 
     def _policy(self, endpoints: list[str], *, local: bool) -> Iterator[str]:

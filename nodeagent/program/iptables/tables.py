@@ -11,6 +11,7 @@ from nodeagent.program.iptables import naming as n
 from nodeagent.program.iptables.base import HOOKS, KUBELETS, SHARED
 from nodeagent.program.iptables.render import Line
 from nodeagent.program.iptables.rules import LAST
+from nodeagent.program.text import lines
 
 _WHOLE = frozenset({(n.NAT, n.POSTROUTING), (n.NAT, n.MARK_MASQ), (n.FILTER, n.FORWARD)})
 _SHARED = frozenset(SHARED)
@@ -37,7 +38,7 @@ def _size(content: int) -> int:
 def listing(text: str) -> Listing:
     """The chains of one table in what `iptables-save -t` wrote."""
     chains: Listing = {}
-    for line in text.splitlines():
+    for line in lines(text):
         if line.startswith(":"):
             chains[line[1 : line.index(" ")]] = []
         elif line.startswith("-A "):

@@ -17,6 +17,8 @@ from nodeagent.program.iptables.tools import Flavour, Iptables, Tools, find
 from nodeagent.program.nftables import cleanup as tables
 from nodeagent.program.nftables.kernel import NetlinkKernel, unavailable
 from nodeagent.program.sockets import in_use
+from nodeagent.program.text import rule as given_back
+from nodeagent.program.text import target
 from nodeagent.program.userspace.lines import FILTER, NAT, TOP
 from nodeagent.program.userspace.loopback import Route
 from nodeagent.program.userspace.settings import Settings
@@ -94,10 +96,10 @@ def removal(table: str, found: Listing) -> tuple[str, int]:
     """The restore input that removes them from a table so listed, and how many they are."""
     gone = [name for name in found if name.startswith(TOP) or name in KUBE_PROXY]
     jumps = [
-        f"-D {name} {rule}"
+        f"-D {name} {given_back(rule)}"
         for name, rules in found.items()
         for rule in rules
-        if name not in gone and rule.rpartition("-j ")[2] in gone
+        if name not in gone and target(rule) in gone
     ]
     heads, tails = (f":{name} - [0:0]" for name in gone), (f"-X {name}" for name in gone)
     return "\n".join((f"*{table}", *heads, *jumps, *tails, "COMMIT", "")), len(gone)
