@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
     except* (ControlPlaneError, supervise.Ended) as group:
         failures += _flat(group)
     for failure in failures[:1]:
-        print(f"deltaplane controlplane: {failure}", file=sys.stderr)
+        print(logs.line(f"deltaplane controlplane: {failure}"), file=sys.stderr)
     return 1 if failures else 0
 
 

@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return _carry_out(settings)
     except (AgentError, OSError, supervise.Ended) as error:
-        print(f"deltaplane agent: {error}", file=sys.stderr)
+        print(logs.line(f"deltaplane agent: {error}"), file=sys.stderr)
         return 1
 
 
@@ -63,7 +63,7 @@ def _carry_out(settings: Settings) -> int:
         return sysctl.init_only(settings.conntrack)
     elif settings.task is Task.CLEANUP:
         removed = [*cleanup(), *_forgotten(settings)]
-        print(f"removed: {', '.join(removed) or 'nothing was there'}")
+        print(logs.line(f"removed: {', '.join(removed) or 'nothing was there'}"))
     else:
         choice = chosen(settings)
         meter = LoopMeter()

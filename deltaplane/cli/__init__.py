@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import deltaplane
 from deltaplane.flags import UsageError
+from deltaplane.logs import line
 
 PROGRAMS = {
     "controlplane": ("controlplane.main", "watch the Kubernetes API (or manifests) and stream deltas to node agents"),
@@ -41,7 +42,7 @@ def _run(program: str, arguments: list[str]) -> int:
     try:
         code: int = entry.main(arguments)
     except UsageError as error:
-        print(error, file=sys.stderr)
+        print(line(str(error)), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from struct import Struct as Layout
 from typing import NamedTuple
 
+from nodeagent.linux.text import name
+
 HEADER = Layout("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
 GENERIC = Layout(">BBH")  # nfgenmsg: family, version, resource id; the resource id is big-endian
 ATTRIBUTE = Layout("=HH")  # nlattr: length, type
@@ -71,7 +73,7 @@ def nest(kind: int, *parts: bytes) -> bytes:
 
 
 def text(kind: int, value: str) -> bytes:
-    return attribute(kind, value.encode() + b"\0")
+    return attribute(kind, name(value).encode() + b"\0")
 
 
 def number8(kind: int, value: int) -> bytes:

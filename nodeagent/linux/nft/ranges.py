@@ -7,10 +7,11 @@ that touch must be one. Used for the sources of load balancers and for service C
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 from typing import NamedTuple
 
 from nodeagent.linux.netlink import wire
+from nodeagent.linux.text import network
 
 _END = wire.number(3, 1)  # NFTA_SET_ELEM_FLAGS: NFT_SET_ELEM_INTERVAL_END
 
@@ -37,7 +38,7 @@ class Range(NamedTuple):
 
 def merged(cidrs: Iterable[str]) -> tuple[Range, ...]:
     """The addresses of these CIDRs (of one family) as disjoint ranges, ascending. Raises ValueError."""
-    networks = sorted((n.network_address.packed, n.broadcast_address.packed) for n in map(_network, cidrs))
+    networks = sorted((n.network_address.packed, n.broadcast_address.packed) for n in map(network, cidrs))
     found: list[Range] = []
     for first, last in networks:
         if found and int.from_bytes(first, "big") <= int.from_bytes(found[-1].last, "big") + 1:
@@ -74,7 +75,3 @@ def paired(starts: Iterable[bytes], ends: Iterable[bytes]) -> list[Range]:
         last = b"\xff" * len(start) if end is None else (int.from_bytes(end, "big") - 1).to_bytes(len(start), "big")
         found.append(Range(start, last))
     return found
-
-
-def _network(text: str):  # type: ignore[no-untyped-def]
-    return ip_network(text.strip(), strict=False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from nodeagent.linux import text as named
 from nodeagent.linux.netlink import wire
 from nodeagent.linux.nft.expressions import (
     CT_STATE,
@@ -103,7 +104,7 @@ def inside(field: Field, family: int, network: Network, *, negate: bool = False)
 
 def arrives_at(interface: str, *, negate: bool = False) -> Statement:
     """Goes on only for packets from this interface, or (`veth*`) from any whose name begins so; never for our own."""
-    prefix = interface.endswith("*")
+    prefix = named.interface(interface).endswith("*")
     name = interface.rstrip("*").encode() if prefix else interface.encode().ljust(_INTERFACE_SIZE, b"\0")
     text = f'iifname {"!= " if negate else ""}"{interface}"'
     return Statement(text, (meta(META_IIFNAME, 1), compare(name, _operation(negate))))

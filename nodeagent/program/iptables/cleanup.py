@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
+from nodeagent.linux.text import target
+from nodeagent.program.given_back import rule as given_back
 from nodeagent.program.iptables import empties
 from nodeagent.program.iptables import naming as n
 from nodeagent.program.iptables.accounting import Accounts
@@ -116,10 +118,10 @@ def removal(table: str, found: Listing, keep: Collection[str] = (), *, kubelet: 
     ours = [name for name in ours if name not in keep]
     gone = frozenset(ours)
     jumps = [
-        f"-D {name} {rule}"
+        f"-D {name} {given_back(rule)}"
         for name, rules in found.items()
         for rule in rules
-        if name not in gone and rule.rpartition("-j ")[2] in gone
+        if name not in gone and target(rule) in gone
     ]
     lines: list[str] = []
     for part in _parts(sorted(ours, key=_rank), most):

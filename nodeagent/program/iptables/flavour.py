@@ -11,6 +11,7 @@ import sys
 from typing import NamedTuple
 
 from nodeagent.errors import DataplaneUnavailable
+from nodeagent.linux.text import lines
 from nodeagent.program.iptables import naming as n
 from nodeagent.program.iptables.tools import Flavour, find, legacy_tables
 from nodeagent.program.nftables.probe import has_tables
@@ -81,7 +82,9 @@ def _listing(flavour: Flavour, family: int, table: str) -> list[str]:
         return []  # asking for a legacy table would load it
     command = [program, "-t", table]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)  # noqa: S603
+        done = subprocess.run(  # noqa: S603
+            command, capture_output=True, timeout=_TIMEOUT, check=False, encoding="utf-8", errors="surrogateescape"
+        )
     except OSError:
         return []
-    return done.stdout.splitlines()
+    return list(lines(done.stdout))

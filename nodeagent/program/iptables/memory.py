@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from nodeagent.linux.text import target
 from nodeagent.program.iptables import naming as n
 from nodeagent.program.iptables.tools import Flavour, Refusal
 
@@ -118,7 +119,7 @@ class MemoryIptables:
         if family in self.unwritable:
             return Refusal("unable to initialize table 'nat'", 1)
         table, chains, first = "", Chains(), 0
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
             if line.startswith("*"):
                 table, first = line[1:], number
                 chains = _Draft(self.tables[family, table])
@@ -132,7 +133,7 @@ class MemoryIptables:
             try:
                 self._run(table, chains, line)
             except Refused as reason:
-                last = text.splitlines().index("COMMIT", first) + 1
+                last = text.removesuffix("\n").split("\n").index("COMMIT", first) + 1
                 where = last if self.silent else number
                 return Refusal(f"line {where} failed: {reason}", where)
         return None
@@ -176,9 +177,3 @@ class MemoryIptables:
         to = target(rule)
         if to and to not in _VERDICTS and to not in chains:
             raise Refused(f"Chain '{to}' does not exist")
-
-
-def target(rule: str) -> str:
-    """Where a rule goes to; "" for one that only counts."""
-    _, found, rest = f" {rule}".rpartition(" -j ")
-    return rest.split(" ")[0] if found else ""

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from deltaplane.forwarding import Entry, Frontend, FrontendKind, ServiceForwarding, Target, Verdict
+from nodeagent.linux.text import network
 from nodeagent.program.iptables import naming as n
 from nodeagent.program.iptables.rules import (
     DROP,
@@ -232,8 +233,8 @@ class _Port:
     def _firewall(self, ranges: Iterable[str]) -> Iterator[str]:
         """Only these sources go on; what falls off the end is not translated, and dropped by the filter table (G1)."""
         said = comment(f"{self.name} loadbalancer IP")
-        for network in ranges:
-            yield f"-s {network} {said}-j {self.chain(n.EXT)}"
+        for text in ranges:
+            yield f"-s {network(text)} {said}-j {self.chain(n.EXT)}"
         yield comment(f"other traffic to {self.name} will be dropped by {n.PROXY_FIREWALL}").rstrip()
 
     def _policy(self, endpoints: list[str], *, local: bool) -> Iterator[str]:

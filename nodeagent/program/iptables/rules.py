@@ -10,8 +10,8 @@ import re
 from functools import lru_cache
 from ipaddress import ip_address
 
+from nodeagent.linux.text import word
 from nodeagent.program.iptables.naming import MARK_MASQ
-from nodeagent.program.text import word
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 _STEPS = 1 << 31  # the kernel's resolution of a probability

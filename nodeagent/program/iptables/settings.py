@@ -7,8 +7,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from msgspec import Struct
 
+from nodeagent.linux import text
 from nodeagent.program import pods
-from nodeagent.program.text import interface
 
 
 class Settings(Struct, frozen=True):
@@ -38,7 +38,7 @@ class Settings(Struct, frozen=True):
 
     def network(self, family: int) -> IPv4Network | IPv6Network | None:
         """The first of the CIDRs that is of this family (I5). Raises ValueError for a CIDR that is none."""
-        networks = (ip_network(text.strip(), strict=False) for text in self.cluster_cidrs)
+        networks = map(text.network, self.cluster_cidrs)
         return next((network for network in networks if network.version == family), None)
 
     def local(self, family: int) -> str | None:
@@ -77,14 +77,12 @@ class Settings(Struct, frozen=True):
         """Whether node ports answer on 127.0.0.0/8: on every address, or on those of a network that has some of it."""
         if family != 4 or not self.localhost_node_ports:
             return False
-        networks = [network for network in map(ip_network, self.node_port_networks) if network.version == 4]
+        networks = [network for network in map(text.network, self.node_port_networks) if network.version == 4]
         return everywhere or any(network.overlaps(_LOOPBACK) for network in networks)
 
     @property
     def _interface(self) -> str:
-        """As iptables writes it: any ending is a plus."""
-        name = interface(self.interface)
-        return f"{name[:-1]}+" if name.endswith("*") else name
+        return text.arriving(self.interface)
 
 
 @lru_cache(maxsize=16)

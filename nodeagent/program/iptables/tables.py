@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+from nodeagent.linux.text import lines
 from nodeagent.program.iptables import naming as n
 from nodeagent.program.iptables.base import HOOKS, KUBELETS, SHARED
 from nodeagent.program.iptables.render import Line
@@ -37,7 +38,7 @@ def _size(content: int) -> int:
 def listing(text: str) -> Listing:
     """The chains of one table in what `iptables-save -t` wrote."""
     chains: Listing = {}
-    for line in text.splitlines():
+    for line in lines(text):
         if line.startswith(":"):
             chains[line[1 : line.index(" ")]] = []
         elif line.startswith("-A "):

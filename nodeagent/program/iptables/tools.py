@@ -195,7 +195,9 @@ class Tools:
         try:
             with (
                 self._there(),
-                subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as child,  # noqa: S603
+                subprocess.Popen(  # noqa: S603
+                    command, stdin=pipe, stdout=pipe, stderr=pipe, encoding="utf-8", errors="surrogateescape"
+                ) as child,
             ):
                 if around is not None:
                     around.before(child.pid)
@@ -220,5 +222,6 @@ class Tools:
 
 def complaint(said: str) -> str:
     """What a program said is wrong, in one line, without its name and its advice."""
+    said = said.encode("utf-8", "backslashreplace").decode()
     lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith(("Try ", "#"))]
     return re.sub(r"^\S*tables\S* (v\S+ \(\w+\))?:? ?", "", "; ".join(lines)) or "no reason given"

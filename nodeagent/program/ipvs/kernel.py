@@ -132,15 +132,15 @@ def _run(program: str, text: str, *arguments: str) -> str:
     environment = {**os.environ, "LC_ALL": "C", "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
     try:
         done = subprocess.run(  # noqa: S603 - one of four names, found on PATH
-            [program, *arguments], input=text, capture_output=True, text=True, env=environment, check=False,
-            timeout=_PROGRAM_TIMEOUT,
+            [program, *arguments], input=text, capture_output=True, env=environment, check=False,
+            timeout=_PROGRAM_TIMEOUT, encoding="utf-8", errors="surrogateescape",
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise TimeoutError(errno.ETIMEDOUT, f"{program} did not end within {_PROGRAM_TIMEOUT:.0f} s") from error
     except FileNotFoundError as error:
         raise FileNotFoundError(errno.ENOENT, f"there is no {program}: install iptables") from error
     if done.returncode:
-        said = " ".join(done.stderr.split())[:300]
+        said = " ".join(done.stderr.encode("utf-8", "backslashreplace").decode().split())[:300]
         raise OSError(errno.EINVAL, f"{program}: exit {done.returncode}: {said}")
     return done.stdout
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
-from ipaddress import ip_network
 
 from msgspec import Struct
 
 from deltaplane.forwarding import Entry, FrontendKind, Masquerade, ServiceForwarding, Verdict
+from nodeagent.linux.text import network
 from nodeagent.program.ipvs import names
 from nodeagent.program.ipvs.names import Element, place
 from nodeagent.program.ipvs.objects import SCTP, TCP, Manner, Virtual, VirtualKey
@@ -126,12 +126,12 @@ def _sets(entry: Entry) -> Iterator[str]:
 
 def _range(text: str, family: int, address: bytes, where: bytes) -> Element:
     """An allowed source; the address itself is what this node has as its source towards it (G2)."""
-    network = ip_network(text.strip(), strict=False)
-    if network.version != family:
+    found = network(text)
+    if found.version != family:
         raise ValueError(f"source range {text} is not of IPv{family}: correct loadBalancerSourceRanges")
-    start = network.network_address.packed
-    if network.prefixlen == network.max_prefixlen and start == address:
+    start = found.network_address.packed
+    if found.prefixlen == found.max_prefixlen and start == address:
         return Element(family, names.SOURCE_IP, where + address)
-    if not network.prefixlen:
+    if not found.prefixlen:
         raise ValueError(f"source range {text} is everything: leave it out")
-    return Element(family, names.SOURCE_CIDR, where + start + bytes((network.prefixlen,)))
+    return Element(family, names.SOURCE_CIDR, where + start + bytes((found.prefixlen,)))

@@ -23,7 +23,7 @@ class Rules:
         """Raises OSError at the first line that cannot be."""
         tables = {table: {chain: [*rules] for chain, rules in held.items()} for table, held in self.tables.items()}
         chains: dict[str, list[str]] = {}
-        for line in text.splitlines():
+        for line in text.removesuffix("\n").split("\n"):
             if line.startswith("*"):
                 chains = tables[line[1:]]
             elif line != "COMMIT":

@@ -19,10 +19,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
+from nodeagent.linux.text import arriving, lines, target, word
 from nodeagent.program import pods
+from nodeagent.program.given_back import rule as given_back
 from nodeagent.program.ipvs import names
 from nodeagent.program.ipvs.settings import Network, Settings
-from nodeagent.program.text import interface, word
 
 MARKS = 0xDE << 24  # the packet marks 0xde000000 to 0xdeffffff are virtual servers of ours
 MARKS_MASK = 0xFF << 24
@@ -73,16 +74,10 @@ _LOCAL_SOURCE, _FOREIGN_SOURCE = "-m addrtype --src-type LOCAL", "-m addrtype ! 
 _NEW = "-m conntrack --ctstate NEW"
 
 
-def _wildcard(name: str) -> str:
-    """As iptables writes it: any ending is a plus."""
-    interface(name)
-    return f"{name[:-1]}+" if name.endswith("*") else name
-
-
 def _outside(family: int, settings: Settings) -> str | None:
     """Matches what is not recognised as local traffic; empty where there is no detector; None: everything is local."""
     if settings.interface:
-        return f"! -i {_wildcard(settings.interface)}"
+        return f"! -i {arriving(settings.interface)}"
     network = settings.network(family)
     if network is None:
         return ""
@@ -251,7 +246,11 @@ def difference(wanted: Mapping[str, Table], saved: str) -> str:
         changed = [chain for chain, rules in ours.items() if found.get(chain) != list(rules)]
         lines = [f":{chain} - [0:0]" for chain in changed]
         lines += [f"-A {chain} {rule}" for chain in changed for rule in ours[chain]]
-        lines += [f"-D {chain} {rule}" for chain, rule in _leading_to(found, ours) if Jump(chain, rule) not in jumps]
+        lines += [
+            f"-D {chain} {given_back(rule)}"
+            for chain, rule in _leading_to(found, ours)
+            if Jump(chain, rule) not in jumps
+        ]
         missing = [jump for jump in jumps if jump.rule not in found.get(jump.chain, ())]
         lines += [f"-I {jump.chain} 1 {jump.rule}" for jump in reversed(missing)]
         if lines:
@@ -284,11 +283,11 @@ def removal(saved: str, keep: Kept) -> tuple[str, tuple[str, ...]]:
         there = [chain for chain in ours if chain in found and chain not in keep.chains.get(table, ())]
         jumps = [
             (chain, rule) for chain, rule in _leading_to(found, ours)
-            if _target(rule) in there
+            if target(rule) in there
             or (Jump(chain, rule) in made[table].jumps and (table, chain, rule) not in keep.jumps)
         ]  # fmt: skip
         lines = [f":{chain} - [0:0]" for chain in there]
-        lines += [f"-D {chain} {rule}" for chain, rule in jumps if chain not in there]
+        lines += [f"-D {chain} {given_back(rule)}" for chain, rule in jumps if chain not in there]
         lines += [f"-X {chain}" for chain in there]
         if lines:
             texts.append("\n".join([f"*{table}", *lines, "COMMIT\n"]))
@@ -296,14 +295,10 @@ def removal(saved: str, keep: Kept) -> tuple[str, tuple[str, ...]]:
     return "".join(texts), tuple(gone)
 
 
-def _target(rule: str) -> str:
-    return rule.rpartition("-j ")[2].split(" ")[0]
-
-
 def _leading_to(found: Mapping[str, Sequence[str]], ours: Collection[str]) -> list[tuple[str, str]]:
     """Rules in other chains than ours that jump to one of ours."""
     return [
-        (chain, rule) for chain, rules in found.items() if chain not in ours for rule in rules if _target(rule) in ours
+        (chain, rule) for chain, rules in found.items() if chain not in ours for rule in rules if target(rule) in ours
     ]
 
 
@@ -311,7 +306,7 @@ def _parsed(saved: str) -> dict[str, dict[str, list[str]]]:
     """Rules by table and chain, of the output of `iptables-save`."""
     found: dict[str, dict[str, list[str]]] = {}
     chains: dict[str, list[str]] = {}
-    for line in saved.splitlines():
+    for line in lines(saved):
         if line.startswith("*"):
             chains = found.setdefault(line[1:].strip(), {})
         elif line.startswith(":"):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 
 from msgspec import Struct
+
+from nodeagent.linux import text
 
 Network = IPv4Network | IPv6Network
 
@@ -52,9 +54,9 @@ class Settings(Struct, frozen=True):
 
     def network(self, family: int) -> Network | None:
         """The first of the CIDRs that is of this family (I5). Raises ValueError for a CIDR that is none."""
-        networks = (ip_network(text.strip(), strict=False) for text in self.cluster_cidrs)
+        networks = map(text.network, self.cluster_cidrs)
         return next((network for network in networks if network.version == family), None)
 
     def excluded(self) -> tuple[Network, ...]:
         """Raises ValueError for a CIDR that is none."""
-        return tuple(ip_network(text.strip(), strict=False) for text in self.exclude_cidrs)
+        return tuple(map(text.network, self.exclude_cidrs))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
-
 from msgspec import Struct
 
+from nodeagent.linux import text
 from nodeagent.linux.nft import statements as s
 from nodeagent.linux.nft.expressions import Network, source
 from nodeagent.program import pods
@@ -37,7 +36,7 @@ class Settings(Struct, frozen=True):
 
     def network(self, family: int) -> Network | None:
         """The first of the CIDRs that is of this family (I5). Raises ValueError for a CIDR that is none."""
-        networks = (ip_network(text.strip(), strict=False) for text in self.cluster_cidrs)
+        networks = map(text.network, self.cluster_cidrs)
         return next((network for network in networks if network.version == family), None)
 
     def local(self, family: int) -> tuple[s.Statement, ...] | None:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
+from nodeagent.linux.text import target
+from nodeagent.program.given_back import rule as given_back
 from nodeagent.program.iptables.cleanup import tables_there
 from nodeagent.program.iptables.empties import drop_empty
 from nodeagent.program.iptables.tables import Listing, listing
@@ -94,10 +96,10 @@ def removal(table: str, found: Listing) -> tuple[str, int]:
     """The restore input that removes them from a table so listed, and how many they are."""
     gone = [name for name in found if name.startswith(TOP) or name in KUBE_PROXY]
     jumps = [
-        f"-D {name} {rule}"
+        f"-D {name} {given_back(rule)}"
         for name, rules in found.items()
         for rule in rules
-        if name not in gone and rule.rpartition("-j ")[2] in gone
+        if name not in gone and target(rule) in gone
     ]
     heads, tails = (f":{name} - [0:0]" for name in gone), (f"-X {name}" for name in gone)
     return "\n".join((f"*{table}", *heads, *jumps, *tails, "COMMIT", "")), len(gone)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import ctypes
 import socket
 from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 from struct import pack
+
+from nodeagent.linux import text
 
 NETWORK = 0xFFF00000  # SKF_NET_OFF: offsets from the start of the network header
 LOAD, AND, JUMP_EQUAL, RETURN = 0x20, 0x54, 0x15, 0x06  # BPF_LD|W|ABS, BPF_ALU|AND|K, BPF_JMP|JEQ|K, BPF_RET|K
@@ -25,7 +27,7 @@ Step = tuple[int, int, int, int]  # code, jump if true, jump if false, operand
 def allowing(family: int, cidrs: Iterable[str]) -> list[Step]:
     """A program that keeps packets from these networks and drops all others. Raises ValueError for a bad CIDR."""
     steps: list[Step] = []
-    for network in (ip_network(cidr.strip(), strict=False) for cidr in cidrs):
+    for network in map(text.network, cidrs):
         if network.version == family:
             steps += _network(network)
     return [*steps, (RETURN, 0, 0, 0)]

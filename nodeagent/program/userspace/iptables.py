@@ -10,6 +10,8 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
+from nodeagent.linux.text import target
+from nodeagent.program.given_back import rule as given_back
 from nodeagent.program.iptables.flavour import detect
 from nodeagent.program.iptables.tables import Listing, listing
 from nodeagent.program.iptables.tools import Flavour, Iptables, Tools
@@ -145,7 +147,12 @@ class IptablesRedirects:
         }
         chains = dict.fromkeys((TOP, *wanted, *l.VARIABLE[table]))
         there, jumps = self._make[family][table], [line for line in l.jumps(self._settings) if line.table == table]
-        stale = [f"-D {chain} {rule}" for chain, rules in there.items() for rule in rules if _leads_in(chain, rule)]
+        stale = [
+            f"-D {chain} {given_back(rule)}"
+            for chain, rules in there.items()
+            for rule in rules
+            if _leads_in(chain, rule)
+        ]
         return [
             *(f":{chain} - [0:0]" for chain in chains),
             *stale,
@@ -185,4 +192,4 @@ def _jumps(tables: Mapping[str, Listing]) -> set[Line]:
 
 def _leads_in(chain: str, rule: str) -> bool:
     """Whether a rule of somebody else's chain goes to one of ours."""
-    return not chain.startswith(TOP) and rule.rpartition("-j ")[2].startswith(TOP)
+    return not chain.startswith(TOP) and target(rule).startswith(TOP)

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping
 from ipaddress import ip_address, ip_network, summarize_address_range
 from typing import NamedTuple
 
+from nodeagent.linux.text import arriving
 from nodeagent.program import pods
 from nodeagent.program.iptables.tables import Listing
 from nodeagent.program.nftables import render
-from nodeagent.program.text import interface
 from nodeagent.program.userspace import tracker as t
 from nodeagent.program.userspace.settings import Settings
 from nodeagent.program.userspace.tracker import STANDS, Placement, Value, is_frontend
@@ -68,7 +68,7 @@ def constant(family: int, settings: Settings) -> dict[tuple[str, str], list[str]
 def _pods(family: int, settings: Settings) -> list[str]:
     """The rule for this node's pods, if there is a way to tell them."""
     if settings.interface:
-        return [f"-i {interface(settings.interface).replace('*', '+')} -g {INSIDE}"]
+        return [f"-i {arriving(settings.interface)} -g {INSIDE}"]
     network = settings.local.network(family)
     if network is None:
         return []

@@ -24,9 +24,9 @@ from deltaplane.v1 import objects_pb2
 from deltaplane.validation import MAX_RANGES, problem
 from nodeagent import resolving
 from nodeagent.collector import MAX_CHUNK_BYTES, Collector
+from nodeagent.linux.text import UnsafeText, interface
 from nodeagent.mirror import Mirror
 from nodeagent.program.iptables.rules import comment
-from nodeagent.program.text import UnsafeText, interface
 from nodeagent.resolving import Resolver
 from tests.sessions import objects
 from tests.sessions.test_every_field import USABLE
