@@ -327,7 +327,7 @@ class Agent(Conversing):
             self._refused(str(error))
             return []
         self.drifted = False
-        event(log, logging.WARNING, "others changed our tables: put right", elements=done.elements)
+        self._trouble.repaired(done.elements, now)
         if self._metrics is not None:
             self._metrics.repaired()
         return self._committed(

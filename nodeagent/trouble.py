@@ -6,6 +6,8 @@ Each refusal and each object that is not in the kernel is logged once, and once 
 from __future__ import annotations
 
 import logging
+from collections import deque
+from math import inf
 
 from deltaplane.logs import event
 from nodeagent.program.dataplane import Failed
@@ -14,6 +16,8 @@ log = logging.getLogger(__name__)
 
 RETRY_FIRST = 0.5  # seconds between tries at what the kernel refused; doubles up to RETRY_LAST
 RETRY_LAST = 30.0
+MANY, WITHIN = 10, 60.0  # repairs in so many seconds: somebody else writes the same tables
+AGAIN = 600.0  # seconds until that is said again
 
 
 class Trouble:
@@ -24,6 +28,8 @@ class Trouble:
         self.retry_at = 0.0
         self._pause = RETRY_FIRST
         self._failed: tuple[Failed, ...] = ()
+        self._repairs: deque[float] = deque(maxlen=MANY)
+        self._fight_told = -inf
 
     def retrying(self, now: float) -> None:
         """A try begins; the next one comes later than this one did."""
@@ -48,6 +54,17 @@ class Trouble:
             self._pause = RETRY_FIRST
         elif self.retry_at <= now:
             self.retry_at = now + self._pause
+
+    def repaired(self, elements: int, now: float) -> None:
+        """Others had changed our tables; `elements` were written to put them right."""
+        event(log, logging.WARNING, "others changed our tables: put right", elements=elements)
+        self._repairs.append(now)
+        if len(self._repairs) == MANY and now - self._repairs[0] <= WITHIN and now - self._fight_told >= AGAIN:
+            self._fight_told = now
+            event(
+                log, logging.ERROR, "our tables are changed again and again",
+                advice="another agent, kube-proxy or a firewall writes them on this node too: find it and stop one",
+            )  # fmt: skip
 
     def _say(self, failed: tuple[Failed, ...]) -> None:
         before, now = set(self._failed), {item.key for item in failed}
