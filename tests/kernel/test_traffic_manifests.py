@@ -95,3 +95,29 @@ def test_the_stock_tool_lists_a_thousand_services_readably(line: Deployment, fol
     with_web = [manifests.service("web", [manifests.port(80, 8080)], [WEB]), *services]
     complete = [*manifests.slices("web", line.fabric.pods, [manifests.slice_port(8080)]), *slices]
     assert tables.read(node.space) == tables.wanted(with_web, complete, node)
+
+
+@pytest.mark.parametrize("mode", ["nftables", "iptables", "userspace"])
+def test_a_service_at_the_control_planes_own_address_cuts_no_agent_off(
+    clean: Fabric, folder: Path, tmp_path: Path, echo: EchoServers, mode: str
+) -> None:
+    """It would be refused by its own rules when it dials again, and not be told that the Service is gone."""
+    for pod in clean.pods:
+        echo.start_pod(pod)
+    with Deployment(clean, tmp_path, "--source=manifests", f"--manifests={folder}") as line:
+        for agent in line.agents.values():
+            agent.mode = mode
+        line.start()
+        host, _, port = line.controlplane.address.rpartition(":")
+        thief = manifests.service("thief", [manifests.port(int(port))], ["172.30.7.9"], externalIPs=[host])
+        with line.change():
+            manifests.write(folder / "thief.yaml", thief)
+        failed = [failure.text for node in line.controlplane.nodes().values() for failure in node.failed]
+        wanted = f"Service default/thief: TCP {host}:{port} is where this node reaches its control plane (--server)"
+        assert {text.partition(": choose")[0] for text in failed} == {wanted}
+        assert len(failed) == len(clean.nodes)
+        line.controlplane.kill()
+        line.controlplane.start()
+        (folder / "thief.yaml").unlink()
+        line.wait_applied()
+        assert [node.failed for node in line.controlplane.nodes().values() if node.failed] == []
