@@ -26,6 +26,7 @@ _PROTOCOLS = {int(protocol): protocol.name for protocol in Protocol}
 
 Slot = bytes  # what can be had once: family, protocol, port, and the address, which a node port has none of
 _HEAD = Layout(">BBH")
+_CLUSTER_IP = FrontendKind.CLUSTER_IP
 
 
 class Claim(NamedTuple):
@@ -57,8 +58,10 @@ class _Wanted(NamedTuple):
     outside: tuple[Slot, ...] = ()
 
     def claims(self, owner: ObjectKey) -> dict[Slot, Claim]:
-        inside, outside = Claim(False, self.age, owner), Claim(True, self.age, owner)
-        return dict.fromkeys(self.outside, outside) | dict.fromkeys(self.inside, inside)
+        claims = dict.fromkeys(self.inside, Claim(False, self.age, owner))
+        if self.outside:
+            claims |= dict.fromkeys(self.outside, Claim(True, self.age, owner))
+        return claims
 
 
 _NOTHING = _Wanted(inf)
@@ -98,11 +101,16 @@ class Frontends:
             return set()
         touched: set[ObjectKey] = set()
         old, new = before.claims(key), after.claims(key)
-        for slot in old.keys() | new.keys():
-            if old.get(slot) != new.get(slot):
-                touched |= self._change(slot, old.get(slot), new.get(slot))
+        for slot, claim in new.items():
+            if slot not in self._claims:
+                self._claims[slot] = claim
+            elif old.get(slot) != claim:
+                touched |= self._change(slot, old.get(slot), claim)
+        for slot in old.keys() - new.keys():
+            touched |= self._change(slot, old[slot], None)
         touched |= self._move(self._inside, key, before.inside, after.inside)
-        self._move(self._outside, key, before.outside, after.outside)
+        if before.outside or after.outside:
+            self._move(self._outside, key, before.outside, after.outside)
         if new:
             self._wanted[key] = after
         else:
@@ -176,9 +184,13 @@ def slot(family: int, protocol: int, port: int, address: bytes = b"") -> Slot:
 
 
 def _wanted(service: ServiceForwarding, age: float) -> _Wanted:
-    inside = {slot_of(e.frontend): None for e in service.entries if e.frontend.kind is FrontendKind.CLUSTER_IP}
-    outside = {slot_of(e.frontend): None for e in service.entries if e.frontend.kind is not FrontendKind.CLUSTER_IP}
-    return _Wanted(age, tuple(inside), tuple(slot for slot in outside if slot not in inside))
+    inside: list[Slot] = []
+    outside: list[Slot] = []
+    for entry in service.entries:
+        (inside if entry.frontend.kind is _CLUSTER_IP else outside).append(slot_of(entry.frontend))
+    if not outside:
+        return _Wanted(age, tuple(inside))
+    return _Wanted(age, tuple(inside), tuple(dict.fromkeys(slot for slot in outside if slot not in inside)))
 
 
 def _listed(claims: Claim | list[Claim]) -> list[Claim]:
