@@ -23,18 +23,10 @@ from deltaplane.model import ObjectKey, Protocol
 
 _PROTOCOLS = {int(protocol): protocol.name for protocol in Protocol}
 
-
 Slot = bytes  # what can be had once: family, protocol, port, and the address, which a node port has none of
 _HEAD = Layout(">BBH")
 _CLUSTER_IP = FrontendKind.CLUSTER_IP
-
-
-class Claim(NamedTuple):
-    """One Service's wish for a slot; the smallest has it. `age`: Unix seconds of the Service's creation."""
-
-    external: bool
-    age: float
-    owner: ObjectKey
+Claim = tuple[bool, float, ObjectKey]  # external, Unix seconds of creation, owner: of several the smallest has the slot
 
 
 class Lost(NamedTuple):
@@ -58,9 +50,9 @@ class _Wanted(NamedTuple):
     outside: tuple[Slot, ...] = ()
 
     def claims(self, owner: ObjectKey) -> dict[Slot, Claim]:
-        claims = dict.fromkeys(self.inside, Claim(False, self.age, owner))
+        claims = dict.fromkeys(self.inside, (False, self.age, owner))
         if self.outside:
-            claims |= dict.fromkeys(self.outside, Claim(True, self.age, owner))
+            claims |= dict.fromkeys(self.outside, (True, self.age, owner))
         return claims
 
 
@@ -82,7 +74,7 @@ class Frontends:
         """Nobody has these; `what` they are, in words, was something else before. Gives those whom it touches."""
         before, after = self._reserved.get(what, frozenset()), frozenset(slots)
         self._reserved[what] = after
-        return {claim.owner for slot in before ^ after for claim in _listed(self._claims.get(slot, []))}
+        return {claim[2] for slot in before ^ after for claim in _listed(self._claims.get(slot, []))}
 
     def forget(self) -> None:
         """No Service asks for anything: a whole state follows. What is reserved stays so."""
@@ -138,7 +130,7 @@ class Frontends:
         for what, slots in self._reserved.items():
             if slot in slots:
                 return what
-        first = _listed(self._claims[slot])[0].owner
+        first = _listed(self._claims[slot])[0][2]
         if first != owner:
             return first
         inside = self._inside.get(slot[_HEAD.size :], ())
@@ -152,7 +144,7 @@ class Frontends:
             self._claims[slot] = new[0] if len(new) == 1 else new
         else:
             del self._claims[slot]
-        first, then = ({claim.owner for claim in claims[:1]} for claims in (old, new))
+        first, then = ({claim[2] for claim in claims[:1]} for claims in (old, new))
         return first ^ then
 
     def _move(

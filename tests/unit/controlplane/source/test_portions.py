@@ -128,9 +128,9 @@ async def test_a_long_list_lets_others_have_their_turn_and_is_whole_only_at_its_
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    whats = [what for what, _, _ in sink.steps]
-    per_list = whats.index("replace")
-    assert whats == (["update"] * per_list + ["replace", "synced"]) * 2
+    steps = [what for what, _, _ in sink.steps]
+    per_list = steps.index("replace")
+    assert steps == (["update"] * per_list + ["replace", "synced"]) * 2
     assert per_list >= SLICES * ENDPOINTS // WEIGHT
     updates = [turns for what, _, turns in sink.steps if what == "update"]
     assert all(later > earlier for earlier, later in pairwise(updates))
