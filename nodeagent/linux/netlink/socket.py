@@ -66,7 +66,7 @@ class NetlinkSocket:
         self._socket.setsockopt(_SOL_NETLINK, _CAP_ACK, 1)
         if extended:
             self._socket.setsockopt(_SOL_NETLINK, _EXT_ACK, 1)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, pack("@qq", int(TIMEOUT), 0))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, pack("@ll", int(TIMEOUT), 0))
 
     @property
     def port(self) -> int:
