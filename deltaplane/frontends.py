@@ -68,12 +68,15 @@ class Frontends:
         self._inside: dict[bytes, list[ObjectKey]] = {}  # whose ClusterIP an address is
         self._outside: dict[bytes, list[ObjectKey]] = {}  # who asks for it as an external address
         self._losses: dict[ObjectKey, tuple[Lost, ...]] = {}
-        self._reserved: dict[str, frozenset[Slot]] = {}
+        self._reserved: dict[str, tuple[frozenset[Slot], bool]] = {}
 
-    def reserve(self, what: str, slots: Iterable[Slot]) -> set[ObjectKey]:
-        """Nobody has these; `what` they are, in words, was something else before. Gives those whom it touches."""
-        before, after = self._reserved.get(what, frozenset()), frozenset(slots)
-        self._reserved[what] = after
+    def reserve(self, what: str, slots: Iterable[Slot], *, clusterips: bool = True) -> set[ObjectKey]:
+        """Nobody has these; `what` they are, in words, was something else before. Gives those whom it touches.
+
+        Without `clusterips` a ClusterIP among them stays its Service's.
+        """
+        before, after = self._reserved.get(what, (frozenset(),))[0], frozenset(slots)
+        self._reserved[what] = after, clusterips
         return {claim[2] for slot in before ^ after for claim in _listed(self._claims.get(slot, []))}
 
     def forget(self) -> None:
@@ -127,8 +130,8 @@ class Frontends:
 
     def _holder(self, owner: ObjectKey, slot: Slot) -> ObjectKey | str | None:
         """Who has the slot, if it is not this one of its claimants."""
-        for what, slots in self._reserved.items():
-            if slot in slots:
+        for what, (slots, clusterips) in self._reserved.items():
+            if slot in slots and (clusterips or slot not in self._wanted[owner].inside):
                 return what
         first = _listed(self._claims[slot])[0][2]
         if first != owner:

@@ -41,7 +41,10 @@ class Resolver:
         return self.resolve(self._mirror.services, view)
 
     def _guard_api(self) -> set[ObjectKey]:
-        """Where the API server itself is: without it no replica hears what would give the address back."""
+        """Where the API server itself is: without it no replica hears what would give the address back.
+
+        Whoever can write that Service's slices shall not take other Services' ClusterIPs away by it.
+        """
         slices = self._mirror.slices_of(*API)
         return self._frontends.reserve(
             "where the API server of this cluster is",
@@ -51,6 +54,7 @@ class Resolver:
                 for port in each.ports
                 for endpoint in each.endpoints
             ),
+            clusterips=False,
         )
 
     def _found(self, keys: Iterable[ObjectKey], view: NodeView) -> dict[ObjectKey, ServiceForwarding]:

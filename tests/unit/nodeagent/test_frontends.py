@@ -177,6 +177,16 @@ def test_no_service_takes_the_api_servers_own_address(late: bool) -> None:
     assert "where the API server of this cluster is" in failed.text
 
 
+def test_the_api_servers_slices_take_no_clusterip_away() -> None:
+    mirror = Mirror()
+    resolver = Resolver(mirror)
+    ends = (EndpointPort("https", 17, 53),), (Endpoint(DNS_IP),)
+    put_in_mirror(mirror, DNS, EndpointSlice("default", "kubernetes", "kubernetes", 4, *ends))
+    found = {each.key.name: each for each in resolver.resolve_all(VIEW)}
+    assert [entry.frontend.address for entry in found["dns"].entries] == [DNS_IP]
+    assert list(resolver.failures()) == []
+
+
 async def test_a_name_that_does_not_resolve_keeps_what_it_had_and_the_rest_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
