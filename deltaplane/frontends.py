@@ -140,15 +140,14 @@ class Frontends:
         return inside[0] if inside and owner not in inside else None
 
     def _change(self, slot: Slot, before: Claim | None, after: Claim | None) -> set[ObjectKey]:
-        """Puts one claim in another's place. Gives who had the slot and who has it, if that is not the same."""
+        """Puts one claim in another's place. Where another has the slot then, gives all who ask for it or did."""
         old = _listed(self._claims.get(slot, []))
         new = sorted([claim for claim in old if claim != before] + ([] if after is None else [after]))
         if new:
             self._claims[slot] = new[0] if len(new) == 1 else new
         else:
             del self._claims[slot]
-        first, then = ({claim[2] for claim in claims[:1]} for claims in (old, new))
-        return first ^ then
+        return set() if old[:1] == new[:1] else {claim[2] for claim in old + new}
 
     def _move(
         self,
