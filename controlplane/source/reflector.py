@@ -155,23 +155,18 @@ class Reflector:
             event(log, logging.INFO, "watch is silent, resuming", resource=self._resource)
         elif isinstance(error, Doubtful):
             self._version = ""
-            self._alarm(error)
+            self._say("safety brake: list held", error, logging.ERROR, "reason")
         else:
             self._say("cannot follow the API, trying again", error)
         if error.strangers:
             await self._api.refresh()
         return max(error.retry_after, self._backoff.next())
 
-    def _say(self, what: str, error: ApiError) -> None:
+    def _say(self, what: str, error: ApiError, level: int = logging.WARNING, name: str = "error") -> None:
         """Once, until it is another error or the collection is followed again."""
         if str(error) != self.failure:
             self.failure = str(error)
-            event(log, logging.WARNING, what, resource=self._resource, error=error)
-
-    def _alarm(self, error: Doubtful) -> None:
-        if str(error) != self.failure:
-            event(log, logging.ERROR, "safety brake: list held", resource=self._resource, reason=error)
-        self.failure = str(error)
+            event(log, level, what, resource=self._resource, **{name: error})
 
     async def _do_without(self, status: int) -> None:
         """An optional resource that is forbidden or not served must not keep the others from being served.
