@@ -9,8 +9,8 @@ from typing import Protocol
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from nodeagent.program.dataplane import Commit
 from nodeagent.program.nftables.dataplane import NftablesDataplane
-from nodeagent.program.nftables.memory import MemoryKernel
-from nodeagent.program.nftables.trace import Packet, Trace, trace
+from tests.fakes.nftables.memory import MemoryKernel
+from tests.fakes.nftables.trace import Packet, Trace, trace
 from tests.flows.product import Product, addresses, settings
 from tests.flows.scenario import PASS, PROTOCOLS, REACH, Flow, Outcome, Scenario, Step, join
 from tests.flows.verdicts import Difference, differs

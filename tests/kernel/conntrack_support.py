@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 from deltaplane.forwarding import Target
 from nodeagent.conntrack.intent import Place
-from nodeagent.conntrack.memory import Tracked
+from tests.fakes.conntrack import Tracked
 from tools.lab.netns import Namespace
 from tools.lab.rules import run
 

@@ -11,11 +11,11 @@ from deltaplane.forwarding import Target
 from nodeagent.conntrack import wire as conntrack
 from nodeagent.conntrack.cleaner import Cleaner, Swept
 from nodeagent.conntrack.intent import Place
-from nodeagent.conntrack.memory import MemoryTable, Tracked
 from nodeagent.conntrack.query import Query
 from nodeagent.conntrack.table import CHUNK, NetlinkTable
 from nodeagent.errors import KernelUnavailable
 from nodeagent.linux.netlink import wire
+from tests.fakes.conntrack import MemoryTable, Tracked
 from tests.kernel.conntrack_support import insert, listed
 from tests.unit.nodeagent.conntrack.cases import (
     GONE,

@@ -17,8 +17,8 @@ from nodeagent.here import Here
 from nodeagent.linux.netlink import wire
 from nodeagent.program.nftables.dataplane import NftablesDataplane
 from nodeagent.program.nftables.kernel import Kernel, NetlinkKernel
-from nodeagent.program.nftables.memory import MemoryKernel
 from nodeagent.program.nftables.program import Settings
+from tests.fakes.nftables.memory import MemoryKernel
 from tools.lab import netns
 
 CHANGES = 12  # removed, added, replaced, ... : each in another Service

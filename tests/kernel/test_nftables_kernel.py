@@ -15,10 +15,10 @@ from nodeagent.linux.nft.expressions import NFPROTO
 from nodeagent.program.nftables import listing
 from nodeagent.program.nftables.dataplane import NftablesDataplane
 from nodeagent.program.nftables.kernel import NetlinkKernel
-from nodeagent.program.nftables.memory import MemoryKernel
 from nodeagent.program.nftables.program import SAMPLE_RANGES, Settings, program
 from nodeagent.program.nftables.settings import OWN_PODS
 from nodeagent.program.nftables.shared import Part
+from tests.fakes.nftables.memory import MemoryKernel
 from tests.kernel.nftables_support import dataplane, nft
 from tests.unit.nodeagent.program.nftables.walks import (
     NODE,

@@ -163,7 +163,7 @@ def test_a_file_in_the_state_folder_releases_it_on_the_node(tmp_path: Path) -> N
     from nodeagent.agent import Agent
     from nodeagent.here import Here
     from nodeagent.program.nftables.dataplane import NftablesDataplane
-    from nodeagent.program.nftables.memory import MemoryKernel
+    from tests.fakes.nftables.memory import MemoryKernel
 
     dataplane, replica, asked = NftablesDataplane(MemoryKernel()), Replica(), tmp_path / "release-brake"
     dataplane.start()

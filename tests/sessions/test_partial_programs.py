@@ -15,7 +15,7 @@ from nodeagent.hello import Mode
 from nodeagent.here import Here
 from nodeagent.program.dataplane import Commit
 from nodeagent.program.nftables.dataplane import NftablesDataplane
-from nodeagent.program.nftables.memory import MemoryKernel
+from tests.fakes.nftables.memory import MemoryKernel
 from tests.sessions import objects
 from tests.sessions.link import Replica
 

@@ -11,8 +11,8 @@ from nodeagent.followers import Watchers
 from nodeagent.here import Here
 from nodeagent.metrics import Metrics
 from nodeagent.program.nftables.dataplane import NftablesDataplane
-from nodeagent.program.nftables.memory import MemoryKernel
 from nodeagent.web.health import Health
+from tests.fakes.nftables.memory import MemoryKernel
 from tests.sessions import objects
 from tests.sessions.link import Replica
 

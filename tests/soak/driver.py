@@ -16,7 +16,7 @@ from msgspec import structs
 from controlplane.facts import Fact
 from deltaplane.model import EndpointSlice, Kind, Service
 from nodeagent.program.nftables.kernel import Kernel
-from nodeagent.program.nftables.memory import MemoryKernel
+from tests.fakes.nftables.memory import MemoryKernel
 from tests.soak.objects import OWN, Dice
 from tests.soak.trouble import Trouble
 from tests.soak.world import World, remembering, ticking

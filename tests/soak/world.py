@@ -22,10 +22,10 @@ from nodeagent.journal import Journal
 from nodeagent.mirror import Mirror
 from nodeagent.program.nftables.dataplane import NftablesDataplane
 from nodeagent.program.nftables.kernel import Kernel
-from nodeagent.program.nftables.memory import MemoryKernel
 from nodeagent.program.nftables.program import program
 from nodeagent.program.nftables.settings import Settings
 from nodeagent.program.nftables.shared import Builder
+from tests.fakes.nftables.memory import MemoryKernel
 from tests.sessions.link import Replica
 from tests.soak.canonical import canonical, differences, structure, without_spare
 from tests.soak.objects import HERE

@@ -21,7 +21,7 @@ from nodeagent.here import Here
 from nodeagent.liveness import SILENCE_SECONDS
 from nodeagent.metrics import Metrics
 from nodeagent.program.nftables.dataplane import NftablesDataplane
-from nodeagent.program.nftables.memory import MemoryKernel
+from tests.fakes.nftables.memory import MemoryKernel
 
 
 class State(Struct, frozen=True):

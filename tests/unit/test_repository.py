@@ -87,5 +87,13 @@ def test_netlink_is_opened_in_one_place() -> None:
     assert found == ["nodeagent/linux/netlink/socket.py"]
 
 
+def test_the_product_imports_nothing_of_the_tests() -> None:
+    found = re.compile(r"^\s*(?:from|import) (?:tests|tools|bench)\b", re.MULTILINE)
+    product = [
+        path for folder in ("deltaplane", "controlplane", "nodeagent") for path in (REPOSITORY / folder).rglob("*.py")
+    ]
+    assert [name_of(path) for path in product if found.search(path.read_text())] == []
+
+
 def test_nothing_is_left_to_be_done_in_a_comment() -> None:
     assert [name_of(path) for path in modules() if UNFINISHED.search(path.read_text())] == []

@@ -9,9 +9,9 @@ import pytest
 from deltaplane.forwarding import FrontendKind, ServiceForwarding, Target
 from nodeagent.conntrack.cleaner import Cleaner
 from nodeagent.conntrack.intent import Place
-from nodeagent.conntrack.memory import Tracked
 from nodeagent.conntrack.table import NetlinkTable
 from nodeagent.followers import Flows
+from tests.fakes.conntrack import Tracked
 from tests.kernel.conntrack_support import insert, listed
 from tests.kernel.test_conntrack_flows import entries_of
 from tests.unit.nodeagent.program.ipvs.cases import packed

@@ -10,10 +10,10 @@ import pytest
 from deltaplane.forwarding import FrontendKind
 from nodeagent.errors import DataplaneUnavailable
 from nodeagent.program.ipvs.cleanup import cleanup
-from nodeagent.program.ipvs.memory import SCHEDULERS
 from nodeagent.program.ipvs.names import DEVICE
 from nodeagent.program.ipvs.probe import probe
 from nodeagent.program.ipvs.settings import Settings
+from tests.fakes.ipvs.memory import SCHEDULERS
 from tests.unit.nodeagent.program.ipvs.cases import packed, picture
 from tests.vm.ipvs_support import SETTINGS, Placed, answers_ping, dataplane, run
 from tests.vm.services import addresses, entry, service, vip

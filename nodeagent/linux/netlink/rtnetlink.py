@@ -1,7 +1,6 @@
 """Messages of rtnetlink about links, addresses and routes (`linux/rtnetlink.h`, `linux/if_addr.h`). Pure.
 
-pyroute2, which knows them too, costs the agent 12 MB, an eighth of what it may take with 10,000 Services. What is
-`shown` is the kernel's side, for its twins in memory.
+pyroute2, which knows them too, costs the agent 12 MB, an eighth of what it may take with 10,000 Services.
 """
 
 from __future__ import annotations
@@ -65,11 +64,6 @@ def read_port(body: bytes) -> tuple[str, str]:
     given = wire.attributes(body[_LINK.size :])
     kind = wire.attributes(given.get(_IFLA_LINKINFO, b"")).get(_INFO_PORT_KIND, b"")
     return wire.as_text(given.get(_IFLA_IFNAME, b"?\0")), wire.as_text(kind)
-
-
-def shown_link(index: int, name: str) -> bytes:
-    """A link as the kernel shows it."""
-    return _LINK.pack(0, 0, index, 0, 0) + wire.text(_IFLA_IFNAME, name)
 
 
 # ---------------------------------------------------------------- addresses
@@ -141,17 +135,6 @@ def is_local(body: bytes) -> bool:
 def read_source(body: bytes) -> bytes:
     """The address that packets there come from; empty where none is told."""
     return wire.attributes(body[_ROUTE.size :]).get(_SOURCE, b"")
-
-
-def shown_route(to: bytes, *, local: bool) -> bytes:
-    """The answer."""
-    family = family_of(to)
-    return _ROUTE.pack(AF[family], LENGTHS[family], 0, 0, 0, 0, 0, _LOCAL if local else 1, 0)
-
-
-def read_route(body: bytes) -> bytes:
-    """The address that is asked for."""
-    return wire.attributes(body[_ROUTE.size :]).get(_DESTINATION, b"")
 
 
 def local(to: bytes, at: int, source: bytes = b"") -> bytes:

@@ -18,7 +18,7 @@ GENERIC = Layout(">BBH")  # nfgenmsg: family, version, resource id; the resource
 ATTRIBUTE = Layout("=HH")  # nlattr: length, type
 PREFIX = HEADER.size + GENERIC.size
 
-REQUEST, MULTI, ACK = 0x1, 0x2, 0x4
+REQUEST, ACK = 0x1, 0x4
 DUMP, CREATE, EXCLUSIVE, APPEND = 0x300, 0x400, 0x200, 0x800
 CAPPED, ACK_TLVS = 0x100, 0x200  # flags of an acknowledgement
 ERROR, DONE = 2, 3

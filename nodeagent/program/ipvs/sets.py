@@ -6,7 +6,7 @@ order and stops at the first it refuses.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from struct import Struct as Layout
 from typing import NamedTuple
 
@@ -146,13 +146,4 @@ def _address(nested: bytes) -> bytes:
     return given.get(1, given.get(2, b""))
 
 
-def shown(family: int, name: str, elements: Iterable[tuple[bytes, int]]) -> bytes:
-    """A set as the kernel lists it; for its twin in memory."""
-    kind, width = names.TYPES[name], 4 if family == 4 else 16
-    af = 0 if kind == BITMAP_PORT else (2 if family == 4 else 10)
-    parts = [wire.attribute(_NESTED | DATA, data(kind, width, key, mark)) for key, mark in elements]
-    head = about(names.named(family, name)) + wire.text(TYPENAME, kind) + wire.number8(FAMILY, af)
-    return head + wire.attribute(_NESTED | DATA, b"") + wire.attribute(_NESTED | ADT, b"".join(parts))
-
-
-__all__ = ["HASH_IP", "HASH_IP_PORT", "change", "create", "read_elements", "read_header", "request", "shown"]
+__all__ = ["HASH_IP", "HASH_IP_PORT", "change", "create", "read_elements", "read_header", "request"]

@@ -11,7 +11,7 @@ from struct import Struct as Layout
 from deltaplane.forwarding import Target
 from nodeagent.linux.netlink import wire
 from nodeagent.linux.netlink.rtnetlink import AF, FAMILIES
-from nodeagent.program.ipvs.objects import BY_MARK, Held, Manner, Real, VirtualKey
+from nodeagent.program.ipvs.objects import BY_MARK, Manner, Real, VirtualKey
 
 # generic netlink: the number of a family by its name
 CONTROLLER, GET_FAMILY, FAMILY_NAME, FAMILY_ID = 16, 3, 2, 1
@@ -112,15 +112,3 @@ def read_dest(family: int, body: bytes) -> Real:
     target = Target(address, int.from_bytes(given.get(_DEST_PORT, b""), "big"))
     active = number(given.get(_ACTIVE, b""))
     return Real(target, number(given.get(_WEIGHT, b"")), active + number(given.get(_INACTIVE, b"")), active)
-
-
-def described(key: VirtualKey, held: Held) -> bytes:
-    """A virtual server as the kernel lists it; for its twin in memory."""
-    return service(key, held.manner._replace(flags=held.manner.flags | _HASHED))
-
-
-def listed(family: int, real: Real) -> bytes:
-    """A real server as the kernel lists it; for its twin in memory."""
-    counts = wire.attribute(_ACTIVE, _u32(real.connections)) + wire.attribute(_INACTIVE, _u32(0))
-    inner = wire.attributes(dest(family, real.target, real.weight))[DEST]
-    return wire.nest(DEST, inner, counts)

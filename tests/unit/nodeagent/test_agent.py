@@ -12,7 +12,7 @@ from deltaplane.model import Endpoint, EndpointPort, EndpointSlice, Node, Object
 from nodeagent.program.dataplane import Failed
 from nodeagent.program.nftables import program
 from nodeagent.program.nftables.listing import Dump
-from nodeagent.program.nftables.memory import MemoryKernel
+from tests.fakes.nftables.memory import MemoryKernel
 from tests.soak.objects import HERE
 from tests.soak.trouble import Trouble
 from tests.soak.world import World, ticking

@@ -11,8 +11,8 @@ from controlplane.facts import Fact
 from deltaplane.v1 import delta_pb2 as pb
 from nodeagent.events import Record
 from nodeagent.journal import Journal
-from nodeagent.program.nftables.memory import MemoryKernel
 from nodeagent.session import Session as AgentSession
+from tests.fakes.nftables.memory import MemoryKernel
 from tests.soak.world import World, ticking
 from tests.unit.nodeagent.test_recovery import OWN, WEB, Disk, slice_of
 

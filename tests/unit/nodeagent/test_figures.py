@@ -17,12 +17,12 @@ from nodeagent.metrics import Metrics
 from nodeagent.program.dataplane import Figure, Measured
 from nodeagent.program.iptables import naming as n
 from nodeagent.program.iptables.dataplane import IptablesDataplane
-from nodeagent.program.iptables.memory import MemoryIptables
 from nodeagent.program.ipvs.dataplane import IpvsDataplane
-from nodeagent.program.ipvs.memory import MemoryKernel as MemoryIpvs
 from nodeagent.program.userspace.dataplane import UserspaceDataplane
 from nodeagent.program.userspace.figures import figures
 from nodeagent.program.userspace.proxy import Count
+from tests.fakes.iptables.memory import MemoryIptables
+from tests.fakes.ipvs.memory import MemoryKernel as MemoryIpvs
 from tests.unit.nodeagent.program.iptables.tracing import programmed, started
 from tests.unit.nodeagent.program.nftables.walks import NODE, STATES, both, cluster_ip, key, service, targets
 

@@ -24,8 +24,8 @@ from nodeagent.here import Here
 from nodeagent.journal import BAD, FRESH, LOCK, NAME, RETRY_LAST, STAMP_SECONDS, Journal
 from nodeagent.keeper import TRIES
 from nodeagent.mirror import Mirror
-from nodeagent.program.nftables.memory import MemoryKernel
 from nodeagent.session import Session
+from tests.fakes.nftables.memory import MemoryKernel
 from tests.soak.objects import HERE
 from tests.soak.world import World, ticking
 

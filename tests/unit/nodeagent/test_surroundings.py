@@ -14,9 +14,9 @@ from deltaplane.model import Node, Object, ServiceCidr
 from nodeagent.cautions import like
 from nodeagent.linux.nft.ranges import paired
 from nodeagent.program.nftables import program
-from nodeagent.program.nftables.memory import MemoryKernel
 from nodeagent.program.nftables.settings import OWN_PODS
 from nodeagent.surroundings import Moved, Surroundings
+from tests.fakes.nftables.memory import MemoryKernel
 from tests.soak.objects import HERE
 from tests.soak.world import World, ticking
 

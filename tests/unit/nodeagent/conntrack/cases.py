@@ -19,7 +19,7 @@ from deltaplane.forwarding import (
 )
 from deltaplane.model import Kind, ObjectKey
 from nodeagent.conntrack.intent import Place
-from nodeagent.conntrack.memory import Tracked
+from tests.fakes.conntrack import Tracked
 
 TCP, UDP, SCTP = 6, 17, 132
 SERVICE_PORT, NODE_PORT, OTHER_PORT = 8000, 32000, 3000

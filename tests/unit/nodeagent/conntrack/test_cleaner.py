@@ -12,9 +12,9 @@ from msgspec.structs import replace
 from deltaplane.forwarding import NodeForwarding, Target
 from nodeagent.conntrack import cleaner as module
 from nodeagent.conntrack.cleaner import Cleaner, Swept
-from nodeagent.conntrack.memory import MemoryTable, Tracked
 from nodeagent.conntrack.query import Flow, Query
 from nodeagent.errors import KernelUnavailable
+from tests.fakes.conntrack import MemoryTable, Tracked
 from tests.unit.nodeagent.conntrack.cases import (
     NODE,
     NODE_PORT,

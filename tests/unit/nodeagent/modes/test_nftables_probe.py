@@ -9,8 +9,8 @@ import pytest
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
 from nodeagent.linux.netlink import wire
 from nodeagent.program.nftables.cleanup import cleanup
-from nodeagent.program.nftables.memory import MemoryKernel
 from nodeagent.program.nftables.probe import PROBE, probe
+from tests.fakes.nftables.memory import MemoryKernel
 
 
 class Saying(MemoryKernel):

@@ -10,20 +10,20 @@ import pytest
 from deltaplane.forwarding import Frontend, FrontendKind, ServiceForwarding, Target, Verdict
 from nodeagent.conntrack.cleaner import Cleaner
 from nodeagent.conntrack.intent import Place
-from nodeagent.conntrack.memory import MemoryTable, Tracked
 from nodeagent.followers import Flows
 from nodeagent.program.dataplane import Commit, Dataplane, Held, Remembering
 from nodeagent.program.iptables import naming as n
 from nodeagent.program.iptables.dataplane import IptablesDataplane
-from nodeagent.program.iptables.memory import MemoryIptables
 from nodeagent.program.iptables.settings import Settings as IptablesSettings
 from nodeagent.program.ipvs.dataplane import IpvsDataplane
-from nodeagent.program.ipvs.memory import MemoryKernel as MemoryIpvs
 from nodeagent.program.ipvs.objects import Held as Virtual
 from nodeagent.program.ipvs.objects import Manner, VirtualKey
 from nodeagent.program.ipvs.settings import Settings as IpvsSettings
 from nodeagent.program.nftables.dataplane import NftablesDataplane
-from nodeagent.program.nftables.memory import MemoryKernel as MemoryNftables
+from tests.fakes.conntrack import MemoryTable, Tracked
+from tests.fakes.iptables.memory import MemoryIptables
+from tests.fakes.ipvs.memory import MemoryKernel as MemoryIpvs
+from tests.fakes.nftables.memory import MemoryKernel as MemoryNftables
 from tests.unit.nodeagent.program.nftables.walks import (
     NODE,
     NODE_ADDRESSES,

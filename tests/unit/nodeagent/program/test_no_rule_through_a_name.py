@@ -18,13 +18,13 @@ from msgspec.structs import replace
 from deltaplane.forwarding import Frontend, FrontendKind, HealthCheck, NodeForwarding, ServiceForwarding
 from nodeagent.linux.netlink import wire
 from nodeagent.program.iptables.dataplane import IptablesDataplane
-from nodeagent.program.iptables.memory import MemoryIptables
 from nodeagent.program.iptables.settings import Settings as IptablesSettings
 from nodeagent.program.ipvs.dataplane import IpvsDataplane
-from nodeagent.program.ipvs.memory import MemoryKernel as MemoryIpvs
 from nodeagent.program.ipvs.settings import Settings as IpvsSettings
 from nodeagent.program.nftables.dataplane import NftablesDataplane
-from nodeagent.program.nftables.memory import MemoryKernel as MemoryNftables
+from tests.fakes.iptables.memory import MemoryIptables
+from tests.fakes.ipvs.memory import MemoryKernel as MemoryIpvs
+from tests.fakes.nftables.memory import MemoryKernel as MemoryNftables
 from tests.unit.nodeagent.program.nftables.walks import SETTINGS, cluster_ip, external, key, node_port, packed, targets
 
 CIDRS = SETTINGS.cluster_cidrs

@@ -9,10 +9,10 @@ from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
 from nodeagent.program.dataplane import Commit
 from nodeagent.program.iptables import naming as n
 from nodeagent.program.iptables.dataplane import IptablesDataplane
-from nodeagent.program.iptables.memory import MemoryIptables
 from nodeagent.program.iptables.rules import LAST
 from nodeagent.program.iptables.settings import Settings
 from nodeagent.program.iptables.tools import Flavour
+from tests.fakes.iptables.memory import MemoryIptables
 from tests.unit.nodeagent.program.iptables.tracing import SETTINGS, programmed, send, sorted_tables, started
 from tests.unit.nodeagent.program.nftables.tracing import POD, reaches
 from tests.unit.nodeagent.program.nftables.walks import (

@@ -8,9 +8,9 @@ from nodeagent.program.iptables import naming as n
 from nodeagent.program.iptables.cleanup import removal
 from nodeagent.program.iptables.flavour import Traces, choose
 from nodeagent.program.iptables.kinds import optional, required, trial
-from nodeagent.program.iptables.memory import MemoryIptables
 from nodeagent.program.iptables.tables import listing
 from nodeagent.program.iptables.tools import Flavour, complaint
+from tests.fakes.iptables.memory import MemoryIptables
 from tests.unit.nodeagent.program.iptables.tracing import programmed
 from tests.unit.nodeagent.program.nftables.walks import STATES, both
 

@@ -12,7 +12,7 @@ from nodeagent.errors import KernelUnavailable
 from nodeagent.program.dataplane import Commit
 from nodeagent.program.iptables import delivery
 from nodeagent.program.iptables import naming as n
-from nodeagent.program.iptables.memory import Killed, MemoryIptables
+from tests.fakes.iptables.memory import Killed, MemoryIptables
 from tests.unit.nodeagent.program.iptables.tracing import programmed, sorted_tables, started
 from tests.unit.nodeagent.program.nftables.walks import NODE, STATES, cluster_ip, service, targets
 

@@ -12,9 +12,9 @@ from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
 from nodeagent.program.iptables import kinds, naming
 from nodeagent.program.iptables.base import HOOKS, KUBELETS, base
 from nodeagent.program.iptables.dataplane import IptablesDataplane
-from nodeagent.program.iptables.memory import MemoryIptables
 from nodeagent.program.iptables.render import render
 from nodeagent.program.iptables.settings import Settings
+from tests.fakes.iptables.memory import MemoryIptables
 from tests.unit.nodeagent.program.iptables.tracing import SETTINGS, started
 from tests.unit.nodeagent.program.nftables.walks import NODE, STATES, both, cluster_ip, service, targets
 

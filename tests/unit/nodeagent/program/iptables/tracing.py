@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from nodeagent.program.iptables.dataplane import IptablesDataplane
-from nodeagent.program.iptables.memory import MemoryIptables
 from nodeagent.program.iptables.settings import Settings
-from nodeagent.program.iptables.trace import trace
-from nodeagent.program.nftables.trace import Packet, Trace
+from tests.fakes.iptables.memory import MemoryIptables
+from tests.fakes.iptables.trace import trace
+from tests.fakes.nftables.trace import Packet, Trace
 from tests.unit.nodeagent.program.nftables.tracing import LOCAL_NODE
 from tests.unit.nodeagent.program.nftables.walks import NODE, packed
 

@@ -7,9 +7,9 @@ from ipaddress import ip_address
 import pytest
 
 from nodeagent.program.ipvs.dataplane import IpvsDataplane
-from nodeagent.program.ipvs.memory import MemoryKernel
 from nodeagent.program.ipvs.settings import Settings
-from nodeagent.program.ipvs.trace import Packet, trace
+from tests.fakes.ipvs.memory import MemoryKernel
+from tests.fakes.ipvs.trace import Packet, trace
 from tests.flows.corpus import scenarios
 from tests.flows.dialects import heard
 from tests.flows.interpreter import begin, commit

@@ -21,9 +21,9 @@ from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
 from nodeagent.program.ipvs import names
 from nodeagent.program.ipvs.dataplane import IpvsDataplane
 from nodeagent.program.ipvs.kernel import Channel, Refusal
-from nodeagent.program.ipvs.memory import MemoryKernel
 from nodeagent.program.ipvs.objects import Held, Manner, VirtualKey
 from nodeagent.program.ipvs.settings import Settings
+from tests.fakes.ipvs.memory import MemoryKernel
 from tests.unit.nodeagent.program.ipvs.cases import (
     EXTERNAL,
     NODE,

@@ -9,7 +9,7 @@ import pytest
 from nodeagent.linux.netlink import wire
 from nodeagent.program.ipvs.dataplane import IpvsDataplane
 from nodeagent.program.ipvs.kernel import Channel, Refusal
-from nodeagent.program.ipvs.memory import MemoryKernel
+from tests.fakes.ipvs.memory import MemoryKernel
 from tests.unit.nodeagent.program.ipvs.cases import NODE, NODE_ADDRESSES, SETTINGS, STATES, expected, packed, picture
 
 

@@ -6,9 +6,9 @@ import pytest
 from msgspec.structs import replace
 
 from nodeagent.program.ipvs.dataplane import IpvsDataplane
-from nodeagent.program.ipvs.memory import MemoryKernel
 from nodeagent.program.ipvs.settings import Settings
-from nodeagent.program.ipvs.trace import Packet, trace
+from tests.fakes.ipvs.memory import MemoryKernel
+from tests.fakes.ipvs.trace import Packet, trace
 from tests.unit.nodeagent.program.ipvs.cases import (
     EXTERNAL,
     NODE,

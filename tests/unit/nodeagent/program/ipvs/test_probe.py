@@ -15,10 +15,10 @@ from nodeagent.program.iptables.kinds import kinds as kinds_of
 from nodeagent.program.ipvs import names, rules
 from nodeagent.program.ipvs.cleanup import cleanup
 from nodeagent.program.ipvs.kernel import Channel
-from nodeagent.program.ipvs.memory import MemoryKernel
 from nodeagent.program.ipvs.objects import Held, Manner, VirtualKey
 from nodeagent.program.ipvs.probe import kinds, probe
 from nodeagent.program.ipvs.settings import Settings
+from tests.fakes.ipvs.memory import MemoryKernel
 from tests.unit.nodeagent.program.ipvs.cases import NODE, NODE_ADDRESSES, SETTINGS, STATES, packed
 from tests.unit.nodeagent.program.ipvs.test_dataplane import started
 

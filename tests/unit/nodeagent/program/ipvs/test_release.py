@@ -10,10 +10,10 @@ from nodeagent.program.ipvs import names
 from nodeagent.program.ipvs.courier import Order
 from nodeagent.program.ipvs.dataplane import IpvsDataplane
 from nodeagent.program.ipvs.kernel import Channel
-from nodeagent.program.ipvs.memory import MemoryKernel
 from nodeagent.program.ipvs.names import ADDRESS, Element
 from nodeagent.program.ipvs.release import release, strays
 from nodeagent.program.ipvs.state import State
+from tests.fakes.ipvs.memory import MemoryKernel
 from tests.unit.nodeagent.program.ipvs.cases import NODE, NODE_ADDRESSES, SETTINGS, STATES, packed
 
 SERVICES = max((list(state) for state in STATES.values()), key=len)

@@ -9,8 +9,9 @@ import pytest
 from nodeagent.linux.netlink import rtnetlink as rt
 from nodeagent.linux.netlink import wire
 from nodeagent.program.ipvs.dataplane import IpvsDataplane
-from nodeagent.program.ipvs.memory import MemoryKernel
 from nodeagent.program.ipvs.watch import Heard, NetlinkWatch, Notice, notices
+from tests.fakes.ipvs import answers
+from tests.fakes.ipvs.memory import MemoryKernel
 from tests.unit.nodeagent.program.ipvs.cases import NODE, NODE_ADDRESSES, SETTINGS, STATES, packed
 
 VIP, OTHER, AUTOMATIC = packed("172.30.0.1"), packed("172.30.9.9"), packed("fe80::1")
@@ -83,8 +84,8 @@ def test_a_datagram_of_notices_is_read() -> None:
     data = b"".join(
         [
             wire.frame(rt.NEW_ADDRESS, 0, 0, rt.address(given)),
-            wire.frame(rt.DEL_LINK, 0, 0, rt.shown_link(7, "kube-ipvs0")),
-            wire.frame(rt.NEW_LINK, 0, 0, rt.shown_link(8, "eth1")),
+            wire.frame(rt.DEL_LINK, 0, 0, answers.link(7, "kube-ipvs0")),
+            wire.frame(rt.NEW_LINK, 0, 0, answers.link(8, "eth1")),
             wire.frame(rt.DEL_ADDRESS, 0, 0, rt.address(given)),
         ]
     )

@@ -20,8 +20,8 @@ from deltaplane.forwarding import (
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
 from nodeagent.linux.netlink import wire
 from nodeagent.program.nftables.dataplane import NftablesDataplane
-from nodeagent.program.nftables.memory import MemoryKernel
 from nodeagent.program.nftables.program import Settings
+from tests.fakes.nftables.memory import MemoryKernel
 from tests.unit.nodeagent.program.nftables.walks import (
     NODE,
     SETTINGS,

@@ -15,8 +15,8 @@ from nodeagent.linux.nft import objects
 from nodeagent.program.nftables.cleanup import KUBE_PROXY, OURS, cleanup
 from nodeagent.program.nftables.dataplane import NftablesDataplane
 from nodeagent.program.nftables.drift import Damage, Watch, damage
-from nodeagent.program.nftables.memory import MemoryKernel
 from nodeagent.program.nftables.settings import Settings
+from tests.fakes.nftables.memory import MemoryKernel
 from tests.unit.nodeagent.program.nftables.tracing import OUTSIDE, POD, reaches, send
 from tests.unit.nodeagent.program.nftables.walks import (
     NODE,

@@ -10,10 +10,10 @@ from nodeagent.linux.netlink import wire
 from nodeagent.linux.nft import objects
 from nodeagent.linux.nft.ranges import merged
 from nodeagent.program.nftables import elements, listing
-from nodeagent.program.nftables.memory import MemoryKernel
-from nodeagent.program.nftables.memory_tables import references
 from nodeagent.program.nftables.program import SERVICE_CIDRS, SERVICE_IPS, Settings, program
 from nodeagent.program.nftables.transaction import Batch
+from tests.fakes.nftables.memory import MemoryKernel
+from tests.fakes.nftables.tables import references
 
 PROGRAM = program(4, Settings())
 

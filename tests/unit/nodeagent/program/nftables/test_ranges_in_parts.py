@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from nodeagent.program.nftables import writer
 from nodeagent.program.nftables.dataplane import NftablesDataplane
-from nodeagent.program.nftables.memory import MemoryKernel
+from tests.fakes.nftables.memory import MemoryKernel
 from tests.soak.canonical import canonical, differences
 from tests.unit.nodeagent.program.nftables.walks import NODE, SETTINGS, STATES
 

@@ -8,9 +8,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from deltaplane.forwarding import Frontend, FrontendKind, ServiceForwarding
 from nodeagent.program.nftables.dataplane import NftablesDataplane
-from nodeagent.program.nftables.memory import MemoryKernel
 from nodeagent.program.nftables.render import identity
 from nodeagent.program.nftables.tracker import Tracker
+from tests.fakes.nftables.memory import MemoryKernel
 from tests.unit.nodeagent.program.nftables.walks import (
     NODE,
     RANGES,

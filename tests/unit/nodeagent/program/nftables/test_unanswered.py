@@ -6,8 +6,8 @@ import pytest
 
 from nodeagent.errors import KernelUnavailable
 from nodeagent.program.nftables.dataplane import NftablesDataplane
-from nodeagent.program.nftables.memory import MemoryKernel
 from nodeagent.program.nftables.program import program
+from tests.fakes.nftables.memory import MemoryKernel
 from tests.soak.canonical import structure
 from tests.soak.trouble import Trouble, TroubledKernel, Troubles
 from tests.unit.nodeagent.program.nftables.walks import NODE, SETTINGS, STATES, expected, seen

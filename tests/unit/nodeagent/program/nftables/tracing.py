@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from nodeagent.program.nftables.dataplane import NftablesDataplane
-from nodeagent.program.nftables.memory import MemoryKernel
 from nodeagent.program.nftables.settings import Settings
-from nodeagent.program.nftables.trace import Packet, Trace, trace
+from tests.fakes.nftables.memory import MemoryKernel
+from tests.fakes.nftables.trace import Packet, Trace, trace
 from tests.unit.nodeagent.program.nftables.walks import NODE, SETTINGS, packed, targets
 
 POD, HOST, OUTSIDE, BLOCKED = "10.180.1.77", "192.168.0.2", "203.0.113.2", "203.0.113.130"

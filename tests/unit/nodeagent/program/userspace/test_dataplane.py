@@ -13,8 +13,6 @@ from msgspec.structs import replace
 
 from deltaplane.forwarding import Entry, NodeForwarding
 from nodeagent.errors import KernelUnavailable
-from nodeagent.program.iptables.memory import MemoryIptables
-from nodeagent.program.nftables.memory import MemoryKernel
 from nodeagent.program.nftables.render import OWN_POD_MEMBER
 from nodeagent.program.userspace.dataplane import CALM
 from nodeagent.program.userspace.direct import DirectRedirects
@@ -25,6 +23,8 @@ from nodeagent.program.userspace.proxy import Order, Proxy
 from nodeagent.program.userspace.redirects import Redirects
 from nodeagent.program.userspace.settings import Settings
 from nodeagent.program.userspace.tracker import REDIRECTS
+from tests.fakes.iptables.memory import MemoryIptables
+from tests.fakes.nftables.memory import MemoryKernel
 from tests.unit.nodeagent.program.userspace.support import (
     LOCAL,
     Server,

@@ -15,9 +15,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from nodeagent.program.ipvs import names
-from nodeagent.program.ipvs.memory import MemoryKernel
 from nodeagent.program.ipvs.names import place
 from nodeagent.program.ipvs.objects import BY_MARK, Held, VirtualKey
+from tests.fakes.ipvs.memory import MemoryKernel
 
 DROP, REJECT = "drop", "reject"
 _PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132, "icmp": 1, "ipv6-icmp": 58}
@@ -112,7 +112,7 @@ class _Way:
 
     def _posted(self, packet: Packet) -> Packet:
         found = self._table("nat", "POSTROUTING", self._table("mangle", "POSTROUTING", packet))
-        assert not isinstance(found, str), "nothing is stopped after routing"  # noqa: S101 - of our own rules
+        assert not isinstance(found, str), "nothing is stopped after routing"
         return found
 
     # ------------------------------------------------------------ rules

@@ -16,7 +16,8 @@ from nodeagent.program.ipvs import names, sets
 from nodeagent.program.ipvs import wire as codec
 from nodeagent.program.ipvs.kernel import Channel, Refusal
 from nodeagent.program.ipvs.objects import Held, Real, VirtualKey
-from nodeagent.program.ipvs.restore import Rules
+from tests.fakes.ipvs import answers
+from tests.fakes.ipvs.restore import Rules
 
 SCHEDULERS = ("rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh")
 _IPVS = 29
@@ -126,7 +127,7 @@ class MemoryKernel:
 
     def _shown_virtuals(self, command: int, body: bytes) -> Iterator[bytes]:
         if command == codec.GET_SERVICE:
-            yield from [codec.described(key, held) for key, held in self.virtuals.items()]
+            yield from [answers.virtual(key, held) for key, held in self.virtuals.items()]
             return
         if command == codec.GET_CONFIG:
             yield codec.timeouts(self.timeouts)
@@ -136,7 +137,7 @@ class MemoryKernel:
             raise OSError(errno.ESRCH, os.strerror(errno.ESRCH))
         key = found[0]
         for target, weight in self.virtuals[key].reals.items():
-            yield codec.listed(key.family, Real(target, weight, self.connections.get((key, target), 0)))
+            yield answers.real(key.family, Real(target, weight, self.connections.get((key, target), 0)))
 
     # ------------------------------------------------------------ ipset
 
@@ -174,7 +175,7 @@ class MemoryKernel:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         members = list(self.sets[found].items())
         for start in range(0, len(members) or 1, _PER_LISTING):
-            yield sets.shown(*found, members[start : start + _PER_LISTING])
+            yield answers.elements(*found, members[start : start + _PER_LISTING])
 
     # ------------------------------------------------------------ links and addresses
 
@@ -216,15 +217,15 @@ class MemoryKernel:
                 yield rt.address(rt.Address(rt.family_of(address), address, link))
             return
         if kind == rt.GET_ROUTE:
-            asked = rt.read_route(body)
+            asked = answers.asked(body)
             there = any(address == asked for _, address in self.addresses)
-            yield rt.shown_route(asked, local=there)
+            yield answers.route(asked, local=there)
             return
         name = rt.read_link(body)[1]
         index = self._index(name)
         if not index:
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
-        yield rt.shown_link(index, name)
+        yield answers.link(index, name)
 
 
 def _check(fine: bool, code: int) -> None:

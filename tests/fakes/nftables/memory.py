@@ -16,19 +16,11 @@ from nodeagent.linux.netlink import wire
 from nodeagent.linux.nft import objects
 from nodeagent.linux.nft.objects import VERDICT_TYPE
 from nodeagent.program.nftables import elements
-from nodeagent.program.nftables.memory_tables import (
-    MemoryChain,
-    MemorySet,
-    MemoryTable,
-    complete,
-    overlaps,
-    packed,
-    target,
-    unfit,
-)
+from tests.fakes.nftables.tables import MemoryChain, MemorySet, MemoryTable, complete, overlaps, packed, target, unfit
 
 _ELEMENTS = 3  # NFTA_SET_ELEM_LIST_ELEMENTS
 _PER_MESSAGE = 300
+_MULTI = 0x2  # NLM_F_MULTI
 
 
 class Refused(Exception):
@@ -86,7 +78,7 @@ class MemoryKernel:
                 return
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         for body in self._answers(operation, attributes, table):
-            yield wire.Message(asked.type, wire.MULTI, asked.sequence, asked.family, body)
+            yield wire.Message(asked.type, _MULTI, asked.sequence, asked.family, body)
 
     @staticmethod
     def _answers(operation: int, attributes: dict[int, bytes], table: MemoryTable) -> Iterator[bytes]:

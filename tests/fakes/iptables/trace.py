@@ -12,8 +12,8 @@ from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
 from nodeagent.program.iptables import naming as n
-from nodeagent.program.iptables.memory import MemoryIptables
-from nodeagent.program.nftables.trace import Packet, Trace
+from tests.fakes.iptables.memory import MemoryIptables
+from tests.fakes.nftables.trace import Packet, Trace
 
 _PROTOCOLS = {name: number for number, name in n.PROTOCOLS.items()}
 _SKIPPED = {

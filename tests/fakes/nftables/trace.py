@@ -27,8 +27,8 @@ from nodeagent.linux.nft.expressions import (
 )
 from nodeagent.linux.nft.objects import INTERVAL
 from nodeagent.program.nftables import elements
-from nodeagent.program.nftables.memory import MemoryKernel
-from nodeagent.program.nftables.memory_tables import MemorySet, MemoryTable
+from tests.fakes.nftables.memory import MemoryKernel
+from tests.fakes.nftables.tables import MemorySet, MemoryTable
 
 PREROUTING, INPUT, FORWARD, OUTPUT, POSTROUTING = range(5)
 NEXT, CONTINUE, ACCEPT, DROP, REJECT = "next", "continue", "accept", "drop", "reject"

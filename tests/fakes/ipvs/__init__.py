@@ -1,0 +1,1 @@
+"""The kernel's side of ipvs mode in memory."""
