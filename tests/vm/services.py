@@ -53,4 +53,5 @@ def service(*entries: Entry, hairpins: tuple[Hairpin, ...] = (), name: str = "we
 
 
 def addresses(node: Node) -> NodeForwarding:
-    return NodeForwarding(tuple(sorted((packed(node.address(4)), packed(node.address(6))))))
+    own = tuple(sorted((packed(node.address(4)), packed(node.address(6)))))
+    return NodeForwarding(own, pod_cidrs=node.pod_cidrs)
