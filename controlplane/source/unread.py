@@ -1,0 +1,109 @@
+"""Which manifest files changed and are not taken in, since when, and which are to be read now. Pure; of `manifests`.
+
+Events queue files at once: their writers are done. A look queues those that it finds changed and still, which means
+that the look before found them so too; a file that is being written is never still.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from msgspec import Struct
+
+from controlplane.source.folder import Reading, Stamp
+
+LATE_NS = 10 * 10**9  # a change that waits longer is a trouble; reading a usual file takes milliseconds
+_SHOWN = 3
+
+
+class _Wait(Struct, frozen=True):
+    since: int  # unix, ns
+    stamp: Stamp | None = None
+    reason: str = ""
+
+
+class Unread:
+    """Times are unix time in nanoseconds. `taken`: the stamps of files as they were read; read by other threads too."""
+
+    def __init__(self) -> None:
+        self.taken: dict[str, Stamp] = {}
+        self._queued: dict[str, int] = {}
+        self._reading: dict[str, int] = {}
+        self._changed: dict[str, _Wait] = {}
+        self._failed: dict[str, _Wait] = {}
+        self._doubtful: set[str] = set()
+
+    def queue(self, name: str, now: int) -> None:
+        """The file is to be read."""
+        self._queued.setdefault(name, now)
+
+    def batch(self) -> Mapping[str, int]:
+        """What is to be read now, and since when; it counts as unread until `done`."""
+        self._reading, self._queued = self._queued, {}
+        return self._reading
+
+    def done(self) -> None:
+        """What the batch said is taken in."""
+        self._reading = {}
+
+    def took(self, name: str, read: Reading, now: int) -> None:
+        """The file was read, or could not be."""
+        if read.stamp is None:
+            self.taken.pop(name, None)
+        else:
+            self.taken[name] = read.stamp
+        if read.doubtful:
+            self._doubtful.add(name)
+        if read.reason:
+            since = self._failed[name].since if name in self._failed else now
+            self._failed[name] = _Wait(since, read.stamp, read.reason)
+        else:
+            self._failed.pop(name, None)
+            self._changed.pop(name, None)
+
+    def seen(self, changed: Mapping[str, Stamp | None], now: int, *, at_once: bool) -> bool:
+        """Takes what a look found; `at_once`: without waiting until it is still. Whether there is something to read."""
+        before, self._changed = self._changed, {}
+        for name, stamp in changed.items():
+            known = before.get(name)
+            self._changed[name] = _Wait(known.since if known else now, stamp)
+            if name not in self._reading and (at_once or (known is not None and known.stamp == stamp)):
+                self.queue(name, self._changed[name].since)
+        doubtful, self._doubtful = self._doubtful, set()
+        for name in doubtful - self._reading.keys():
+            self.queue(name, now)
+        return bool(self._queued)
+
+    def _waits(self) -> Iterator[tuple[str, int]]:
+        yield from list(self._queued.items())
+        yield from list(self._reading.items())
+        for waits in (self._changed, self._failed):
+            yield from ((name, wait.since) for name, wait in list(waits.items()))
+
+    def waiting(self) -> dict[str, int]:
+        """The files that are not taken in as they are, with the time since when."""
+        found: dict[str, int] = {}
+        for name, since in self._waits():
+            found[name] = min(since, found.get(name, since))
+        return found
+
+    def late(self, now: int) -> list[str]:
+        """The changes that wait for too long, and not because a file cannot be read: that is told for the file."""
+        return sorted(
+            name for name, since in self.waiting().items() if now - since > LATE_NS and name not in self._failed
+        )
+
+    def trouble(self, now: int) -> str:
+        """Why not all is as it should be; empty: all is read, or soon will be."""
+        failed = {name: wait.reason for name, wait in list(self._failed.items())}
+        texts = {name: "changed and not read yet" for name in self.late(now)} | failed
+        if not texts:
+            return ""
+        shown = "; ".join(f"{name}: {text}" for name, text in _first(sorted(texts.items())))
+        return f"{len(texts)} files are not read: {shown}"
+
+
+def _first(items: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    for number, item in enumerate(items):
+        if number < _SHOWN:
+            yield item
