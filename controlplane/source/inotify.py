@@ -18,9 +18,10 @@ from controlplane.source.unread import Unread
 _CONFIG_MAP_LINK = "..data"  # the kubelet swaps it when a mounted ConfigMap changes
 _GONE = Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.UNMOUNT | Mask.IGNORED
 _MASK = (
-    Mask.CLOSE_WRITE | Mask.ATTRIB | Mask.MOVED_TO | Mask.MOVED_FROM | Mask.CREATE | Mask.DELETE
+    Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.MOVED_FROM | Mask.CREATE | Mask.DELETE
     | Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.ONLYDIR
 )  # fmt: skip
+"""Neither MODIFY nor ATTRIB: a file may be half written then. The look finds what these would tell, when it is still."""
 
 
 class Touched:

@@ -200,7 +200,7 @@ class ManifestSource:
             await self._touched.read.wait()
             self._touched.read.clear()
             batch = self._unread.batch()
-            moment = min(batch.values(), default=0)
+            moment = min(filter(None, batch.values()), default=time.time_ns())
             touched = await self._put(batch)
             await feed(self._sink, [fact for key in sorted(touched) for fact in self._difference(key, moment)])
             self._unread.done()

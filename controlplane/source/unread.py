@@ -35,10 +35,10 @@ class Unread:
 
     def queue(self, name: str, now: int) -> None:
         """The file is to be read."""
-        self._queued.setdefault(name, now)
+        self._queued[name] = self._queued.get(name) or now
 
     def batch(self) -> Mapping[str, int]:
-        """What is to be read now, and since when; it counts as unread until `done`."""
+        """What is to be read now, and since when; it counts as unread until `done`. 0: it did not change, it seems."""
         self._reading, self._queued = self._queued, {}
         return self._reading
 
@@ -71,7 +71,7 @@ class Unread:
                 self.queue(name, self._changed[name].since)
         doubtful, self._doubtful = self._doubtful, set()
         for name in doubtful - self._reading.keys():
-            self.queue(name, now)
+            self._queued.setdefault(name, 0)
         return bool(self._queued)
 
     def _waits(self) -> Iterator[tuple[str, int]]:
@@ -84,7 +84,8 @@ class Unread:
         """The files that are not taken in as they are, with the time since when."""
         found: dict[str, int] = {}
         for name, since in self._waits():
-            found[name] = min(since, found.get(name, since))
+            if since:
+                found[name] = min(since, found.get(name, since))
         return found
 
     def late(self, now: int) -> list[str]:
