@@ -49,13 +49,15 @@ class Reading(Struct):
     """What became of reading a file. Without `documents`, `reason` says why; without both, it is gone.
 
     `stamp` is of before the reading, and UNKNOWN where another try may end differently though the file stays as it is.
-    `doubtful`: it was written so shortly before that a later write may leave the same stamp.
+    `doubtful`: it was written so shortly before that a later write may leave the same stamp. `torn`: somebody wrote
+    while it was read; it counts as not read.
     """
 
     stamp: Stamp | None = None
     documents: Documents | None = None
     reason: str = ""
     doubtful: bool = False
+    torn: bool = False
 
 
 def is_manifest(name: str) -> bool:
@@ -101,13 +103,21 @@ def reading(folder: Path, name: str, known: Mapping[str, tuple[Entry, ...]]) -> 
     stamp = _stamp(folder / name)
     doubtful = stamp is not None and abs(time.time_ns() - stamp.ctime_ns) < _TICK_NS
     try:
-        return Reading(stamp, parse(read(folder / name), known), doubtful=doubtful)
+        text = read(folder / name)
+        if not _same_content(stamp, _stamp(folder / name)):
+            return Reading(stamp, torn=True)
+        return Reading(stamp, parse(text, known), doubtful=doubtful)
     except FileNotFoundError:
         return _gone(folder)
     except OSError as error:
         return Reading(UNKNOWN, reason=error.strerror or type(error).__name__)
     except ValueError as error:
         return Reading(stamp, reason=str(error), doubtful=doubtful)
+
+
+def _same_content(before: Stamp | None, after: Stamp | None) -> bool:
+    """Whether nothing was written, as far as stamps tell; another mode or name is no other content."""
+    return before is not None and after is not None and before._replace(ctime_ns=0) == after._replace(ctime_ns=0)
 
 
 def _gone(folder: Path) -> Reading:

@@ -1,7 +1,7 @@
 """Which manifest files changed and are not taken in, since when, and which are to be read now. Pure; of `manifests`.
 
 Events queue files at once: their writers are done. A look queues those that it finds changed and still, which means
-that the look before found them so too; a file that is being written is never still.
+that the look before found them so too; a file that is being written is not still, an empty one after a minute only.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from controlplane.source.folder import Reading, Stamp
 
+EMPTY_NS = 60 * 10**9  # `slow-program > file` empties the file at its start, and is not done
 LATE_NS = 10 * 10**9  # a change that waits longer is a trouble; reading a usual file takes milliseconds
 _SHOWN = 3
 
@@ -48,6 +49,9 @@ class Unread:
 
     def took(self, name: str, read: Reading, now: int) -> None:
         """The file was read, or could not be."""
+        if read.torn:
+            self._changed.setdefault(name, _Wait(now))
+            return
         if read.stamp is None:
             self.taken.pop(name, None)
         else:
@@ -67,10 +71,10 @@ class Unread:
         for name, stamp in changed.items():
             known = before.get(name)
             self._changed[name] = _Wait(known.since if known else now, stamp)
-            if name not in self._reading and (at_once or (known is not None and known.stamp == stamp)):
+            if name not in self._reading and (at_once or _still(known, stamp, now)):
                 self.queue(name, self._changed[name].since)
         doubtful, self._doubtful = self._doubtful, set()
-        for name in doubtful - self._reading.keys():
+        for name in doubtful - self._reading.keys() - changed.keys():
             self._queued.setdefault(name, 0)
         return bool(self._queued)
 
@@ -102,6 +106,13 @@ class Unread:
             return ""
         shown = "; ".join(f"{name}: {text}" for name, text in _first(sorted(texts.items())))
         return f"{len(texts)} files are not read: {shown}"
+
+
+def _still(before: _Wait | None, stamp: Stamp | None, now: int) -> bool:
+    """Whether the look before found the file as this one does, and its writer seems to be done."""
+    if before is None or before.stamp != stamp:
+        return False
+    return stamp is None or stamp.size > 0 or stamp.error != 0 or now - before.since >= EMPTY_NS
 
 
 def _first(items: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:

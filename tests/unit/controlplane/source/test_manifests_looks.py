@@ -2,21 +2,70 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from controlplane.source import manifests
+from controlplane.source import folder, manifests, unread
 from tests.unit.controlplane.source.manifests import address, followed, running, service, until
+from tests.unit.controlplane.source.recorder import LIMIT
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manifests, "LOOK_SECONDS", 0.02, raising=False)
+
+
+class Looks:
+    """What the source does to the file system; `go_on` and `answers` hold it up while they are clear."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.number = 0
+        self.read: list[str] = []
+        self.listed: list[object] = []
+        self.go_on, self.answers = threading.Event(), threading.Event()
+        self.go_on.set()
+        self.answers.set()
+        self._patch, self._look, self._reading, self._scandir = patch, folder.look, folder.reading, os.scandir
+        patch.setattr(folder, "look", self.look)
+        patch.setattr(folder, "reading", self.reading)
+        patch.setattr(os, "scandir", self.scandir)
+
+    def look(self, *args: Any) -> folder.Look:
+        self.answers.wait(LIMIT)
+        found = self._look(*args)
+        self.number += 1
+        return found
+
+    def reading(self, top: Path, name: str, known: Any) -> folder.Reading:
+        self.go_on.wait(LIMIT)
+        self.read.append(name)
+        return self._reading(top, name, known)
+
+    def scandir(self, path: Any) -> Any:
+        self.listed.append(path)
+        return self._scandir(path)
+
+    def settled(self) -> None:
+        """Files count as written long ago."""
+        self._patch.setattr(folder, "_TICK_NS", 0)
+
+    async def more(self, number: int) -> None:
+        """Waits for so many looks."""
+        goal = self.number + number
+        await until(lambda: self.number >= goal)
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
+    return Looks(monkeypatch)
 
 
 def _aside(path: Path, text: str) -> None:
@@ -150,3 +199,84 @@ async def test_a_writer_that_keeps_its_file_open_is_seen(tmp_path: Path) -> None
             file.write("---\n" + service("b", "10.96.0.2"))
             file.flush()
             await recorder.until(lambda: recorder.names == {"a", "b"})
+
+
+async def test_a_file_that_a_slow_program_has_emptied_keeps_what_it_said(tmp_path: Path, looks: Looks) -> None:
+    """`slow-program > a.yaml` truncates at its start."""
+    (tmp_path / "a.yaml").write_text(service("a"))
+    async with running(tmp_path) as (source, recorder):
+        with (tmp_path / "a.yaml").open("w") as file:
+            await looks.more(5)
+            assert recorder.updates == []
+            assert followed(source).unread == 1
+            file.write(service("a", "10.96.0.2"))
+        await recorder.until(lambda: address(recorder) == "10.96.0.2")
+        assert len(recorder.updates) == 1
+
+
+async def test_a_look_reads_and_lists_nothing_twice_when_nothing_changed(tmp_path: Path, looks: Looks) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.yaml").write_text(service(name))
+        os.utime(tmp_path / f"{name}.yaml")
+    (tmp_path / "c.yaml").mkdir()
+    os.mkfifo(tmp_path / "d.yaml")
+    looks.settled()
+    async with running(tmp_path):
+        await looks.more(2)
+        read, reports = list(looks.read), len(looks.listed) - looks.number
+        await looks.more(5)
+        assert looks.read == read
+        assert sorted(read) == ["a.yaml", "b.yaml", "c.yaml", "d.yaml"]
+        assert len(looks.listed) - looks.number == reports
+
+
+async def test_more_files_than_the_limit_stay_reported_while_others_are_edited(
+    tmp_path: Path, looks: Looks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifests, "MOST_FILES", 2)
+    for name in "abc":
+        (tmp_path / f"{name}.yaml").write_text(service(name))
+    async with running(tmp_path) as (_, recorder):
+        (tmp_path / "a.yaml").write_text(service("a", "10.96.0.2"))
+        await recorder.until(lambda: address(recorder) == "10.96.0.2")
+        await looks.more(2)
+        assert recorder.problems == {
+            f"{tmp_path} files": "there are more files than the limit of 2: 1 are not read",
+        }
+        (tmp_path / "a.yaml").unlink()
+        await recorder.until(lambda: recorder.names == {"b", "c"} and not recorder.problems)
+
+
+async def test_a_change_that_waits_for_a_large_file_is_told(
+    tmp_path: Path, looks: Looks, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(unread, "LATE_NS", 0)
+    (tmp_path / "a.yaml").write_text(service("a"))
+    async with running(tmp_path) as (source, recorder):
+        await until(lambda: followed(source).unread == 0)
+        looks.go_on.clear()  # reading takes long
+        (tmp_path / "a.yaml").write_text(service("a", "10.96.0.2"))
+        await until(lambda: followed(source).unread == 1)
+        assert followed(source).unread_since_unix_nano > 0
+        await looks.more(3)
+        assert followed(source).error == "1 files are not read: a.yaml: changed and not read yet"
+        looks.go_on.set()
+        await recorder.until(lambda: address(recorder) == "10.96.0.2")
+        await until(lambda: followed(source).unread == 0)
+        await looks.more(3)
+        assert followed(source).error == ""
+    told = [record.getMessage() for record in caplog.records if "manifest files" in record.getMessage()]
+    assert len(told) == 2
+
+
+async def test_a_file_system_that_does_not_answer_is_told_and_holds_up_nothing(
+    tmp_path: Path, looks: Looks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifests, "_HUNG_SECONDS", 0.05)
+    (tmp_path / "a.yaml").write_text(service("a"))
+    async with running(tmp_path) as (source, _):
+        looks.answers.clear()
+        await until(lambda: "does not answer" in followed(source).error)
+        looks.answers.set()
+        await until(lambda: not followed(source).error)
