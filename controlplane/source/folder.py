@@ -1,7 +1,8 @@
-"""A folder of manifests as the file system has it: what a look finds, and what one file says. Blocks; called in threads.
+"""A folder of manifests as the file system has it: what a look finds, and what one file says.
 
-A stamp stands for a file's content. Links are followed, of the folder and of the files, so that a target that is
-rewritten elsewhere, on another machine, or by a writer that keeps its file open shows too: inotify tells nothing then.
+Everything here blocks and is called in threads. A stamp stands for a file's content. Links are followed, of the folder
+and of the files, so that a target that is rewritten elsewhere, on another machine, or by a writer that keeps its file
+open shows too: inotify tells nothing then.
 """
 
 from __future__ import annotations
@@ -76,21 +77,25 @@ def look(folder: Path, known: Mapping[str, Stamp], limit: int) -> Look:
 
     Raises OSError where the folder cannot be listed: nothing is taken for deleted then.
     """
-    which = identity(folder)
-    with os.scandir(folder) as entries:
-        listed = {entry.name for entry in entries if is_manifest(entry.name)}
-    names = list(known)  # at one stroke: another thread changes it
-    new = sorted(listed.difference(names))
-    room = max(0, limit - len(names))
-    stamps = {name: _stamp(folder / name) for name in (*listed.intersection(names), *new[:room])}
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # one folder, should links be swapped
+    try:
+        found = os.fstat(descriptor)
+        with os.scandir(descriptor) as entries:
+            listed = {entry.name for entry in entries if is_manifest(entry.name)}
+        names = list(known)  # at one stroke: another thread changes it
+        new = sorted(listed.difference(names))
+        room = max(0, limit - len(names))
+        stamps = {name: _stamp(name, descriptor) for name in (*listed.intersection(names), *new[:room])}
+    finally:
+        os.close(descriptor)
     changed = {name: stamp for name, stamp in stamps.items() if stamp != known.get(name)}
     changed.update(dict.fromkeys(set(names) - listed))
-    return Look(which, changed, max(0, len(new) - room))
+    return Look((found.st_dev, found.st_ino), changed, max(0, len(new) - room))
 
 
-def _stamp(path: Path) -> Stamp | None:
+def _stamp(path: str | Path, folder: int | None = None) -> Stamp | None:
     try:
-        found = os.stat(path)
+        found = os.stat(path, dir_fd=folder)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -123,7 +128,7 @@ def _same_content(before: Stamp | None, after: Stamp | None) -> bool:
 def _gone(folder: Path) -> Reading:
     """A file is gone only where its folder is there."""
     try:
-        os.listdir(folder)
+        os.scandir(folder).close()
     except OSError as error:
         return Reading(UNKNOWN, reason=f"its folder cannot be listed: {error.strerror}")
     return Reading()

@@ -21,7 +21,7 @@ _MASK = (
     Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.MOVED_FROM | Mask.CREATE | Mask.DELETE
     | Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.ONLYDIR
 )  # fmt: skip
-"""Neither MODIFY nor ATTRIB: a file may be half written then. The look finds what these would tell, when it is still."""
+"""Neither MODIFY nor ATTRIB: a file may be half written then. A look finds what they would tell, when it is still."""
 
 
 class Touched:

@@ -24,8 +24,8 @@ from controlplane.facts import Fact, Following, Reporter, Sink
 from controlplane.notices import Notice
 from controlplane.source import folder
 from controlplane.source.claims import Claims
-from controlplane.source.inotify import Touched, note, watch
 from controlplane.source.identity import in_folder
+from controlplane.source.inotify import Touched, note, watch
 from controlplane.source.portions import feed, feed_list
 from controlplane.source.reports import Reports
 from controlplane.source.translate import TYPES

@@ -6,7 +6,7 @@ that the look before found them so too; a file that is being written is not stil
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from msgspec import Struct
 
@@ -101,11 +101,12 @@ class Unread:
     def trouble(self, now: int) -> str:
         """Why not all is as it should be; empty: all is read, or soon will be."""
         failed = {name: wait.reason for name, wait in list(self._failed.items())}
-        texts = {name: "changed and not read yet" for name in self.late(now)} | failed
+        texts = dict.fromkeys(self.late(now), "changed and not read yet") | failed
         if not texts:
             return ""
-        shown = "; ".join(f"{name}: {text}" for name, text in _first(sorted(texts.items())))
-        return f"{len(texts)} files are not read: {shown}"
+        shown = [f"{name}: {text}" for name, text in sorted(texts.items())]
+        more = f"; and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+        return "not all files are read: " + "; ".join(shown[:_SHOWN]) + more
 
 
 def _still(before: _Wait | None, stamp: Stamp | None, now: int) -> bool:
@@ -113,9 +114,3 @@ def _still(before: _Wait | None, stamp: Stamp | None, now: int) -> bool:
     if before is None or before.stamp != stamp:
         return False
     return stamp is None or stamp.size > 0 or stamp.error != 0 or now - before.since >= EMPTY_NS
-
-
-def _first(items: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    for number, item in enumerate(items):
-        if number < _SHOWN:
-            yield item

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from controlplane.facts import Following
 from controlplane.source.manifests import ManifestSource
 from deltaplane import model
 from deltaplane.model import Kind, ObjectKey
-from tests.unit.controlplane.source.recorder import LIMIT, Recorder
+from tests.unit.controlplane.source.recorder import Recorder
 
 
 def service(name: str, address: str = "10.96.0.1") -> str:
@@ -26,12 +26,6 @@ def address(recorder: Recorder, name: str = "a") -> str:
 def followed(source: ManifestSource) -> Following:
     (found,) = source.following
     return found
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(LIMIT):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 @asynccontextmanager

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from controlplane.source import folder, manifests, unread
-from tests.unit.controlplane.source.manifests import address, followed, running, service, until
+from tests.unit.controlplane.source.following import until
+from tests.unit.controlplane.source.manifests import address, followed, running, service
 from tests.unit.controlplane.source.recorder import LIMIT
 
 
@@ -183,7 +184,7 @@ async def test_a_file_that_cannot_be_read_at_the_start_is_read_when_it_can(tmp_p
     async with running(tmp_path) as (source, recorder):
         assert "symbolic links" in recorder.problems[str(tmp_path / "a.yaml")]
         assert followed(source).unread == 1
-        assert followed(source).error.startswith("1 files are not read: a.yaml: ")
+        assert followed(source).error.startswith("not all files are read: a.yaml: ")
         (tmp_path / "dead1").unlink()
         _revision(tmp_path, "dead1", "a")
         await recorder.until(lambda: recorder.names == {"a"})
@@ -260,7 +261,7 @@ async def test_a_change_that_waits_for_a_large_file_is_told(
         await until(lambda: followed(source).unread == 1)
         assert followed(source).unread_since_unix_nano > 0
         await looks.more(3)
-        assert followed(source).error == "1 files are not read: a.yaml: changed and not read yet"
+        assert followed(source).error == "not all files are read: a.yaml: changed and not read yet"
         looks.go_on.set()
         await recorder.until(lambda: address(recorder) == "10.96.0.2")
         await until(lambda: followed(source).unread == 0)
