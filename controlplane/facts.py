@@ -22,12 +22,17 @@ class Fact(Struct, frozen=True, gc=False):
 
 
 class Following(Struct, frozen=True):
-    """How one resource is followed. `error` is empty while it is; `since_unix_nano`: since when it is, or is not."""
+    """How one resource is followed. `error` is empty while it is; `since_unix_nano`: since when it is, or is not.
+
+    `unread`: files that changed, or cannot be read, and are not taken in as they are; with the time since when.
+    """
 
     resource: str
     since_unix_nano: int
     error: str = ""
     version: str = ""
+    unread: int = 0
+    unread_since_unix_nano: int = 0
 
 
 class Sink(Protocol):

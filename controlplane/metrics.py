@@ -106,12 +106,22 @@ class Figures(Collector):
         age = GaugeMetricFamily(
             "deltaplane_source_failing_seconds", "For how long a resource has not been followed.", labels=["resource"]
         )
+        unread = GaugeMetricFamily(
+            "deltaplane_source_unread_files", "Files that changed, or cannot be read, and are not taken in.",
+            labels=["resource"],
+        )  # fmt: skip
+        waiting = GaugeMetricFamily(
+            "deltaplane_source_unread_seconds", "For how long the oldest of these has waited.", labels=["resource"]
+        )
         now = time.time_ns()
         for each in self._sources():
+            unread.add_metric([each.resource], each.unread)
+            waiting.add_metric(
+                [each.resource], max(0.0, (now - each.unread_since_unix_nano) / 1e9) if each.unread else 0.0
+            )
             following.add_metric([each.resource], not each.error)
             age.add_metric([each.resource], max(0.0, (now - each.since_unix_nano) / 1e9) if each.error else 0.0)
-        yield following
-        yield age
+        yield from (following, age, unread, waiting)
         invalid = len(self._report.problems)
         yield GaugeMetricFamily("deltaplane_objects_unusable", "Objects that are not used as they are.", invalid)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from ipaddress import ip_address
 
 LABEL_LENGTH, SUBDOMAIN_LENGTH = 63, 253
 _MEMORY = 1 << 14
@@ -49,3 +50,10 @@ def is_cluster_id(text: str) -> bool:
 def shown(text: str) -> str:
     """The text as it goes into a message for a person: quoted, escaped, and cut."""
     return repr(text if len(text) <= 80 else f"{text[:80]}...")
+
+
+def shown_address(packed: bytes) -> str:
+    """Packed bytes as they go into a message for a person: the address, or hex where they are none."""
+    if len(packed) in {4, 16}:
+        return str(ip_address(packed))
+    return (packed.hex() if len(packed) <= 40 else f"{packed[:40].hex()}...") or "no address"

@@ -29,7 +29,7 @@ from deltaplane.model import (
     TrafficPolicy,
     family_of,
 )
-from deltaplane.names import is_label, is_label_value, is_plain, is_subdomain, shown
+from deltaplane.names import is_label, is_label_value, is_plain, is_subdomain, shown, shown_address
 
 MAX_AFFINITY_SECONDS = 86400
 MAX_CLUSTER_IPS = 2
@@ -87,7 +87,7 @@ def _is_plain(address: bytes) -> bool:
 def _addresses(field: str, addresses: Iterable[bytes]) -> str:
     for index, address in enumerate(addresses):
         if not _is_plain(address) and (reason := special(address)):
-            return f"{field}[{index}]: {address.hex()} {reason}"
+            return f"{field}[{index}]: {shown_address(address)} {reason}"
     return ""
 
 
@@ -165,15 +165,15 @@ def endpoints_problem(endpoints: Iterable[Endpoint]) -> str:
     for endpoint in endpoints:
         address = endpoint.address
         if not _is_plain(address) and (reason := special(address)):
-            return f"endpoints: {address.hex()} {reason}"
+            return f"endpoints: {shown_address(address)} {reason}"
         if endpoint.node and not is_subdomain(endpoint.node):
-            return f"endpoints: {address.hex()}: nodeName: {shown(endpoint.node)} is not a DNS-1123 subdomain"
+            return f"endpoints: {shown_address(address)}: nodeName: {shown(endpoint.node)} is not a DNS-1123 subdomain"
         if not is_plain(endpoint.zone):
-            return f"endpoints: {address.hex()}: zone: {shown(endpoint.zone)} is too long or not printable"
+            return f"endpoints: {shown_address(address)}: zone: {shown(endpoint.zone)} is too long or not printable"
         if endpoint.zone_hints or endpoint.node_hints:
             wrong = hints_problem(endpoint.zone_hints, endpoint.node_hints)
             if wrong:
-                return f"endpoints: {address.hex()}: hints: {wrong}"
+                return f"endpoints: {shown_address(address)}: hints: {wrong}"
     return ""
 
 

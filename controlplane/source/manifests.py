@@ -1,8 +1,9 @@
-"""A directory of Kubernetes YAML or JSON as the source of objects, followed live by inotify: no cluster needed.
+"""A directory of Kubernetes YAML or JSON as the source of objects, followed live: no cluster needed.
 
-Only the file that changed is read again; only the objects that changed reach the sink. Editors that write in place and
-those that write aside and rename are both followed, and so is the `..data` link of a mounted ConfigMap. What a document
-says is decided in `documents`, which file's word counts in `claims`; here is the file system.
+inotify tells at once what is written, renamed, made and removed in the folder. A look every few seconds finds what it
+does not tell (`folder`), and tries again what could not be read. Only the file that changed is read again; only the
+objects that changed reach the sink. What is to be read is decided in `unread`, what a document says in `documents`,
+which file's word counts in `claims`.
 """
 
 from __future__ import annotations
@@ -11,78 +12,34 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
-from asyncinotify import Event, Inotify, Mask
+from asyncinotify import Inotify
 
 from controlplane.errors import SourceError
 from controlplane.facts import Fact, Following, Reporter, Sink
 from controlplane.notices import Notice
+from controlplane.source import folder
 from controlplane.source.claims import Claims
-from controlplane.source.documents import parse
 from controlplane.source.identity import in_folder
+from controlplane.source.inotify import Touched, note, watch
 from controlplane.source.portions import feed, feed_list
 from controlplane.source.reports import Reports
 from controlplane.source.translate import TYPES
-from deltaplane.bounded import read
+from controlplane.source.unread import Unread
 from deltaplane.logs import event
 from deltaplane.model import Object, ObjectKey
 from deltaplane.threads import in_thread
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = {".yaml", ".yml", ".json"}
-_CONFIG_MAP_LINK = "..data"  # the kubelet swaps it when a mounted ConfigMap changes
-_GONE = Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.UNMOUNT | Mask.IGNORED
-_MASK = (
-    Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.MOVED_FROM | Mask.CREATE | Mask.DELETE | Mask.DELETE_SELF | Mask.MOVE_SELF
-)
-_RETRY_SECONDS = 1.0
+LOOK_SECONDS = 2.0
+_SHARE = 20  # a look waits so many times the processor time that the last one took
+_HUNG_SECONDS = 10.0  # a look that takes longer is told: a network file system does not answer
 MOST_FILES = 100_000
-
-
-class _Touched:
-    """What inotify said since the last look: file names, and whether everything must be looked at."""
-
-    def __init__(self) -> None:
-        self.names: set[str] = set()
-        self.all = False
-        self.gone = False
-        self.wake = asyncio.Event()
-        self.first_ns = 0
-
-    def add(self, received: Event) -> None:
-        name = str(received.name or "")
-        if received.mask & _GONE:
-            self.gone = True
-        elif received.mask & Mask.Q_OVERFLOW or name == _CONFIG_MAP_LINK:
-            self.all = True
-        elif is_manifest(name) and not _unfinished(received):
-            self.names.add(name)
-        else:
-            return
-        self.first_ns = self.first_ns or time.time_ns()
-        self.wake.set()
-
-
-def _unfinished(received: Event) -> bool:
-    """A file just made is written next, and closed; links are complete when they are made."""
-    path = received.path
-    return bool(received.mask & Mask.CREATE) and path is not None and not path.is_symlink() and _links(path) < 2
-
-
-def _links(path: Path) -> int:
-    try:
-        return path.stat().st_nlink
-    except OSError:
-        return 0
-
-
-def is_manifest(name: str) -> bool:
-    """Whether a file of this name is read: by suffix, and not hidden (editors' temporary files are)."""
-    return not name.startswith(".") and Path(name).suffix in SUFFIXES
 
 
 class ManifestSource:
@@ -99,16 +56,28 @@ class ManifestSource:
         self._sink = sink
         self._reports = Reports(reporter)
         self._claims = Claims(str(directory), self._reports)
+        self._unread = Unread()
+        self._touched = Touched(self._unread)
+        self._watched: folder.Identity | None = None
         self._error, self._since = "not read yet", time.time_ns()
+        self._late = False
         self.requests: Counter[tuple[str, str, str]] = Counter()  # none: there is no API server
         self._told: dict[ObjectKey, Object] = {}
 
     @property
     def following(self) -> list[Following]:
         """How the directory is followed."""
-        return [Following(str(self._directory), self._since, self._error)]
+        waiting = self._unread.waiting()
+        oldest = min(waiting.values(), default=0)
+        error, since = self._error, self._since
+        if not error:
+            error = self._unread.trouble(time.time_ns())
+            since = oldest if error else since
+        return [Following(str(self._directory), since, error, unread=len(waiting), unread_since_unix_nano=oldest)]
 
     def _state(self, error: str) -> None:
+        if error == self._error:
+            return
         self._error, self._since = error, time.time_ns()
         self._reports.record(str(self._directory), (error,) if error else ())
 
@@ -116,51 +85,35 @@ class ManifestSource:
         """A directory has no place for it; the log has it (notices.Notices)."""
 
     async def run(self) -> None:
-        with self._watch() as inotify:
-            await self._load()
-            await self._follow(inotify)
-        while True:
-            self._state("the directory is gone: put it back; what it said stays")
-            await asyncio.sleep(_RETRY_SECONDS)
-            try:
-                inotify = self._watch()
-            except SourceError:
-                continue
-            with inotify:
-                self._state("")
-                await self._read(self._every_name(), time.time_ns())
-                await self._follow(inotify)
-
-    def _watch(self) -> Inotify:
-        """A watch on the directory, in place before it is listed so that nothing is missed."""
-        inotify = Inotify()
+        inotify = await self._start()
         try:
-            inotify.add_watch(self._directory, _MASK | Mask.ONLYDIR)
-        except OSError as error:
+            await self._load()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._reads())
+                tasks.create_task(self._looks(tasks, tasks.create_task(note(inotify, self._touched))))
+        finally:
             inotify.close()
+
+    async def _start(self) -> Inotify:
+        """A watch, in place before the directory is listed so that nothing is missed."""
+        try:
+            self._watched, inotify = await in_thread(lambda: watch(self._directory))
+        except OSError as error:
             raise SourceError(
                 f"cannot follow manifests directory {self._directory}: {error.strerror}: check --manifests"
             ) from error
         return inotify
 
-    def _listed(self) -> set[str]:
-        try:
-            return {path.name for path in self._directory.iterdir() if is_manifest(path.name)}
-        except OSError as error:
-            raise SourceError(f"cannot list manifests directory {self._directory}: {error.strerror}") from error
-
-    def _every_name(self) -> set[str]:
-        """What is there and what was there; none when that cannot be told, so that nothing is taken for deleted."""
-        try:
-            return self._listed() | self._claims.names
-        except SourceError:
-            return set()
-
     async def _load(self) -> None:
         """The initial state, one list per kind."""
-        if cluster_id := in_folder(self._directory):
+        if cluster_id := await in_thread(lambda: in_folder(self._directory)):
             self._identify(cluster_id)
-        touched = await self._put(self._listed())
+        try:
+            found, _ = await self._look()
+        except OSError as error:
+            raise SourceError(f"cannot list manifests directory {self._directory}: {error.strerror}") from error
+        self._take(found, at_once=True)
+        touched = await self._put(self._unread.batch())
         facts = [
             fact for fact in map(self._claims.fact, sorted(touched)) if fact is not None and fact.object is not None
         ]
@@ -169,57 +122,112 @@ class ManifestSource:
             await feed_list(self._sink, (fact for fact in facts if fact.key.kind is kind))
             self._sink.replace(kind, [fact for fact in facts if fact.key.kind is kind], "")
             self._sink.synced(kind)
-        self._error, self._since = "", time.time_ns()
+        self._unread.done()
+        self._state("")
         event(log, logging.INFO, "manifests loaded", directory=self._directory, objects=len(facts))
 
-    async def _follow(self, inotify: Inotify) -> None:
-        """Until the directory is gone. The reader only notes names, so that a burst is read once."""
-        touched = _Touched()
-        async with asyncio.TaskGroup() as tasks:
-            reader = tasks.create_task(_note(inotify, touched))
-            while not touched.gone:
-                await touched.wake.wait()
-                touched.wake.clear()
-                names, touched.names = touched.names, set()
-                moment, touched.first_ns = touched.first_ns, 0
-                if touched.all and not touched.gone:
-                    touched.all = False
-                    names = self._every_name()
-                await self._read(names, moment)
-            reader.cancel()
+    async def _looks(self, tasks: asyncio.TaskGroup, reader: asyncio.Task[None]) -> None:
+        """Looks every few seconds, and at once when inotify asks for it. Where the path leads is watched."""
+        pause = LOOK_SECONDS
+        while True:
+            at_once = await self._due(pause)
+            try:
+                found, seconds = await self._look()
+                if self._touched.gone or found.folder != self._watched:
+                    reader = await self._rewatch(tasks, reader)
+                    found, seconds = await self._look()
+                    at_once = True
+            except OSError as error:
+                self._state(_unlisted(error))
+            else:
+                self._state("")
+                self._take(found, at_once=at_once)
+                pause = max(LOOK_SECONDS, _SHARE * seconds)
+            self._tell_late()
 
-    async def _read(self, names: Iterable[str], moment: int) -> None:
-        """Reads the files and tells the sink what is different."""
-        touched = await self._put(names)
-        await feed(self._sink, [fact for key in sorted(touched) for fact in self._difference(key, moment)])
+    async def _due(self, pause: float) -> bool:
+        """Waits until the next look; whether inotify asks for it."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._touched.look.wait(), pause)
+        asked = self._touched.look.is_set()
+        self._touched.look.clear()
+        return asked
 
-    async def _put(self, names: Iterable[str]) -> set[ObjectKey]:
+    async def _look(self) -> tuple[folder.Look, float]:
+        """What a look finds, and the seconds of processor time it took. Raises OSError."""
+        task = asyncio.ensure_future(in_thread(self._timed_look))
+        try:
+            if not (await asyncio.wait({task}, timeout=_HUNG_SECONDS))[0]:
+                self._state("the directory's file system does not answer; what it said stays")
+            return await task
+        finally:
+            task.cancel()
+
+    def _timed_look(self) -> tuple[folder.Look, float]:
+        start = time.thread_time()
+        found = folder.look(self._directory, self._unread.taken, MOST_FILES)
+        return found, time.thread_time() - start
+
+    async def _rewatch(self, tasks: asyncio.TaskGroup, reader: asyncio.Task[None]) -> asyncio.Task[None]:
+        """Watches the folder that the path leads to now. Raises OSError."""
+        self._watched, inotify = await in_thread(lambda: watch(self._directory))
+        self._touched.gone = False
+        reader.cancel()
+        event(log, logging.INFO, "another manifests directory is in place", directory=self._directory)
+        return tasks.create_task(note(inotify, self._touched))
+
+    def _take(self, found: folder.Look, *, at_once: bool) -> None:
+        most = f"there are more files than the limit of {MOST_FILES}: {found.surplus} are not read"
+        self._reports.record(f"{self._directory} files", (most,) if found.surplus else ())
+        if self._unread.seen(found.changed, time.time_ns(), at_once=at_once):
+            self._touched.read.set()
+
+    def _tell_late(self) -> None:
+        """One line when changes wait for too long, and one when they are read."""
+        late = self._unread.late(time.time_ns())
+        if late and not self._late:
+            event(
+                log, logging.WARNING, "manifest files changed and are not read yet", files=len(late), first=late[0],
+                directory=self._directory,
+            )  # fmt: skip
+        elif self._late and not late:
+            event(log, logging.INFO, "manifest files are read again", directory=self._directory)
+        self._late = bool(late)
+
+    async def _reads(self) -> None:
+        """Reads the files that are queued and tells the sink what is different."""
+        while True:
+            await self._touched.read.wait()
+            self._touched.read.clear()
+            batch = self._unread.batch()
+            moment = min(filter(None, batch.values()), default=time.time_ns())
+            touched = await self._put(batch)
+            await feed(self._sink, [fact for key in sorted(touched) for fact in self._difference(key, moment)])
+            self._unread.done()
+
+    async def _put(self, batch: Mapping[str, int]) -> set[ObjectKey]:
         touched: set[ObjectKey] = set()
-        for name in self._admitted(names):
+        for name in self._admitted(batch):
             touched |= await self._put_file(name)
         return touched
 
     def _admitted(self, names: Iterable[str]) -> list[str]:
         """The files that are read: those that were read before, and new ones as long as there are not too many."""
-        known = self._claims.names
+        known = self._unread.taken
         old, new = [name for name in names if name in known], sorted(name for name in names if name not in known)
-        room = max(0, MOST_FILES - len(known))
-        most = f"there are more files than the limit of {MOST_FILES}: {len(new) - room} are not read"
-        self._reports.record(f"{self._directory} files", (most,) if len(new) > room else ())
-        return sorted([*old, *new[:room]])
+        return sorted([*old, *new[: max(0, MOST_FILES - len(known))]])
 
     async def _put_file(self, name: str) -> set[ObjectKey]:
         known = self._claims.documents(name)
-        try:
-            documents = await in_thread(lambda: parse(read(self._directory / name), known))
-        except FileNotFoundError:
+        read = await in_thread(lambda: folder.reading(self._directory, name, known))
+        self._unread.took(name, read, time.time_ns())
+        if read.documents is not None:
+            self._claims.unreadable(name, "")
+            return self._claims.put(name, read.documents)
+        if not read.reason:
             return self._claims.drop(name)
-        except (OSError, ValueError) as error:  # not of its text: that is reported for the document
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            self._claims.unreadable(name, f"cannot be read: {reason}; what it last said stays")
-            return set()
-        self._claims.unreadable(name, "")
-        return self._claims.put(name, documents)
+        self._claims.unreadable(name, f"cannot be read: {read.reason}; what it last said stays")
+        return set()
 
     def _difference(self, key: ObjectKey, moment: int) -> Iterable[Fact]:
         fact = self._claims.fact(key) or Fact(key, None)
@@ -232,6 +240,7 @@ class ManifestSource:
         return (msgspec.structs.replace(fact, event_unix_nano=moment),)
 
 
-async def _note(inotify: Inotify, touched: _Touched) -> None:
-    async for received in inotify:
-        touched.add(received)
+def _unlisted(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return "the directory is gone: put it back; what it said stays"
+    return f"the directory cannot be followed: {error.strerror}; what it said stays"

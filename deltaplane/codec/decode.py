@@ -25,6 +25,7 @@ from deltaplane.model import (
     Unsupported,
     Upsert,
 )
+from deltaplane.names import shown_address
 from deltaplane.v1 import objects_pb2 as pb
 
 _MAX_SHARED = 4096  # distinct tuples remembered
@@ -126,10 +127,10 @@ def _decode_endpoints(
             raw = message.SerializeToString()
             end = 2 + length
             if raw[:2] != prefix:
-                raise MalformedError(f"{owner}: address {message.address.hex()} is not of {length} bytes")
+                raise MalformedError(f"{owner}: address {shown_address(message.address)} is not of {length} bytes")
             address = raw[2:end]
             if address <= previous:
-                raise MalformedError(f"{owner}: address {address.hex()} is repeated or out of order")
+                raise MalformedError(f"{owner}: address {shown_address(address)} is repeated or out of order")
             previous = address
             conditions, node, zone, zones, nodes = _decode_rest(raw[end:])
             if zones not in hints:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
-
+from deltaplane.names import shown_address
 from nodeagent.program.dataplane import Held
 from nodeagent.program.nftables.changes import Change
 
@@ -18,22 +17,16 @@ def describe(change: Change) -> str:
     if not change.member:
         return name_of(change.identity)
     width = 4 if change.identity[0] == 4 else 16
-    return f"{_MEMBERS[change.identity[1]]} {_address(change.identity[2 : 2 + width])}"
+    return f"{_MEMBERS[change.identity[1]]} {shown_address(change.identity[2 : 2 + width])}"
 
 
 def name_of(frontend: bytes) -> str:
     """A frontend's identity in words, such as 10.96.0.1 TCP/443."""
     _, address, protocol, port = held(frontend)
     name = {6: "TCP", 17: "UDP", 132: "SCTP"}.get(protocol, str(protocol))
-    return f"{_address(address) if address else 'node port'} {name}/{port}"
+    return f"{shown_address(address) if address else 'node port'} {name}/{port}"
 
 
 def held(frontend: bytes) -> Held:
     """What a frontend's identity means."""
     return Held(frontend[0], frontend[1:-8], frontend[-8], int.from_bytes(frontend[-4:-2], "big"))
-
-
-def _address(packed: bytes) -> str:
-    if len(packed) in (4, 16):
-        return str(ip_address(packed))
-    return packed.hex() or "no address"

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from deltaplane.forwarding import Entry, FrontendKind, ServiceForwarding, Target, Verdict
 from deltaplane.model import ObjectKey
+from deltaplane.names import shown_address
 from nodeagent.program.nftables import render
 
 SCTP = 132
@@ -78,7 +79,7 @@ def _check(entry: Entry) -> None:
     targets = (*entry.targets, *(entry.local_targets or ()))
     for address, size in ((entry.frontend.address, wanted), *((target.address, width) for target in targets)):
         if len(address) != size:
-            raise ValueError(f"{address.hex() or 'nothing'} is no IPv{entry.frontend.family} address")
+            raise ValueError(f"{shown_address(address)} is no IPv{entry.frontend.family} address")
 
 
 def _open_last(entry: Entry) -> bool:
