@@ -42,7 +42,13 @@ WEB = both("web", 1, 2)
 TABLES = ("nat", "filter")
 COMMENTS = [
     *(b'"', b"\\", b'\\"', b'a"b', b"a\\b\\", b"'", b"`id`", b"$(id)", b" a ", b"#", b"x" * 255),
-    *(b"-j KUBE-MARK-MASQ", b" -j KUBE-SERVICES ", b'" -j KUBE-SERVICES', b'\\" -g KUBE-POSTROUTING "'),
+    *(
+        b"-j KUBE-MARK-MASQ",
+        b" -j KUBE-SERVICES ",
+        b" -j DELTAPLANE-US-INSIDE ",
+        b'" -j KUBE-SERVICES',
+        b'\\" -g KUBE-POSTROUTING "',
+    ),
     *(b"COMMIT", b"*nat", b":KUBE-SVC-AAAAAAAAAAAAAAAA - [0:0]", b"-A KUBE-SERVICES -j ACCEPT", b"DELTAPLANE"),
     *(text.encode() for text in ("\u2028", "a\x85b", "\u202e", "\N{PILE OF POO}", "\xa0")),
     *(b"\xff\xfe", b"\xc3", b'\xed\xa0\x80"'),  # no UTF-8
@@ -79,7 +85,7 @@ def others(space: Namespace, flavour: Flavour) -> None:
         for comment in (*COMMENTS, *CONTROLS, *LINE_ENDS):
             call(space, program, "-t", table, "-A", "MINE", "-m", "comment", "--comment", comment, "-j", "RETURN")
             call(space, program, "-t", table, "-A", hook, "-m", "comment", "--comment", comment, "-j", "MINE")
-        for prefix in ("-j KUBE-MARK-MASQ ", '" -j KUBE-SERVICES', "-j DELTAPLANE-USERSPACE "):
+        for prefix in ("-j KUBE-MARK-MASQ ", '" -j KUBE-SERVICES', " -j DELTAPLANE-US-INSIDE "):
             call(space, program, "-t", table, "-A", "MINE", "-j", "LOG", "--log-prefix", prefix)
 
 
