@@ -26,10 +26,8 @@ def problems(config: KubeProxyConfiguration) -> list[str]:
         found += _interface("pod-interface-name-prefix", prefix, f"{prefix}*")
     if config.ipvs.scheduler and _SCHEDULER.fullmatch(config.ipvs.scheduler) is None:
         found.append(f"--ipvs-scheduler: {shown(config.ipvs.scheduler)} is no name of a scheduler")
-    if config.hostname_override and not is_subdomain(config.hostname_override):
-        found.append(
-            f"--hostname-override: {shown(config.hostname_override)} is no name of a Node (a DNS-1123 subdomain)"
-        )
+    if name and not is_subdomain(name):
+        found.append(f"--hostname-override: {shown(name)} is no name of a Node (a DNS-1123 subdomain)")
     return found
 
 
