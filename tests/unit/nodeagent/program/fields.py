@@ -73,8 +73,13 @@ def put(value: Any, path: Path, new: Any) -> Any:
 
 
 def hostile(value: Any, path: Path, text: str) -> Any:
-    """The value with the text in that field: appended to what is there, or alone where it brings its own address."""
+    """The value with the text in that field: appended to what is there, or alone where it brings its own address.
+
+    A zone goes in front of the prefix length.
+    """
     before = dict(leaves(value))[path]
     if isinstance(before, bytes):
         return put(value, path, text.encode("utf-8", "surrogatepass"))
+    if text.startswith("%") and "/" in before:
+        return put(value, path, before.replace("/", f"{text}/"))
     return put(value, path, text if text.startswith(("fe80", "10.")) else before + text)
