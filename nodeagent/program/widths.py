@@ -1,4 +1,4 @@
-"""Addresses of a Service that are as long as their family says: another length would shift what follows in a message.
+"""Addresses that are as long as their family says: another length would shift what follows in a message.
 
 The entry checks see to it for objects; every backend asks again before it packs any. Pure.
 """
@@ -31,8 +31,13 @@ def _check_targets(targets: Iterable[Target], width: int, family: int) -> None:
 
 def check_hairpins(hairpins: Iterable[Hairpin]) -> None:
     """Raises ValueError for an address of neither family."""
-    for address, _, _ in hairpins:
-        if len(address) not in (4, 16):
+    check_addresses(address for address, _, _ in hairpins)
+
+
+def check_addresses(addresses: Iterable[bytes]) -> None:
+    """Raises ValueError for one of neither family."""
+    for address in addresses:
+        if len(address) not in _WIDTHS.values():
             raise ValueError(f"{address.hex() or 'nothing'} is no address")
 
 

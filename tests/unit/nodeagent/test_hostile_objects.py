@@ -38,7 +38,8 @@ from nodeagent.program.iptables.settings import Settings
 from nodeagent.resolving import Resolver
 from tests.sessions import objects
 from tests.unit.nodeagent.program.fields import Path, declared, filled, hostile, leaves
-from tests.unit.nodeagent.program.test_no_rule_through_a_name import CIDRS, LINE, TAILS, packed
+from tests.unit.nodeagent.program.nftables.walks import packed
+from tests.unit.nodeagent.program.test_no_rule_through_a_name import CIDRS, LINE, TAILS
 
 WEB = Service(
     "ns",
