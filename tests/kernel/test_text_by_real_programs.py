@@ -20,6 +20,7 @@ from nodeagent.program.iptables.memory import MemoryIptables
 from nodeagent.program.iptables.settings import Settings
 from nodeagent.program.iptables.tables import Listing, listing
 from nodeagent.program.iptables.tools import Flavour
+from nodeagent.program.ipvs import rules
 from nodeagent.program.nftables.cleanup import cleanup as nftables_cleanup
 from nodeagent.program.nftables.kernel import NetlinkKernel
 from nodeagent.program.nftables.settings import Settings as NftablesSettings
@@ -69,10 +70,10 @@ def space() -> Iterator[Namespace]:
     netns.delete(made)
 
 
-def call(space: Namespace, *command: str | bytes) -> bytes:
+def call(space: Namespace, *command: str | bytes, given: bytes = b"") -> bytes:
     """What a program prints, as it prints it."""
     with space.entered():
-        done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+        done = subprocess.run(command, input=given, capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, (command, done.stderr)
     return done.stdout
 
@@ -213,6 +214,23 @@ def test_userspace_redirects_leave_others_rules_whole(space: Namespace, flavour:
             assert theirs(space, flavour) == mine
     with space.entered():
         userspace_cleanup(USERSPACE)
+    assert saved(space, flavour) == before
+
+
+@FLAVOURS
+def test_what_ipvs_mode_takes_away_leaves_others_rules_whole(space: Namespace, flavour: Flavour) -> None:
+    """Its chains alone, which need no IPVS in the kernel, with rules of others that lead to them."""
+    others(space, flavour)
+    before, program = saved(space, flavour), f"iptables-{flavour.value}"
+    for table, chains in rules.CHAINS.items():
+        made = "".join(f":{chain} - [0:0]\n" for chain in chains)
+        run(space, f"{program}-restore", "--noflush", stdin=f"*{table}\n{made}COMMIT\n")
+    for comment in COMMENTS:
+        call(space, program, "-t", "nat", "-A", "MINE", "-m", "comment", "--comment", comment, "-j", "KUBE-SERVICES")
+    there = call(space, f"{program}-save").decode("utf-8", "surrogateescape")
+    text, gone = rules.removal(there, rules.NOTHING)
+    assert "nat KUBE-SERVICES" in gone
+    call(space, f"{program}-restore", "--noflush", given=text.encode("utf-8", "surrogateescape"))
     assert saved(space, flavour) == before
 
 
