@@ -17,7 +17,7 @@ from msgspec import structs
 
 from deltaplane import bounded
 from deltaplane.flags import UsageError
-from nodeagent.config import addresses, defaults, document, flags, validation, watch
+from nodeagent.config import addresses, defaults, document, flags, validation, watch, words
 from nodeagent.config.durations import Duration, of
 from nodeagent.config.notes import notes
 from nodeagent.config.schema import Conntrack, KubeProxyConfiguration
@@ -94,7 +94,7 @@ def parse(arguments: Sequence[str]) -> Settings:
         config, removed = _read(file)
         config = flags.over_file(defaults.filled(config), said)
     config = _named(defaults.completed(config))
-    wrong = validation.problems(config)
+    wrong = [*validation.problems(config), *words.problems(config)]
     if wrong:
         said_wrong = "; ".join(wrong)
         _refuse(f"--config={file}: {said_wrong}" if file else f"{said_wrong}; see `deltaplane agent --help`")

@@ -7,8 +7,10 @@ elsewhere answers a pod of another node past this one, from an address that it n
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 from typing import Protocol
+
+from nodeagent.linux import text
 
 Network = IPv4Network | IPv6Network
 
@@ -39,5 +41,5 @@ def of_this_node(settings: Detecting, family: int, cidrs: Iterable[str]) -> tupl
     network = of_all_nodes(settings, family)
     if network is None:
         return ()
-    found = (ip_network(text.strip(), strict=False) for text in cidrs)
+    found = map(text.network, cidrs)
     return tuple(max(one, network, key=lambda each: each.prefixlen) for one in found if one.overlaps(network))

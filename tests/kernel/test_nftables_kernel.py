@@ -12,6 +12,7 @@ from nodeagent.errors import DataplaneUnavailable
 from nodeagent.linux.netlink import wire
 from nodeagent.linux.nft import objects
 from nodeagent.linux.nft.expressions import NFPROTO
+from nodeagent.program import widths
 from nodeagent.program.nftables import listing
 from nodeagent.program.nftables.dataplane import NftablesDataplane
 from nodeagent.program.nftables.kernel import NetlinkKernel
@@ -110,7 +111,8 @@ def test_other_settings_replace_the_table_in_one_transaction(space: Namespace) -
         assert "ip saddr != 10.0.0.0/8 ip daddr @cluster-ips" in nft(space, "list", "table", "ip", "deltaplane")
 
 
-def test_a_refused_object_is_found_and_the_others_go_on(space: Namespace) -> None:
+def test_a_refused_object_is_found_and_the_others_go_on(space: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(widths, "check", lambda entry: None)  # so that something comes to the kernel that it refuses
     good = [service(f"s{n}", cluster_ip(f"172.30.1.{n}", targets(1, 2))) for n in range(50)]
     broken = Frontend(FrontendKind.EXTERNAL_IP, 4, b"12345678", 6, 80)
     bad = service("bad", Entry(broken, "p", targets(1), Verdict.FORWARD, Masquerade.ALWAYS))

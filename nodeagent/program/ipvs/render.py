@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from deltaplane.forwarding import Entry, FrontendKind, Masquerade, ServiceForwarding, Verdict
 from nodeagent.linux.text import network
+from nodeagent.program import widths
 from nodeagent.program.ipvs import names
 from nodeagent.program.ipvs.names import Element, place
 from nodeagent.program.ipvs.objects import SCTP, TCP, Manner, Virtual, VirtualKey
@@ -39,6 +40,7 @@ def virtuals(
         frontend = entry.frontend
         if frontend.family not in families:
             continue
+        widths.check(entry)
         own = frontend.kind == FrontendKind.NODE_PORT
         for address in here.node_ports.get(frontend.family, ()) if own else (frontend.address,):
             key = VirtualKey(frontend.family, frontend.protocol, address, frontend.port)
@@ -59,8 +61,9 @@ _WALLS = (names.LOAD_BALANCER_FW, names.SOURCE_CIDR, names.SOURCE_IP)
 
 
 def extras(service: ServiceForwarding, families: Iterable[int] = (4, 6)) -> tuple[Element, ...]:
-    """What a Service needs besides: its hairpin connections and its health check's port."""
+    """What a Service needs besides: its hairpin connections and its health check's port. Raises ValueError."""
     found = []
+    widths.check_hairpins(service.hairpins)
     for address, protocol, port in service.hairpins:
         family = 4 if len(address) == 4 else 6
         if family in families:
@@ -72,9 +75,6 @@ def extras(service: ServiceForwarding, families: Iterable[int] = (4, 6)) -> tupl
 
 
 def _virtual(entry: Entry, key: VirtualKey, here: Here, settings: Settings) -> Virtual:
-    width = 4 if key.family == 4 else 16
-    if len(key.address) != width or any(len(target.address) != width for target in entry.targets):
-        raise ValueError(f"port {key.port}: an address that is not of IPv{key.family}")
     sticky = PERSISTENT if entry.affinity_seconds else 0
     manner = Manner(settings.how, settings.flags | sticky, entry.affinity_seconds)
     targets = None if entry.verdict is Verdict.DROP else entry.targets

@@ -20,6 +20,7 @@ from deltaplane.forwarding import (
 )
 from deltaplane.model import ObjectKey
 from nodeagent.linux.nft.ranges import Range, merged, without
+from nodeagent.program import widths
 from nodeagent.program.nftables.shared import LOCAL_OFFSET, SMALLEST
 
 REFUSALS = {Verdict.FORWARD: "", Verdict.REJECT: "reject", Verdict.DROP: "drop"}
@@ -147,6 +148,7 @@ def node_members(node: NodeForwarding) -> tuple[bytes, ...]:
 
     A CIDR's member has the first and the last address of a range behind the set's byte. Raises ValueError.
     """
+    widths.check_addresses(node.node_port_addresses)
     fit = (address for address in node.node_port_addresses if not is_loopback(address))
     found = [(b"\x04\x02" if len(a) == 4 else b"\x06\x02") + a for a in fit]
     for family in (4, 6):

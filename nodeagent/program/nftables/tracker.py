@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.model import Kind, ObjectKey
+from nodeagent.program import widths
 from nodeagent.program.nftables import render
 from nodeagent.program.nftables.render import Placement
 from nodeagent.program.nftables.slots import split
@@ -61,7 +62,9 @@ class Tracker:
         placements: dict[bytes, Placement] = {}
         for entry in service.entries:
             if entry.frontend.family in self.families:
+                widths.check(entry)
                 self._place(placements, render.identity(entry), render.place(entry, service.key))
+        widths.check_hairpins(service.hairpins)
         members = tuple(member for member in render.members(service) if member[0] in self.families)
         self._hold(service.key, placements, members)
 

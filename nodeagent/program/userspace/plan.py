@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from deltaplane.forwarding import Entry, FrontendKind, ServiceForwarding, Target, Verdict
 from deltaplane.model import ObjectKey
-from deltaplane.names import shown_address
+from nodeagent.program import widths
 from nodeagent.program.nftables import render
 
 SCTP = 132
@@ -62,7 +62,7 @@ def plan(service: ServiceForwarding, families: frozenset[int]) -> Plan:
     for entry in sorted(service.entries, key=_open_last):
         if entry.frontend.family not in families:
             continue
-        _check(entry)
+        widths.check(entry)
         if entry.frontend.protocol == SCTP and entry.verdict == Verdict.FORWARD:
             unsupported[f"SCTP port {entry.port_name or entry.frontend.port}"] = None
         elif (frontend := render.identity(entry)) not in routes:
@@ -70,16 +70,6 @@ def plan(service: ServiceForwarding, families: frozenset[int]) -> Plan:
     members = (member for member in render.members(service) if member[1] == render.CLUSTER_IP_MEMBER)
     cluster = tuple(member for member in members if member[0] in families)
     return Plan(lines, routes, cluster, tuple(unsupported))
-
-
-def _check(entry: Entry) -> None:
-    """Raises ValueError for addresses that are none of the family."""
-    width = 4 if entry.frontend.family == 4 else 16
-    wanted = 0 if entry.frontend.kind == FrontendKind.NODE_PORT else width
-    targets = (*entry.targets, *(entry.local_targets or ()))
-    for address, size in ((entry.frontend.address, wanted), *((target.address, width) for target in targets)):
-        if len(address) != size:
-            raise ValueError(f"{shown_address(address)} is no IPv{entry.frontend.family} address")
 
 
 def _open_last(entry: Entry) -> bool:

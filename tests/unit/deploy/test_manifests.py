@@ -67,6 +67,7 @@ def test_every_variable_of_an_argument_is_declared() -> None:
 def agent_settings() -> nodeagent.config.Settings:
     _, *run = container(*AGENT)["args"]
     values = {"$(DELTAPLANE_SERVER)": "192.0.2.10:50051,192.0.2.11:50051", "$(CLUSTER_CIDR)": "10.244.0.0/16"}
+    values["$(NODE_NAME)"] = "node-1"
     for variable, value in values.items():
         run = [each.replace(variable, value) for each in run]
     return nodeagent.config.parse(run)
