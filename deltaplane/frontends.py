@@ -9,7 +9,6 @@ losers' owners. kube-proxy leaves it to the order of its maps.
 
 from __future__ import annotations
 
-from bisect import insort
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 from math import inf
@@ -26,7 +25,6 @@ _PROTOCOLS = {int(protocol): protocol.name for protocol in Protocol}
 Slot = bytes  # what can be had once: family, protocol, port, and the address, which a node port has none of
 _HEAD = Layout(">BBH")
 _CLUSTER_IP = FrontendKind.CLUSTER_IP
-Claim = tuple[bool, float, ObjectKey]  # external, Unix seconds of creation, owner: of several the smallest has the slot
 
 
 class Lost(NamedTuple):
@@ -43,30 +41,24 @@ class Lost(NamedTuple):
 
 
 class _Wanted(NamedTuple):
-    """What one Service asks for; a slot that it asks for both ways is inside."""
+    """What one Service asks for, and since when it is there; a slot that it asks for both ways is inside."""
 
-    age: float
-    inside: tuple[Slot, ...] = ()
+    age: float  # Unix seconds
+    inside: tuple[Slot, ...] = ()  # as its ClusterIP's
     outside: tuple[Slot, ...] = ()
-
-    def claims(self, owner: ObjectKey) -> dict[Slot, Claim]:
-        claims = dict.fromkeys(self.inside, (False, self.age, owner))
-        if self.outside:
-            claims |= dict.fromkeys(self.outside, (True, self.age, owner))
-        return claims
 
 
 _NOTHING = _Wanted(inf)
 
 
 class Frontends:
-    """All claims of all Services."""
+    """All claims of all Services; a Service with one ClusterIP and port takes some 250 bytes."""
 
     def __init__(self) -> None:
-        self._claims: dict[Slot, Claim | list[Claim]] = {}  # sorted, where there are several
+        self._claims: dict[Slot, ObjectKey | list[ObjectKey]] = {}  # the holder first, where there are several
         self._wanted: dict[ObjectKey, _Wanted] = {}
-        self._inside: dict[bytes, list[ObjectKey]] = {}  # whose ClusterIP an address is
-        self._outside: dict[bytes, list[ObjectKey]] = {}  # who asks for it as an external address
+        self._inside: dict[bytes, ObjectKey | list[ObjectKey]] = {}  # whose ClusterIP an address is
+        self._outside: dict[bytes, ObjectKey | list[ObjectKey]] = {}  # who asks for it as an external address
         self._losses: dict[ObjectKey, tuple[Lost, ...]] = {}
         self._reserved: dict[str, tuple[frozenset[Slot], bool]] = {}
 
@@ -77,7 +69,7 @@ class Frontends:
         """
         before, after = self._reserved.get(what, (frozenset(),))[0], frozenset(slots)
         self._reserved[what] = after, clusterips
-        return {claim[2] for slot in before ^ after for claim in _listed(self._claims.get(slot, []))}
+        return {owner for slot in before ^ after for owner in _listed(self._claims, slot)}
 
     def forget(self) -> None:
         """No Service asks for anything: a whole state follows. What is reserved stays so."""
@@ -89,27 +81,23 @@ class Frontends:
             yield from lost
 
     def put(self, service: ServiceForwarding, created: int) -> set[ObjectKey]:
-        """Takes what a Service asks for now (`created`: Unix seconds, 0 unknown); gives others whose right changes."""
+        """Takes what a Service asks for now (`created`: Unix seconds, 0 unknown); gives others whose right changes.
+
+        Only the frontends of the entries count, and not where they lead.
+        """
         key, after = service.key, _wanted(service, created if created > 0 else inf)
         before = self._wanted.get(key, _NOTHING)
         if before == after:
             return set()
+        self._wanted[key] = after
         touched: set[ObjectKey] = set()
-        old, new = before.claims(key), after.claims(key)
-        for slot, claim in new.items():
-            if slot not in self._claims:
-                self._claims[slot] = claim
-            elif old.get(slot) != claim:
-                touched |= self._change(slot, old.get(slot), claim)
-        for slot in old.keys() - new.keys():
-            touched |= self._change(slot, old[slot], None)
+        gone = {*before.inside, *before.outside}.difference(after.inside, after.outside)
+        for slot in (*gone, *after.inside, *after.outside):
+            touched |= self._claim(slot, key, wanted=slot not in gone)
         touched |= self._move(self._inside, key, before.inside, after.inside)
-        if before.outside or after.outside:
-            self._move(self._outside, key, before.outside, after.outside)
-        if new:
-            self._wanted[key] = after
-        else:
-            self._wanted.pop(key, None)
+        self._move(self._outside, key, before.outside, after.outside)
+        if after[1:] == _NOTHING[1:]:
+            del self._wanted[key]
         return touched - {key}
 
     def grant(self, service: ServiceForwarding) -> ServiceForwarding:
@@ -133,38 +121,34 @@ class Frontends:
         for what, (slots, clusterips) in self._reserved.items():
             if slot in slots and (clusterips or slot not in self._wanted[owner].inside):
                 return what
-        first = _listed(self._claims[slot])[0][2]
+        first = _listed(self._claims, slot)[0]
         if first != owner:
             return first
-        inside = self._inside.get(slot[_HEAD.size :], ())
+        inside = _listed(self._inside, slot[_HEAD.size :])
         return inside[0] if inside and owner not in inside else None
 
-    def _change(self, slot: Slot, before: Claim | None, after: Claim | None) -> set[ObjectKey]:
-        """Puts one claim in another's place. Where another has the slot then, gives all who ask for it or did."""
-        old = _listed(self._claims.get(slot, []))
-        new = sorted([claim for claim in old if claim != before] + ([] if after is None else [after]))
-        if new:
-            self._claims[slot] = new[0] if len(new) == 1 else new
-        else:
-            del self._claims[slot]
-        return set() if old[:1] == new[:1] else {claim[2] for claim in old + new}
+    def _claim(self, slot: Slot, owner: ObjectKey, *, wanted: bool) -> set[ObjectKey]:
+        """Puts one claim in or takes it out. Where another has the slot then, gives all who ask for it or did."""
+        old = _listed(self._claims, slot)
+        new = [each for each in old if each != owner] + [owner] * wanted
+        if len(new) > 1:
+            new.sort(key=lambda each: (slot not in self._wanted[each].inside, self._wanted[each].age, each))
+        _put(self._claims, slot, new)
+        return set() if old[:1] == new[:1] else {*old, *new}
 
     def _move(
         self,
-        table: dict[bytes, list[ObjectKey]],
+        table: dict[bytes, ObjectKey | list[ObjectKey]],
         owner: ObjectKey,
         before: tuple[Slot, ...],
         after: tuple[Slot, ...],
     ) -> set[ObjectKey]:
         """Follows which addresses a Service has or asks for. Gives those that ask for one of them from outside."""
         old, new = ({slot[_HEAD.size :] for slot in slots} - {b""} for slots in (before, after))
-        for address in old - new:
-            table[address].remove(owner)
-            if not table[address]:
-                del table[address]
-        for address in new - old:
-            insort(table.setdefault(address, []), owner)
-        return {other for address in old ^ new for other in self._outside.get(address, ())}
+        for address in old ^ new:
+            others = [each for each in _listed(table, address) if each != owner]
+            _put(table, address, sorted([*others, owner] if address in new else others))
+        return {other for address in old ^ new for other in _listed(self._outside, address)}
 
 
 def slot_of(frontend: Frontend) -> Slot:
@@ -177,6 +161,11 @@ def slot(family: int, protocol: int, port: int, address: bytes = b"") -> Slot:
     return _HEAD.pack(family, protocol, port) + address
 
 
+def parts(slot: Slot) -> tuple[int, int, int, bytes]:
+    """Family, protocol, port and address, which a node port has none of."""
+    return *_HEAD.unpack_from(slot), slot[_HEAD.size :]
+
+
 def _wanted(service: ServiceForwarding, age: float) -> _Wanted:
     inside: list[Slot] = []
     outside: list[Slot] = []
@@ -187,14 +176,23 @@ def _wanted(service: ServiceForwarding, age: float) -> _Wanted:
     return _Wanted(age, tuple(inside), tuple(dict.fromkeys(slot for slot in outside if slot not in inside)))
 
 
-def _listed(claims: Claim | list[Claim]) -> list[Claim]:
-    return claims if isinstance(claims, list) else [claims]
+def _listed(table: dict[bytes, ObjectKey | list[ObjectKey]], index: bytes) -> list[ObjectKey]:
+    found = table.get(index)
+    return [] if found is None else found if isinstance(found, list) else [found]
+
+
+def _put(table: dict[bytes, ObjectKey | list[ObjectKey]], index: bytes, owners: list[ObjectKey]) -> None:
+    """Most have one owner, who stands for the list."""
+    if owners:
+        table[index] = owners[0] if len(owners) == 1 else owners
+    else:
+        table.pop(index, None)
 
 
 def _shown(slot: Slot) -> str:
-    _, number, port = _HEAD.unpack_from(slot)
+    _, number, port, packed = parts(slot)
     protocol = _PROTOCOLS.get(number, str(number))
-    if len(slot) == _HEAD.size:
+    if not packed:
         return f"node port {protocol}/{port}"
-    address = ip_address(slot[_HEAD.size :])
+    address = ip_address(packed)
     return f"{protocol} {address}:{port}" if address.version == 4 else f"{protocol} [{address}]:{port}"

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Iterator
 
 from deltaplane.forwarding import ServiceForwarding
 from deltaplane.frontends import Frontends, slot
-from deltaplane.model import Kind, ObjectKey
+from deltaplane.model import Kind, ObjectKey, Service
 from deltaplane.resolve import NodeView, resolve
 from nodeagent.mirror import Mirror, ServiceName
 from nodeagent.program.dataplane import Failed
 
 API = ("default", "kubernetes")  # the Service of the API server
+_API_SERVICE = ObjectKey(Kind.SERVICE, *API)
+_NOWHERE = NodeView("")  # whose address it is does not depend on a node
 MAX_TEXT = 200  # characters of a failure's text
 
 
@@ -26,19 +28,32 @@ class Resolver:
 
     def resolve(self, services: Iterable[ServiceName], view: NodeView) -> list[ServiceForwarding]:
         """What these mean on this node, and those that get or lose an address by it; without what cannot be said."""
-        names = dict.fromkeys(services)
-        touched = self._guard_api() if API in names else set()
-        found = self._found((ObjectKey(Kind.SERVICE, *name) for name in names), view)
-        for service in found.values():
-            touched |= self._frontends.put(service, self._created(service.key))
-        found |= self._found(touched - found.keys(), view)
-        return [self._frontends.grant(service) for service in found.values()]
+        keys = [ObjectKey(Kind.SERVICE, *name) for name in services]  # they stay: not between what is soon gone
+        touched = self._guard_api() if _API_SERVICE in keys else set()
+        for key in keys:
+            touched |= self._claim(key)
+        keys += touched.difference(keys)
+        found = [self._one(key, view) for key in keys]
+        return [self._frontends.grant(service) for service in found if service is not None]
 
     def resolve_all(self, view: NodeView) -> list[ServiceForwarding]:
         """What all Services there are mean on this node."""
         self._frontends.forget()
         self._guard_api()
         return self.resolve(self._mirror.services, view)
+
+    def _claim(self, key: ObjectKey) -> set[ObjectKey]:
+        """Takes in which addresses and ports it asks for; gives others that this touches."""
+        service = self._mirror.services.get((key.namespace, key.name))
+        asked = self._asked(key, service)
+        return set() if asked is None else self._frontends.put(asked, 0 if service is None else service.created)
+
+    def _asked(self, key: ObjectKey, service: Service | None) -> ServiceForwarding | None:
+        """Its frontends, which lead nowhere; None: they cannot be told, which `_one` finds and tells as well."""
+        try:
+            return resolve(key, service, (), _NOWHERE)
+        except Exception:  # noqa: BLE001 - see above
+            return None
 
     def _guard_api(self) -> set[ObjectKey]:
         """Where the API server itself is: without it no replica hears what would give the address back.
@@ -56,13 +71,6 @@ class Resolver:
             ),
             clusterips=False,
         )
-
-    def _found(self, keys: Iterable[ObjectKey], view: NodeView) -> dict[ObjectKey, ServiceForwarding]:
-        return {key: found for key in keys if (found := self._one(key, view)) is not None}
-
-    def _created(self, key: ObjectKey) -> int:
-        service = self._mirror.services.get((key.namespace, key.name))
-        return 0 if service is None else service.created
 
     def _one(self, key: ObjectKey, view: NodeView) -> ServiceForwarding | None:
         name, mirror = (key.namespace, key.name), self._mirror

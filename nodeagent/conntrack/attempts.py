@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from deltaplane.forwarding import Entry, Frontend, ServiceForwarding, Target
+from deltaplane.forwarding import Entry, ServiceForwarding, Target
+from deltaplane.frontends import Slot, parts, slot_of
 from deltaplane.model import ObjectKey, Protocol
 from nodeagent.conntrack.intent import Place
 
@@ -25,10 +26,10 @@ _UDP = int(Protocol.UDP)  # a flow of which `intent` looks after, answered or no
 
 
 class Attempt(NamedTuple):
-    """Attempts to connect to `place`, of a frontend that leads somewhere now."""
+    """Attempts to connect to `place`, of a frontend (`slot`) that leads somewhere now."""
 
     key: ObjectKey
-    frontend: Frontend
+    slot: Slot
     place: Place
 
     def takes(self, flow: Flow) -> bool:
@@ -41,7 +42,7 @@ class Attempts:
 
     def __init__(self) -> None:
         self._addresses: frozenset[bytes] = frozenset()
-        self._open: dict[ObjectKey, tuple[Frontend, ...]] = {}
+        self._open: dict[ObjectKey, bytes] = {}  # packed: 10,000 Services' frontends as values would take 10 MB
         self._wanted: dict[Attempt, None] = {}
         self._committed: dict[Attempt, None] = {}
 
@@ -53,11 +54,13 @@ class Attempts:
         complete: bool = False,
     ) -> None:
         """Takes in what is about to be committed. `addresses`: where node ports answer; None: as before."""
-        for service in services:
-            self._update(service.key, tuple(_open(service.entries)))
+        # What stays is made before what goes after the clean-up, which would keep the memory between them.
+        before = [self._update(service.key, _packed(service.entries)) for service in services]
         if complete:
             for key in self._open.keys() - {service.key for service in services}:
                 del self._open[key]
+        for service, packed in zip(services, before, strict=True):
+            self._opened(service.key, packed)
         if addresses is not None:
             self._move(frozenset(addresses))
 
@@ -75,40 +78,55 @@ class Attempts:
     def take(self) -> list[Attempt]:
         """What is to be cleaned now, as things stand now: what leads nowhere any more is none of ours."""
         items, self._committed = self._committed, {}
-        known = {key: frozenset(self._open.get(key, ())) for key in {item.key for item in items}}
-        return [item for item in items if item.frontend in known[item.key] and self._is_here(item)]
+        known = {key: frozenset(_slots(self._open.get(key, b""))) for key in {item.key for item in items}}
+        return [item for item in items if item.slot in known[item.key] and self._is_here(item)]
 
     def _is_here(self, item: Attempt) -> bool:
-        return bool(item.frontend.address) or item.place.address in self._addresses
+        return bool(parts(item.slot)[3]) or item.place.address in self._addresses
 
     # ------------------------------------------------------------ changes
 
-    def _update(self, key: ObjectKey, after: tuple[Frontend, ...]) -> None:
-        before = frozenset(self._open.pop(key, ()))
+    def _update(self, key: ObjectKey, after: bytes) -> bytes:
+        """What was open of the Service before."""
+        before = self._open.pop(key, b"")
         if after:
             self._open[key] = after
-        for frontend in after:
-            if frontend not in before:
-                self._note(key, frontend, self._addresses)
+        return before
+
+    def _opened(self, key: ObjectKey, before: bytes) -> None:
+        after = self._open.get(key, b"")
+        if after == before:
+            return
+        known = frozenset(_slots(before))
+        for slot in _slots(after):
+            if slot not in known:
+                self._note(key, slot, self._addresses)
 
     def _move(self, addresses: frozenset[bytes]) -> None:
         """Node ports open on new addresses; a walk over the Services, for a rare event."""
         opened = addresses - self._addresses
         self._addresses = addresses
-        for key, frontends in self._open.items() if opened else ():
-            for frontend in frontends:
-                if not frontend.address:
-                    self._note(key, frontend, opened)
+        for key, packed in self._open.items() if opened else ():
+            for slot in _slots(packed):
+                if not parts(slot)[3]:
+                    self._note(key, slot, opened)
 
-    def _note(self, key: ObjectKey, frontend: Frontend, addresses: Iterable[bytes]) -> None:
-        for address in [frontend.address] if frontend.address else sorted(addresses):
-            if len(address) == (4 if frontend.family == 4 else 16):
-                place = Place(address, frontend.port, frontend.protocol)
-                self._wanted[Attempt(key, frontend, place)] = None
+    def _note(self, key: ObjectKey, slot: Slot, addresses: Iterable[bytes]) -> None:
+        family, protocol, port, own = parts(slot)
+        for address in [own] if own else sorted(addresses):
+            if len(address) == (4 if family == 4 else 16):
+                self._wanted[Attempt(key, slot, Place(address, port, protocol))] = None
 
 
-def _open(entries: Iterable[Entry]) -> Iterator[Frontend]:
-    """The frontends of one Service that lead somewhere, from inside or outside the cluster; those of UDP left out."""
-    for entry in entries:
-        if entry.frontend.protocol != _UDP and (entry.targets or entry.local_targets):
-            yield entry.frontend
+def _packed(entries: Iterable[Entry]) -> bytes:
+    """The frontends that lead somewhere, from inside or outside the cluster, those of UDP left out: slots by length."""
+    found = [slot_of(e.frontend) for e in entries if e.frontend.protocol != _UDP and (e.targets or e.local_targets)]
+    return b"".join(bytes((len(slot),)) + slot for slot in found)
+
+
+def _slots(packed: bytes) -> Iterator[Slot]:
+    start = 0
+    while start < len(packed):
+        end = start + 1 + packed[start]
+        yield packed[start + 1 : end]
+        start = end
