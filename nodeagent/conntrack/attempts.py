@@ -22,6 +22,7 @@ from nodeagent.conntrack.intent import Place
 if TYPE_CHECKING:
     from nodeagent.conntrack.query import Flow
 
+PER_ROUND = 1000  # Services whose attempts are looked for at once
 _UDP = int(Protocol.UDP)  # a flow of which `intent` looks after, answered or not
 
 
@@ -38,13 +39,18 @@ class Attempt(NamedTuple):
 
 
 class Attempts:
-    """Which frontends lead somewhere, and which of them are new to it: wanted, then committed, then taken."""
+    """Which frontends lead somewhere, and which of them are new to it: wanted, then committed, then taken.
+
+    For each Service that changed it is kept what was open before, packed: that costs little at a start, when all did.
+    """
 
     def __init__(self) -> None:
         self._addresses: frozenset[bytes] = frozenset()
-        self._open: dict[ObjectKey, bytes] = {}  # packed: 10,000 Services' frontends as values would take 10 MB
-        self._wanted: dict[Attempt, None] = {}
-        self._committed: dict[Attempt, None] = {}
+        self._open: dict[ObjectKey, bytes] = {}
+        self._wanted: dict[ObjectKey, bytes] = {}
+        self._committed: dict[ObjectKey, bytes] = {}
+        self._moving: dict[Attempt, None] = {}  # node ports on addresses that are new: wanted
+        self._moved: dict[Attempt, None] = {}  # and committed
 
     def want(
         self,
@@ -54,74 +60,87 @@ class Attempts:
         complete: bool = False,
     ) -> None:
         """Takes in what is about to be committed. `addresses`: where node ports answer; None: as before."""
-        # What stays is made before what goes after the clean-up, which would keep the memory between them.
-        before = [self._update(service.key, _packed(service.entries)) for service in services]
+        for service in services:
+            self._update(service.key, _packed(service.entries))
         if complete:
             for key in self._open.keys() - {service.key for service in services}:
                 del self._open[key]
-        for service, packed in zip(services, before, strict=True):
-            self._opened(service.key, packed)
         if addresses is not None:
             self._move(frozenset(addresses))
 
     def commit(self, failed: Container[ObjectKey] = ()) -> bool:
         """The kernel has what was wanted, except of the `failed`; whether anything is to be cleaned."""
-        for item in [item for item in self._wanted if item.key not in failed]:
-            del self._wanted[item]
-            self._committed[item] = None
+        for key in [key for key in self._wanted if key not in failed]:
+            _note(self._committed, key, self._wanted.pop(key))
+        for item in [item for item in self._moving if item.key not in failed]:
+            self._moved[item] = self._moving.pop(item)
+        return bool(self._committed or self._moved)
+
+    @property
+    def due(self) -> bool:
+        """Whether another `take` has something to give."""
         return bool(self._committed)
 
     def again(self, items: Iterable[Attempt]) -> None:
         """These could not be done, and are due again."""
-        self._committed.update(dict.fromkeys(items))
+        missed: dict[ObjectKey, set[Slot]] = {}
+        for item in items:
+            missed.setdefault(item.key, set()).add(item.slot)
+        for key, slots in missed.items():
+            _note(self._committed, key, _pack(slot for slot in _slots(self._open.get(key, b"")) if slot not in slots))
 
     def take(self) -> list[Attempt]:
-        """What is to be cleaned now, as things stand now: what leads nowhere any more is none of ours."""
-        items, self._committed = self._committed, {}
-        known = {key: frozenset(_slots(self._open.get(key, b""))) for key in {item.key for item in items}}
-        return [item for item in items if item.slot in known[item.key] and self._is_here(item)]
+        """What is to be cleaned now, as things stand now, of some Services: call again for as long as there is any."""
+        moved, self._moved = self._moved, {}
+        keys = list(self._committed)[:PER_ROUND]
+        found = dict.fromkeys(item for key in keys for item in self._new(key, self._committed.pop(key)))
+        return [*found, *(item for item in moved if item not in found and item in self._new(item.key, b""))]
 
-    def _is_here(self, item: Attempt) -> bool:
-        return bool(parts(item.slot)[3]) or item.place.address in self._addresses
+    def _new(self, key: ObjectKey, packed: bytes) -> Iterator[Attempt]:
+        before = frozenset(_slots(packed))
+        for slot in _slots(self._open.get(key, b"")):
+            if slot not in before:
+                family, protocol, port, own = parts(slot)
+                for address in [own] if own else sorted(self._addresses):
+                    if len(address) == (4 if family == 4 else 16):
+                        yield Attempt(key, slot, Place(address, port, protocol))
 
     # ------------------------------------------------------------ changes
 
-    def _update(self, key: ObjectKey, after: bytes) -> bytes:
-        """What was open of the Service before."""
+    def _update(self, key: ObjectKey, after: bytes) -> None:
         before = self._open.pop(key, b"")
         if after:
             self._open[key] = after
-        return before
-
-    def _opened(self, key: ObjectKey, before: bytes) -> None:
-        after = self._open.get(key, b"")
-        if after == before:
-            return
-        known = frozenset(_slots(before))
-        for slot in _slots(after):
-            if slot not in known:
-                self._note(key, slot, self._addresses)
+        if after != before:
+            _note(self._wanted, key, before)
 
     def _move(self, addresses: frozenset[bytes]) -> None:
         """Node ports open on new addresses; a walk over the Services, for a rare event."""
         opened = addresses - self._addresses
         self._addresses = addresses
-        for key, packed in self._open.items() if opened else ():
-            for slot in _slots(packed):
-                if not parts(slot)[3]:
-                    self._note(key, slot, opened)
+        for key in self._open if opened else ():
+            if self._wanted.get(key) == b"":
+                continue  # all of it is looked at
+            for item in self._new(key, b""):
+                if item.place.address in opened and not parts(item.slot)[3]:
+                    self._moving[item] = None
 
-    def _note(self, key: ObjectKey, slot: Slot, addresses: Iterable[bytes]) -> None:
-        family, protocol, port, own = parts(slot)
-        for address in [own] if own else sorted(addresses):
-            if len(address) == (4 if family == 4 else 16):
-                self._wanted[Attempt(key, slot, Place(address, port, protocol))] = None
+
+def _note(table: dict[ObjectKey, bytes], key: ObjectKey, before: bytes) -> None:
+    """What was open before counts only where it was open before every change that is noted."""
+    known = table.get(key)
+    if known is not None and known != before:
+        before = _pack(slot for slot in _slots(before) if slot in frozenset(_slots(known)))
+    table[key] = before
 
 
 def _packed(entries: Iterable[Entry]) -> bytes:
     """The frontends that lead somewhere, from inside or outside the cluster, those of UDP left out: slots by length."""
-    found = [slot_of(e.frontend) for e in entries if e.frontend.protocol != _UDP and (e.targets or e.local_targets)]
-    return b"".join(bytes((len(slot),)) + slot for slot in found)
+    return _pack(slot_of(e.frontend) for e in entries if e.frontend.protocol != _UDP and (e.targets or e.local_targets))
+
+
+def _pack(slots: Iterable[Slot]) -> bytes:
+    return b"".join(bytes((len(slot),)) + slot for slot in slots)
 
 
 def _slots(packed: bytes) -> Iterator[Slot]:

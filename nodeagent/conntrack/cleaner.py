@@ -106,9 +106,11 @@ class Cleaner:
         return [*self._intents.take(), *self._attempts.take()]
 
     def clean(self) -> None:
-        """One round on the calling thread, for those without an event loop."""
-        items = self._take()
-        self._settle(items, sweep(self._table, items))
+        """All that is due, on the calling thread, for those without an event loop; what fails is due again."""
+        while items := self._take():
+            self._settle(items, sweep(self._table, items))
+            if self._pause:
+                return
 
     def _settle(self, items: Iterable[CleanUp | Attempt], results: Iterable[Swept]) -> None:
         errors = {result.family: result.error for result in results if result.error}
@@ -123,6 +125,8 @@ class Cleaner:
         elif self._error:
             event(log, logging.INFO, "stale flows are deleted again")
             self._error = ""
+        if self._attempts.due:  # a round takes some
+            self._due.set()
 
     def _report(self, result: Swept) -> None:
         self._swept(result)

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import pytest
 from msgspec.structs import replace
 
-from deltaplane.forwarding import FrontendKind, ServiceForwarding, Target
-from nodeagent.conntrack.attempts import Attempts
+from deltaplane.forwarding import Entry, Frontend, FrontendKind, Masquerade, ServiceForwarding, Target, Verdict
+from deltaplane.model import Kind, ObjectKey
+from nodeagent.conntrack.attempts import PER_ROUND, Attempts
 from nodeagent.conntrack.intent import Place
 from nodeagent.conntrack.query import Query, queries
 from tests.unit.nodeagent.conntrack.cases import (
@@ -148,3 +149,43 @@ def test_few_places_are_asked_for_by_name_and_many_of_a_protocol_at_once() -> No
     attempts.want([service(*many)])
     attempts.commit()
     assert queries(attempts.take()) == [Query(4, protocol=TCP), Query(4, protocol=SCTP)]
+
+
+def test_an_address_and_another_change_of_the_same_service_are_both_looked_at_and_only_after_the_commit() -> None:
+    attempts = Attempts()
+    first, second = packed("192.168.0.2"), packed("192.168.0.3")
+    node_port = Frontend(FrontendKind.NODE_PORT, 4, b"", 6, 32000)
+    virtual = Frontend(FrontendKind.CLUSTER_IP, 4, packed("172.30.0.1"), 6, 80)
+    web = ObjectKey(Kind.SERVICE, "ns", "web")
+
+    def serving(*frontends: Frontend) -> ServiceForwarding:
+        made = (Entry(each, "", (E1,), Verdict.FORWARD, Masquerade.ALWAYS) for each in frontends)
+        return ServiceForwarding(web, tuple(made))
+
+    attempts.want([serving(node_port)], [first], complete=True)
+    attempts.commit()
+    assert [item.place.address for item in attempts.take()] == [first]
+    attempts.want([serving(node_port, virtual)])
+    attempts.want([], [first, second])
+    attempts.commit({web})
+    assert attempts.take() == []
+    attempts.commit()
+    assert {item.place.address for item in attempts.take()} == {second, virtual.address}
+    assert not attempts.due
+
+
+def test_a_start_with_many_services_is_looked_through_in_rounds() -> None:
+    attempts = Attempts()
+    services = [
+        ServiceForwarding(
+            ObjectKey(Kind.SERVICE, "ns", f"s{n}"),
+            (Entry(Frontend(FrontendKind.CLUSTER_IP, 4, n.to_bytes(4, "big"), 6, 80), "", (E1,), Verdict.FORWARD,
+                   Masquerade.ALWAYS),),
+        )
+        for n in range(1, PER_ROUND + 3)
+    ]  # fmt: skip
+    attempts.want(services, [], complete=True)
+    attempts.commit()
+    rounds = [len(attempts.take()), len(attempts.take())]
+    assert rounds == [PER_ROUND, 2]
+    assert not attempts.due
