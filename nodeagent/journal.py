@@ -11,6 +11,7 @@ agent goes on without, and from time to time (`due`) a new beginning is tried.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -98,11 +99,12 @@ class Journal:
 
     def set_aside(self, reason: str) -> None:
         """The file cannot be used: it is `state.bad` from now on, for whoever wants to know why."""
-        self.close()
+        self._stop()
         self.written = 0
         bad = self.path.with_name(BAD)
         try:
             with self._folder() as folder:
+                self._alone(folder)
                 os.replace(NAME, BAD, src_dir_fd=folder, dst_dir_fd=folder)
         except OSError as error:
             self._report(f"{self.path}: {reason}; it cannot be set aside ({error}), and is not used")
@@ -268,5 +270,6 @@ class Journal:
         self._stop()
         self.failures += 1
         if not self.broken:
-            self._report(f"{self.path}: cannot keep state ({error}); a restart will need a snapshot. Check the disk")
+            advice = "" if error.errno == errno.EBUSY else ". Check the disk"
+            self._report(f"{self.path}: cannot keep state ({error}); a restart will need a snapshot{advice}")
         self.broken = str(error)

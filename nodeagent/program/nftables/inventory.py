@@ -6,6 +6,7 @@ table's comment carries the digest of the program that wrote them.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -13,6 +14,8 @@ from nodeagent.program.nftables import listing
 from nodeagent.program.nftables.kernel import Kernel
 from nodeagent.program.nftables.listing import Adopted
 from nodeagent.program.nftables.program import Program
+
+TRIES = 3
 
 
 class Inventory(NamedTuple):
@@ -24,7 +27,20 @@ class Inventory(NamedTuple):
 
 
 def take(kernel: Kernel, wanted: Program) -> Inventory | None:
-    """What our table of a family holds; None where there is none. Raises OSError."""
+    """What our table of a family holds; None where there is none. Raises OSError.
+
+    A table that somebody takes away while it is read is read again, and counts as away if it goes each time.
+    """
+    for _ in range(TRIES):
+        try:
+            return _taken(kernel, wanted)
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise
+    return None
+
+
+def _taken(kernel: Kernel, wanted: Program) -> Inventory | None:
     found = listing.comment(kernel, wanted)
     if found is None:
         return None

@@ -6,6 +6,7 @@ goes first, family by family, so that one that the kernel refuses holds nothing 
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterable, Iterator
 from sys import maxsize
 
@@ -55,6 +56,10 @@ class Writer:
         try:
             self._send(group, known)
         except Uninstallable as error:
+            if family in delivery.foreign and error.code == errno.ENOENT:  # somebody took away what is to be replaced
+                if known is not None:
+                    raise Drifted from error
+                raise KernelUnavailable("nftables: our table went while it was replaced; it is retried") from error
             if family == MAIN:
                 raise KernelUnavailable(f"nftables: the kernel refused our table ({error}); it is retried") from error
             self._leave_out(family, str(error))

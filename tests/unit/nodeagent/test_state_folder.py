@@ -187,3 +187,16 @@ def test_what_is_kept_can_be_removed_for_good_and_nothing_else_goes_with_it(tmp_
     assert Journal(folder).remove()
     assert [path.name for path in folder.iterdir()] == ["notes"]
     assert not Journal(folder).remove()
+
+
+def test_a_second_agent_of_another_name_leaves_the_firsts_state_in_its_place(tmp_path: Path) -> None:
+    """It must not judge, let alone move, what another process writes to."""
+    said: list[str] = []
+    first, second = Journal(tmp_path, "node-a"), Journal(tmp_path, "node-b", report=said.append)
+    first.keep(SNAPSHOT)
+    second.set_aside("it is the state of node node-a, and this is node-b")
+    assert first.path.exists()
+    assert not (tmp_path / BAD).exists()
+    assert "another agent keeps its state there" in said[0]
+    first.close()
+    assert Journal(tmp_path, "node-a").replay().messages == list(SNAPSHOT.messages)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from msgspec.structs import replace
@@ -275,6 +276,45 @@ def test_a_refused_ipv6_table_does_not_hold_back_ipv4() -> None:
     assert seen(dataplane.dump())[4] == expected(STATES["four others"], NODE)[4]
     assert not dataplane.pending()
     assert list(kernel.tables) == [(2, "deltaplane")]
+
+
+class Vanishing(MemoryKernel):
+    """Somebody takes the IPv6 table away: while it is listed, and then right before it is replaced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listings_left = self.commits_left = 0
+
+    def ask(self, request: bytes) -> Iterator[wire.Message]:
+        (asked,) = wire.messages(request)
+        if asked.family == 10 and asked.type & 0xFF == objects.GET_CHAIN and self.listings_left:
+            self.listings_left -= 1
+            self.tables.pop((10, "deltaplane"), None)
+            raise OSError(errno.ENOENT, "no such table")
+        return super().ask(request)
+
+    def commit(self, batch: bytes, first: int, last: int) -> list[wire.Reply]:
+        if self.commits_left and any(m.family == 10 for m in wire.messages(batch)):
+            self.commits_left -= 1
+            self.tables.pop((10, "deltaplane"), None)
+        return super().commit(batch, first, last)
+
+
+@pytest.mark.parametrize("when", ["listed", "replaced"])
+def test_a_table_that_goes_at_the_wrong_moment_is_no_missing_ipv6(when: str) -> None:
+    kernel = Vanishing()
+    started(kernel)[0].apply(STATES["five endpoints"], NODE, complete=True)
+    if when == "listed":
+        kernel.listings_left = 1
+    dataplane = NftablesDataplane(kernel, Settings(("10.0.0.0/8",)))  # another program: the tables are replaced
+    dataplane.start()
+    if when == "replaced":
+        kernel.commits_left = 1
+    with suppress(KernelUnavailable):  # where it is told, it is tried again
+        dataplane.apply(STATES["four others"], NODE, complete=True)
+    dataplane.apply(STATES["four others"], NODE, complete=True)
+    assert not dataplane.pending()
+    assert seen(dataplane.dump()) == expected(STATES["four others"], NODE)
 
 
 def test_cleanup_takes_away_our_tables_and_kube_proxys_if_asked(kernel: MemoryKernel) -> None:
