@@ -141,8 +141,12 @@ def test_the_metrics_page_stays_what_prometheus_reads_whatever_failed(text: str)
     assert text in values
 
 
-@pytest.mark.parametrize("text", [*TAILS, "\x9b31m", "\u2066", "a\nERROR root: forged"], ids=ascii)
-def test_a_log_line_is_one_line_without_anything_that_a_terminal_acts_on(text: str) -> None:
+def test_a_log_line_is_one_line_without_anything_that_a_terminal_acts_on() -> None:
+    for text in (*TAILS, "\x9b31m", "\u2066", "a\nERROR root: forged"):
+        _check_lines(text)
+
+
+def _check_lines(text: str) -> None:
     seen: list[str] = []
 
     class Keep(logging.Handler):
