@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from deltaplane.forwarding import Entry, Frontend, FrontendKind, ServiceForwarding, Target, Verdict
 from nodeagent.linux.text import network
+from nodeagent.program import widths
 from nodeagent.program.iptables import naming as n
 from nodeagent.program.iptables.rules import (
     DROP,
@@ -68,6 +69,7 @@ def render(
     ports: dict[tuple[str, int], list[Entry]] = {}
     for entry in service.entries:
         if entry.frontend.family == family:
+            widths.check(entry)
             ports.setdefault((entry.port_name, entry.frontend.protocol), []).append(entry)
     if not ports:
         return NOTHING
