@@ -46,6 +46,7 @@ class _Wanted(NamedTuple):
     age: float  # Unix seconds
     inside: tuple[Slot, ...] = ()  # as its ClusterIP's
     outside: tuple[Slot, ...] = ()
+    source: object = None  # what says so
 
 
 _NOTHING = _Wanted(inf)
@@ -80,23 +81,29 @@ class Frontends:
         for lost in self._losses.values():
             yield from lost
 
-    def put(self, service: ServiceForwarding, created: int) -> set[ObjectKey]:
+    def knows(self, key: ObjectKey, source: object) -> bool:
+        """Whether `source` is the very object that the last `put` of this Service was told of."""
+        return self._wanted.get(key, _NOTHING).source is source
+
+    def put(self, service: ServiceForwarding, created: int, source: object = None) -> set[ObjectKey]:
         """Takes what a Service asks for now (`created`: Unix seconds, 0 unknown); gives others whose right changes.
 
         Only the frontends of the entries count, and not where they lead.
         """
-        key, after = service.key, _wanted(service, created if created > 0 else inf)
+        key, after = service.key, _wanted(service, created if created > 0 else inf, source)
         before = self._wanted.get(key, _NOTHING)
-        if before == after:
+        if before is _NOTHING and not after.inside and not after.outside:
             return set()
         self._wanted[key] = after
+        if before[:3] == after[:3]:
+            return set()
         touched: set[ObjectKey] = set()
         gone = {*before.inside, *before.outside}.difference(after.inside, after.outside)
         for slot in (*gone, *after.inside, *after.outside):
             touched |= self._claim(slot, key, wanted=slot not in gone)
         touched |= self._move(self._inside, key, before.inside, after.inside)
         self._move(self._outside, key, before.outside, after.outside)
-        if after[1:] == _NOTHING[1:]:
+        if not after.inside and not after.outside:
             del self._wanted[key]
         return touched - {key}
 
@@ -166,14 +173,14 @@ def parts(slot: Slot) -> tuple[int, int, int, bytes]:
     return *_HEAD.unpack_from(slot), slot[_HEAD.size :]
 
 
-def _wanted(service: ServiceForwarding, age: float) -> _Wanted:
+def _wanted(service: ServiceForwarding, age: float, source: object) -> _Wanted:
     inside: list[Slot] = []
     outside: list[Slot] = []
     for entry in service.entries:
         (inside if entry.frontend.kind is _CLUSTER_IP else outside).append(slot_of(entry.frontend))
     if not outside:
-        return _Wanted(age, tuple(inside))
-    return _Wanted(age, tuple(inside), tuple(dict.fromkeys(slot for slot in outside if slot not in inside)))
+        return _Wanted(age, tuple(inside), (), source)
+    return _Wanted(age, tuple(inside), tuple(dict.fromkeys(slot for slot in outside if slot not in inside)), source)
 
 
 def _listed(table: dict[bytes, ObjectKey | list[ObjectKey]], index: bytes) -> list[ObjectKey]:

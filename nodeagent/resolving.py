@@ -45,8 +45,12 @@ class Resolver:
     def _claim(self, key: ObjectKey) -> set[ObjectKey]:
         """Takes in which addresses and ports it asks for; gives others that this touches."""
         service = self._mirror.services.get((key.namespace, key.name))
+        if service is not None and self._frontends.knows(key, service):
+            return set()
         asked = self._asked(key, service)
-        return set() if asked is None else self._frontends.put(asked, 0 if service is None else service.created)
+        return (
+            set() if asked is None else self._frontends.put(asked, 0 if service is None else service.created, service)
+        )
 
     def _asked(self, key: ObjectKey, service: Service | None) -> ServiceForwarding | None:
         """Its frontends, which lead nowhere; None: they cannot be told, which `_one` finds and tells as well."""
