@@ -7,9 +7,6 @@ from collections.abc import Iterator
 from controlplane.notices import Notice
 from deltaplane.frontends import Frontends
 from deltaplane.model import ObjectKey, Service
-from deltaplane.resolve import NodeView, resolve
-
-_NOWHERE = NodeView("")  # whose address it is does not depend on a node
 
 
 class Contested:
@@ -21,8 +18,7 @@ class Contested:
 
     def take(self, key: ObjectKey, service: Service | None) -> None:
         """The Service is this now; None: it is gone."""
-        created = 0 if service is None else service.created
-        touched = self._frontends.put(resolve(key, service, (), _NOWHERE), created)
+        touched = self._frontends.put(key, service)
         self._open.update(dict.fromkeys((key, *touched)))
 
     def notices(self) -> Iterator[Notice]:

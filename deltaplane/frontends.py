@@ -18,7 +18,8 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from deltaplane.forwarding import Frontend, FrontendKind, ServiceForwarding
-from deltaplane.model import ObjectKey, Protocol
+from deltaplane.model import ObjectKey, Protocol, Service
+from deltaplane.resolve import frontends
 
 _PROTOCOLS = {int(protocol): protocol.name for protocol in Protocol}
 
@@ -46,7 +47,7 @@ class _Wanted(NamedTuple):
     age: float  # Unix seconds
     inside: tuple[Slot, ...] = ()  # as its ClusterIP's
     outside: tuple[Slot, ...] = ()
-    source: object = None  # what says so
+    service: Service | None = None  # what says so
 
 
 _NOTHING = _Wanted(inf)
@@ -81,17 +82,15 @@ class Frontends:
         for lost in self._losses.values():
             yield from lost
 
-    def knows(self, key: ObjectKey, source: object) -> bool:
-        """Whether `source` is the very object that the last `put` of this Service was told of."""
-        return self._wanted.get(key, _NOTHING).source is source
+    def put(self, key: ObjectKey, service: Service | None) -> set[ObjectKey]:
+        """Takes what a Service asks for now, nothing where it is gone; gives others whose right changes.
 
-    def put(self, service: ServiceForwarding, created: int, source: object = None) -> set[ObjectKey]:
-        """Takes what a Service asks for now (`created`: Unix seconds, 0 unknown); gives others whose right changes.
-
-        Only the frontends of the entries count, and not where they lead.
+        A Service that is the very object of the last time costs one look.
         """
-        key, after = service.key, _wanted(service, created if created > 0 else inf, source)
         before = self._wanted.get(key, _NOTHING)
+        if before.service is service:
+            return set()
+        after = _NOTHING if service is None else _wanted(service)
         if before is _NOTHING and not after.inside and not after.outside:
             return set()
         self._wanted[key] = after
@@ -173,14 +172,13 @@ def parts(slot: Slot) -> tuple[int, int, int, bytes]:
     return *_HEAD.unpack_from(slot), slot[_HEAD.size :]
 
 
-def _wanted(service: ServiceForwarding, age: float, source: object) -> _Wanted:
+def _wanted(service: Service) -> _Wanted:
     inside: list[Slot] = []
     outside: list[Slot] = []
-    for entry in service.entries:
-        (inside if entry.frontend.kind is _CLUSTER_IP else outside).append(slot_of(entry.frontend))
-    if not outside:
-        return _Wanted(age, tuple(inside), (), source)
-    return _Wanted(age, tuple(inside), tuple(dict.fromkeys(slot for slot in outside if slot not in inside)), source)
+    for frontend in frontends(service):
+        (inside if frontend.kind is _CLUSTER_IP else outside).append(slot_of(frontend))
+    asked = tuple(dict.fromkeys(slot for slot in outside if slot not in inside)) if outside else ()
+    return _Wanted(service.created if service.created > 0 else inf, tuple(inside), asked, service)
 
 
 def _listed(table: dict[bytes, ObjectKey | list[ObjectKey]], index: bytes) -> list[ObjectKey]:

@@ -69,13 +69,39 @@ def resolve(
     return ServiceForwarding(key, tuple(entries), tuple(sorted(hairpins)), _health_check(service, slices, view))
 
 
+def frontends(service: Service) -> Iterator[Frontend]:
+    """What clients connect to, in the order of `resolve`'s entries: this depends on the Service alone."""
+    for cluster_ip in service.cluster_ips:
+        family = family_of(cluster_ip)
+        vips = _vips(service, family)
+        for port in service.ports:
+            yield _internal_frontend(cluster_ip, port)
+            yield from _external_frontends(service, port, family, vips)
+
+
+def _internal_frontend(cluster_ip: bytes, port: ServicePort) -> Frontend:
+    return Frontend(FrontendKind.CLUSTER_IP, family_of(cluster_ip), cluster_ip, port.protocol, port.port)
+
+
+def _external_frontends(
+    service: Service, port: ServicePort, family: int, vips: tuple[bytes, ...]
+) -> Iterator[Frontend]:
+    if port.node_port:
+        yield Frontend(FrontendKind.NODE_PORT, family, b"", port.protocol, port.node_port)
+    for address in service.external_ips:
+        if family_of(address) == family:
+            yield Frontend(FrontendKind.EXTERNAL_IP, family, address, port.protocol, port.port)
+    for address in vips:
+        yield Frontend(FrontendKind.LOAD_BALANCER, family, address, port.protocol, port.port)
+
+
 def _entries(
     service: Service, port: ServicePort, cluster_ip: bytes, lists: EndpointLists, view: NodeView
 ) -> Iterator[Entry]:
     family = family_of(cluster_ip)
     internal = lists.local if service.internal_traffic_policy == _LOCAL else lists.cluster
     yield Entry(
-        frontend=Frontend(FrontendKind.CLUSTER_IP, family, cluster_ip, port.protocol, port.port),
+        frontend=_internal_frontend(cluster_ip, port),
         port_name=port.name,
         targets=internal,
         verdict=_verdict(internal, lists),
@@ -91,18 +117,11 @@ def _entries(
 def _external_entries(
     service: Service, port: ServicePort, family: int, lists: EndpointLists, view: NodeView
 ) -> Iterator[Entry]:
-    if port.node_port:
-        frontend = Frontend(FrontendKind.NODE_PORT, family, b"", port.protocol, port.node_port)
-        yield _external_entry(service, port, frontend, lists)
-    for address in service.external_ips:
-        if family_of(address) == family:
-            frontend = Frontend(FrontendKind.EXTERNAL_IP, family, address, port.protocol, port.port)
-            yield _external_entry(service, port, frontend, lists)
     vips = _vips(service, family)
     ranges = _source_ranges(service, family, vips, view) if vips else ()
-    for address in vips:
-        frontend = Frontend(FrontendKind.LOAD_BALANCER, family, address, port.protocol, port.port)
-        yield _external_entry(service, port, frontend, lists, ranges)
+    for frontend in _external_frontends(service, port, family, vips):
+        guarded = frontend.kind is FrontendKind.LOAD_BALANCER
+        yield _external_entry(service, port, frontend, lists, ranges if guarded else ())
 
 
 def _external_entry(

@@ -6,14 +6,13 @@ from collections.abc import Iterable, Iterator
 
 from deltaplane.forwarding import ServiceForwarding
 from deltaplane.frontends import Frontends, slot
-from deltaplane.model import Kind, ObjectKey, Service
+from deltaplane.model import Kind, ObjectKey
 from deltaplane.resolve import NodeView, resolve
 from nodeagent.mirror import Mirror, ServiceName
 from nodeagent.program.dataplane import Failed
 
 API = ("default", "kubernetes")  # the Service of the API server
 _API_SERVICE = ObjectKey(Kind.SERVICE, *API)
-_NOWHERE = NodeView("")  # whose address it is does not depend on a node
 MAX_TEXT = 200  # characters of a failure's text
 
 
@@ -44,20 +43,10 @@ class Resolver:
 
     def _claim(self, key: ObjectKey) -> set[ObjectKey]:
         """Takes in which addresses and ports it asks for; gives others that this touches."""
-        service = self._mirror.services.get((key.namespace, key.name))
-        if service is not None and self._frontends.knows(key, service):
-            return set()
-        asked = self._asked(key, service)
-        return (
-            set() if asked is None else self._frontends.put(asked, 0 if service is None else service.created, service)
-        )
-
-    def _asked(self, key: ObjectKey, service: Service | None) -> ServiceForwarding | None:
-        """Its frontends, which lead nowhere; None: they cannot be told, which `_one` finds and tells as well."""
         try:
-            return resolve(key, service, (), _NOWHERE)
-        except Exception:  # noqa: BLE001 - see above
-            return None
+            return self._frontends.put(key, self._mirror.services.get((key.namespace, key.name)))
+        except Exception:  # noqa: BLE001 - `_one` finds the same, and tells it
+            return set()
 
     def _guard_api(self) -> set[ObjectKey]:
         """Where the API server itself is: without it no replica hears what would give the address back.

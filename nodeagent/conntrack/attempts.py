@@ -94,7 +94,10 @@ class Attempts:
         moved, self._moved = self._moved, {}
         keys = list(self._committed)[:PER_ROUND]
         found = dict.fromkeys(item for key in keys for item in self._new(key, self._committed.pop(key)))
-        return [*found, *(item for item in moved if item not in found and item in self._new(item.key, b""))]
+        return [*found, *(item for item in moved if item not in found and self._stands(item))]
+
+    def _stands(self, item: Attempt) -> bool:
+        return item.place.address in self._addresses and item.slot in _slots(self._open.get(item.key, b""))
 
     def _new(self, key: ObjectKey, packed: bytes) -> Iterator[Attempt]:
         before = frozenset(_slots(packed))
@@ -130,7 +133,8 @@ def _note(table: dict[ObjectKey, bytes], key: ObjectKey, before: bytes) -> None:
     """What was open before counts only where it was open before every change that is noted."""
     known = table.get(key)
     if known is not None and known != before:
-        before = _pack(slot for slot in _slots(before) if slot in frozenset(_slots(known)))
+        then = frozenset(_slots(known))
+        before = _pack(slot for slot in _slots(before) if slot in then)
     table[key] = before
 
 

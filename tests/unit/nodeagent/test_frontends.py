@@ -14,6 +14,7 @@ from deltaplane.forwarding import FrontendKind, ServiceForwarding
 from deltaplane.frontends import Frontends
 from deltaplane.model import Endpoint, EndpointPort, EndpointSlice, Object, Service, ServicePort, ServiceType
 from deltaplane.resolve import NodeView, resolve
+from deltaplane.resolve import frontends as frontends_of
 from nodeagent.mirror import Mirror
 from nodeagent.resolving import Resolver
 from nodeagent.servers import WAYS, Servers
@@ -112,9 +113,9 @@ def test_a_whole_state_forgets_the_claims_of_those_that_are_gone() -> None:
 def test_a_change_of_endpoints_touches_nobody() -> None:
     frontends = Frontends()
     made = resolve(OLD.key, OLD, (), VIEW)
-    assert frontends.put(made, OLD.created) == set()
-    assert frontends.put(resolve(YOUNG.key, YOUNG, (), VIEW), YOUNG.created) == set()  # it gets nothing of the other's
-    assert frontends.put(made, OLD.created) == set()
+    assert frontends.put(OLD.key, OLD) == set()
+    assert frontends.put(YOUNG.key, YOUNG) == set()  # it gets nothing of the other's
+    assert frontends.put(OLD.key, replace(OLD)) == set()
     assert frontends.grant(made) is made
 
 
@@ -215,6 +216,16 @@ async def test_a_name_that_does_not_resolve_keeps_what_it_had_and_the_rest_goes_
     task.cancel()
     assert len(told[0] - told[1]) == 2
     assert len(told[1] - told[0]) == 1
+
+
+def test_what_a_service_asks_for_is_what_it_resolves_to() -> None:
+    for each in (
+        DNS,
+        EVIL,
+        OLD,
+        replace(OLD, type=ServiceType.NODE_PORT, ports=(replace(WEB, node_port=30080), DNS_PORT)),
+    ):
+        assert list(frontends_of(each)) == [entry.frontend for entry in resolve(each.key, each, (), VIEW).entries]
 
 
 POOL = [
