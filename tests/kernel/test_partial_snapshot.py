@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from tests.kernel.programs import Programs, eventually, network
+
 pytestmark = pytest.mark.kernel
-DEADLINE = 30.0
 MANY = range(1, 61)
 SERVICE = """
 apiVersion: v1
@@ -32,32 +31,19 @@ print([node.brought_up for node in stub.ListNodes(pb.ListNodesRequest()).nodes i
 PAGE = f"import urllib.request as u; print(u.urlopen('http://{METRICS}/metrics').read().decode())"
 
 
-class Place:
-    """Programs in a network of their own."""
-
-    def __init__(self, folder: Path, network: str, stack: ExitStack) -> None:
+class Place(Programs):
+    def __init__(self, folder: Path, made: str, stack: ExitStack) -> None:
+        super().__init__(made, stack)
         self.manifests = folder
-        self._inside = ["ip", "netns", "exec", network]
-        self._stack = stack
 
     def put(self, n: int, net: int = 0) -> None:
         (self.manifests / f"s{n}.yaml").write_text(SERVICE.format(n=n, net=net))
-
-    def start(self, *words: str) -> subprocess.Popen[bytes]:
-        program = str(Path(sys.executable).with_name("deltaplane"))
-        process = subprocess.Popen([*self._inside, program, *words, "--insecure"], stderr=subprocess.DEVNULL)
-        self._stack.callback(process.wait)
-        self._stack.callback(process.terminate)
-        return process
 
     def replica(self) -> subprocess.Popen[bytes]:
         return self.start(
             "controlplane", "--source=manifests", f"--manifests={self.manifests}", f"--listen={SERVER}",
             f"--metrics-listen={METRICS}",
         )  # fmt: skip
-
-    def run(self, *words: str) -> str:
-        return subprocess.run([*self._inside, *words], capture_output=True, text=True, check=False, timeout=30).stdout
 
     def python(self, text: str) -> str:
         return self.run(sys.executable, "-c", text)
@@ -67,25 +53,11 @@ class Place:
         return set(re.findall(r"10\.96\.\d+\.\d+", self.run("nft", "list", "ruleset")))
 
 
-def eventually(what: Callable[[], bool]) -> None:
-    end = time.monotonic() + DEADLINE
-    while not what():
-        assert time.monotonic() < end, what
-        time.sleep(0.2)
-
-
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    if os.geteuid():
-        pytest.skip("needs root")
-    network = f"dp-partial-{os.getpid()}"
-    with ExitStack() as stack:
-        subprocess.run(["ip", "netns", "add", network], check=True)
-        stack.callback(subprocess.run, ["ip", "netns", "delete", network], check=True)
+    with network("partial") as opened:
         (tmp_path / "manifests").mkdir()
-        made = Place(tmp_path / "manifests", network, stack)
-        made.run("ip", "link", "set", "lo", "up")
-        yield made
+        yield Place(tmp_path / "manifests", *opened)
 
 
 def test_a_replica_that_starts_anew_sends_what_differs(place: Place, tmp_path: Path) -> None:

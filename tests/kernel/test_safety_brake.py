@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from tests.kernel.programs import Programs, eventually, network
+
 pytestmark = pytest.mark.kernel
-DEADLINE = 30.0
 MANY = range(1, 21)
 SERVICE = """
 apiVersion: v1
@@ -30,26 +28,16 @@ stub = inspection_pb2_grpc.InspectionServiceStub(grpc.insecure_channel("{SERVER}
 """
 
 
-class Place:
-    """A control plane and an agent in a network of their own."""
+class Place(Programs):
+    """A control plane and an agent."""
 
-    def __init__(self, folder: Path, network: str, stack: ExitStack) -> None:
+    def __init__(self, folder: Path, made: str, stack: ExitStack) -> None:
+        super().__init__(made, stack)
         self.manifests, self.away = folder / "manifests", folder / "away"
         self.manifests.mkdir()
         self.away.mkdir()
-        self._inside = ["ip", "netns", "exec", network]
-        self._stack = stack
         for n in MANY:
             (self.manifests / f"s{n}.yaml").write_text(SERVICE.format(n=n))
-
-    def start(self, *words: str) -> None:
-        program = str(Path(sys.executable).with_name("deltaplane"))
-        process = subprocess.Popen([*self._inside, program, *words, "--insecure"], stderr=subprocess.DEVNULL)
-        self._stack.callback(process.wait)
-        self._stack.callback(process.terminate)
-
-    def run(self, *words: str) -> str:
-        return subprocess.run([*self._inside, *words], capture_output=True, text=True, check=False, timeout=30).stdout
 
     def ask(self, expression: str) -> str:
         """What the inspection service answers."""
@@ -65,23 +53,10 @@ class Place:
         self.manifests.mkdir()
 
 
-def eventually(what: Callable[[], bool]) -> None:
-    end = time.monotonic() + DEADLINE
-    while not what():
-        assert time.monotonic() < end, what
-        time.sleep(0.2)
-
-
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    if os.geteuid():
-        pytest.skip("needs root")
-    network = f"dp-brake-{os.getpid()}"
-    with ExitStack() as stack:
-        subprocess.run(["ip", "netns", "add", network], check=True)
-        stack.callback(subprocess.run, ["ip", "netns", "delete", network], check=True)
-        made = Place(tmp_path, network, stack)
-        made.run("ip", "link", "set", "lo", "up")
+    with network("brake") as opened:
+        made = Place(tmp_path, *opened)
         made.start("controlplane", "--source=manifests", f"--manifests={made.manifests}", f"--listen={SERVER}")
         state = f"--state-dir={tmp_path}/state"
         made.start("agent", f"--server={SERVER}", "--hostname-override=n1", "--proxy-mode=nftables", state)

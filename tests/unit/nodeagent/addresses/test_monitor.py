@@ -11,40 +11,12 @@ import pytest
 from nodeagent.addresses import monitor as edge
 from nodeagent.addresses.monitor import LISTINGS, Monitor
 from nodeagent.errors import KernelUnavailable
-from nodeagent.linux.netlink.socket import NetlinkSocket
+from tests.fakes.netlink import Scripted, over
 
 NEW, GONE, DONE = 20, 21, 3
 INTERRUPTED = 0x10
 ONE, TWO, THREE = (bytes([192, 0, 2, number]) for number in (1, 2, 3))
 Script = list[bytes | OSError]
-closed: list[Socket] = []
-
-
-class Socket:
-    """`recv` gives what the script has, an error by raising it; after that there is nothing."""
-
-    def __init__(self, script: Script) -> None:
-        self.script = script
-        self.requests = 0
-
-    def send(self, data: bytes) -> int:
-        self.requests += 1
-        return len(data)
-
-    def recv(self, size: int, flags: int = 0) -> bytes:
-        if not self.script:
-            raise BlockingIOError
-        said = self.script.pop(0)
-        if isinstance(said, OSError):
-            raise said
-        return said
-
-    def setsockopt(self, *arguments: int) -> None:
-        """Groups are joined."""
-
-    def close(self) -> None:
-        """The conversation is over."""
-        closed.append(self)
 
 
 def message(kind: int, address: bytes = b"", flags: int = 0) -> bytes:
@@ -53,16 +25,15 @@ def message(kind: int, address: bytes = b"", flags: int = 0) -> bytes:
     return struct.pack("=IHHII", 16 + len(body), kind, flags, 1, 0) + body
 
 
-def played(script: Sequence[bytes | OSError]) -> NetlinkSocket:
-    made = object.__new__(NetlinkSocket)
-    made._socket = Socket(list(script))  # type: ignore[assignment]
-    return made
-
-
 def made(
     monkeypatch: pytest.MonkeyPatch, asked: Sequence[bytes | OSError], heard: Sequence[bytes | OSError]
 ) -> Monitor:
-    sockets = [played(asked), played(heard)]
+    return on(monkeypatch, Scripted(*asked), Scripted(*heard))
+
+
+def on(monkeypatch: pytest.MonkeyPatch, *scripted: Scripted) -> Monitor:
+    """The monitor whose sockets, that asks and that hears, are these."""
+    sockets = [over(each) for each in scripted]
     monkeypatch.setattr(edge, "_open", lambda: sockets.pop(0))
     return Monitor()
 
@@ -76,12 +47,12 @@ def test_a_listing_that_was_interrupted_is_made_again_and_both_count(monkeypatch
     first = [message(NEW, ONE, INTERRUPTED), message(DONE, flags=INTERRUPTED)]
     monitor = made(monkeypatch, [*first, message(NEW, TWO), message(DONE)], [])
     assert monitor.addresses == {ONE, TWO}
-    assert monitor._asking._socket.requests == 2  # type: ignore[attr-defined]
+    assert len(monitor._asking._socket.sent) == 2  # type: ignore[attr-defined]
 
 
 def test_listings_that_are_always_interrupted_come_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monitor = made(monkeypatch, [message(NEW, ONE) + message(DONE, flags=INTERRUPTED)] * (LISTINGS + 1), [])
-    assert monitor._asking._socket.requests == LISTINGS  # type: ignore[attr-defined]
+    assert len(monitor._asking._socket.sent) == LISTINGS  # type: ignore[attr-defined]
     assert monitor.addresses == {ONE}
 
 
@@ -105,8 +76,8 @@ def test_what_is_left_from_before_a_gap_is_not_replayed(monkeypatch: pytest.Monk
 def test_a_kernel_that_does_not_answer_is_said_in_one_line(
     monkeypatch: pytest.MonkeyPatch, asked: Script, heard: Script, text: str
 ) -> None:
-    closed.clear()
+    scripted = Scripted(*asked), Scripted(*heard)
     with pytest.raises(KernelUnavailable, match=text) as raised:
-        made(monkeypatch, asked, heard)
-    assert len(closed) == 2
+        on(monkeypatch, *scripted)
+    assert all(each.closed for each in scripted)
     assert "\n" not in str(raised.value)

@@ -15,32 +15,11 @@ from nodeagent.linux.netlink import rtnetlink as rt
 from nodeagent.linux.netlink import wire
 from nodeagent.linux.netlink.socket import NetlinkSocket
 from nodeagent.linux.timerfd import Timer
-
-
-class Scripted:
-    """`recv` gives the next datagram, or raises it; there is nothing after the last."""
-
-    def __init__(self, *script: bytes | OSError) -> None:
-        self.script = list(script)
-        self.sent: list[bytes] = []
-
-    def send(self, data: bytes) -> int:
-        self.sent.append(data)
-        return len(data)
-
-    def recv(self, size: int, flags: int = 0) -> bytes:
-        if not self.script:
-            raise BlockingIOError
-        said = self.script.pop(0)
-        if isinstance(said, OSError):
-            raise said
-        return said
+from tests.fakes.netlink import Scripted, over
 
 
 def played(*script: bytes | OSError) -> NetlinkSocket:
-    made = object.__new__(NetlinkSocket)
-    made._socket = Scripted(*script)  # type: ignore[assignment]
-    return made
+    return over(Scripted(*script))
 
 
 def said(sequence: int, code: int = 0, kind: int = wire.ERROR) -> bytes:

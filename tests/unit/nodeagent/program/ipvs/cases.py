@@ -12,10 +12,12 @@ from typing import Any
 from deltaplane.forwarding import Entry, FrontendKind, Masquerade, NodeForwarding, ServiceForwarding, Verdict
 from nodeagent.program.ipvs import inventory, names
 from nodeagent.program.ipvs.courier import Courier
+from nodeagent.program.ipvs.dataplane import IpvsDataplane
 from nodeagent.program.ipvs.kernel import Kernel
 from nodeagent.program.ipvs.objects import BY_MARK, VirtualKey
 from nodeagent.program.ipvs.settings import Settings
 from nodeagent.program.ipvs.state import State
+from tests.fakes.ipvs.memory import MemoryKernel
 from tests.unit.nodeagent.program.nftables import walks
 
 SETTINGS = Settings(cluster_cidrs=("10.180.0.0/16", "fd00:10:180::/48"))
@@ -115,3 +117,9 @@ def _set_names(entry: Entry) -> list[str]:
         else (names.LOAD_BALANCER, names.LOAD_BALANCER_LOCAL)
     )
     return [first, second] if local else [first]
+
+
+def started(kernel: MemoryKernel, settings: Settings = SETTINGS) -> IpvsDataplane:
+    dataplane = IpvsDataplane(kernel, settings)
+    dataplane.start()
+    return dataplane

@@ -19,7 +19,6 @@ from deltaplane.forwarding import (
 )
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
 from nodeagent.program.ipvs import names
-from nodeagent.program.ipvs.dataplane import IpvsDataplane
 from nodeagent.program.ipvs.kernel import Channel, Refusal
 from nodeagent.program.ipvs.objects import Held, Manner, VirtualKey
 from nodeagent.program.ipvs.settings import Settings
@@ -41,22 +40,12 @@ from tests.unit.nodeagent.program.ipvs.cases import (
     packed,
     picture,
     service,
+    started,
     sticky,
     targets,
 )
 
 WEB = VirtualKey(4, 6, packed("172.30.0.1"), 80)
-
-
-def started(kernel: MemoryKernel, settings: Settings = SETTINGS) -> IpvsDataplane:
-    dataplane = IpvsDataplane(kernel, settings)
-    dataplane.start()
-    return dataplane
-
-
-@pytest.fixture
-def kernel() -> MemoryKernel:
-    return MemoryKernel(addresses=[packed(text) for text in NODE_ADDRESSES])
 
 
 @pytest.mark.parametrize("before", STATES)

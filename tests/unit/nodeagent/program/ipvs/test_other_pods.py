@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from nodeagent.program.ipvs.dataplane import IpvsDataplane
 from nodeagent.program.ipvs.settings import Settings
 from tests.fakes.ipvs.memory import MemoryKernel
 from tests.fakes.ipvs.trace import Packet, trace
@@ -13,25 +12,14 @@ from tests.unit.nodeagent.program.ipvs.cases import (
     EXTERNAL,
     NODE,
     NODE_ADDRESSES,
-    SETTINGS,
     local_policy,
     packed,
     service,
+    started,
     targets,
 )
 
 OWN_POD, OTHER_POD, CLIENT = "10.180.1.77", "10.180.2.77", "203.0.113.2"
-
-
-def started(kernel: MemoryKernel, settings: Settings = SETTINGS) -> IpvsDataplane:
-    dataplane = IpvsDataplane(kernel, settings)
-    dataplane.start()
-    return dataplane
-
-
-@pytest.fixture
-def kernel() -> MemoryKernel:
-    return MemoryKernel(addresses=[packed(text) for text in NODE_ADDRESSES])
 
 
 def ends(kernel: MemoryKernel, source: str, settings_interface: str = "") -> set[tuple[bytes, bool]]:

@@ -19,8 +19,7 @@ from nodeagent.program.ipvs.objects import Held, Manner, VirtualKey
 from nodeagent.program.ipvs.probe import kinds, probe
 from nodeagent.program.ipvs.settings import Settings
 from tests.fakes.ipvs.memory import MemoryKernel
-from tests.unit.nodeagent.program.ipvs.cases import NODE, NODE_ADDRESSES, SETTINGS, STATES, packed
-from tests.unit.nodeagent.program.ipvs.test_dataplane import started
+from tests.unit.nodeagent.program.ipvs.cases import NODE, NODE_ADDRESSES, SETTINGS, STATES, packed, started
 
 THEIRS = VirtualKey(4, 6, packed("192.0.2.1"), 80)
 
