@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from bench.packet import SYNCED, Measured, Pace, Setting, rest, run, stage
+from nodeagent.dataplane.modes import backend
 from nodeagent.errors import DataplaneUnavailable
-from nodeagent.modes import backend
 
 SIZES = ((1_000, 3), (5_000, 10))
 Found = tuple[Setting, Measured]

@@ -20,12 +20,12 @@ from deltaplane import logs
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.v1 import delta_pb2 as pb
 from nodeagent.agent import Agent
-from nodeagent.here import Here
-from nodeagent.journal import Journal
+from nodeagent.dataplane.api import Commit
+from nodeagent.dataplane.nftables.dataplane import NftablesDataplane
+from nodeagent.dataplane.nftables.program import Settings
 from nodeagent.main import tune
-from nodeagent.program.dataplane import Commit
-from nodeagent.program.nftables.dataplane import NftablesDataplane
-from nodeagent.program.nftables.program import Settings
+from nodeagent.node.node_info import Here
+from nodeagent.stream.journal import Journal
 
 
 class Counted(NftablesDataplane):

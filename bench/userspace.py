@@ -18,12 +18,12 @@ from statistics import median
 from bench import machine
 from deltaplane.forwarding import Entry, Frontend, FrontendKind, Masquerade, ServiceForwarding, Target, Verdict
 from deltaplane.model import Kind, ObjectKey
-from nodeagent.program.dataplane import Dataplane
-from nodeagent.program.nftables.dataplane import NftablesDataplane
-from nodeagent.program.nftables.settings import Settings as Nftables
-from nodeagent.program.userspace.cleanup import cleanup
-from nodeagent.program.userspace.dataplane import UserspaceDataplane
-from nodeagent.program.userspace.settings import Settings as Userspace
+from nodeagent.dataplane.api import Dataplane
+from nodeagent.dataplane.nftables.dataplane import NftablesDataplane
+from nodeagent.dataplane.nftables.settings import Settings as Nftables
+from nodeagent.dataplane.userspace.cleanup import cleanup
+from nodeagent.dataplane.userspace.dataplane import UserspaceDataplane
+from nodeagent.dataplane.userspace.settings import Settings as Userspace
 from tools.lab import fabric
 from tools.lab.fabric import CLUSTER_CIDRS, Node, Pod
 from tools.lab.netns import Namespace

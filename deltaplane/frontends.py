@@ -2,9 +2,9 @@
 
 A ClusterIP is its Service's: nobody else has it as an external address, on whatever port. Of two that ask for one
 external address and port, or one node port, the older Service has it (metadata.creationTimestamp), then the one whose
-name sorts first; so every node decides alike, whatever came first. Pure. Called by `nodeagent.resolving`, which
-resolves again whoever gets or loses something by another's change, and by `controlplane.contested`, which tells the
-losers' owners. kube-proxy leaves it to the order of its maps.
+name sorts first; so every node decides alike, whatever came first. Pure. Called by `nodeagent.dataplane.resolver`,
+which resolves again whoever gets or loses something by another's change, and by `controlplane.contested`, which tells
+the losers' owners. kube-proxy leaves it to the order of its maps.
 """
 
 from __future__ import annotations

@@ -20,27 +20,27 @@ from deltaplane.frontends import Frontends, Slot
 from deltaplane.logs import event
 from deltaplane.resolve import NodeView
 from deltaplane.v1 import delta_pb2 as pb
-from nodeagent.conversing import Conversing
+from nodeagent.dataplane.api import Bordering, Commit, Dataplane
+from nodeagent.dataplane.resolver import Resolver
+from nodeagent.dataplane.retry import Trouble
 from nodeagent.errors import KernelUnavailable
-from nodeagent.events import Changed, Event, Record, Report, Send
 from nodeagent.garbage import Garbage
-from nodeagent.hello import Mode, identity
-from nodeagent.here import Here, PodCidrs
-from nodeagent.journal import Journal
-from nodeagent.keeper import STATE_MAX_AGE, Keeper
-from nodeagent.liveness import SILENCE_SECONDS
-from nodeagent.mirror import Mirror, ServiceName, Touched
-from nodeagent.program.dataplane import Bordering, Commit, Dataplane
-from nodeagent.programming import triggers
-from nodeagent.reporting import Times, report_of, tell_whole, to_messages
-from nodeagent.resolving import Resolver
-from nodeagent.session import Session
-from nodeagent.statefolder import taken
-from nodeagent.trouble import Trouble
+from nodeagent.metrics.programming_latency import triggers
+from nodeagent.node.node_info import Here, PodCidrs
+from nodeagent.stream.conversation import Conversing
+from nodeagent.stream.events import Changed, Event, Record, Report, Send
+from nodeagent.stream.handshake import Mode, identity
+from nodeagent.stream.journal import Journal
+from nodeagent.stream.keeper import STATE_MAX_AGE, Keeper
+from nodeagent.stream.liveness import SILENCE_SECONDS
+from nodeagent.stream.mirror import Mirror, ServiceName, Touched
+from nodeagent.stream.reporting import Times, report_of, tell_whole, to_messages
+from nodeagent.stream.session import Session
+from nodeagent.stream.state_folder import taken
 
 if TYPE_CHECKING:
-    from nodeagent.followers import Follower
-    from nodeagent.metrics import Metrics
+    from nodeagent.dataplane.commit_hooks import Follower
+    from nodeagent.metrics.registry import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ REPAIR_PAUSE = 0.5  # seconds between two repairs
 
 
 class Agent(Conversing):
-    """Implements `nodeagent.client.Conversation`. `complete`: this kernel has had a whole state since the start."""
+    """Implements `stream.client.Conversation`. `complete`: this kernel has had a whole state since the start."""
 
     def __init__(
         self,

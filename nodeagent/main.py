@@ -15,30 +15,31 @@ import deltaplane
 from deltaplane import logs, loop_meter, supervise
 from deltaplane.loop_meter import LoopMeter
 from deltaplane.supervise import Job
-from nodeagent import bridges, config, handover, oom, sysctl
-from nodeagent.addresses.monitor import Monitor, follow
-from nodeagent.addresses.node_ports import NodePorts
-from nodeagent.addresses.selection import parse as parse_policy
+from nodeagent import config
 from nodeagent.agent import REPAIR_PAUSE, Agent
-from nodeagent.client import Client
 from nodeagent.config import Settings, Task
 from nodeagent.config import watch as config_watch
 from nodeagent.conntrack.cleaner import Cleaner, Swept
 from nodeagent.conntrack.table import NetlinkTable
+from nodeagent.dataplane.api import Dataplane
+from nodeagent.dataplane.commit_hooks import Flows, HealthChecks, Watchers
+from nodeagent.dataplane.guard import Guarded
+from nodeagent.dataplane.modes import Choice, Others, alone, chosen, cleanup, hand_over, open_dataplane
+from nodeagent.dataplane.modes.leftovers import Leftovers
 from nodeagent.errors import AgentError
-from nodeagent.followers import Flows, HealthChecks, Watchers
-from nodeagent.guarding import Guarded
-from nodeagent.health import Health
-from nodeagent.hello import Mode
-from nodeagent.here import Here
-from nodeagent.journal import Journal
-from nodeagent.leftovers import Leftovers
-from nodeagent.metrics import Metrics
-from nodeagent.modes import Choice, Others, alone, chosen, cleanup, open_dataplane
-from nodeagent.program.dataplane import Dataplane
-from nodeagent.servers import WAYS, Servers
-from nodeagent.statefolder import RELEASE
+from nodeagent.metrics.registry import Metrics
+from nodeagent.node import bridges, oom, sysctl
+from nodeagent.node.addresses.monitor import Monitor, follow
+from nodeagent.node.addresses.node_ports import NodePorts
+from nodeagent.node.addresses.selection import parse as parse_policy
+from nodeagent.node.node_info import Here
+from nodeagent.stream.client import Client
+from nodeagent.stream.handshake import Mode
+from nodeagent.stream.journal import Journal
+from nodeagent.stream.servers import WAYS, Servers
+from nodeagent.stream.state_folder import RELEASE
 from nodeagent.web import site
+from nodeagent.web.grpc_health import Health
 from nodeagent.web.nodeports import HealthCheckNodePorts
 
 log = logging.getLogger(__name__)
@@ -209,7 +210,7 @@ async def _hand_over(dataplane: Dataplane, settings: Settings) -> None:
     _deafen(dataplane)  # what the successor changes is not to be put right
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, hurry.set)
-    if not await handover.finish(dataplane, settings.drain_seconds, hurry):
+    if not await hand_over.finish(dataplane, settings.drain_seconds, hurry):
         logs.event(log, logging.WARNING, "connections that go through this agent end with it")
 
 

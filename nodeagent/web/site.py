@@ -8,7 +8,7 @@ from deltaplane.model import Node
 from deltaplane.supervise import Job
 from nodeagent.config import Settings
 from nodeagent.config.document import plain
-from nodeagent.metrics import Metrics
+from nodeagent.metrics.registry import Metrics
 from nodeagent.web.health import Health, HealthPages
 from nodeagent.web.listener import serve
 from nodeagent.web.pages import MetricsPages

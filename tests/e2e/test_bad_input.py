@@ -220,4 +220,4 @@ def _complaints(process: Process) -> list[str]:
     output = process.output()
     assert "Traceback" not in output
     lines = [line for line in output.splitlines() if " WARNING " in line or " ERROR " in line]
-    return [line for line in lines if " nodeagent.bridges: " not in line]
+    return [line for line in lines if " nodeagent.node.bridges: " not in line]

@@ -15,8 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
 from pathlib import Path
 
+from nodeagent.dataplane.modes import backend
 from nodeagent.errors import DataplaneUnavailable
-from nodeagent.modes import backend
 from tests.flows.columns import BY_NAME
 from tests.flows.conformance import Result, lacking
 from tests.flows.scenario import Scenario

@@ -9,9 +9,9 @@ from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from nodeagent import config
 from nodeagent.conntrack.cleaner import Cleaner
 from nodeagent.conntrack.table import NetlinkTable
+from nodeagent.dataplane.api import Commit, Dataplane
+from nodeagent.dataplane.modes import backend, open_dataplane
 from nodeagent.errors import DataplaneUnavailable
-from nodeagent.modes import backend, open_dataplane
-from nodeagent.program.dataplane import Commit, Dataplane
 from tests.flows.columns import Column
 from tests.flows.network import Network
 from tests.flows.product import cluster_cidrs

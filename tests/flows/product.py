@@ -16,8 +16,8 @@ from msgspec.structs import replace
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.model import ObjectKey
 from deltaplane.resolve import NodeView, resolve
-from nodeagent.addresses.selection import parse, select
-from nodeagent.program.nftables.program import Settings
+from nodeagent.dataplane.nftables.program import Settings
+from nodeagent.node.addresses.selection import parse, select
 from tests.flows.scenario import ADDRESSES, CLUSTER_CIDR, NODE_NAME, POD_CIDR, Scenario, Step, View
 from tests.flows.twin import twin
 from tests.flows.world import World

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from nodeagent.program.iptables.cleanup import cleanup
-from nodeagent.program.iptables.dataplane import IptablesDataplane
-from nodeagent.program.iptables.settings import Settings
-from nodeagent.program.iptables.tools import Flavour
+from nodeagent.dataplane.iptables.cleanup import cleanup
+from nodeagent.dataplane.iptables.dataplane import IptablesDataplane
+from nodeagent.dataplane.iptables.settings import Settings
+from nodeagent.dataplane.iptables.tools import Flavour
 from tools.lab.fabric import CLUSTER_CIDRS
 from tools.lab.netns import Namespace
 from tools.lab.rules import run

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from nodeagent.dataplane.modes import ORDER, backend
 from nodeagent.errors import DataplaneUnavailable
-from nodeagent.modes import ORDER, backend
 from tools.lab.netns import Namespace
 from tools.lab.rules import run
 

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from ipaddress import ip_address
 
 from deltaplane.forwarding import Entry, Frontend, FrontendKind, Hairpin, Masquerade, NodeForwarding, Target, Verdict
+from nodeagent.dataplane.nftables.dataplane import NftablesDataplane
+from nodeagent.dataplane.nftables.kernel import NetlinkKernel
+from nodeagent.dataplane.nftables.monitor import NetlinkMonitor
+from nodeagent.dataplane.nftables.settings import Settings
 from nodeagent.linux.netlink import wire
-from nodeagent.program.nftables.dataplane import NftablesDataplane
-from nodeagent.program.nftables.kernel import NetlinkKernel
-from nodeagent.program.nftables.monitor import NetlinkMonitor
-from nodeagent.program.nftables.settings import Settings
 from tools.lab.fabric import CLUSTER_CIDRS, Node, Pod
 from tools.lab.netns import Namespace
 

@@ -14,9 +14,9 @@ from ipaddress import ip_address
 
 import pytest
 
-from nodeagent.addresses.monitor import Monitor, follow
-from nodeagent.addresses.selection import parse
-from nodeagent.addresses.selection import select as choose
+from nodeagent.node.addresses.monitor import Monitor, follow
+from nodeagent.node.addresses.selection import parse
+from nodeagent.node.addresses.selection import select as choose
 from tools.lab import netns
 from tools.lab.netns import Namespace
 

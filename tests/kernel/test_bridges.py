@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent import bridges
-from nodeagent.bridges import SETTINGS, Bridges
+from nodeagent.node import bridges
+from nodeagent.node.bridges import SETTINGS, Bridges
 from tools.lab.netns import Namespace, create, delete
 
 pytestmark = pytest.mark.kernel

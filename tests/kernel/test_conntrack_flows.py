@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from deltaplane.forwarding import Frontend, FrontendKind, ServiceForwarding
 from nodeagent.conntrack.cleaner import Cleaner, Swept
 from nodeagent.conntrack.table import NetlinkTable
-from nodeagent.program.nftables.dataplane import NftablesDataplane
+from nodeagent.dataplane.nftables.dataplane import NftablesDataplane
 from tests.kernel.nftables_support import dataplane, entry, node_addresses, packed, targets
 from tests.unit.nodeagent.conntrack.cases import key
 from tools.lab.client import REFUSED, TIMEOUT, Connection, until

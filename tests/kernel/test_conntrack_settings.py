@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from nodeagent.config.schema import Conntrack
-from nodeagent.sysctl import setup
+from nodeagent.node.sysctl import setup
 from tools.lab import netns
 from tools.lab.fabric import Fabric
 from tools.lab.netns import Namespace

@@ -13,11 +13,11 @@ import pytest
 
 from bench import cluster
 from nodeagent.agent import Agent
-from nodeagent.here import Here
+from nodeagent.dataplane.nftables.dataplane import NftablesDataplane
+from nodeagent.dataplane.nftables.kernel import Kernel, NetlinkKernel
+from nodeagent.dataplane.nftables.program import Settings
 from nodeagent.linux.netlink import wire
-from nodeagent.program.nftables.dataplane import NftablesDataplane
-from nodeagent.program.nftables.kernel import Kernel, NetlinkKernel
-from nodeagent.program.nftables.program import Settings
+from nodeagent.node.node_info import Here
 from tests.fakes.nftables.memory import MemoryKernel
 from tools.lab import netns
 

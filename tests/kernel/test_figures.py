@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.program.iptables.flavour import detect
+from nodeagent.dataplane.iptables.flavour import detect
 from tools.lab import manifests
 from tools.lab.client import TIMEOUT, Connection, connect, until
 from tools.lab.deltaplane import Deployment

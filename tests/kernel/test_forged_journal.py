@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.events import Record
-from nodeagent.journal import BAD, NAME, Journal
+from nodeagent.stream.events import Record
+from nodeagent.stream.journal import BAD, NAME, Journal
 from tests.unit.nodeagent.test_recovery import forged
 
 pytestmark = pytest.mark.kernel

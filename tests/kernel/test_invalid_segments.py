@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from nodeagent.program.iptables.tools import Flavour
-from nodeagent.program.nftables import program
-from nodeagent.program.nftables.listing import listed
+from nodeagent.dataplane.iptables.tools import Flavour
+from nodeagent.dataplane.nftables import program
+from nodeagent.dataplane.nftables.listing import listed
 from tests.kernel import iptables_support, userspace_support
 from tests.kernel.nftables_support import SETTINGS, dataplane, node_addresses
 from tests.kernel.segments import FAR, tapped

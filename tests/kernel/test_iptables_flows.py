@@ -10,8 +10,8 @@ import pytest
 from deltaplane.forwarding import ServiceForwarding
 from nodeagent.conntrack.cleaner import Cleaner
 from nodeagent.conntrack.table import NetlinkTable
-from nodeagent.followers import Flows
-from nodeagent.program.iptables.tools import Flavour
+from nodeagent.dataplane.commit_hooks import Flows
+from nodeagent.dataplane.iptables.tools import Flavour
 from tests.kernel.iptables_support import FLAVOURS, cleaned, dataplane
 from tests.kernel.nftables_support import node_addresses
 from tests.kernel.test_conntrack_attempts import attempt, silence

@@ -10,14 +10,14 @@ import pytest
 from msgspec.structs import replace
 
 from deltaplane.forwarding import NodeForwarding
+from nodeagent.dataplane.api import Commit
+from nodeagent.dataplane.iptables import drift, naming
+from nodeagent.dataplane.iptables.flavour import detect
+from nodeagent.dataplane.iptables.probe import probe
+from nodeagent.dataplane.iptables.tools import Flavour
 from nodeagent.errors import DataplaneUnavailable
-from nodeagent.program.dataplane import Commit
-from nodeagent.program.iptables import drift, naming
-from nodeagent.program.iptables.flavour import detect
-from nodeagent.program.iptables.probe import probe
-from nodeagent.program.iptables.tools import Flavour
 from tests.kernel.iptables_support import FLAVOURS, clean, dataplane, tables
-from tests.unit.nodeagent.program.nftables.walks import NODE, STATES, all_sticky, both, cluster_ip, service, targets
+from tests.unit.nodeagent.dataplane.nftables.walks import NODE, STATES, all_sticky, both, cluster_ip, service, targets
 from tools.lab import netns
 from tools.lab.netns import Namespace
 from tools.lab.rules import run
@@ -196,7 +196,7 @@ def test_the_probe_leaves_nothing(space: Namespace, flavour: Flavour) -> None:
 
 
 def test_a_machine_without_iptables_says_so(space: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nodeagent.program.iptables.tools.shutil.which", lambda *_, **__: None)
+    monkeypatch.setattr("nodeagent.dataplane.iptables.tools.shutil.which", lambda *_, **__: None)
     with pytest.raises(DataplaneUnavailable, match="install iptables"):
         probe()
 

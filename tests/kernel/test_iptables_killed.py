@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.program.dataplane import Commit
-from nodeagent.program.iptables.tools import Flavour
+from nodeagent.dataplane.api import Commit
+from nodeagent.dataplane.iptables.tools import Flavour
 from tests.kernel.iptables_support import FLAVOURS, dataplane, tables
-from tests.unit.nodeagent.program.nftables.walks import NODE, STATES
+from tests.unit.nodeagent.dataplane.nftables.walks import NODE, STATES
 from tools.lab import netns
 from tools.lab.netns import Namespace
 from tools.lab.process import Process
@@ -23,10 +23,10 @@ pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 KILLS = 20
 RESTLESS = """
 import random, sys
-from nodeagent.program.iptables.dataplane import IptablesDataplane
-from nodeagent.program.iptables.tools import Flavour
-from tests.unit.nodeagent.program.iptables.tracing import SETTINGS
-from tests.unit.nodeagent.program.nftables.walks import NODE, STATES
+from nodeagent.dataplane.iptables.dataplane import IptablesDataplane
+from nodeagent.dataplane.iptables.tools import Flavour
+from tests.unit.nodeagent.dataplane.iptables.tracing import SETTINGS
+from tests.unit.nodeagent.dataplane.nftables.walks import NODE, STATES
 made = IptablesDataplane(settings=SETTINGS, flavour=Flavour(sys.argv[1]))
 made.start()
 print("started", flush=True)

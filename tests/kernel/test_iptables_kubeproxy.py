@@ -15,9 +15,9 @@ import pytest
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.model import ObjectKey
 from deltaplane.resolve import NodeView, resolve
-from nodeagent.program.dataplane import Commit
-from nodeagent.program.iptables.settings import Settings
-from nodeagent.program.iptables.tools import Flavour
+from nodeagent.dataplane.api import Commit
+from nodeagent.dataplane.iptables.settings import Settings
+from nodeagent.dataplane.iptables.tools import Flavour
 from tests.flows.network import Network
 from tests.flows.scenario import Step
 from tests.flows.twin import twin

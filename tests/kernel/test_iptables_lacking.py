@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from nodeagent.dataplane.iptables import probe
+from nodeagent.dataplane.iptables.tools import Flavour, Tools
 from nodeagent.errors import DataplaneUnavailable
-from nodeagent.program.iptables import probe
-from nodeagent.program.iptables.tools import Flavour, Tools
 from tests.kernel.iptables_support import FLAVOURS, cleaned, dataplane
 from tests.kernel.iptables_support import clean as clean_up
 from tests.kernel.nftables_support import node_addresses

@@ -9,13 +9,13 @@ import pytest
 from msgspec.structs import replace
 
 from deltaplane.forwarding import ServiceForwarding
+from nodeagent.dataplane.nftables.cleanup import KUBE_PROXY, OURS, cleanup
+from nodeagent.dataplane.nftables.dataplane import MANY, NftablesDataplane
+from nodeagent.dataplane.nftables.kernel import NetlinkKernel
+from nodeagent.dataplane.nftables.settings import Settings
 from nodeagent.linux.netlink import wire
-from nodeagent.program.nftables.cleanup import KUBE_PROXY, OURS, cleanup
-from nodeagent.program.nftables.dataplane import MANY, NftablesDataplane
-from nodeagent.program.nftables.kernel import NetlinkKernel
-from nodeagent.program.nftables.settings import Settings
 from tests.kernel.nftables_support import dataplane, nft
-from tests.unit.nodeagent.program.nftables.walks import (
+from tests.unit.nodeagent.dataplane.nftables.walks import (
     NODE,
     RANGES,
     SETTINGS,

@@ -8,20 +8,20 @@ from collections.abc import Iterator
 import pytest
 
 from deltaplane.forwarding import Entry, Frontend, FrontendKind, Masquerade, Verdict
+from nodeagent.dataplane import widths
+from nodeagent.dataplane.nftables import listing
+from nodeagent.dataplane.nftables.dataplane import NftablesDataplane
+from nodeagent.dataplane.nftables.kernel import NetlinkKernel
+from nodeagent.dataplane.nftables.program import SAMPLE_RANGES, Settings, program
+from nodeagent.dataplane.nftables.settings import OWN_PODS
+from nodeagent.dataplane.nftables.shared import Part
 from nodeagent.errors import DataplaneUnavailable
 from nodeagent.linux.netlink import wire
 from nodeagent.linux.nft import objects
 from nodeagent.linux.nft.expressions import NFPROTO
-from nodeagent.program import widths
-from nodeagent.program.nftables import listing
-from nodeagent.program.nftables.dataplane import NftablesDataplane
-from nodeagent.program.nftables.kernel import NetlinkKernel
-from nodeagent.program.nftables.program import SAMPLE_RANGES, Settings, program
-from nodeagent.program.nftables.settings import OWN_PODS
-from nodeagent.program.nftables.shared import Part
 from tests.fakes.nftables.memory import MemoryKernel
 from tests.kernel.nftables_support import dataplane, nft
-from tests.unit.nodeagent.program.nftables.walks import (
+from tests.unit.nodeagent.dataplane.nftables.walks import (
     NODE,
     SETTINGS,
     STATES,
@@ -182,7 +182,7 @@ def test_our_bytes_are_those_the_stock_tool_writes(
 
 
 def _installation(family: int, settings: Settings) -> tuple[bytes, int, int]:
-    from nodeagent.program.nftables.transaction import Batch
+    from nodeagent.dataplane.nftables.transaction import Batch
 
     wanted, batch = program(family, settings), Batch("deltaplane", 1)
     batch.install(wanted)

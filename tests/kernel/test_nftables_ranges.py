@@ -8,12 +8,12 @@ from itertools import permutations
 import pytest
 from msgspec.structs import replace
 
+from nodeagent.dataplane.nftables import writer
+from nodeagent.dataplane.nftables.program import SERVICE_CIDRS
 from nodeagent.linux.nft.ranges import merged, paired
-from nodeagent.program.nftables import writer
-from nodeagent.program.nftables.program import SERVICE_CIDRS
 from tests.kernel.nftables_support import dataplane
-from tests.unit.nodeagent.program.nftables.test_ranges_in_parts import CIDRS
-from tests.unit.nodeagent.program.nftables.walks import NODE, STATES
+from tests.unit.nodeagent.dataplane.nftables.test_ranges_in_parts import CIDRS
+from tests.unit.nodeagent.dataplane.nftables.walks import NODE, STATES
 from tools.lab import netns
 from tools.lab.netns import Namespace
 

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from deltaplane.forwarding import Entry, Frontend, FrontendKind, Masquerade, ServiceForwarding, Verdict
 from deltaplane.model import Kind, ObjectKey
-from nodeagent.program.dataplane import Dataplane
-from nodeagent.program.iptables.tools import Flavour
+from nodeagent.dataplane.api import Dataplane
+from nodeagent.dataplane.iptables.tools import Flavour
 from tests.kernel import iptables_support, nftables_support, userspace_support
 from tests.kernel.nftables_support import node_addresses, packed, targets
 from tools.lab.client import TIMEOUT, connect, many

@@ -13,26 +13,26 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deltaplane.forwarding import NodeForwarding
+from nodeagent.dataplane.iptables.cleanup import cleanup
+from nodeagent.dataplane.iptables.dataplane import IptablesDataplane
+from nodeagent.dataplane.iptables.settings import Settings
+from nodeagent.dataplane.iptables.tables import Listing, listing
+from nodeagent.dataplane.iptables.tools import Flavour
+from nodeagent.dataplane.ipvs import rules
+from nodeagent.dataplane.nftables.cleanup import cleanup as nftables_cleanup
+from nodeagent.dataplane.nftables.kernel import NetlinkKernel
+from nodeagent.dataplane.nftables.settings import Settings as NftablesSettings
+from nodeagent.dataplane.userspace.cleanup import cleanup as userspace_cleanup
+from nodeagent.dataplane.userspace.dataplane import UserspaceDataplane
+from nodeagent.dataplane.userspace.iptables import IptablesRedirects
 from nodeagent.errors import KernelUnavailable
-from nodeagent.program.iptables.cleanup import cleanup
-from nodeagent.program.iptables.dataplane import IptablesDataplane
-from nodeagent.program.iptables.settings import Settings
-from nodeagent.program.iptables.tables import Listing, listing
-from nodeagent.program.iptables.tools import Flavour
-from nodeagent.program.ipvs import rules
-from nodeagent.program.nftables.cleanup import cleanup as nftables_cleanup
-from nodeagent.program.nftables.kernel import NetlinkKernel
-from nodeagent.program.nftables.settings import Settings as NftablesSettings
-from nodeagent.program.userspace.cleanup import cleanup as userspace_cleanup
-from nodeagent.program.userspace.dataplane import UserspaceDataplane
-from nodeagent.program.userspace.iptables import IptablesRedirects
 from tests.fakes.iptables.memory import MemoryIptables
 from tests.kernel import nftables_support
 from tests.kernel.iptables_support import FLAVOURS, clean, dataplane
 from tests.kernel.userspace_support import SETTINGS as USERSPACE
-from tests.unit.nodeagent.program.nftables.walks import NODE, both, service
-from tests.unit.nodeagent.program.test_no_rule_through_a_name import CIDRS, OTHER, PLACES, texts
-from tests.unit.nodeagent.program.test_no_rule_through_a_name import both as with_text
+from tests.unit.nodeagent.dataplane.nftables.walks import NODE, both, service
+from tests.unit.nodeagent.dataplane.test_no_rule_through_a_name import CIDRS, OTHER, PLACES, texts
+from tests.unit.nodeagent.dataplane.test_no_rule_through_a_name import both as with_text
 from tools.lab import netns
 from tools.lab.netns import Namespace
 from tools.lab.rules import run, wipe

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from deltaplane.forwarding import Entry, Frontend, FrontendKind, Masquerade, ServiceForwarding, Verdict
-from nodeagent.program.userspace.settings import Settings
+from nodeagent.dataplane.userspace.settings import Settings
 from tests.kernel.nftables_support import entry, nft, node_addresses, packed, targets
 from tests.kernel.userspace_support import SETTINGS, cluster_ip, node_port, service, userspace, vip
 from tools.lab.client import REFUSED, TIMEOUT, UNREACHABLE, Connection, connect, many

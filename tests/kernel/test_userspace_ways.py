@@ -9,10 +9,10 @@ import pytest
 from msgspec.structs import replace
 
 from deltaplane.forwarding import Masquerade, NodeForwarding, Verdict
-from nodeagent.program.userspace.cleanup import cleanup
-from nodeagent.program.userspace.dataplane import UserspaceDataplane
-from nodeagent.program.userspace.probe import probe
-from nodeagent.program.userspace.program import program
+from nodeagent.dataplane.userspace.cleanup import cleanup
+from nodeagent.dataplane.userspace.dataplane import UserspaceDataplane
+from nodeagent.dataplane.userspace.probe import probe
+from nodeagent.dataplane.userspace.program import program
 from tests.kernel.nftables_support import entry, nft, node_addresses, packed, targets
 from tests.kernel.userspace_support import KEY, SETTINGS, cluster_ip, node_port, service, userspace, vip
 from tools.lab.client import REFUSED, TIMEOUT, Connection, connect, many

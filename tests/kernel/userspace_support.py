@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 from deltaplane.forwarding import Entry, Frontend, FrontendKind, ServiceForwarding
 from deltaplane.model import Kind, ObjectKey
-from nodeagent.program.userspace.cleanup import cleanup
-from nodeagent.program.userspace.dataplane import UserspaceDataplane
-from nodeagent.program.userspace.settings import Settings
+from nodeagent.dataplane.userspace.cleanup import cleanup
+from nodeagent.dataplane.userspace.dataplane import UserspaceDataplane
+from nodeagent.dataplane.userspace.settings import Settings
 from tests.kernel.nftables_support import packed
 from tools.lab.echo import LINGER_RESET, family_of
 from tools.lab.fabric import CLUSTER_CIDRS

@@ -16,9 +16,9 @@ from controlplane.store import Change, Store
 from deltaplane.model import EndpointSlice, Object, ObjectKey, Service
 from deltaplane.snapshot import PARTIAL
 from deltaplane.v1 import delta_pb2 as pb
-from nodeagent.events import Changed, Record, Report, Send
-from nodeagent.mirror import Mirror
-from nodeagent.session import Session as Agent
+from nodeagent.stream.events import Changed, Record, Report, Send
+from nodeagent.stream.mirror import Mirror
+from nodeagent.stream.session import Session as Agent
 
 View = dict[tuple[str, str], tuple[Service | None, tuple[EndpointSlice, ...]]]
 _epochs = iter(range(1, 1 << 62))

@@ -161,8 +161,8 @@ def test_the_ack_of_a_hold_says_nothing_of_revisions(link: Link) -> None:
 
 def test_a_file_in_the_state_folder_releases_it_on_the_node(tmp_path: Path) -> None:
     from nodeagent.agent import Agent
-    from nodeagent.here import Here
-    from nodeagent.program.nftables.dataplane import NftablesDataplane
+    from nodeagent.dataplane.nftables.dataplane import NftablesDataplane
+    from nodeagent.node.node_info import Here
     from tests.fakes.nftables.memory import MemoryKernel
 
     dataplane, replica, asked = NftablesDataplane(MemoryKernel()), Replica(), tmp_path / "release-brake"

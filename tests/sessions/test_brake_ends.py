@@ -12,8 +12,8 @@ import pytest
 
 from controlplane.facts import Fact
 from deltaplane.v1 import delta_pb2 as pb
-from nodeagent import brake, statefolder
-from nodeagent.collector import Collector
+from nodeagent.stream import brake, state_folder
+from nodeagent.stream.snapshot_assembler import Collector
 from tests.sessions import objects
 from tests.sessions.link import Link, Node, Replica
 
@@ -138,8 +138,8 @@ def test_a_file_of_before_the_hold_releases_nothing_and_is_taken_away(tmp_path: 
     file, now = tmp_path / "release-brake", time.time_ns()
     file.touch()
     os.utime(file, ns=(now, now - 60 * 10**9))
-    assert not statefolder.taken(file, now)
+    assert not state_folder.taken(file, now)
     assert not file.exists()
     file.touch()
-    assert statefolder.taken(file, now)
-    assert not statefolder.taken(file, now)
+    assert state_folder.taken(file, now)
+    assert not state_folder.taken(file, now)

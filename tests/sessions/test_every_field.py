@@ -28,9 +28,9 @@ from controlplane.state import State
 from controlplane.trace import NoTracing
 from deltaplane.model import Kind
 from deltaplane.v1 import delta_pb2 as pb
-from nodeagent.events import Changed, Send
-from nodeagent.mirror import Mirror
-from nodeagent.session import Session as Agent
+from nodeagent.stream.events import Changed, Send
+from nodeagent.stream.mirror import Mirror
+from nodeagent.stream.session import Session as Agent
 from tests.sessions import objects
 
 TIMES = ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999999Z", "2262-04-11T23:47:17Z", "1969-12-31T23:59:59Z"]

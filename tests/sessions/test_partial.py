@@ -14,8 +14,8 @@ from deltaplane.digest import bucket_of
 from deltaplane.model import Object, Upsert
 from deltaplane.snapshot import PARTIAL
 from deltaplane.v1 import delta_pb2 as pb
-from nodeagent.events import Send
-from nodeagent.hello import Mode, identity
+from nodeagent.stream.events import Send
+from nodeagent.stream.handshake import Mode, identity
 from tests.sessions import objects
 from tests.sessions.link import Link, Node, Replica
 from tests.sessions.parting import MANY, Recorded, alter, away, fact, joined, service
@@ -115,8 +115,8 @@ def test_an_agent_that_asks_and_lacks_nothing_is_sent_no_object(link: Recorded) 
 
 
 def asking(link: Link) -> bytes:
-    from nodeagent.asking import Asking
-    from nodeagent.checks import MisfitError
+    from nodeagent.stream.resync_request import Asking
+    from nodeagent.stream.validation import MisfitError
 
     misfit = MisfitError(pb.RESYNC_REASON_GAP, "a test asks")
     (_, send) = Asking(lambda _: None).ask(misfit, None, link.node.agent.mirror.digest)

@@ -11,10 +11,10 @@ from controlplane.inspect import _status
 from controlplane.session import Session
 from deltaplane.v1 import delta_pb2 as pb
 from nodeagent.agent import Agent
-from nodeagent.hello import Mode
-from nodeagent.here import Here
-from nodeagent.program.dataplane import Commit
-from nodeagent.program.nftables.dataplane import NftablesDataplane
+from nodeagent.dataplane.api import Commit
+from nodeagent.dataplane.nftables.dataplane import NftablesDataplane
+from nodeagent.node.node_info import Here
+from nodeagent.stream.handshake import Mode
 from tests.fakes.nftables.memory import MemoryKernel
 from tests.sessions import objects
 from tests.sessions.link import Replica

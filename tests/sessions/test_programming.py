@@ -7,10 +7,10 @@ import time
 from controlplane.facts import Fact
 from deltaplane.v1 import delta_pb2 as pb
 from nodeagent.agent import Agent
-from nodeagent.followers import Watchers
-from nodeagent.here import Here
-from nodeagent.metrics import Metrics
-from nodeagent.program.nftables.dataplane import NftablesDataplane
+from nodeagent.dataplane.commit_hooks import Watchers
+from nodeagent.dataplane.nftables.dataplane import NftablesDataplane
+from nodeagent.metrics.registry import Metrics
+from nodeagent.node.node_info import Here
 from nodeagent.web.health import Health
 from tests.fakes.nftables.memory import MemoryKernel
 from tests.sessions import objects

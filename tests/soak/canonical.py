@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from sys import byteorder
 
-from nodeagent.program.nftables import listing, shared
-from nodeagent.program.nftables.kernel import Kernel
-from nodeagent.program.nftables.listing import Dump
-from nodeagent.program.nftables.program import Program
-from nodeagent.program.nftables.shared import CLIENTS, is_private
+from nodeagent.dataplane.nftables import listing, shared
+from nodeagent.dataplane.nftables.kernel import Kernel
+from nodeagent.dataplane.nftables.listing import Dump
+from nodeagent.dataplane.nftables.program import Program
+from nodeagent.dataplane.nftables.shared import CLIENTS, is_private
 
 SLOTTED = (shared.ENDPOINTS, shared.NODEPORT_ENDPOINTS, shared.AFFINITY_SLOTS, shared.NODEPORT_AFFINITY_SLOTS)
 

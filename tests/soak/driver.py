@@ -15,7 +15,7 @@ from msgspec import structs
 
 from controlplane.facts import Fact
 from deltaplane.model import EndpointSlice, Kind, Service
-from nodeagent.program.nftables.kernel import Kernel
+from nodeagent.dataplane.nftables.kernel import Kernel
 from tests.fakes.nftables.memory import MemoryKernel
 from tests.soak.objects import OWN, Dice
 from tests.soak.trouble import Trouble

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from enum import Enum
 from random import Random
 
+from nodeagent.dataplane.nftables.kernel import Kernel, Unanswered
 from nodeagent.errors import KernelUnavailable
 from nodeagent.linux.netlink import wire
 from nodeagent.linux.nft import objects
-from nodeagent.program.nftables.kernel import Kernel, Unanswered
 
 
 class Trouble(Enum):

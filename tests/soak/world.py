@@ -15,16 +15,16 @@ from deltaplane.model import Kind, Object, ObjectKey
 from deltaplane.resolve import resolve
 from deltaplane.v1 import delta_pb2 as pb
 from nodeagent.agent import Agent
-from nodeagent.events import Record
-from nodeagent.frames import Replay
-from nodeagent.here import Here
-from nodeagent.journal import Journal
-from nodeagent.mirror import Mirror
-from nodeagent.program.nftables.dataplane import NftablesDataplane
-from nodeagent.program.nftables.kernel import Kernel
-from nodeagent.program.nftables.program import program
-from nodeagent.program.nftables.settings import Settings
-from nodeagent.program.nftables.shared import Builder
+from nodeagent.dataplane.nftables.dataplane import NftablesDataplane
+from nodeagent.dataplane.nftables.kernel import Kernel
+from nodeagent.dataplane.nftables.program import program
+from nodeagent.dataplane.nftables.settings import Settings
+from nodeagent.dataplane.nftables.shared import Builder
+from nodeagent.node.node_info import Here
+from nodeagent.stream.events import Record
+from nodeagent.stream.frames import Replay
+from nodeagent.stream.journal import Journal
+from nodeagent.stream.mirror import Mirror
 from tests.fakes.nftables.memory import MemoryKernel
 from tests.sessions.link import Replica
 from tests.soak.canonical import canonical, differences, structure, without_spare
@@ -251,7 +251,7 @@ def remembering() -> Iterator[None]:
     Half of the time would go there otherwise: every start and every comparison renders them all.
     """
     with (
-        patch("nodeagent.program.nftables.dataplane.program", lru_cache(program)),
+        patch("nodeagent.dataplane.nftables.dataplane.program", lru_cache(program)),
         patch.object(Builder, "part", lru_cache(2048)(Builder.part)),
     ):
         yield
@@ -263,6 +263,6 @@ def ticking(world: World) -> Iterator[None]:
     with (
         patch("nodeagent.agent.time", world.clock),
         patch("nodeagent.garbage.gc", world.clock),
-        patch("nodeagent.here.time", world.clock),
+        patch("nodeagent.node.node_info.time", world.clock),
     ):
         yield

@@ -16,11 +16,11 @@ from msgspec import Struct, json
 
 from deltaplane import supervise
 from nodeagent.agent import Agent
-from nodeagent.client import Backoff, Client
-from nodeagent.here import Here
-from nodeagent.liveness import SILENCE_SECONDS
-from nodeagent.metrics import Metrics
-from nodeagent.program.nftables.dataplane import NftablesDataplane
+from nodeagent.dataplane.nftables.dataplane import NftablesDataplane
+from nodeagent.metrics.registry import Metrics
+from nodeagent.node.node_info import Here
+from nodeagent.stream.client import Backoff, Client
+from nodeagent.stream.liveness import SILENCE_SECONDS
 from tests.fakes.nftables.memory import MemoryKernel
 
 

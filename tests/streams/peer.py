@@ -13,11 +13,11 @@ import grpc
 import grpc.aio
 
 from deltaplane.v1 import delta_pb2 as pb
-from nodeagent.client import Backoff, Client
-from nodeagent.hello import Mode, identity
-from nodeagent.mirror import Mirror
-from nodeagent.session import Session
-from nodeagent.stream import OPTIONS, Options, Times
+from nodeagent.stream.call import OPTIONS, Options, Times
+from nodeagent.stream.client import Backoff, Client
+from nodeagent.stream.handshake import Mode, identity
+from nodeagent.stream.mirror import Mirror
+from nodeagent.stream.session import Session
 
 PATIENCE = 20.0  # seconds that anything may take on a busy machine
 TIMES = Times(look=0.05, late=0.5, connect=1.0, send=0.5)

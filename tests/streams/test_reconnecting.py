@@ -13,8 +13,8 @@ from msgspec.structs import replace
 
 from controlplane import server
 from deltaplane.v1 import delta_pb2 as pb
-from nodeagent.client import Backoff, Client
-from nodeagent.stream import OPTIONS, RECEIVE_BYTES, Ended
+from nodeagent.stream.call import OPTIONS, RECEIVE_BYTES, Ended
+from nodeagent.stream.client import Backoff, Client
 from tests.streams.peer import (
     BACKOFF,
     TIMES,

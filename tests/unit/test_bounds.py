@@ -17,11 +17,11 @@ from deltaplane.digest import StateDigest
 from deltaplane.model import Kind, Object
 from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import objects_pb2
-from nodeagent.acks import Acks
-from nodeagent.hello import Mode, identity, introduce
-from nodeagent.mirror import Mirror
-from nodeagent.position import Position
-from nodeagent.session import Session as AgentSession
+from nodeagent.stream.acks import Acks
+from nodeagent.stream.cursor import Position
+from nodeagent.stream.handshake import Mode, identity, introduce
+from nodeagent.stream.mirror import Mirror
+from nodeagent.stream.session import Session as AgentSession
 from tests.sessions import objects
 
 LONG = "x" * 200_000

@@ -8,11 +8,11 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from nodeagent.program.ipvs.dataplane import IpvsDataplane
-from nodeagent.program.ipvs.kernel import NetlinkKernel
-from nodeagent.program.ipvs.names import DEVICE
-from nodeagent.program.ipvs.settings import Settings
-from nodeagent.program.ipvs.watch import NetlinkWatch
+from nodeagent.dataplane.ipvs.dataplane import IpvsDataplane
+from nodeagent.dataplane.ipvs.kernel import NetlinkKernel
+from nodeagent.dataplane.ipvs.names import DEVICE
+from nodeagent.dataplane.ipvs.settings import Settings
+from nodeagent.dataplane.ipvs.watch import NetlinkWatch
 from tools.lab.fabric import CLUSTER_CIDRS
 from tools.lab.netns import Namespace
 

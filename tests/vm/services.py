@@ -14,7 +14,7 @@ from deltaplane.forwarding import (
     Verdict,
 )
 from deltaplane.model import Kind, ObjectKey
-from tests.unit.nodeagent.program.ipvs.cases import packed
+from tests.unit.nodeagent.dataplane.ipvs.cases import packed
 from tools.lab.fabric import Node, Pod
 
 Where = tuple[int, str, int, int]  # family, address, the protocol's number, port

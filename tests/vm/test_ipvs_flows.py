@@ -10,11 +10,11 @@ from deltaplane.forwarding import FrontendKind, ServiceForwarding, Target
 from nodeagent.conntrack.cleaner import Cleaner
 from nodeagent.conntrack.intent import Place
 from nodeagent.conntrack.table import NetlinkTable
-from nodeagent.followers import Flows
+from nodeagent.dataplane.commit_hooks import Flows
 from tests.fakes.conntrack import Tracked
 from tests.kernel.conntrack_support import insert, listed
 from tests.kernel.test_conntrack_flows import entries_of
-from tests.unit.nodeagent.program.ipvs.cases import packed
+from tests.unit.nodeagent.dataplane.ipvs.cases import packed
 from tests.vm.ipvs_support import dataplane
 from tests.vm.services import addresses, entry, service, vip
 from tools.lab.client import Connection

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deltaplane.forwarding import NodeForwarding
-from tests.unit.nodeagent.program.ipvs.cases import STATES, expected, packed, picture
+from tests.unit.nodeagent.dataplane.ipvs.cases import STATES, expected, packed, picture
 from tests.vm.ipvs_support import dataplane, wipe
 from tools.lab.fabric import Fabric
 from tools.lab.netns import Namespace

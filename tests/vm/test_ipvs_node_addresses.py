@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deltaplane.forwarding import FrontendKind
-from tests.unit.nodeagent.program.ipvs.cases import packed
+from tests.unit.nodeagent.dataplane.ipvs.cases import packed
 from tests.vm.ipvs_support import answers_ping, dataplane, run, wipe
 from tests.vm.services import addresses, entry, local, service
 from tools.lab.client import connect

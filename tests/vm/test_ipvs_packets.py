@@ -13,10 +13,10 @@ from deltaplane.forwarding import (
     ServiceForwarding,
     Verdict,
 )
-from nodeagent.program.ipvs.settings import Settings
+from nodeagent.dataplane.ipvs.settings import Settings
 from tests.kernel.answers import assert_everybody_answers
 from tests.kernel.test_invalid_segments import outlives_a_segment_far_ahead
-from tests.unit.nodeagent.program.ipvs.cases import packed
+from tests.unit.nodeagent.dataplane.ipvs.cases import packed
 from tests.vm.ipvs_support import dataplane, run
 from tests.vm.services import addresses, entry, local, service, vip
 from tools.lab.client import ANSWER, REFUSED, TIMEOUT, UNREACHABLE, Connection, Outcome, connect, many

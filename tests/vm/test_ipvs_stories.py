@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from deltaplane.forwarding import FrontendKind
+from nodeagent.dataplane.ipvs.cleanup import cleanup
+from nodeagent.dataplane.ipvs.names import DEVICE
+from nodeagent.dataplane.ipvs.probe import probe
+from nodeagent.dataplane.ipvs.settings import Settings
 from nodeagent.errors import DataplaneUnavailable
-from nodeagent.program.ipvs.cleanup import cleanup
-from nodeagent.program.ipvs.names import DEVICE
-from nodeagent.program.ipvs.probe import probe
-from nodeagent.program.ipvs.settings import Settings
 from tests.fakes.ipvs.memory import SCHEDULERS
-from tests.unit.nodeagent.program.ipvs.cases import packed, picture
+from tests.unit.nodeagent.dataplane.ipvs.cases import packed, picture
 from tests.vm.ipvs_support import SETTINGS, Placed, answers_ping, dataplane, run
 from tests.vm.services import addresses, entry, service, vip
 from tools.lab.client import Connection, connect, many, until

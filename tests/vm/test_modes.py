@@ -9,9 +9,9 @@ import pytest
 
 from deltaplane.forwarding import FrontendKind, NodeForwarding, ServiceForwarding
 from nodeagent import config
+from nodeagent.dataplane.api import Dataplane
+from nodeagent.dataplane.modes import backend, chosen, open_dataplane
 from nodeagent.errors import DataplaneUnavailable
-from nodeagent.modes import backend, chosen, open_dataplane
-from nodeagent.program.dataplane import Dataplane
 from tests.vm.ipvs_support import answers_ping, run, wipe
 from tests.vm.services import addresses, entry, service, vip
 from tools.lab.client import connect, many

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from nodeagent.dataplane.iptables import naming as n
+from nodeagent.dataplane.iptables.tools import Flavour, Refusal
 from nodeagent.linux.text import target
-from nodeagent.program.iptables import naming as n
-from nodeagent.program.iptables.tools import Flavour, Refusal
 
 _HOOKS = {
     n.FILTER: ("INPUT", "FORWARD", "OUTPUT"),

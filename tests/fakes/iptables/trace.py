@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
-from nodeagent.program.iptables import naming as n
+from nodeagent.dataplane.iptables import naming as n
 from tests.fakes.iptables.memory import MemoryIptables
 from tests.fakes.nftables.trace import Packet, Trace
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from struct import Struct as Layout
 
+from nodeagent.dataplane.ipvs import names, sets
+from nodeagent.dataplane.ipvs import wire as codec
+from nodeagent.dataplane.ipvs.objects import Held, Real, VirtualKey
 from nodeagent.linux.netlink import wire
 from nodeagent.linux.netlink.rtnetlink import AF, LENGTHS, family_of
-from nodeagent.program.ipvs import names, sets
-from nodeagent.program.ipvs import wire as codec
-from nodeagent.program.ipvs.objects import Held, Real, VirtualKey
 
 _LINK, _NAME = Layout("=BxHiII"), 3  # ifinfomsg, IFLA_IFNAME
 _ROUTE, _DESTINATION = Layout("=BBBBBBBBI"), 1  # rtmsg, RTA_DST

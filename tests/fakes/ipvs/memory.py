@@ -10,12 +10,12 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
 
+from nodeagent.dataplane.ipvs import names, sets
+from nodeagent.dataplane.ipvs import wire as codec
+from nodeagent.dataplane.ipvs.kernel import Channel, Refusal
+from nodeagent.dataplane.ipvs.objects import Held, Real, VirtualKey
 from nodeagent.linux.netlink import rtnetlink as rt
 from nodeagent.linux.netlink import wire
-from nodeagent.program.ipvs import names, sets
-from nodeagent.program.ipvs import wire as codec
-from nodeagent.program.ipvs.kernel import Channel, Refusal
-from nodeagent.program.ipvs.objects import Held, Real, VirtualKey
 from tests.fakes.ipvs import answers
 from tests.fakes.ipvs.restore import Rules
 

@@ -14,9 +14,9 @@ from typing import NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
-from nodeagent.program.ipvs import names
-from nodeagent.program.ipvs.names import place
-from nodeagent.program.ipvs.objects import BY_MARK, Held, VirtualKey
+from nodeagent.dataplane.ipvs import names
+from nodeagent.dataplane.ipvs.names import place
+from nodeagent.dataplane.ipvs.objects import BY_MARK, Held, VirtualKey
 from tests.fakes.ipvs.memory import MemoryKernel
 
 DROP, REJECT = "drop", "reject"

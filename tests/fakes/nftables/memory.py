@@ -11,11 +11,11 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
 
+from nodeagent.dataplane.nftables import elements
 from nodeagent.errors import KernelUnavailable
 from nodeagent.linux.netlink import wire
 from nodeagent.linux.nft import objects
 from nodeagent.linux.nft.objects import VERDICT_TYPE
-from nodeagent.program.nftables import elements
 from tests.fakes.nftables.tables import MemoryChain, MemorySet, MemoryTable, complete, overlaps, packed, target, unfit
 
 _ELEMENTS = 3  # NFTA_SET_ELEM_LIST_ELEMENTS

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
+from nodeagent.dataplane.nftables import elements
+from nodeagent.dataplane.nftables.program import REJECT_CHAIN
 from nodeagent.linux.netlink import wire
 from nodeagent.linux.nft import objects
-from nodeagent.program.nftables import elements
-from nodeagent.program.nftables.program import REJECT_CHAIN
 
 DROP = "drop"
 _REMEMBERED = 16_384  # rules and verdicts whose meaning is kept: some MB

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from nodeagent.dataplane.nftables import elements
 from nodeagent.linux.netlink import wire
 from nodeagent.linux.nft.expressions import (
     CT_STATE,
@@ -26,7 +27,6 @@ from nodeagent.linux.nft.expressions import (
     host32,
 )
 from nodeagent.linux.nft.objects import INTERVAL
-from nodeagent.program.nftables import elements
 from tests.fakes.nftables.memory import MemoryKernel
 from tests.fakes.nftables.tables import MemorySet, MemoryTable
 

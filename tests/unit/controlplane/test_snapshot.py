@@ -10,8 +10,8 @@ from controlplane.facts import Fact
 from deltaplane.model import EndpointSlice, Kind, Node, Object, Service, ServiceCidr
 from deltaplane.snapshot import CHUNK_BYTES, State, build, in_priority
 from deltaplane.v1 import delta_pb2 as pb
-from nodeagent.mirror import Mirror
-from nodeagent.session import Session
+from nodeagent.stream.mirror import Mirror
+from nodeagent.stream.session import Session
 from tests.sessions import objects
 from tests.sessions.link import Replica
 

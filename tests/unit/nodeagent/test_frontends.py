@@ -15,9 +15,9 @@ from deltaplane.frontends import Frontends
 from deltaplane.model import Endpoint, EndpointPort, EndpointSlice, Object, Service, ServicePort, ServiceType
 from deltaplane.resolve import NodeView, resolve
 from deltaplane.resolve import frontends as frontends_of
-from nodeagent.mirror import Mirror
-from nodeagent.resolving import Resolver
-from nodeagent.servers import WAYS, Servers
+from nodeagent.dataplane.resolver import Resolver
+from nodeagent.stream.mirror import Mirror
+from nodeagent.stream.servers import WAYS, Servers
 from tests.unit.nodeagent.test_invalid_objects import put as put_in_mirror
 
 DNS_IP, OTHER_IP, OUTSIDE = bytes((172, 30, 0, 10)), bytes((172, 30, 0, 99)), bytes((198, 51, 100, 7))

@@ -29,17 +29,17 @@ from deltaplane.model import (
 )
 from deltaplane.resolve import NodeView
 from deltaplane.v1 import objects_pb2
-from nodeagent.metrics import Metrics
-from nodeagent.mirror import Mirror
-from nodeagent.program.dataplane import Commit, Failed
-from nodeagent.program.iptables.dataplane import IptablesDataplane
-from nodeagent.program.iptables.settings import Settings
-from nodeagent.resolving import Resolver
+from nodeagent.dataplane.api import Commit, Failed
+from nodeagent.dataplane.iptables.dataplane import IptablesDataplane
+from nodeagent.dataplane.iptables.settings import Settings
+from nodeagent.dataplane.resolver import Resolver
+from nodeagent.metrics.registry import Metrics
+from nodeagent.stream.mirror import Mirror
 from tests.fakes.iptables.memory import MemoryIptables
 from tests.sessions import objects
-from tests.unit.nodeagent.program.fields import Path, declared, filled, hostile, leaves
-from tests.unit.nodeagent.program.nftables.walks import packed
-from tests.unit.nodeagent.program.test_no_rule_through_a_name import CIDRS, LINE, TAILS
+from tests.unit.nodeagent.dataplane.fields import Path, declared, filled, hostile, leaves
+from tests.unit.nodeagent.dataplane.nftables.walks import packed
+from tests.unit.nodeagent.dataplane.test_no_rule_through_a_name import CIDRS, LINE, TAILS
 
 WEB = Service(
     "ns",

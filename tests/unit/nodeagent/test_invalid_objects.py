@@ -22,12 +22,12 @@ from deltaplane.resolve import NodeView
 from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import objects_pb2
 from deltaplane.validation import MAX_RANGES, problem
-from nodeagent import resolving
-from nodeagent.collector import MAX_CHUNK_BYTES, Collector
+from nodeagent.dataplane import resolver as resolving
+from nodeagent.dataplane.iptables.rules import comment
+from nodeagent.dataplane.resolver import Resolver
 from nodeagent.linux.text import UnsafeText, interface
-from nodeagent.mirror import Mirror
-from nodeagent.program.iptables.rules import comment
-from nodeagent.resolving import Resolver
+from nodeagent.stream.mirror import Mirror
+from nodeagent.stream.snapshot_assembler import MAX_CHUNK_BYTES, Collector
 from tests.sessions import objects
 from tests.sessions.test_every_field import USABLE
 

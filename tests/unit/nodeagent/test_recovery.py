@@ -19,12 +19,12 @@ from deltaplane.model import Endpoint, EndpointPort, EndpointSlice, Node, Object
 from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import objects_pb2 as ob
 from nodeagent.agent import Agent
-from nodeagent.events import Record
-from nodeagent.here import Here
-from nodeagent.journal import BAD, FRESH, LOCK, NAME, RETRY_LAST, STAMP_SECONDS, Journal
-from nodeagent.keeper import TRIES
-from nodeagent.mirror import Mirror
-from nodeagent.session import Session
+from nodeagent.node.node_info import Here
+from nodeagent.stream.events import Record
+from nodeagent.stream.journal import BAD, FRESH, LOCK, NAME, RETRY_LAST, STAMP_SECONDS, Journal
+from nodeagent.stream.keeper import TRIES
+from nodeagent.stream.mirror import Mirror
+from nodeagent.stream.session import Session
 from tests.fakes.nftables.memory import MemoryKernel
 from tests.soak.objects import HERE
 from tests.soak.world import World, ticking
@@ -88,7 +88,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, name: str, number: int) -> pytest.M
     def fail(*_: object, **__: object) -> int:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(f"nodeagent.statefolder.os.{name}", fail)
+    monkeypatch.setattr(f"nodeagent.stream.state_folder.os.{name}", fail)
     return monkeypatch
 
 
@@ -290,11 +290,11 @@ def broken(*_: object, **__: object) -> None:
 @pytest.mark.parametrize(
     "where",
     [
-        "nodeagent.session.Session.restore",
-        "nodeagent.mirror.Mirror.prepare_replace",
-        "nodeagent.mirror.Mirror.commit",
-        "nodeagent.here.Here.forwarding",
-        "nodeagent.program.nftables.dataplane.NftablesDataplane.apply",
+        "nodeagent.stream.session.Session.restore",
+        "nodeagent.stream.mirror.Mirror.prepare_replace",
+        "nodeagent.stream.mirror.Mirror.commit",
+        "nodeagent.node.node_info.Here.forwarding",
+        "nodeagent.dataplane.nftables.dataplane.NftablesDataplane.apply",
     ],
 )
 def test_a_journal_that_cannot_be_replayed_is_set_aside_and_the_agent_takes_a_snapshot(
@@ -321,7 +321,7 @@ def test_a_state_from_the_journal_that_cannot_be_committed_later_is_set_aside(
     world.restart_agent()  # the kernel holds what was programmed: nothing is committed before a Welcome
     world.connect()
     with monkeypatch.context() as patched:
-        patched.setattr("nodeagent.here.Here.forwarding", broken)
+        patched.setattr("nodeagent.node.node_info.Here.forwarding", broken)
         with pytest.raises(KeyError):
             world.settle()
     assert (world.folder / BAD).exists()
@@ -354,8 +354,8 @@ def test_a_journal_that_ends_the_process_itself_is_set_aside_at_last(
     world: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr("nodeagent.session.Session.restore", killed)
-        patched.setattr("nodeagent.keeper.Keeper.recovered", lambda _: None)
+        patched.setattr("nodeagent.stream.session.Session.restore", killed)
+        patched.setattr("nodeagent.stream.keeper.Keeper.recovered", lambda _: None)
         for _ in range(TRIES):
             with pytest.raises(Killed):
                 world.reboot()

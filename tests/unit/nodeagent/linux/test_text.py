@@ -6,10 +6,10 @@ from ipaddress import IPv4Network, IPv6Network
 
 import pytest
 
+from nodeagent.dataplane import given_back
 from nodeagent.errors import KernelUnavailable
 from nodeagent.linux import text
 from nodeagent.linux.text import UnsafeText
-from nodeagent.program import given_back
 
 CONTROLS = ["\0", "\t", "\n", "\r", "\x0b", "\x0c", "\x1b", "\x1f", "\x7f"]
 NO_ASCII = ["\x80", "\x85", "\xa0", "é", "\u2028", "\u2029", "\u202e", "\ud800", "\N{PILE OF POO}"]

@@ -9,8 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from nodeagent.config import parse
 from nodeagent.config.document import plain
-from nodeagent.metrics import Metrics
-from nodeagent.program.dataplane import Commit
+from nodeagent.dataplane.api import Commit
+from nodeagent.metrics.registry import Metrics
 from nodeagent.web.pages import MetricsPages
 from nodeagent.web.slis import Slis
 from tests.unit.nodeagent.web.client import Served, get

@@ -10,7 +10,7 @@ import pytest
 from deltaplane.model import Node
 from nodeagent.config import parse
 from nodeagent.errors import AgentError
-from nodeagent.metrics import Metrics
+from nodeagent.metrics.registry import Metrics
 from nodeagent.web.server import listen
 from nodeagent.web.site import health, site
 from tests.unit.nodeagent.web.client import Answer, free_port, get

@@ -1,0 +1,96 @@
+"""The kinds of rules that the mode writes: one of each is tried before any of them is relied upon. Pure.
+
+A kind is a match or target extension with a table, and the option of it that not every kernel has. A test holds this
+list against all that `base` and `render` write.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import NamedTuple
+
+from nodeagent.dataplane.iptables import naming as n
+from nodeagent.dataplane.iptables.rules import (
+    DROP,
+    LOCAL_DESTINATION,
+    LOCAL_SOURCE,
+    REFUSE,
+    chance,
+    comment,
+    counted,
+    recent,
+)
+
+_CHAIN = "DELTAPLANE-PROBE"
+_QUOTED = re.compile(r'"[^"]*"')
+_OPTIONS = ("--random-fully",)
+
+Rule = tuple[str, str]  # table, rule
+
+
+class Option(NamedTuple):
+    """What the mode can do without: the rules that need it, what is lost, and what to do about it."""
+
+    rules: tuple[Rule, ...]
+    lost: str
+    advice: str
+
+
+def required(family: int) -> list[Rule]:
+    """One rule of each kind that there is no doing without."""
+    address = "192.0.2.1:1" if family == 4 else "[2001:db8::1]:1"
+    said = comment("a probe")
+    return [
+        (n.FILTER, f"-p udp {said}-m conntrack --ctstate NEW {LOCAL_DESTINATION}-m udp --dport 1 -j DROP"),
+        (n.FILTER, f"-p tcp {said}-m tcp --dport 1 -m mark --mark 0x4000/0x4000 -j ACCEPT"),
+        (n.NAT, f"-p tcp {said}{LOCAL_DESTINATION}-m tcp --dport 1 -j RETURN"),
+        (n.NAT, f"{LOCAL_SOURCE}-m mark ! --mark 0x4000/0x4000 -j RETURN"),
+        (n.NAT, f"{chance(3)}-j RETURN"),
+        (n.NAT, "-j MARK --set-xmark 0x4000/0x4000"),
+        (n.NAT, f"-p tcp -m tcp -j DNAT --to-destination {address}"),
+        (n.NAT, f"-p udp -m udp -j DNAT --to-destination {address}"),
+        (n.NAT, f"{said}-j MASQUERADE"),
+    ]
+
+
+NFACCT, RECENT, SCTP, REJECT, RANDOM = "nfacct", "recent", "sctp", "REJECT", "--random-fully"
+
+
+def optional(family: int) -> dict[str, Option]:
+    """What the mode goes on without, by its name."""
+    counting = f"{counted(n.INVALID_COUNTER)}{DROP}"
+    known = recent(family, "--rcheck --seconds 1 --reap", _CHAIN)
+    sctp = "-p sctp -m sctp --dport 1"
+    return {
+        NFACCT: Option(((n.FILTER, counting), (n.NAT, f"{counted(n.LOOPBACK_COUNTER)}-j RETURN")),
+            "packets are not counted", "load xt_nfacct"),
+        RECENT: Option(((n.NAT, f"{known}-j RETURN"),), "session affinity is not kept", "load xt_recent"),
+        SCTP: Option(((n.NAT, f"{sctp} -j RETURN"), (n.FILTER, f"{sctp} {DROP}")),
+            "Services with SCTP ports are refused", "load xt_sctp"),
+        REJECT: Option(((n.FILTER, REFUSE[family]),), "connections without an endpoint are dropped, not refused",
+            "load ipt_REJECT and ip6t_REJECT"),
+        RANDOM: Option(((n.NAT, "-j MASQUERADE --random-fully"),), "source ports are not chosen at random",
+            "use iptables 1.6.2 or newer"),
+    }  # fmt: skip
+
+
+def kinds(table: str, rule: str) -> set[Rule]:
+    """Of one rule as it is written."""
+    words = _QUOTED.sub("", rule).split()
+    pairs = list(pairwise(words))
+    found = {word for before, word in pairs if before == "-m"}
+    found |= {word for before, word in pairs if before == "-j" and not word.startswith(("KUBE-", "DELTAPLANE-"))}
+    return {(table, kind) for kind in (*found, *(option for option in _OPTIONS if option in words))}
+
+
+def trial(rules: Iterable[Rule]) -> str:
+    """A restore of these rules in a chain that nothing leads to, made and, in the next transaction, taken away."""
+    given = list(rules)
+    lines: list[str] = []
+    for table in dict.fromkeys(table for table, _ in given):
+        added = (f"-A {_CHAIN} {rule}" for where, rule in given if where == table)
+        lines += (f"*{table}", f":{_CHAIN} - [0:0]", *added, "COMMIT")
+        lines += (f"*{table}", f":{_CHAIN} - [0:0]", f"-X {_CHAIN}", "COMMIT")
+    return "\n".join((*lines, ""))

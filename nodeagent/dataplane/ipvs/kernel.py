@@ -1,0 +1,161 @@
+"""The sockets of the mode and its two programs: the only module here that does I/O, and the seam its twin shares.
+
+Netlink handles a request while `send` runs, so every answer is waiting when it returns. A socket belongs to the network
+namespace of the thread that made the kernel; the two programs, and the kernel's settings, to that of the thread that
+calls.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from collections.abc import Iterator
+from enum import IntEnum
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from nodeagent.dataplane.ipvs import wire as codec
+from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
+from nodeagent.linux.netlink import wire
+from nodeagent.linux.netlink.socket import NetlinkProtocol, NetlinkSocket
+
+_BUFFER = 8 << 20  # bytes; ceilings
+_PROGRAM_TIMEOUT = 60.0
+FAMILY_NAME = "IPVS"
+
+
+class Channel(IntEnum):
+    """The three kinds of netlink in use here."""
+
+    ROUTE = NetlinkProtocol.ROUTE  # links and addresses
+    SETS = NetlinkProtocol.NETFILTER  # ipset
+    IPVS = NetlinkProtocol.GENERIC
+
+
+class Refusal(NamedTuple):
+    """A message the kernel did not take."""
+
+    sequence: int
+    code: int
+
+
+class Kernel(Protocol):
+    """What the dataplane needs of a kernel."""
+
+    ipvs: int  # the type of IPVS's messages
+
+    def send(self, channel: Channel, data: bytes, last: int) -> list[Refusal]:
+        """Hands over messages, of which the last, sequence `last`, asks for an answer; gives what was refused.
+
+        Raises KernelUnavailable where the kernel did not answer.
+        """
+
+    def ask(self, channel: Channel, request: bytes) -> Iterator[bytes]:
+        """What follows netlink's header in each message of the answer. Raises OSError with the kernel's errno."""
+
+    def save(self, family: int) -> str:
+        """All rules as `iptables-save` prints them. Raises OSError."""
+
+    def restore(self, family: int, text: str) -> None:
+        """Gives `iptables-restore --noflush` a text. Raises OSError with what it complained about."""
+
+    def has(self, family: int) -> bool:
+        """Whether the kernel speaks this IP version."""
+
+    def close(self) -> None:
+        """Ends the conversation."""
+
+
+class NetlinkKernel:
+    """The real kernel. Raises DataplaneUnavailable where there is no IPVS."""
+
+    def __init__(self) -> None:
+        self._sockets: dict[Channel, NetlinkSocket] = {}
+        try:
+            for channel in Channel:
+                kind = NetlinkProtocol(channel)
+                self._sockets[channel] = NetlinkSocket(kind, send_buffer=_BUFFER, receive_buffer=_BUFFER)
+            self.ipvs = self._family()
+        except OSError as error:
+            self.close()
+            raise DataplaneUnavailable(f"ipvs: {_advice(error)}") from error
+        self._ipv6 = Path("/proc/thread-self/net/if_inet6").exists()
+
+    def _family(self) -> int:
+        for body in self.ask(Channel.IPVS, codec.family_request(FAMILY_NAME, 1)):
+            return codec.number(wire.attributes(body[4:])[codec.FAMILY_ID])
+        raise FileNotFoundError(errno.ENOENT, "no such family")
+
+    def port(self, channel: Channel) -> int:
+        """What the kernel calls the socket; some of its notifications name it."""
+        return self._sockets[channel].port
+
+    def send(self, channel: Channel, data: bytes, last: int) -> list[Refusal]:
+        connection = self._sockets[channel]
+        try:
+            connection.send(data)
+            return [Refusal(said.sequence, said.errno) for said in connection.refused(0, last) if said.errno]
+        except OSError as error:
+            reason = "no answer" if isinstance(error, TimeoutError) else os.strerror(error.errno or 0)
+            raise KernelUnavailable(
+                f"ipvs: sending {len(data)} bytes over {channel.name} failed ({reason}); it is retried"
+            ) from error
+
+    def ask(self, channel: Channel, request: bytes) -> Iterator[bytes]:
+        return (frame.body for frame in self._sockets[channel].ask(request))
+
+    def save(self, family: int) -> str:
+        return _run(f"{_program(family)}-save", "")
+
+    def restore(self, family: int, text: str) -> None:
+        _run(f"{_program(family)}-restore", text, "--noflush", "-w", "5")
+
+    def has(self, family: int) -> bool:
+        return family == 4 or self._ipv6
+
+    def close(self) -> None:
+        for connection in self._sockets.values():
+            connection.close()
+
+
+def is_loaded() -> bool:
+    """Whether the kernel has IPVS now, without loading it."""
+    return Path("/proc/thread-self/net/ip_vs").exists()
+
+
+def _program(family: int) -> str:
+    return "iptables" if family == 4 else "ip6tables"
+
+
+def _run(program: str, text: str, *arguments: str) -> str:
+    environment = {**os.environ, "LC_ALL": "C", "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
+    try:
+        done = subprocess.run(  # noqa: S603 - one of four names, found on PATH
+            [program, *arguments], input=text, capture_output=True, env=environment, check=False,
+            timeout=_PROGRAM_TIMEOUT, encoding="utf-8", errors="surrogateescape",
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise TimeoutError(errno.ETIMEDOUT, f"{program} did not end within {_PROGRAM_TIMEOUT:.0f} s") from error
+    except FileNotFoundError as error:
+        raise FileNotFoundError(errno.ENOENT, f"there is no {program}: install iptables") from error
+    if done.returncode:
+        said = " ".join(done.stderr.encode("utf-8", "backslashreplace").decode().split())[:300]
+        raise OSError(errno.EINVAL, f"{program}: exit {done.returncode}: {said}")
+    return done.stdout
+
+
+def _advice(error: OSError) -> str:
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return "no permission: give the agent CAP_NET_ADMIN in this network namespace"
+    if error.errno == errno.ENOENT:
+        return "this kernel has no IPVS: load the module ip_vs or choose another proxy mode"
+    reason = os.strerror(error.errno or 0)
+    return f"the kernel does not answer ({reason}): look at the kernel log or choose another proxy mode"
+
+
+def unavailable(what: str, error: OSError) -> KernelUnavailable:
+    """An error of `ask`, `save` or `restore` as the agent's."""
+    reason = error.strerror or os.strerror(error.errno or 0)
+    advice = "give the agent CAP_NET_ADMIN" if error.errno in (errno.EPERM, errno.EACCES) else "it is retried"
+    return KernelUnavailable(f"ipvs: {what} failed ({reason}); {advice}")

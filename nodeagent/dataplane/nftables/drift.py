@@ -1,0 +1,95 @@
+"""What others did to our tables, judged from the kernel's notifications. `monitor` hears, `dataplane` repairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+
+from nodeagent.dataplane.nftables.monitor import Monitor
+from nodeagent.dataplane.nftables.program import TRANSLATED
+from nodeagent.linux.netlink import wire
+from nodeagent.linux.nft import objects
+from nodeagent.linux.nft.expressions import NFPROTO
+
+_FAMILIES = {number: family for family, number in NFPROTO.items()}
+_ELEMENTS = (objects.NEW_ELEMENT, objects.DELETE_ELEMENT)
+
+
+class Damage(IntEnum):
+    """How much of a table must be looked at."""
+
+    ELEMENTS = 1  # compare and write what differs
+    STRUCTURE = 2  # rules, chains or sets: the table is to be replaced
+
+
+def damage(messages: Iterable[wire.Message], table: str, own: int) -> dict[int, Damage]:
+    """The damaged families. `own` is the netlink port of our own changes.
+
+    What packets write, such as the clients of session affinity, may be taken away by anybody. What a firewall holds is
+    written once, with its chain.
+    """
+    found: dict[int, Damage] = {}
+    for message in messages:
+        family, kind = _FAMILIES.get(message.family), message.type & 0xFF
+        if (
+            family is None
+            or message.port == own
+            or message.type >> 8 != wire.SUBSYSTEM
+            or kind == objects.NEW_GENERATION
+        ):
+            continue  # a new generation says which program it was and names no table
+        attributes = wire.attributes(message.body)
+        if wire.as_text(attributes.get(1, b"")) != table:
+            continue
+        name = wire.as_text(attributes.get(2, b"")) if kind in _ELEMENTS else ""
+        if name.startswith("affinity/") or name == TRANSLATED:
+            continue
+        much = Damage.ELEMENTS if kind in _ELEMENTS and not name.startswith("firewall/") else Damage.STRUCTURE
+        found[family] = max(much, found.get(family, much))
+    return found
+
+
+class Watch:
+    """What is known of others' changes; without a monitor, nothing ever is."""
+
+    def __init__(self, monitor: Monitor | None, table: str) -> None:
+        self.monitor = monitor
+        self.damage: dict[int, Damage] = {}  # by family, until it is repaired
+        self._table = table
+
+    def fileno(self) -> int:
+        return -1 if self.monitor is None else self.monitor.fileno()
+
+    def drifted(self, families: Iterable[int]) -> bool:
+        """Takes in what was said; where some of that was lost, every family is suspect."""
+        if self.monitor is not None:
+            heard = self.monitor.heard()
+            found = dict.fromkeys(families, Damage.ELEMENTS) if heard is None else {}
+            found = found or damage(heard or (), self._table, self.monitor.own)
+            for family, much in found.items():
+                self.damage[family] = max(much, self.damage.get(family, much))
+        return bool(self.damage)
+
+    @contextmanager
+    def away(self, own: Callable[[], int], families: Iterable[int]) -> Iterator[None]:
+        """Does not listen for as long as much is written; `own` counts our transactions.
+
+        Where there were others besides them, maybe at our tables, every family is suspect. Raises OSError.
+        """
+        if self.monitor is None:
+            yield
+            return
+        before = self.monitor.generation() - own()
+        self.monitor.leave()
+        try:
+            yield
+        finally:
+            self.monitor.join()
+            if (self.monitor.generation() - own() - before) & 0xFFFF_FFFF:
+                for family in families:
+                    self.damage.setdefault(family, Damage.ELEMENTS)
+
+    def close(self) -> None:
+        if self.monitor is not None:
+            self.monitor.close()

@@ -1,0 +1,166 @@
+"""From forwarding entries to what stands in the tables, shared chains included. Pure; `tracker` keeps the results."""
+
+from __future__ import annotations
+
+from functools import cache, lru_cache
+from hashlib import sha256
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from deltaplane.forwarding import (
+    Entry,
+    FrontendKind,
+    Hairpin,
+    Masquerade,
+    NodeForwarding,
+    ServiceForwarding,
+    Target,
+    Verdict,
+)
+from deltaplane.model import ObjectKey
+from nodeagent.dataplane import widths
+from nodeagent.dataplane.nftables.shared import LOCAL_OFFSET, SMALLEST
+from nodeagent.linux.nft.ranges import Range, merged, without
+
+REFUSALS = {Verdict.FORWARD: "", Verdict.REJECT: "reject", Verdict.DROP: "drop"}
+CLUSTER_IP_MEMBER, HAIRPIN_MEMBER, NODE_PORT_MEMBER, SERVICE_CIDR_MEMBER, ANYWHERE_MEMBER, OWN_POD_MEMBER = range(6)
+"""Of which set a member is."""
+RANGE_MEMBERS = (SERVICE_CIDR_MEMBER, OWN_POD_MEMBER)
+OF_NODE = (NODE_PORT_MEMBER, SERVICE_CIDR_MEMBER, ANYWHERE_MEMBER, OWN_POD_MEMBER)
+PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
+
+_IDENTITIES = {4: b"\x04", 6: b"\x06"}
+
+
+class Placement(Struct, frozen=True, gc=False):
+    """All that the tables say about one frontend.
+
+    `chain`: the shared chain it goes to, or none. `slots`, `local`: its endpoints for everybody and for sources
+    outside the cluster, as lists of packed values (`slots`). `refusal`: "drop", "reject" or nothing, in the
+    no-endpoint maps. `firewall`: the chain that drops sources outside `ranges`, which are not read back.
+    """
+
+    chain: str
+    slots: bytes = b""
+    local: bytes = b""
+    refusal: str = ""
+    firewall: str = ""
+    ranges: tuple[Range, ...] = ()
+
+
+def identity(entry: Entry) -> bytes:
+    """The frontend's identity: a byte for the family, then its key in the maps (12 or 24 bytes; node ports 8)."""
+    _, family, address, protocol, port = entry.frontend
+    return b"%b%b%c\0\0\0%b\0\0" % (_IDENTITIES[family], address, protocol, port.to_bytes(2, "big"))
+
+
+def is_node_port(frontend: bytes) -> bool:
+    return len(frontend) == 9
+
+
+def place(entry: Entry, owner: ObjectKey) -> Placement:
+    """What the tables must say about a Service's entry. Raises ValueError for more endpoints than a list has slots."""
+    placement = _place(entry, owner)
+    if not entry.source_ranges:
+        return placement
+    name, ranges = firewall(entry.source_ranges)
+    return replace(placement, firewall=name, ranges=ranges)
+
+
+def _place(entry: Entry, owner: ObjectKey) -> Placement:
+    if entry.verdict != Verdict.FORWARD:
+        return _REFUSED[entry.verdict]
+    node = entry.frontend.kind == FrontendKind.NODE_PORT
+    slots, count = pack(entry.targets), len(entry.targets)
+    if count > LOCAL_OFFSET:
+        raise ValueError(
+            f"{count} endpoints of one frontend, the tables hold {LOCAL_OFFSET}: spread them over two Services"
+        )
+    tail = affinity(entry, owner) if entry.affinity_seconds else ""
+    if entry.local_targets is None:
+        return Placement(_shared(node, entry.masquerade == Masquerade.ALWAYS, count) + tail, slots)
+    chain = _by_source(node, count, len(entry.local_targets)) + tail
+    refusal = "" if entry.local_targets else REFUSALS[entry.external_verdict]
+    return Placement(chain, slots, pack(entry.local_targets), refusal)
+
+
+_REFUSED = {verdict: Placement("", refusal=text) for verdict, text in REFUSALS.items()}
+
+
+def affinity(entry: Entry, owner: ObjectKey) -> str:
+    """What is behind the names of a service port's chains with affinity: its timeout and its own name."""
+    protocol = PROTOCOLS.get(entry.frontend.protocol, str(entry.frontend.protocol))
+    return f"/{entry.affinity_seconds}/{owner.namespace}/{owner.name}/{entry.port_name}/{protocol}"
+
+
+@lru_cache(maxsize=1024)
+def firewall(cidrs: tuple[str, ...]) -> tuple[str, tuple[Range, ...]]:
+    """The chain for a list of allowed sources, and the list; Services with equal ones share the chain."""
+    ranges = merged(cidrs)
+    text = " ".join(found.text for found in ranges)
+    return f"firewall/{sha256(text.encode()).hexdigest()[:16]}", ranges
+
+
+def pack(targets: tuple[Target, ...]) -> bytes:
+    """A list of endpoint values in canonical order."""
+    return b"".join([address + port.to_bytes(2, "big") + b"\0\0" for address, port in targets])
+
+
+def power(count: int) -> int:
+    """The smallest power of two that is not below `count`, and at least `SMALLEST`."""
+    return 1 << (count - 1).bit_length() if count > SMALLEST else SMALLEST
+
+
+@cache
+def _shared_name(node: bool, marked: bool, size: int) -> str:
+    kind = ("nodeport" if marked else "node") if node else ("external" if marked else "cluster")
+    return f"{kind}-{size}"
+
+
+def _shared(node: bool, marked: bool, count: int) -> str:
+    return _shared_name(node, marked, power(count))
+
+
+def _by_source(node: bool, count: int, local: int) -> str:
+    return f"{'nodeport' if node else 'external'}-local-{power(count)}-{power(local) if local else 0}"
+
+
+def members(service: ServiceForwarding) -> tuple[bytes, ...]:
+    """The set elements a Service needs, each once: its ClusterIPs and its hairpin connections.
+
+    A member's identity is a byte for the family, a byte for the set, then the element's key.
+    """
+    addresses = (e.frontend for e in service.entries if e.frontend.kind == FrontendKind.CLUSTER_IP)
+    found = [_IDENTITIES[f.family] + b"\0" + f.address for f in addresses]
+    return tuple(dict.fromkeys(found + [_hairpin(hairpin) for hairpin in service.hairpins]))
+
+
+def _hairpin(hairpin: Hairpin) -> bytes:
+    address, protocol, port = hairpin
+    family = b"\x04\x01" if len(address) == 4 else b"\x06\x01"
+    return b"%b%b%b%c\0\0\0%b\0\0" % (family, address, address, protocol, port.to_bytes(2, "big"))
+
+
+def node_members(node: NodeForwarding) -> tuple[bytes, ...]:
+    """The elements of `nodeport-ips` without loopback addresses (B5, B6), `service-cidrs`, `own-pods` and
+    `nodeport-anywhere`.
+
+    A CIDR's member has the first and the last address of a range behind the set's byte. Raises ValueError.
+    """
+    widths.check_addresses(node.node_port_addresses)
+    fit = (address for address in node.node_port_addresses if not is_loopback(address))
+    found = [(b"\x04\x02" if len(a) == 4 else b"\x06\x02") + a for a in fit]
+    for family in (4, 6):
+        services, taken, pods = (
+            merged(c for c in cidrs if (":" in c) is (family == 6))
+            for cidrs in (node.service_cidrs, node.taken_cidrs, node.pod_cidrs)
+        )
+        for number, ranges in ((SERVICE_CIDR_MEMBER, without(services, taken)), (OWN_POD_MEMBER, pods)):
+            found += [bytes((family, number)) + first + last for first, last in ranges]
+    found += [bytes((family, ANYWHERE_MEMBER, number)) for family in node.match_all_families for number in PROTOCOLS]
+    return tuple(dict.fromkeys(found))
+
+
+def is_loopback(address: bytes) -> bool:
+    return address[0] == 127 if len(address) == 4 else address == bytes(15) + b"\x01"

@@ -1,0 +1,1 @@
+"""What this agent counts and measures, in Prometheus' words."""

@@ -1,0 +1,1 @@
+"""What this agent knows of its machine and of its Node object."""

@@ -1,0 +1,126 @@
+"""This node as the agent sees it: its Node object, its addresses, where its node ports answer, and who is around.
+
+Owned by the agent; reads the mirror, which the session keeps.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from math import inf
+
+from msgspec import structs
+
+from deltaplane.forwarding import NodeForwarding
+from deltaplane.logs import event
+from deltaplane.model import Node
+from deltaplane.resolve import NodeView
+from nodeagent.dataplane.api import Failed
+from nodeagent.dataplane.guard import LastGood
+from nodeagent.node.addresses.node_ports import NodePorts
+from nodeagent.node.addresses.selection import parse as parse_policy
+from nodeagent.node.cautions import Cautions
+from nodeagent.node.surroundings import Moved, Surroundings
+from nodeagent.stream.mirror import Mirror, Touched
+
+log = logging.getLogger(__name__)
+
+
+class Here:
+    """`machine` gives this machine's own addresses; `bind_address` stands before those of the Node object."""
+
+    def __init__(
+        self,
+        name: str,
+        ports: NodePorts | None = None,
+        machine: Callable[[], Collection[bytes]] = frozenset,
+        bind_address: bytes | None = None,
+        cluster_cidrs: Sequence[str] = (),
+    ) -> None:
+        self.name = name
+        self._ports = ports or NodePorts(parse_policy(("primary",)))
+        self._machine = machine
+        self._surroundings = Surroundings(name, cluster_cidrs)
+        self._cautions = Cautions(name)
+        self._pod_cidrs: tuple[str, ...] = ()
+        self._bind = () if bind_address is None else (bind_address,)
+        self._good = LastGood(name)
+
+    def heard(self, mirror: Mirror, touched: Touched | None = None) -> Moved:
+        """What a change of Nodes and ServiceCIDRs means for this node; None: anything may have changed."""
+        if touched is not None and not touched.nodes and not touched.service_cidrs:
+            return Moved()
+        return self._good.ask("surroundings", lambda: self._moved(mirror, touched), Moved())
+
+    def _moved(self, mirror: Mirror, touched: Touched | None) -> Moved:
+        names = None if touched is None else touched.nodes
+        service_cidrs = mirror.service_cidrs if touched is None or touched.service_cidrs else None
+        moved = self._surroundings.take(mirror.nodes, names, service_cidrs)
+        self._cautions.consider(mirror.nodes, self._surroundings)
+        return moved
+
+    def view(self, mirror: Mirror) -> NodeView:
+        """What Services are resolved for: the zone, and the first address of each family."""
+        return self._good.ask("zone and addresses", lambda: self._seen(mirror), NodeView(self.name))
+
+    def _seen(self, mirror: Mirror) -> NodeView:
+        primary: dict[int, bytes] = {}
+        for address in self._addresses(mirror):
+            primary.setdefault(len(address), address)
+        return NodeView(self.name, self._own(mirror).zone, tuple(sorted(primary.values())))
+
+    def forwarding(self, mirror: Mirror) -> NodeForwarding | None:
+        """What concerns the node; None while its addresses are awaited, so that what is open stays so (B1-B4, L2)."""
+        return self._good.ask("node port addresses", lambda: self._concerning(mirror), None)
+
+    def failures(self) -> Iterator[Failed]:
+        """The Node object, while something of it cannot be told; the last that could be is in use."""
+        return self._good.failures()
+
+    def _concerning(self, mirror: Mirror) -> NodeForwarding | None:
+        chosen = self._ports.choose(self._machine(), self._addresses(mirror), time.monotonic())
+        if chosen is None:
+            return None
+        return structs.replace(
+            chosen,
+            service_cidrs=mirror.service_cidrs,
+            taken_cidrs=self._surroundings.inside,
+            pod_cidrs=self.pod_cidrs(mirror),
+        )
+
+    @property
+    def follows_machine(self) -> bool:
+        """Whether a change of the machine's own addresses matters."""
+        return self._ports.follows_machine
+
+    def pod_cidrs(self, mirror: Mirror) -> tuple[str, ...]:
+        """The Node's own, also when it was deleted; none while they were never known."""
+        self._pod_cidrs = self._own(mirror).pod_cidrs or self._pod_cidrs
+        return self._pod_cidrs
+
+    def due_in(self, now: float) -> float:
+        """Seconds until `forwarding` is to be asked again though nothing changed; infinite: it is not."""
+        return inf if self._ports.deadline is None else max(0.0, self._ports.deadline - now)
+
+    def _own(self, mirror: Mirror) -> Node:
+        return mirror.nodes.get(self.name) or Node(self.name)
+
+    def _addresses(self, mirror: Mirror) -> tuple[bytes, ...]:
+        return (*self._bind, *self._own(mirror).addresses)
+
+
+class PodCidrs:
+    """This Node's pod CIDRs, where they tell local traffic (I5). `follow`, if any, is given them when they change."""
+
+    def __init__(self, follow: Callable[[tuple[str, ...]], None] | None) -> None:
+        self._follow = follow
+        self._taken: tuple[str, ...] = ()
+
+    def take(self, cidrs: tuple[str, ...]) -> None:
+        """They are these now; none: they are not known yet, and what was known stays."""
+        if self._follow is None or not cidrs or cidrs == self._taken:
+            return
+        self._follow(cidrs)
+        self._taken = cidrs
+        event(log, logging.INFO, "local traffic is told by the Node's pod CIDRs", cidrs=",".join(cidrs))

@@ -1,0 +1,1 @@
+"""The stream to a replica: session, mirror of the cluster, journal. Knows no kernel."""

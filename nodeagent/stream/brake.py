@@ -1,0 +1,100 @@
+"""The safety brake (S7): a change that takes most Services away without announcing it waits for an operator. Pure.
+
+Owned by the agent's session. While it holds, the node serves what it had, and takes in nothing further: what came after
+the change cannot be understood without it. Seldom, and at once where later deltas bring the Services back, the replica
+is asked for its whole state, so that the hold ends by itself. An operator who has looked releases it: through the
+control plane (InspectionService/ReleaseBrake), or on the node itself by the file `release-brake` in the state folder.
+
+Methods return what an operator should hear of, empty where that is nothing new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from math import inf
+
+from deltaplane.codec import MalformedError, decode_ops
+from deltaplane.model import Kind, Remove, Upsert
+from deltaplane.v1 import delta_pb2 as pb
+from nodeagent.stream.mirror import Plan, ServiceName
+from nodeagent.stream.validation import BrakeError, check_removals, most
+
+ADVICE = "if it is right: InspectionService/ReleaseBrake, or a file release-brake in the state folder"
+ASK_FIRST, ASK_LAST = 60.0, 600.0  # seconds between two questions whether the Services are back; doubles
+
+
+class Brake:
+    """`gone` of `services` Services are held; 0: nothing is. `unix_nano` is the wall clock."""
+
+    def __init__(self, unix_nano: Callable[[], int]) -> None:
+        self.gone = 0
+        self.services = 0
+        self.released = False  # the next change that would be held is taken
+        self.since = 0  # when the hold began, in Unix nanoseconds
+        self.ask_at = inf  # when a state that is held is to be asked for again, in monotonic seconds
+        self._unix_nano = unix_nano
+        self._pause = ASK_FIRST
+        self._missing: set[ServiceName] = set()  # what the held state lacks, as far as later deltas tell
+        self._hinted = False  # that they are back
+
+    @property
+    def holds(self) -> bool:
+        return self.gone > 0
+
+    def check(self, plan: Plan, services: int, announced: int = 0) -> None:
+        """Lets a change in, by a node with so many Services; a release lets one in. Raises `BrakeError`."""
+        try:
+            check_removals(plan, services, announced)
+        except BrakeError:
+            if not self.released:
+                raise
+            self.passed()
+
+    def hold(self, error: BrakeError, now: float) -> str:
+        """Holds this change."""
+        self._pause = min(ASK_LAST, self._pause * 2) if self.holds else ASK_FIRST
+        self.ask_at, self._missing, self._hinted = now + self._pause, set(error.missing), False
+        if not self.holds:
+            self.since = self._unix_nano()
+        before = (self.gone, self.services)
+        self.gone, self.services = error.gone, error.held
+        if before == (error.gone, error.held):
+            return ""
+        return f"a change that removes {self.gone} of {self.services} Services unannounced is held; {ADVICE}"
+
+    def message(self) -> pb.Brake:
+        """What is held, as it travels."""
+        return pb.Brake(services_removed=self.gone, services=self.services, since_unix_nano=self.since)
+
+    def saw(self, delta: pb.Delta, services: Collection[ServiceName], now: float) -> None:
+        """A later delta, which cannot be applied, of a node with these Services: it may bring what is missed."""
+        if not self.holds:
+            return
+        try:
+            ops = list(decode_ops(delta.ops))
+        except MalformedError:
+            return
+        for op in ops:
+            if isinstance(op, Upsert | Remove) and op.key.kind is Kind.SERVICE:
+                name = (op.key.namespace, op.key.name)
+                if isinstance(op, Upsert):
+                    self._missing.discard(name)
+                elif name in services:
+                    self._missing.add(name)
+        if not self._hinted and not most(len(self._missing), len(services)):
+            self._hinted, self.ask_at = True, now
+
+    def release(self, since: int = 0) -> str:
+        """An operator says that the change is right, in a hold that began then (0: any)."""
+        if not self.holds or since not in (0, self.since):
+            return ""
+        self.released = True
+        return f"released by an operator: {self.gone} Services may go"
+
+    def passed(self) -> str:
+        """This agent has what the replica has: nothing is held any more, and a release is used up."""
+        back = self.holds and not self.released
+        self.gone = self.services = 0
+        self.released, self.ask_at = False, inf
+        self._missing.clear()
+        return "the Services are back: nothing is held any more" if back else ""
