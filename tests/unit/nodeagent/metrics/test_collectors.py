@@ -197,7 +197,7 @@ def test_every_metric_of_the_operators_list_exists(tmp_path: Path) -> None:
         for metrics in everything
         for metric in metrics.registry.collect()
     }
-    manual = (Path(__file__).parents[3] / "docs" / "operating.md").read_text("utf-8")
+    manual = (Path(__file__).parents[4] / "docs" / "operating.md").read_text("utf-8")
     table = manual.partition("**Metrics.**")[2].partition("\n**")[0]
     said = [name for row in table.splitlines()[4:] for name in re.findall(r"`([^`]+)`", row.split("|")[1])]
     assert len(said) > 20
