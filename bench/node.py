@@ -20,9 +20,9 @@ from deltaplane import logs
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.v1 import delta_pb2 as pb
 from nodeagent.agent import Agent
-from nodeagent.dataplane.api import Commit
 from nodeagent.dataplane.nftables.dataplane import NftablesDataplane
 from nodeagent.dataplane.nftables.program import Settings
+from nodeagent.dataplane.outcome import Commit
 from nodeagent.main import tune
 from nodeagent.node.node_info import Here
 from nodeagent.stream.journal import Journal

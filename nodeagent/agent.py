@@ -20,7 +20,8 @@ from deltaplane.frontends import Frontends, Slot
 from deltaplane.logs import event
 from deltaplane.resolve import NodeView
 from deltaplane.v1 import delta_pb2 as pb
-from nodeagent.dataplane.api import Bordering, Commit, Dataplane
+from nodeagent.dataplane.api import Bordering, Dataplane
+from nodeagent.dataplane.outcome import Commit
 from nodeagent.dataplane.resolver import Resolver
 from nodeagent.dataplane.retry import Trouble
 from nodeagent.errors import KernelUnavailable

@@ -1,35 +1,19 @@
-"""What the agent asks of a backend, and what it is told back. Every backend and the in-memory kernel answer this."""
+"""What the agent asks of a dataplane and what it is told back; what the reconciler asks of a driver.
+
+`Dataplane` is the agent's side, which `reconciler.Reconciler` implements once. `Driver` is one kernel dialect.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
-
-from msgspec import Struct
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.model import ObjectKey
+from nodeagent.dataplane.left_out import LeftOut
+from nodeagent.dataplane.outcome import Commit, Failed, Round, Sent
 
-
-class Failed(Struct, frozen=True):
-    """An object that is not in the kernel as it should be, and why."""
-
-    key: ObjectKey
-    code: str  # a name of deltaplane.v1.ErrorCode without its prefix, such as "KERNEL_REJECTED"
-    text: str
-
-
-class Commit(Struct, frozen=True):
-    """What one `apply` did to the kernel.
-
-    `messages` and `size` count what was sent on the netlink socket (transaction brackets included), `elements` the set
-    and map elements written or deleted. All are 0 where nothing differed.
-    """
-
-    messages: int = 0
-    elements: int = 0
-    size: int = 0  # bytes
-    failed: tuple[Failed, ...] = ()
+S = TypeVar("S", contravariant=True)  # noqa: PLC0105 - the driver's settings
 
 
 class Held(NamedTuple):
@@ -120,3 +104,68 @@ class Dataplane(Protocol):
 
     def close(self) -> None:
         """Lets go of the kernel's sockets; what was programmed stays."""
+
+
+class Driver(Protocol[S]):
+    """One kernel dialect. It keeps what is wanted and what the kernel has, and decides nothing else.
+
+    `put` and `put_node` raise ValueError, OverflowError or KeyError, changing nothing, for what this kernel cannot
+    hold. What the kernel as a whole refuses is KernelUnavailable, Unsure where it may have been done, and Drifted where
+    the kernel is not as the driver left it.
+    """
+
+    @property
+    def mode(self) -> str:
+        """The proxy mode's name."""
+
+    @property
+    def adopted(self) -> bool:
+        """Whether the last `read` found anything of ours."""
+
+    def open(self, left: LeftOut) -> None:
+        """Opens the kernel and hears from now on what others change. Raises DataplaneUnavailable.
+
+        A family that cannot be had is told to `left`, now or later. After an error, `close` is called.
+        """
+
+    def close(self) -> None:
+        """Lets go of everything; also where `open` did not come to its end."""
+
+    def configure(self, settings: S) -> None:
+        """Takes other settings; a read and a write follow. Raises ValueError, changing nothing."""
+
+    def put(self, service: ServiceForwarding) -> None:
+        """Takes what a Service means now."""
+
+    def put_node(self, node: NodeForwarding) -> None:
+        """Takes what concerns the node."""
+
+    def remove(self, owner: ObjectKey) -> None:
+        """A Service is wanted no more."""
+
+    def owners(self) -> Iterable[ObjectKey]:
+        """Whatever wants something or has something."""
+
+    def retire(self) -> None:
+        """What the kernel has of ours and nobody wants is to go with the next write."""
+
+    def read(self) -> None:
+        """Takes over what the kernel holds; everything wanted may differ. Raises KernelUnavailable."""
+
+    def write(self, sent: Sent, this: Round) -> None:
+        """Writes what is pending and differs, and adds to `sent`. An object that is refused is one of `failures`."""
+
+    def repaired(self, *, fruitful: bool) -> None:
+        """What was read is written (`fruitful`: something differed): what was heard before is put right."""
+
+    def pending(self) -> bool:
+        """Whether anything wanted may not be in the kernel."""
+
+    def failures(self) -> Iterable[Failed]:
+        """The objects that the kernel refuses, as of the last write."""
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when others may have changed something; -1: never."""
+
+    def drifted(self) -> bool:
+        """Whether others changed what is ours since the last `repaired`."""

@@ -13,7 +13,8 @@ from deltaplane.model import Kind
 from deltaplane.model import Protocol as Protocols
 from nodeagent.conntrack.cleaner import Cleaner
 from nodeagent.conntrack.intent import place_of
-from nodeagent.dataplane.api import Commit, Dataplane, Failed, Remembering
+from nodeagent.dataplane.api import Dataplane, Remembering
+from nodeagent.dataplane.outcome import Commit, Failed
 from nodeagent.metrics.registry import Metrics
 from nodeagent.web.health import Health
 from nodeagent.web.nodeports import Addresses, HealthCheckNodePorts

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.model import Kind, ObjectKey
-from nodeagent.dataplane.api import Commit, Failed
+from nodeagent.dataplane.outcome import Commit, Failed
 from nodeagent.dataplane.resolver import MAX_TEXT
 
 if TYPE_CHECKING:

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from deltaplane.forwarding import ServiceForwarding
-from deltaplane.model import Kind, ObjectKey
-from nodeagent.dataplane.api import Failed
-
-NODE = ObjectKey(Kind.NODE, "", "")
+from deltaplane.model import ObjectKey
+from nodeagent.dataplane.outcome import Failed
+from nodeagent.dataplane.tracker import NODE
 
 
 class LeftOut:

@@ -8,7 +8,7 @@ from deltaplane.forwarding import ServiceForwarding
 from deltaplane.frontends import Frontends, slot
 from deltaplane.model import Kind, ObjectKey
 from deltaplane.resolve import NodeView, resolve
-from nodeagent.dataplane.api import Failed
+from nodeagent.dataplane.outcome import Failed
 from nodeagent.stream.mirror import Mirror, ServiceName
 
 API = ("default", "kubernetes")  # the Service of the API server

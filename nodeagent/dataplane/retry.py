@@ -10,7 +10,7 @@ from collections import deque
 from math import inf
 
 from deltaplane.logs import event
-from nodeagent.dataplane.api import Failed
+from nodeagent.dataplane.outcome import Failed
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,8 @@ from prometheus_client import (
 
 from deltaplane.forwarding import ServiceForwarding
 from deltaplane.model import Family, ObjectKey
-from nodeagent.dataplane.api import Commit, Dataplane, Measured
+from nodeagent.dataplane.api import Dataplane, Measured
+from nodeagent.dataplane.outcome import Commit
 from nodeagent.metrics.collectors import Failures, Figures, Kept
 from nodeagent.metrics.histograms import Commits
 from nodeagent.metrics.no_local_endpoints import POLICIES, Unserved

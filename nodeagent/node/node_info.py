@@ -16,8 +16,8 @@ from deltaplane.forwarding import NodeForwarding
 from deltaplane.logs import event
 from deltaplane.model import Node
 from deltaplane.resolve import NodeView
-from nodeagent.dataplane.api import Failed
 from nodeagent.dataplane.guard import LastGood
+from nodeagent.dataplane.outcome import Failed
 from nodeagent.node.addresses.node_ports import NodePorts
 from nodeagent.node.addresses.selection import parse as parse_policy
 from nodeagent.node.cautions import Cautions

@@ -9,7 +9,7 @@ from deltaplane.logs import event
 from deltaplane.model import ObjectKey
 from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import objects_pb2
-from nodeagent.dataplane.api import Commit, Failed
+from nodeagent.dataplane.outcome import Commit, Failed
 
 log = logging.getLogger(__name__)
 

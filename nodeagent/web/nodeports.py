@@ -19,7 +19,7 @@ from typing import NamedTuple
 from deltaplane.forwarding import HealthCheck, ServiceForwarding
 from deltaplane.logs import event
 from deltaplane.model import ObjectKey
-from nodeagent.dataplane.api import Failed
+from nodeagent.dataplane.outcome import Failed
 from nodeagent.web.server import JSON, Handler, Response, Server, listen
 
 log = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ from ipaddress import ip_address
 from typing import Protocol
 
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
-from nodeagent.dataplane.api import Commit
 from nodeagent.dataplane.nftables.dataplane import NftablesDataplane
+from nodeagent.dataplane.outcome import Commit
 from tests.fakes.nftables.memory import MemoryKernel
 from tests.fakes.nftables.trace import Packet, Trace, trace
 from tests.flows.product import Product, addresses, settings

@@ -9,8 +9,9 @@ from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from nodeagent import config
 from nodeagent.conntrack.cleaner import Cleaner
 from nodeagent.conntrack.table import NetlinkTable
-from nodeagent.dataplane.api import Commit, Dataplane
+from nodeagent.dataplane.api import Dataplane
 from nodeagent.dataplane.modes import backend, open_dataplane
+from nodeagent.dataplane.outcome import Commit
 from nodeagent.errors import DataplaneUnavailable
 from tests.flows.columns import Column
 from tests.flows.network import Network

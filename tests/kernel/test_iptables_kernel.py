@@ -10,11 +10,11 @@ import pytest
 from msgspec.structs import replace
 
 from deltaplane.forwarding import NodeForwarding
-from nodeagent.dataplane.api import Commit
 from nodeagent.dataplane.iptables import drift, naming
 from nodeagent.dataplane.iptables.flavour import detect
 from nodeagent.dataplane.iptables.probe import probe
 from nodeagent.dataplane.iptables.tools import Flavour
+from nodeagent.dataplane.outcome import Commit
 from nodeagent.errors import DataplaneUnavailable
 from tests.kernel.iptables_support import FLAVOURS, clean, dataplane, tables
 from tests.unit.nodeagent.dataplane.nftables.walks import NODE, STATES, all_sticky, both, cluster_ip, service, targets

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.dataplane.api import Commit
 from nodeagent.dataplane.iptables.tools import Flavour
+from nodeagent.dataplane.outcome import Commit
 from tests.kernel.iptables_support import FLAVOURS, dataplane, tables
 from tests.unit.nodeagent.dataplane.nftables.walks import NODE, STATES
 from tools.lab import netns

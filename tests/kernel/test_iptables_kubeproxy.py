@@ -15,9 +15,9 @@ import pytest
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.model import ObjectKey
 from deltaplane.resolve import NodeView, resolve
-from nodeagent.dataplane.api import Commit
 from nodeagent.dataplane.iptables.settings import Settings
 from nodeagent.dataplane.iptables.tools import Flavour
+from nodeagent.dataplane.outcome import Commit
 from tests.flows.network import Network
 from tests.flows.scenario import Step
 from tests.flows.twin import twin

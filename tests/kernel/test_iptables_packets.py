@@ -9,9 +9,9 @@ from msgspec.structs import replace
 
 from deltaplane.forwarding import Entry, Frontend, FrontendKind, NodeForwarding, ServiceForwarding
 from deltaplane.model import Kind, ObjectKey
-from nodeagent.dataplane.api import Commit
 from nodeagent.dataplane.iptables.dataplane import IptablesDataplane
 from nodeagent.dataplane.iptables.tools import Flavour
+from nodeagent.dataplane.outcome import Commit
 from tests.kernel.answers import assert_everybody_answers
 from tests.kernel.iptables_support import FLAVOURS, cleaned, dataplane
 from tests.kernel.nftables_support import entry, node_addresses, packed, targets

@@ -11,8 +11,8 @@ from controlplane.inspect import _status
 from controlplane.session import Session
 from deltaplane.v1 import delta_pb2 as pb
 from nodeagent.agent import Agent
-from nodeagent.dataplane.api import Commit
 from nodeagent.dataplane.nftables.dataplane import NftablesDataplane
+from nodeagent.dataplane.outcome import Commit
 from nodeagent.node.node_info import Here
 from nodeagent.stream.handshake import Mode
 from tests.fakes.nftables.memory import MemoryKernel

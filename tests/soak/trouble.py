@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from enum import Enum
 from random import Random
 
-from nodeagent.dataplane.nftables.kernel import Kernel, Unanswered
+from nodeagent.dataplane.nftables.kernel import Kernel
+from nodeagent.dataplane.outcome import Unsure
 from nodeagent.errors import KernelUnavailable
 from nodeagent.linux.netlink import wire
 from nodeagent.linux.nft import objects
@@ -57,7 +58,7 @@ class TroubledKernel:
         if trouble is Trouble.KILLED_AFTER:
             raise Died
         if trouble is Trouble.UNANSWERED:
-            raise Unanswered("nothing was answered")
+            raise Unsure("nothing was answered")
         return replies
 
     def _spoiled(self, batch: bytes) -> int:

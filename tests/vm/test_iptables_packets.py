@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from deltaplane.forwarding import FrontendKind
-from nodeagent.dataplane.api import Commit
 from nodeagent.dataplane.iptables.flavour import detect
 from nodeagent.dataplane.iptables.probe import probe
+from nodeagent.dataplane.outcome import Commit
 from tests.kernel.iptables_support import dataplane
 from tests.kernel.nftables_support import node_addresses
 from tests.vm.services import entry, service, vip

@@ -12,7 +12,7 @@ from msgspec import structs
 
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.model import ObjectKey
-from nodeagent.dataplane.api import Commit, Failed, Figure, Held
+from nodeagent.dataplane.api import Figure, Held
 from nodeagent.dataplane.iptables import naming as n
 from nodeagent.dataplane.iptables.delivery import Delivery, Unwritable
 from nodeagent.dataplane.iptables.drift import Deaf, Watch, listen
@@ -25,6 +25,7 @@ from nodeagent.dataplane.iptables.tools import Flavour, Iptables, Refusal, Tools
 from nodeagent.dataplane.iptables.tracker import Tracker
 from nodeagent.dataplane.iptables.trying import lacking, unwritable
 from nodeagent.dataplane.left_out import LeftOut
+from nodeagent.dataplane.outcome import Commit, Failed
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
 
 _BE_LIBERAL = "net/netfilter/nf_conntrack_tcp_be_liberal"

@@ -11,12 +11,12 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from deltaplane.model import ObjectKey
-from nodeagent.dataplane.api import Failed
 from nodeagent.dataplane.iptables import naming as n
 from nodeagent.dataplane.iptables.script import Change, Script, Step
 from nodeagent.dataplane.iptables.tables import Tables, listing
 from nodeagent.dataplane.iptables.tools import Flavour, Iptables, Refusal
 from nodeagent.dataplane.iptables.tracker import NODE, Tracker
+from nodeagent.dataplane.outcome import Failed
 from nodeagent.errors import KernelUnavailable
 
 RETRIES = 8  # objects that failed before and are tried again with one apply, each with a restore of its own

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.model import Kind, ObjectKey
-from nodeagent.dataplane.api import Failed
 from nodeagent.dataplane.iptables import naming as n
 from nodeagent.dataplane.iptables.base import HOOKS, KUBELETS, SHARED, base
 from nodeagent.dataplane.iptables.claims import Claims
@@ -20,6 +19,7 @@ from nodeagent.dataplane.iptables.rules import LAST, endpoint
 from nodeagent.dataplane.iptables.script import Change
 from nodeagent.dataplane.iptables.settings import Settings
 from nodeagent.dataplane.iptables.tables import Tables, digest
+from nodeagent.dataplane.outcome import Failed
 
 NODE = ObjectKey(Kind.NODE, "", "")
 MANY_ENDPOINTS = 1000  # above it, what leads to endpoints is written without comments (2.13)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.model import Kind, ObjectKey
-from nodeagent.dataplane.api import Commit, Failed, Figure, Held
+from nodeagent.dataplane.api import Figure, Held
 from nodeagent.dataplane.iptables.figures import failed_restores
 from nodeagent.dataplane.ipvs import inventory
 from nodeagent.dataplane.ipvs.drift import Drift
@@ -28,6 +28,7 @@ from nodeagent.dataplane.ipvs.tracker import Tracker
 from nodeagent.dataplane.ipvs.watch import NetlinkWatch, Silence, Watch
 from nodeagent.dataplane.ipvs.writer import Drifted, Writer
 from nodeagent.dataplane.left_out import LeftOut
+from nodeagent.dataplane.outcome import Commit, Failed
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
 
 log = logging.getLogger(__name__)

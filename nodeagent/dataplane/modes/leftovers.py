@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.logs import event
-from nodeagent.dataplane.api import Commit, Failed
 from nodeagent.dataplane.modes import Released
+from nodeagent.dataplane.outcome import Commit, Failed
 from nodeagent.errors import AgentError
 
 log = logging.getLogger(__name__)

@@ -12,11 +12,11 @@ from msgspec.structs import replace
 
 from deltaplane.model import ObjectKey
 from nodeagent.dataplane.nftables import affinity, elements, program, shared
+from nodeagent.dataplane.nftables.desired import WIDTHS
 from nodeagent.dataplane.nftables.render import RANGE_MEMBERS, Placement, is_node_port
 from nodeagent.dataplane.nftables.settings import OWN_PODS
 from nodeagent.dataplane.nftables.shared import LOCAL_OFFSET, is_private
 from nodeagent.dataplane.nftables.slots import SlotChange, arrange, changed
-from nodeagent.dataplane.nftables.tracker import WIDTHS
 from nodeagent.linux.nft.ranges import Range
 
 Operation = tuple[int, str, bytes]  # family, set, element

@@ -11,15 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+from nodeagent.dataplane.outcome import Unsure
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
 from nodeagent.linux.netlink import wire
 from nodeagent.linux.netlink.socket import NetlinkProtocol, NetlinkSocket
 
 SEND_BUFFER, RECEIVE_BUFFER = 64 << 20, 8 << 20  # bytes; ceilings for one transaction and its errors, not allocations
-
-
-class Unanswered(KernelUnavailable):
-    """Whether a transaction was done is not known."""
 
 
 class Kernel(Protocol):
@@ -29,7 +26,7 @@ class Kernel(Protocol):
         """Runs a transaction whose brackets open at sequence `first` and whose last inner message is `last`.
 
         Empty where it was done; else what the kernel refused. Raises KernelUnavailable where it never reached the
-        kernel, Unanswered where it may have been done.
+        kernel, Unsure where it may have been done.
         """
 
     def ask(self, request: bytes) -> Iterator[wire.Message]:
@@ -81,9 +78,9 @@ class NetlinkKernel:
                     return refused
         except OSError as error:
             reason = os.strerror(error.errno or 0)
-            raise Unanswered(f"nftables: reading the kernel's answer failed ({reason}); it is retried") from error
+            raise Unsure(f"nftables: reading the kernel's answer failed ({reason}); it is retried") from error
         if not refused:
-            raise Unanswered("nftables: the kernel did not acknowledge a transaction; it is retried")
+            raise Unsure("nftables: the kernel did not acknowledge a transaction; it is retried")
         return refused
 
     def ask(self, request: bytes) -> Iterator[wire.Message]:

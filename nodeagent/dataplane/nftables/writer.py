@@ -1,6 +1,6 @@
-"""What differs, written in transactions of bounded size: the ledger's changes through delivery.
+"""What differs, written in transactions of bounded size: pending changes through delivery.
 
-`dataplane` calls it. The order of things over several transactions is the ledger's; a table that is to be installed
+`dataplane` calls it. The order of things over several transactions is `pending`'s; a table that is to be installed
 goes first, family by family, so that one that the kernel refuses holds nothing else back.
 """
 
@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from sys import maxsize
 
 from nodeagent.dataplane.nftables.changes import Change
-from nodeagent.dataplane.nftables.delivery import Delivery, Drifted, Uninstallable
-from nodeagent.dataplane.nftables.kernel import Unanswered
-from nodeagent.dataplane.nftables.pending import Ledger
+from nodeagent.dataplane.nftables.delivery import Delivered, Delivery, Uninstallable
+from nodeagent.dataplane.nftables.pending import Pending
+from nodeagent.dataplane.outcome import Drifted, Sent
 from nodeagent.errors import KernelUnavailable
 
 MAIN = 4  # the family without which nothing works; the other may be left out
@@ -23,56 +23,40 @@ PER_BATCH = 8_000  # elements in one transaction of a cold load: some 30 ms, so 
 class Writer:
     """`leave_out` is told of a family that the kernel will not have, and why."""
 
-    def __init__(self, ledger: Ledger, delivery: Delivery, leave_out: Callable[[int, str], None]) -> None:
-        self._ledger, self._delivery, self._leave_out = ledger, delivery, leave_out
-        self._unsure = False  # the last transaction may have been done or not
+    def __init__(self, pending: Pending, delivery: Delivery, leave_out: Callable[[int, str], None]) -> None:
+        self._pending, self._delivery, self._leave_out = pending, delivery, leave_out
 
-    def write(self, known: frozenset[bytes] | None) -> None:
-        """Everything that differs; `known` as for `Delivery.deliver`, None right after the tables were read.
-
-        Raises Drifted, at once where the last transaction had no answer; KernelUnavailable.
-        """
-        if self._unsure and known is not None:
-            raise Drifted
-        self._unsure = False
-        try:
-            self._write(known)
-        except Unanswered:
-            self._unsure = True
-            raise
-
-    def _write(self, known: frozenset[bytes] | None) -> None:
+    def write(self, sent: Sent, known: frozenset[bytes] | None) -> None:
+        """Everything that differs; `known` as for `Delivery.deliver`. Raises Drifted, KernelUnavailable."""
         for family in self._delivery.fresh:
-            self._install(family, known)
-        for group in _groups(self._ledger.changes(), PER_BATCH):
-            self._send(group, known)
-        self._delivery.sweep(self._ledger.released, self._ledger.uses)
+            self._install(family, sent, known)
+        for group in _groups(self._pending.changes(), PER_BATCH):
+            self._send(group, sent, known)
+        self._delivery.sweep(self._pending.released, self._pending.uses, sent)
 
-    def _install(self, family: int, known: frozenset[bytes] | None) -> None:
+    def _install(self, family: int, sent: Sent, known: frozenset[bytes] | None) -> None:
         """One family's table with its first changes; a table that is replaced with all of them, so without a gap."""
-        delivery = self._delivery
-        group = next(_groups(self._ledger.changes(family), maxsize if family in delivery.foreign else PER_BATCH))
-        delivery.installing = family
+        replaces = family in self._delivery.foreign
+        group = next(_groups(self._pending.changes(family), maxsize if replaces else PER_BATCH))
         try:
-            self._send(group, known)
+            self._send(group, sent, known, family)
         except Uninstallable as error:
-            if family in delivery.foreign and error.code == errno.ENOENT:  # somebody took away what is to be replaced
+            if replaces and error.code == errno.ENOENT:  # somebody took away what is to be replaced
                 if known is not None:
                     raise Drifted from error
                 raise KernelUnavailable("nftables: our table went while it was replaced; it is retried") from error
             if family == MAIN:
                 raise KernelUnavailable(f"nftables: the kernel refused our table ({error}); it is retried") from error
             self._leave_out(family, str(error))
-        finally:
-            delivery.installing = None
 
-    def _send(self, group: list[Change], known: frozenset[bytes] | None) -> None:
-        delivery = self._delivery
-        delivery.done, delivery.refused = [], []
+    def _send(
+        self, group: list[Change], sent: Sent, known: frozenset[bytes] | None, install: int | None = None
+    ) -> None:
+        into = Delivered(sent)
         try:
-            delivery.deliver(group, known)
+            self._delivery.deliver(group, into, known, install)
         finally:
-            self._ledger.settle(delivery.done, delivery.refused)
+            self._pending.settle(into.done, into.refused)
 
 
 def _groups(changes: Iterable[Change], size: int) -> Iterator[list[Change]]:

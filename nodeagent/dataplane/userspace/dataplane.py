@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.model import ObjectKey
 from nodeagent.conntrack.table import NetlinkTable
-from nodeagent.dataplane.api import Commit, Failed, Figure
+from nodeagent.dataplane.api import Figure
 from nodeagent.dataplane.nftables import naming, render
+from nodeagent.dataplane.outcome import Commit, Failed
 from nodeagent.dataplane.userspace.choosing import open_redirects
 from nodeagent.dataplane.userspace.direct import DirectRedirects
 from nodeagent.dataplane.userspace.figures import figures

@@ -9,9 +9,9 @@ from msgspec.structs import replace
 
 from controlplane.facts import Fact
 from deltaplane.model import Endpoint, EndpointPort, EndpointSlice, Node, Object, Service, ServicePort, ServiceType
-from nodeagent.dataplane.api import Failed
 from nodeagent.dataplane.nftables import program
 from nodeagent.dataplane.nftables.listing import Dump
+from nodeagent.dataplane.outcome import Failed
 from tests.fakes.nftables.memory import MemoryKernel
 from tests.soak.objects import HERE
 from tests.soak.trouble import Trouble

@@ -29,9 +29,9 @@ from deltaplane.model import (
 )
 from deltaplane.resolve import NodeView
 from deltaplane.v1 import objects_pb2
-from nodeagent.dataplane.api import Commit, Failed
 from nodeagent.dataplane.iptables.dataplane import IptablesDataplane
 from nodeagent.dataplane.iptables.settings import Settings
+from nodeagent.dataplane.outcome import Commit, Failed
 from nodeagent.dataplane.resolver import Resolver
 from nodeagent.metrics.registry import Metrics
 from nodeagent.stream.mirror import Mirror

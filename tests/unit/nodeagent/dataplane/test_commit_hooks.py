@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from deltaplane.model import Kind, ObjectKey
-from nodeagent.dataplane.api import Commit, Failed
 from nodeagent.dataplane.commit_hooks import Watchers
+from nodeagent.dataplane.outcome import Commit, Failed
 from nodeagent.metrics.registry import Metrics
 from nodeagent.web.health import Health
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from deltaplane.model import Kind, ObjectKey
-from nodeagent.dataplane.api import Commit
 from nodeagent.dataplane.guard import Guarded, LastGood
+from nodeagent.dataplane.outcome import Commit
 from nodeagent.node.node_info import Here
 from nodeagent.stream.mirror import Mirror
 

@@ -10,7 +10,7 @@ import pytest
 from deltaplane.forwarding import Frontend, FrontendKind, ServiceForwarding, Target, Verdict
 from nodeagent.conntrack.cleaner import Cleaner
 from nodeagent.conntrack.intent import Place
-from nodeagent.dataplane.api import Commit, Dataplane, Held, Remembering
+from nodeagent.dataplane.api import Dataplane, Held, Remembering
 from nodeagent.dataplane.commit_hooks import Flows
 from nodeagent.dataplane.iptables import naming as n
 from nodeagent.dataplane.iptables.dataplane import IptablesDataplane
@@ -20,6 +20,7 @@ from nodeagent.dataplane.ipvs.objects import Held as Virtual
 from nodeagent.dataplane.ipvs.objects import Manner, VirtualKey
 from nodeagent.dataplane.ipvs.settings import Settings as IpvsSettings
 from nodeagent.dataplane.nftables.dataplane import NftablesDataplane
+from nodeagent.dataplane.outcome import Commit
 from tests.fakes.conntrack import MemoryTable, Tracked
 from tests.fakes.iptables.memory import MemoryIptables
 from tests.fakes.ipvs.memory import MemoryKernel as MemoryIpvs

@@ -6,7 +6,7 @@ import pytest
 
 from deltaplane.forwarding import Entry, Frontend, FrontendKind, Masquerade, ServiceForwarding, Target, Verdict
 from deltaplane.model import Kind, ObjectKey
-from nodeagent.dataplane.api import Commit, Failed
+from nodeagent.dataplane.outcome import Commit, Failed
 from nodeagent.metrics.registry import DURATIONS, PROGRAMMING, Metrics
 
 WEB = ObjectKey(Kind.SERVICE, "shop", "web")

@@ -18,7 +18,7 @@ from deltaplane.model import (
 )
 from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import objects_pb2
-from nodeagent.dataplane.api import Commit, Failed
+from nodeagent.dataplane.outcome import Commit, Failed
 from nodeagent.metrics.programming_latency import MOST_WAITING, Programming, Trigger, triggers
 from nodeagent.metrics.registry import FAMILIES, PROGRAMMING, Metrics
 from nodeagent.stream.mirror import Mirror

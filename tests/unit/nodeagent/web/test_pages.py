@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from nodeagent.config import parse
 from nodeagent.config.document import plain
-from nodeagent.dataplane.api import Commit
+from nodeagent.dataplane.outcome import Commit
 from nodeagent.metrics.registry import Metrics
 from nodeagent.web.pages import MetricsPages
 from nodeagent.web.slis import Slis

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from deltaplane.forwarding import Frontend, FrontendKind, NodeForwarding, ServiceForwarding
-from nodeagent.dataplane.api import Commit
 from nodeagent.dataplane.iptables import naming as n
 from nodeagent.dataplane.iptables.dataplane import IptablesDataplane
 from nodeagent.dataplane.iptables.rules import LAST
 from nodeagent.dataplane.iptables.settings import Settings
 from nodeagent.dataplane.iptables.tools import Flavour
+from nodeagent.dataplane.outcome import Commit
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
 from tests.fakes.iptables.memory import MemoryIptables
 from tests.unit.nodeagent.dataplane.iptables.tracing import SETTINGS, programmed, send, sorted_tables, started

@@ -8,9 +8,9 @@ from contextlib import suppress
 import pytest
 
 from deltaplane.forwarding import ServiceForwarding
-from nodeagent.dataplane.api import Commit
 from nodeagent.dataplane.iptables import delivery
 from nodeagent.dataplane.iptables import naming as n
+from nodeagent.dataplane.outcome import Commit
 from nodeagent.errors import KernelUnavailable
 from tests.fakes.iptables.memory import Killed, MemoryIptables
 from tests.unit.nodeagent.dataplane.iptables.tracing import programmed, sorted_tables, started

@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
-from nodeagent.dataplane.api import Commit
 from nodeagent.dataplane.modes import Released, leftovers
 from nodeagent.dataplane.modes.leftovers import Leftovers
+from nodeagent.dataplane.outcome import Commit
 from nodeagent.errors import KernelUnavailable
 
 USED = Released(("rules",), ("an address",))

@@ -8,8 +8,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from deltaplane.forwarding import Frontend, FrontendKind, ServiceForwarding
 from nodeagent.dataplane.nftables.dataplane import NftablesDataplane
+from nodeagent.dataplane.nftables.desired import Desired
 from nodeagent.dataplane.nftables.render import identity
-from nodeagent.dataplane.nftables.tracker import Tracker
 from tests.fakes.nftables.memory import MemoryKernel
 from tests.unit.nodeagent.dataplane.nftables.walks import (
     NODE,
@@ -19,7 +19,6 @@ from tests.unit.nodeagent.dataplane.nftables.walks import (
     cluster_ip,
     expected,
     external,
-    key,
     local_policy,
     node_port,
     seen,
@@ -31,29 +30,15 @@ NAMES, PORTS = "abc", (30080, 30081)
 
 
 def test_setting_a_service_back_leaves_nothing_to_do() -> None:
-    tracker = Tracker((4, 6))
+    desired = Desired((4, 6))
     first = service("a", node_port(30080, targets(1, 2)))
-    tracker.put(first)
+    desired.put(first)
     frontend = identity(first.entries[0])
-    claim = tracker.wanted(frontend)
-    assert claim is not None
-    tracker.frontends[frontend] = claim.placement
-    tracker.put(service("a", node_port(30080, targets(3))))
-    assert not tracker.settled(frontend)
-    tracker.put(first)
-    assert tracker.settled(frontend)
-
-
-def test_a_contested_frontend_goes_to_the_first_name_whatever_the_order() -> None:
-    for order in ("ab", "ba"):
-        tracker = Tracker((4,))
-        for name in order:
-            tracker.put(service(name, node_port(30080, targets(1))))
-        (frontend,) = tracker.conflicts
-        claim = tracker.wanted(frontend)
-        assert claim is not None
-        assert claim.owner == key("a")
-        assert tracker.conflicts[frontend] == (key("b"),)
+    desired.frontends.actual[frontend] = desired.frontends.desired[frontend].value
+    desired.put(service("a", node_port(30080, targets(3))))
+    assert not desired.settled(frontend)
+    desired.put(first)
+    assert desired.settled(frontend)
 
 
 class Walk(RuleBasedStateMachine):
