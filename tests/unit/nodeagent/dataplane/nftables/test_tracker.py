@@ -74,7 +74,7 @@ class Walk(RuleBasedStateMachine):
         seconds: int,
     ) -> None:
         backends, number = targets(*numbers), NAMES.index(name)
-        entries = [node_port(port, backends) for port in sorted(ports)]
+        entries = [node_port(port + 10 * number, backends) for port in sorted(ports)]  # whose it is, is decided before
         if ranges is not None:
             vip = Frontend(FrontendKind.LOAD_BALANCER, 4, bytes((198, 51, 100, number)), 6, 80)
             local = targets(*sorted(numbers)[:2])
