@@ -11,8 +11,7 @@ from unittest.mock import patch
 from controlplane.facts import Fact
 from controlplane.session import Limits
 from controlplane.session import Session as Stream
-from deltaplane.model import Kind, Object, ObjectKey
-from deltaplane.resolve import resolve
+from deltaplane.model import Kind, Object
 from deltaplane.v1 import delta_pb2 as pb
 from nodeagent.agent import Agent
 from nodeagent.dataplane.nftables.dataplane import NftablesDataplane
@@ -20,6 +19,7 @@ from nodeagent.dataplane.nftables.kernel import Kernel
 from nodeagent.dataplane.nftables.program import program
 from nodeagent.dataplane.nftables.settings import Settings
 from nodeagent.dataplane.nftables.shared import Builder
+from nodeagent.dataplane.resolver import Resolver
 from nodeagent.node.node_info import Here
 from nodeagent.stream.events import Record
 from nodeagent.stream.frames import Replay
@@ -227,10 +227,7 @@ class World:
         mirror.commit(mirror.prepare_replace(self.replica.objects()))
         here = Here(HERE)
         view = here.view(mirror)
-        services = [
-            resolve(ObjectKey(Kind.SERVICE, *name), service, mirror.slices_of(*name), view)
-            for name, service in mirror.services.items()
-        ]
+        services = Resolver(mirror).resolve_all(view)
         empty = MemoryKernel()
         fresh = NftablesDataplane(empty, SETTINGS)
         fresh.start()
