@@ -27,7 +27,7 @@ from enum import Enum
 from msgspec import Struct
 
 from controlplane.catchup import CONNECTED, LEFT_BEHIND, CatchUp
-from controlplane.flight import Applied, Flight
+from controlplane.inflight import Applied, Inflight
 from controlplane.log import MERGE_BATCHES, Log
 from controlplane.nodes import Nodes
 from controlplane.resume import PROTOCOL, ack_problem, behind, decide, held, problem, reason_of
@@ -102,7 +102,7 @@ class Session:
         self._hold_until = 0.0
         self._outbox: deque[bytes] = deque()
         self.catch_up = CatchUp(snapshots, nodes.tally, wake)
-        self._flight = Flight(log)
+        self._inflight = Inflight(log)
         self._progress_at = 0.0
         self._heartbeat_at = 0.0
         self._resync_at = float("-inf")
@@ -162,7 +162,7 @@ class Session:
             self._progress_at = now
         self.acked = self.acked or ack.applied_rev > 0 or ack.received_rev > 0
         self.applied_rev = max(self.applied_rev, ack.applied_rev)
-        return self._flight.land(self.applied_rev, ack.commits)
+        return self._inflight.land(self.applied_rev, ack.commits)
 
     def _on_resync(self, request: pb.ResyncRequest, now: float) -> None:
         reason = reason_of(request)
@@ -290,7 +290,7 @@ class Session:
             if snapshot is None:
                 return None
             self.sent_rev = snapshot.rev
-            self._flight.clear()
+            self._inflight.clear()
             self._progress_at = now + self._limits.stalled  # twice the patience for a cold load
         return self.catch_up.next()
 
@@ -302,15 +302,15 @@ class Session:
         while len(message) > self._limits.message_bytes and high - low > 1:
             high = low + (high - low) // 2
             message = self._log.merged(low, high)
-        if not self._flight:
+        if not self._inflight:
             self._progress_at = max(self._progress_at, now)
-        self._flight.launch(low, high, len(message), unix_nano)
+        self._inflight.launch(low, high, len(message), unix_nano)
         self.sent_rev = high
         return message
 
     def _window_full(self) -> bool:
         limits = self._limits
-        return len(self._flight) >= limits.window_deltas or self._flight.size >= limits.window_bytes
+        return len(self._inflight) >= limits.window_deltas or self._inflight.size >= limits.window_bytes
 
     # ------------------------------------------------------------ for inspection
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from controlplane.facts import Fact
-from controlplane.flight import Applied
+from controlplane.inflight import Applied
 from controlplane.log import Log
 from controlplane.nodes import Nodes
 from controlplane.session import Limits
