@@ -11,6 +11,7 @@ import asyncio
 import signal
 import sys
 
+from bench.cluster import Changes, objects
 from controlplane.cluster import WATCHED, Cluster
 from controlplane.facts import Fact
 from controlplane.log import Log
@@ -23,7 +24,7 @@ APART = 0.005  # seconds between two changes
 async def serve(listen: str, services: int, endpoints: int, number: int) -> None:
     cluster = Cluster(Log(), NoTracing())
     for kind in WATCHED:
-        things = (thing for thing in cluster.objects(services, endpoints) if thing.key.kind == kind)
+        things = (thing for thing in objects(services, endpoints) if thing.key.kind == kind)
         cluster.replace(kind, [Fact(thing.key, thing) for thing in things], "1")
         cluster.synced(kind)
     asked = asyncio.Event()
@@ -33,7 +34,7 @@ async def serve(listen: str, services: int, endpoints: int, number: int) -> None
     running = asyncio.create_task(server.run())
     print("ready", flush=True)
     await asked.wait()
-    changes = cluster.Changes(services, endpoints)
+    changes = Changes(services, endpoints)
     for _ in range(number):
         cluster.update([changes.next()])
         await asyncio.sleep(APART)

@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha import reflection
 from controlplane.cluster import Cluster
 from controlplane.errors import ControlPlaneError
 from controlplane.facts import Following
+from controlplane.inflight import Applied
 from controlplane.inspect import Inspection
 from controlplane.nodes import Nodes
 from controlplane.notices import Notice, Notices, braked, fallback
@@ -25,6 +26,7 @@ from controlplane.progress import Progress
 from controlplane.session import Limits, Session
 from controlplane.snapshot import Snapshots
 from controlplane.snapshot_builder import SnapshotBuilder
+from controlplane.stream_events import Event
 from controlplane.trace import Tracing
 from deltaplane import supervise
 from deltaplane.flags import listening
@@ -144,7 +146,7 @@ class Server:
             self._cluster.store,
             self._cluster.log,
             self._snapshots,
-            self.nodes,
+            tally=self.nodes.tally,
             server_id=self._server_id,
             cluster_id=lambda: self._cluster.cluster_id,
             limits=self._limits,
@@ -182,7 +184,8 @@ class Server:
             async for request in requests:
                 known = session.node_name
                 held = session.brake is not None
-                applied = session.on_message(request, time.monotonic())
+                happened = session.on_message(request, time.monotonic())
+                self._act(session, happened)
                 if session.node_name != known:
                     event(
                         log, logging.INFO, "agent connected", node=session.node_name, peer=session.peer,
@@ -191,8 +194,6 @@ class Server:
                     self._introduced(session.hello)
                 if session.brake is not None and not held:
                     self._tell(braked(session.hello, session.brake))
-                for commit in applied:
-                    self._progress.applied(session, commit, time.time_ns(), nodes=len(self.nodes))
                 woken.set()
         except (grpc.aio.BaseError, grpc.RpcError, asyncio.InvalidStateError) as error:
             reason = f"the stream broke: {error}"
@@ -201,6 +202,12 @@ class Server:
             session.close("INTERNAL", "this replica could not handle a message; its log says more")
         finally:
             session.close("CANCELLED", reason)
+
+    def _act(self, session: Session, happened: Iterable[Event]) -> None:
+        for one in happened:
+            self.nodes.note(session, one)
+            if isinstance(one, Applied):
+                self._progress.applied(session, one, time.time_ns(), nodes=len(self.nodes))
 
     def _introduced(self, hello: pb.Hello) -> None:
         """Says which agent runs in another mode than it was told to."""

@@ -20,7 +20,6 @@ from msgspec import inspect
 from controlplane.cluster import Cluster
 from controlplane.facts import Fact
 from controlplane.log import Log
-from controlplane.nodes import Nodes
 from controlplane.session import Session as Stream
 from controlplane.snapshot import Snapshots
 from controlplane.source.decode import Decoder, Malformed
@@ -154,7 +153,7 @@ class Path:
         for kind in Kind:
             self.cluster.synced(kind)
         store, log = self.cluster.store, self.cluster.log
-        self.stream = Stream(store, log, Snapshots(store, log), Nodes())
+        self.stream = Stream(store, log, Snapshots(store, log))
         self.agent = Agent(pb.Hello(node_name="n1"), Mirror())
         self._to_server(self.agent.connected(0.0))
         self.pump(0.0)

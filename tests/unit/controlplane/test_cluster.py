@@ -11,7 +11,6 @@ from msgspec import structs
 from controlplane.cluster import Cluster
 from controlplane.facts import Fact
 from controlplane.log import Log
-from controlplane.nodes import Nodes
 from controlplane.notices import Notice
 from controlplane.session import Session
 from controlplane.snapshot import Snapshots
@@ -119,7 +118,7 @@ def test_a_tracer_that_fails_costs_no_change() -> None:
 
 def test_a_history_that_cannot_be_written_begins_anew_and_every_stream_comes_back_to_it(cluster: Cluster) -> None:
     store, log = cluster.store, cluster.log
-    session = Session(store, log, Snapshots(store, log), Nodes())
+    session = Session(store, log, Snapshots(store, log))
     session.on_message(pb.WatchRequest(hello=pb.Hello(node_name="n", protocol_min=1, protocol_max=1)), 0.0)
     while session.next_message(0.0) is not None:
         pass

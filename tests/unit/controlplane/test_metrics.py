@@ -25,6 +25,7 @@ from deltaplane.loop_meter import LoopMeter
 from deltaplane.model import Kind
 from deltaplane.v1 import delta_pb2 as pb
 from tests.sessions import objects
+from tests.sessions.link import Noted
 
 MANUAL = Path(__file__).parents[3] / "docs" / "operating.md"
 
@@ -50,7 +51,7 @@ class Page:
 
 def stream(page: Page, name: str) -> Session:
     store, log = page.cluster.store, page.cluster.log
-    session = Session(store, log, Snapshots(store, log), page.nodes)
+    session = Noted(page.nodes, store, log, Snapshots(store, log), tally=page.nodes.tally)
     session.on_message(pb.WatchRequest(hello=pb.Hello(node_name=name, protocol_min=1, protocol_max=1)), 0.0)
     while session.next_message(0.0) is not None:
         pass

@@ -9,7 +9,6 @@ import pytest
 
 from controlplane import snapshot_builder
 from controlplane.facts import Fact
-from controlplane.nodes import Nodes
 from controlplane.session import Limits, Session
 from controlplane.snapshot import Done, Snapshots
 from controlplane.snapshot_builder import SnapshotBuilder
@@ -47,7 +46,7 @@ class Waiting:
     def stream(self, name: str) -> Session:
         replica = self.replica
         session = Session(
-            replica.store, replica.log, self.snapshots, Nodes(), limits=Limits(heartbeat=10.0),
+            replica.store, replica.log, self.snapshots, limits=Limits(heartbeat=10.0),
             wake=lambda: self.woken.append(name),
         )  # fmt: skip
         session.on_message(HELLO, 0.0)
