@@ -14,7 +14,6 @@ from typing import BinaryIO
 
 from controlplane.facts import Fact
 from controlplane.log import Log
-from controlplane.nodes import Nodes
 from controlplane.session import Session
 from controlplane.snapshot import Snapshots
 from controlplane.store import Store
@@ -114,7 +113,7 @@ class Replica:
 
     def beginning(self) -> list[bytes]:
         """Welcome and snapshot, as an agent without any state is sent them."""
-        stream = Session(self._store, self._log, Snapshots(self._store, self._log), Nodes())
+        stream = Session(self._store, self._log, Snapshots(self._store, self._log))
         hello = pb.Hello(node_name=NODE, protocol_min=1, protocol_max=1, encodings=[pb.ENCODING_ZLIB])
         stream.on_message(pb.WatchRequest(hello=hello), 0.0)
         messages = []

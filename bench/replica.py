@@ -11,32 +11,32 @@ import asyncio
 import signal
 import sys
 
-from bench import cluster
+from bench.cluster import Changes, objects
+from controlplane.cluster import WATCHED, Cluster
 from controlplane.facts import Fact
 from controlplane.log import Log
 from controlplane.server import Server
-from controlplane.state import WATCHED, State
 from controlplane.trace import NoTracing
 
 APART = 0.005  # seconds between two changes
 
 
 async def serve(listen: str, services: int, endpoints: int, number: int) -> None:
-    state = State(Log(), NoTracing())
+    cluster = Cluster(Log(), NoTracing())
     for kind in WATCHED:
-        things = (thing for thing in cluster.objects(services, endpoints) if thing.key.kind == kind)
-        state.replace(kind, [Fact(thing.key, thing) for thing in things], "1")
-        state.synced(kind)
+        things = (thing for thing in objects(services, endpoints) if thing.key.kind == kind)
+        cluster.replace(kind, [Fact(thing.key, thing) for thing in things], "1")
+        cluster.synced(kind)
     asked = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, asked.set)
-    server = Server(listen, state, NoTracing())
+    server = Server(listen, cluster, NoTracing())
     await server.start()
     running = asyncio.create_task(server.run())
     print("ready", flush=True)
     await asked.wait()
-    changes = cluster.Changes(services, endpoints)
+    changes = Changes(services, endpoints)
     for _ in range(number):
-        state.update([changes.next()])
+        cluster.update([changes.next()])
         await asyncio.sleep(APART)
     print("changed", flush=True)
     await running

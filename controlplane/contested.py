@@ -1,4 +1,4 @@
-"""Which Services ask for an address and port that another one has: an Event for each. Pure; called by `state`."""
+"""Which Services ask for an address and port that another one has: an Event for each. Pure; called by `cluster`."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Following(Struct, frozen=True):
 
 
 class Sink(Protocol):
-    """Where a source puts what it learns. The control plane's state (controlplane.state) is one; tests have a list."""
+    """Where a source puts what it learns. `controlplane.cluster.Cluster` is one; tests have a list."""
 
     def update(self, facts: Iterable[Fact]) -> None:
         """Takes changes as they happen, in order."""

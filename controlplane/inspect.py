@@ -9,11 +9,11 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from controlplane.cluster import Cluster
 from controlplane.facts import Following
 from controlplane.nodes import Nodes
 from controlplane.progress import Progress, to_message
 from controlplane.session import Session
-from controlplane.state import State
 from deltaplane.model import Kind
 from deltaplane.v1 import delta_pb2, inspection_pb2, inspection_pb2_grpc
 
@@ -28,21 +28,21 @@ class Inspection(inspection_pb2_grpc.InspectionServiceServicer):
     def __init__(
         self,
         server_id: str,
-        state: State,
+        cluster: Cluster,
         nodes: Nodes,
         progress: Progress,
         sources: Callable[[], Iterable[Following]] = tuple,
     ) -> None:
         self._sources = sources
         self._server_id = server_id
-        self._state = state
+        self._cluster = cluster
         self._nodes = nodes
         self._progress = progress
 
     async def GetStatus(  # noqa: N802 - the name is gRPC's
         self, request: inspection_pb2.GetStatusRequest, context: Context
     ) -> inspection_pb2.GetStatusResponse:
-        store, log = self._state.store, self._state.log
+        store, log = self._cluster.store, self._cluster.log
         counts = delta_pb2.Counts(
             services=store.count(Kind.SERVICE),
             endpoint_slices=store.count(Kind.ENDPOINT_SLICE),
@@ -73,13 +73,13 @@ class Inspection(inspection_pb2_grpc.InspectionServiceServicer):
     ) -> inspection_pb2.ListNodesResponse:
         now = time.monotonic()
         nodes = sorted((_status(session, now) for session in self._nodes), key=lambda node: node.node_name)
-        return inspection_pb2.ListNodesResponse(head_rev=self._state.log.head, nodes=nodes)
+        return inspection_pb2.ListNodesResponse(head_rev=self._cluster.log.head, nodes=nodes)
 
     async def TailCommits(  # noqa: N802
         self, request: inspection_pb2.TailCommitsRequest, context: Context
     ) -> AsyncIterator[inspection_pb2.TailCommitsResponse]:
         await context.send_initial_metadata(())  # the caller knows that nothing after this is missed
-        with self._state.awaited():
+        with self._cluster.awaited():
             async for commit in self._progress.tail():
                 if request.node_name in {"", commit.node}:
                     yield to_message(commit)

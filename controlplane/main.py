@@ -1,4 +1,4 @@
-"""`deltaplane controlplane`: wires source, state, server and traces, and ends them in order."""
+"""`deltaplane controlplane`: wires source, cluster, server and traces, and ends them in order."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import deltaplane
+from controlplane.cluster import Cluster
 from controlplane.errors import ControlPlaneError
 from controlplane.facts import Following
 from controlplane.log import Log
@@ -19,7 +20,6 @@ from controlplane.notices import Notice
 from controlplane.report import Report
 from controlplane.server import Server
 from controlplane.settings import Settings, parse
-from controlplane.state import State
 from controlplane.trace import NoTracing, OtlpTracing, Tracing
 from deltaplane import logs, loop_meter, supervise
 from deltaplane.loop_meter import LoopMeter
@@ -74,11 +74,16 @@ async def _run(settings: Settings, meter: LoopMeter) -> None:
     watch.install()
     tracing = _tracing(settings)
     report = Report()
-    state = State(Log(), tracing, report, tell=lambda notice: source.tell(notice))  # noqa: PLW0108 - made below
-    source = _source(settings, state, report)
-    server = Server(settings.listen, state, tracing, source, watch=watch, sources=lambda: source.following)
+    cluster = Cluster(Log(), tracing, report, tell=lambda notice: source.tell(notice))  # noqa: PLW0108 - made below
+    source = _source(settings, cluster, report)
+    server = Server(settings.listen, cluster, tracing, source, watch=watch, sources=lambda: source.following)
     figures = Figures(
-        state, server.nodes, report, sources=lambda: source.following, requests=source.requests, failures=watch.failures
+        cluster,
+        server.nodes,
+        report,
+        sources=lambda: source.following,
+        requests=source.requests,
+        failures=watch.failures,
     )
     end_page = serve(settings.metrics_listen, figures, meter) if settings.metrics_listen else None
     stop = asyncio.Event()
@@ -87,7 +92,7 @@ async def _run(settings: Settings, meter: LoopMeter) -> None:
     await server.start()
     logs.event(
         log, logging.INFO, "started", version=deltaplane.__version__, source=settings.source, listen=settings.listen,
-        epoch=state.log.epoch.hex(),
+        epoch=cluster.log.epoch.hex(),
     )  # fmt: skip
     try:
         signals = Job("signals", stop.wait(), finishes=True)
@@ -106,12 +111,12 @@ def _tracing(settings: Settings) -> Tracing:
     return OtlpTracing(settings.otlp_endpoint, settings.trace_sample_ratio)
 
 
-def _source(settings: Settings, state: State, report: Report) -> Source:
+def _source(settings: Settings, cluster: Cluster, report: Report) -> Source:
     """Imports only what is asked for: the Kubernetes client alone costs 46 MB."""
     if settings.source == "manifests":
         from controlplane.source.manifests import ManifestSource
 
-        return ManifestSource(settings.manifests or "", state, report, identify=state.identify)
+        return ManifestSource(settings.manifests or "", cluster, report, identify=cluster.identify)
     from controlplane.source.kubernetes import KubernetesSource
 
-    return KubernetesSource(settings.kubeconfig, state, report, identify=state.identify)
+    return KubernetesSource(settings.kubeconfig, cluster, report, identify=cluster.identify)

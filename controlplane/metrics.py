@@ -13,11 +13,11 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from controlplane.cluster import Cluster
 from controlplane.errors import ControlPlaneError
 from controlplane.facts import Following
 from controlplane.nodes import Nodes
 from controlplane.report import Report
-from controlplane.state import State
 from deltaplane.flags import host_port
 from deltaplane.loop_meter import LoopMeter
 from deltaplane.model import KIND_NAMES, Kind
@@ -32,7 +32,7 @@ class Figures(Collector):
 
     def __init__(
         self,
-        state: State,
+        cluster: Cluster,
         nodes: Nodes,
         report: Report,
         *,
@@ -40,7 +40,7 @@ class Figures(Collector):
         requests: Counter[tuple[str, str, str]],
         failures: Counter[str],
     ) -> None:
-        self._state, self._nodes, self._report = state, nodes, report
+        self._cluster, self._nodes, self._report = cluster, nodes, report
         self._sources, self._requests, self._failures = sources, requests, failures
 
     def collect(self) -> Iterator[Metric]:
@@ -87,12 +87,12 @@ class Figures(Collector):
         yield size
 
     def _history(self) -> Iterator[Metric]:
-        log, store = self._state.log, self._state.store
+        log, store = self._cluster.log, self._cluster.store
         yield GaugeMetricFamily("deltaplane_head_revision", "The newest revision of this replica's history.", log.head)
         yield GaugeMetricFamily("deltaplane_history_bytes", "Bytes of the history that is kept.", log.size)
         yield CounterMetricFamily(
             "deltaplane_history_renewals", "Histories begun anew, because nobody knew what led to the state.",
-            value=self._state.renewals,
+            value=self._cluster.renewals,
         )  # fmt: skip
         objects = GaugeMetricFamily("deltaplane_objects", "Objects that are streamed.", labels=["kind"])
         for kind in Kind:

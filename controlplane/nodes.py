@@ -1,19 +1,17 @@
 """The node agents this replica knows: one session each, the newest. Sessions that have ended stay for a while.
 
-Called by sessions when an agent introduces itself, by the server when a stream ends and once a second, and read by
-inspection. Time is given to it, in monotonic seconds.
+Called by the server with what happens on a stream, when a stream ends, and once a second; read by inspection. Time is
+given to it, in monotonic seconds.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 from controlplane.catchup import Tally
-
-if TYPE_CHECKING:
-    from controlplane.session import Session
+from controlplane.session import Session
+from controlplane.stream_events import AskedAgain, Event, Introduced
 
 KEEP_SECONDS = 600.0  # how long inspection shows a node that left and that has no Node object
 MAX_DEPARTED = 10_000  # nodes that left and are still shown; names cost nothing to make up
@@ -38,6 +36,14 @@ class Nodes:
     def get(self, node_name: str) -> Session | None:
         """The node's newest session, open or closed; None if it never came or is forgotten."""
         return self._sessions.get(node_name)
+
+    def note(self, session: Session, happened: Event) -> None:
+        """Takes what the session says happened; what is no concern of the nodes is left."""
+        match happened:
+            case Introduced():
+                self.claim(session)
+            case AskedAgain(reason):
+                self.resyncs[reason] += 1
 
     def claim(self, session: Session) -> None:
         """This is the newest stream of its node; an older one that is open ends as superseded (S15)."""

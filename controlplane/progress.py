@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from controlplane.flight import Applied
+from controlplane.inflight import Applied
 from controlplane.session import Session
 from controlplane.trace import NodeCommit, Tracing
 from deltaplane.v1 import inspection_pb2

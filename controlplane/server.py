@@ -15,16 +15,18 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from controlplane.building import InThread
+from controlplane.cluster import Cluster
 from controlplane.errors import ControlPlaneError
 from controlplane.facts import Following
+from controlplane.inflight import Applied
 from controlplane.inspect import Inspection
 from controlplane.nodes import Nodes
 from controlplane.notices import Notice, Notices, braked, fallback
 from controlplane.progress import Progress
 from controlplane.session import Limits, Session
 from controlplane.snapshot import Snapshots
-from controlplane.state import State
+from controlplane.snapshot_builder import SnapshotBuilder
+from controlplane.stream_events import Event
 from controlplane.trace import Tracing
 from deltaplane import supervise
 from deltaplane.flags import listening
@@ -57,7 +59,7 @@ class Server:
     def __init__(
         self,
         listen: str,
-        state: State,
+        cluster: Cluster,
         tracing: Tracing,
         notices: Notices | None = None,
         *,
@@ -71,9 +73,9 @@ class Server:
         self._limits = limits
         self._listen = listen
         self._notices = notices
-        self._state = state
+        self._cluster = cluster
         self._server_id = secrets.token_hex(4)
-        self._snapshots = Snapshots(state.store, state.log, InThread())
+        self._snapshots = Snapshots(cluster.store, cluster.log, SnapshotBuilder())
         self._progress = Progress(tracing)
         self._health = health.aio.HealthServicer()
         self._stopping = False
@@ -87,7 +89,7 @@ class Server:
         )
         handlers = (grpc.method_handlers_generic_handler(STREAM, {"Watch": watch}),)
         self._server.add_generic_rpc_handlers(handlers)
-        inspection = Inspection(self._server_id, self._state, self.nodes, self._progress, self._sources)
+        inspection = Inspection(self._server_id, self._cluster, self.nodes, self._progress, self._sources)
         inspection_pb2_grpc.add_InspectionServiceServicer_to_server(inspection, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (STREAM, INSPECTION, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -109,14 +111,14 @@ class Server:
 
     async def run(self) -> None:
         """Says SERVING once the whole state is known; agents are taken from then on (S1)."""
-        await self._state.whole.wait()
+        await self._cluster.whole.wait()
         await self._set_health(serving=True)
-        event(log, logging.INFO, "serving", objects=len(self._state.store), rev=self._state.log.head)
+        event(log, logging.INFO, "serving", objects=len(self._cluster.store), rev=self._cluster.log.head)
         while True:
             now = time.monotonic()
-            self._state.log.expire(now)
-            self._state.heal()
-            self.nodes.expire(now, self._state.has_node)
+            self._cluster.log.expire(now)
+            self._cluster.heal()
+            self.nodes.expire(now, self._cluster.has_node)
             await asyncio.sleep(1.0)
 
     async def _set_health(self, *, serving: bool) -> None:
@@ -141,14 +143,14 @@ class Server:
     ) -> None:
         woken = asyncio.Event()
         session = Session(
-            self._state.store,
-            self._state.log,
+            self._cluster.store,
+            self._cluster.log,
             self._snapshots,
-            self.nodes,
+            tally=self.nodes.tally,
             server_id=self._server_id,
-            cluster_id=lambda: self._state.cluster_id,
+            cluster_id=lambda: self._cluster.cluster_id,
             limits=self._limits,
-            ready=lambda: self._state.ready and not self._stopping,
+            ready=lambda: self._cluster.ready and not self._stopping,
             wake=woken.set,
             peer=context.peer(),
         )
@@ -160,7 +162,7 @@ class Server:
         reader = asyncio.create_task(self._read(session, requests, woken))
         broken = False
         try:
-            with self._state.waking(news):
+            with self._cluster.waking(news):
                 await self._write(session, context, woken)
         except (grpc.aio.BaseError, grpc.RpcError, asyncio.InvalidStateError) as error:
             broken = True
@@ -182,7 +184,8 @@ class Server:
             async for request in requests:
                 known = session.node_name
                 held = session.brake is not None
-                applied = session.on_message(request, time.monotonic())
+                happened = session.on_message(request, time.monotonic())
+                self._act(session, happened)
                 if session.node_name != known:
                     event(
                         log, logging.INFO, "agent connected", node=session.node_name, peer=session.peer,
@@ -191,8 +194,6 @@ class Server:
                     self._introduced(session.hello)
                 if session.brake is not None and not held:
                     self._tell(braked(session.hello, session.brake))
-                for commit in applied:
-                    self._progress.applied(session, commit, time.time_ns(), nodes=len(self.nodes))
                 woken.set()
         except (grpc.aio.BaseError, grpc.RpcError, asyncio.InvalidStateError) as error:
             reason = f"the stream broke: {error}"
@@ -201,6 +202,12 @@ class Server:
             session.close("INTERNAL", "this replica could not handle a message; its log says more")
         finally:
             session.close("CANCELLED", reason)
+
+    def _act(self, session: Session, happened: Iterable[Event]) -> None:
+        for one in happened:
+            self.nodes.note(session, one)
+            if isinstance(one, Applied):
+                self._progress.applied(session, one, time.time_ns(), nodes=len(self.nodes))
 
     def _introduced(self, hello: pb.Hello) -> None:
         """Says which agent runs in another mode than it was told to."""

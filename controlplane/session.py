@@ -26,13 +26,13 @@ from enum import Enum
 
 from msgspec import Struct
 
-from controlplane.catchup import CONNECTED, LEFT_BEHIND, CatchUp
-from controlplane.flight import Applied, Flight
+from controlplane.catchup import CONNECTED, LEFT_BEHIND, CatchUp, Tally
+from controlplane.inflight import Inflight
 from controlplane.log import MERGE_BATCHES, Log
-from controlplane.nodes import Nodes
 from controlplane.resume import PROTOCOL, ack_problem, behind, decide, held, problem, reason_of
 from controlplane.snapshot import Snapshots
 from controlplane.store import Store
+from controlplane.stream_events import AskedAgain, Event, Introduced
 from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import inspection_pb2
 
@@ -72,8 +72,8 @@ class Session:
         store: Store,
         log: Log,
         snapshots: Snapshots,
-        nodes: Nodes,
         *,
+        tally: Tally | None = None,
         server_id: str = "",
         cluster_id: Callable[[], str] = lambda: "",
         ready: Callable[[], bool] = lambda: True,
@@ -93,7 +93,7 @@ class Session:
         self.more_failed = 0
         self.brake: pb.Brake | None = None  # what the agent's safety brake holds
         self.unsupported_ops = 0
-        self._store, self._log, self._nodes = store, log, nodes
+        self._store, self._log = store, log
         self._server_id, self._cluster_id, self._ready, self._wake = server_id, cluster_id, ready, wake
         self._limits = limits or Limits()
         self._phase = _Phase.WAITING
@@ -101,22 +101,22 @@ class Session:
         self._hello_until = float("inf")  # from the first look on
         self._hold_until = 0.0
         self._outbox: deque[bytes] = deque()
-        self.catch_up = CatchUp(snapshots, nodes.tally, wake)
-        self._flight = Flight(log)
+        self.catch_up = CatchUp(snapshots, tally or Tally(), wake)
+        self._inflight = Inflight(log)
         self._progress_at = 0.0
         self._heartbeat_at = 0.0
         self._resync_at = float("-inf")
 
     # ------------------------------------------------------------ in
 
-    def on_message(self, request: pb.WatchRequest, now: float) -> list[Applied]:
-        """Takes one request; returns the commits it reports, oldest first. A broken rule closes the session."""
+    def on_message(self, request: pb.WatchRequest, now: float) -> list[Event]:
+        """Takes one request and returns what happened, oldest first. A broken rule closes the session."""
         kind = request.WhichOneof("message")
         if self.closed is not None or kind is None:
             return []  # a message of a later protocol: nothing we rely on
         if kind == "hello":
-            self._on_hello(request.hello, now)
-        elif self._phase is _Phase.WAITING:
+            return self._on_hello(request.hello, now)
+        if self._phase is _Phase.WAITING:
             self.close("INVALID_ARGUMENT", f"the first message must be Hello, not {kind}")
         elif kind == "ack":
             wrong = ack_problem(request.ack)
@@ -124,20 +124,20 @@ class Session:
                 return self._on_ack(request.ack, now)
             self.close(*wrong)
         elif kind == "resync_request":
-            self._on_resync(request.resync_request, now)
+            return self._on_resync(request.resync_request, now)
         elif kind == "drain":
             self.close("OK", f"the agent left: {request.drain.reason}")
         return []
 
-    def _on_hello(self, hello: pb.Hello, now: float) -> None:
+    def _on_hello(self, hello: pb.Hello, now: float) -> list[Event]:
         wrong = self._wrong(hello)
         if wrong is not None:
             self.close(*wrong)
-            return
+            return []
         self.hello, self.node_name = hello, hello.node_name
-        self._nodes.claim(self)
         self._phase = _Phase.HOLDING
         self._hold_until = now + (self._limits.hold if self._behind(hello.resume) else 0.0)
+        return [Introduced()]
 
     def _wrong(self, hello: pb.Hello) -> tuple[str, str] | None:
         if not self._ready():  # S1
@@ -146,7 +146,7 @@ class Session:
             return "INVALID_ARGUMENT", "Hello came twice on one stream"
         return problem(hello)
 
-    def _on_ack(self, ack: pb.Ack, now: float) -> list[Applied]:
+    def _on_ack(self, ack: pb.Ack, now: float) -> list[Event]:
         if max(ack.applied_rev, ack.received_rev) > self.sent_rev:
             self.close(
                 "INVALID_ARGUMENT", f"Ack for revision {ack.received_rev}, but {self.sent_rev} was the last sent"
@@ -162,13 +162,13 @@ class Session:
             self._progress_at = now
         self.acked = self.acked or ack.applied_rev > 0 or ack.received_rev > 0
         self.applied_rev = max(self.applied_rev, ack.applied_rev)
-        return self._flight.land(self.applied_rev, ack.commits)
+        return [*self._inflight.land(self.applied_rev, ack.commits)]
 
-    def _on_resync(self, request: pb.ResyncRequest, now: float) -> None:
+    def _on_resync(self, request: pb.ResyncRequest, now: float) -> list[Event]:
         reason = reason_of(request)
-        self._nodes.resyncs[reason] += 1
         self._resync_at = max(now, self._resync_at + self._limits.resync_pause)
         self.catch_up.want(self._resync_at, reason, held(self.hello, request.bucket_digests))
+        return [AskedAgain(reason)]
 
     # ------------------------------------------------------------ out
 
@@ -290,7 +290,7 @@ class Session:
             if snapshot is None:
                 return None
             self.sent_rev = snapshot.rev
-            self._flight.clear()
+            self._inflight.clear()
             self._progress_at = now + self._limits.stalled  # twice the patience for a cold load
         return self.catch_up.next()
 
@@ -302,15 +302,15 @@ class Session:
         while len(message) > self._limits.message_bytes and high - low > 1:
             high = low + (high - low) // 2
             message = self._log.merged(low, high)
-        if not self._flight:
+        if not self._inflight:
             self._progress_at = max(self._progress_at, now)
-        self._flight.launch(low, high, len(message), unix_nano)
+        self._inflight.launch(low, high, len(message), unix_nano)
         self.sent_rev = high
         return message
 
     def _window_full(self) -> bool:
         limits = self._limits
-        return len(self._flight) >= limits.window_deltas or self._flight.size >= limits.window_bytes
+        return len(self._inflight) >= limits.window_deltas or self._inflight.size >= limits.window_bytes
 
     # ------------------------------------------------------------ for inspection
 

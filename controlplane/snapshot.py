@@ -2,7 +2,7 @@
 
 Called by the control plane's sessions. The last snapshot is kept for as long as what followed it is still in the log.
 Building one takes a third of a second at 100,000 endpoints, so the server has it done beside its event loop
-(`controlplane.building`); whoever asks meanwhile is woken when it is there.
+(`controlplane.snapshot_builder`); whoever asks meanwhile is woken when it is there.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.state import WATCHED
+from controlplane.cluster import WATCHED
 from tests.e2e import tables
 from tests.e2e.conftest import Cluster
 from tests.e2e.shop import SLICE_PORTS, Shop, names, reached

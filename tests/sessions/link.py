@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from controlplane.facts import Fact
-from controlplane.flight import Applied
+from controlplane.inflight import Applied
 from controlplane.log import Log
 from controlplane.nodes import Nodes
 from controlplane.session import Limits
 from controlplane.session import Session as Stream
 from controlplane.snapshot import Snapshots
 from controlplane.store import Change, Store
+from controlplane.stream_events import Event
 from deltaplane.model import EndpointSlice, Object, ObjectKey, Service
 from deltaplane.snapshot import PARTIAL
 from deltaplane.v1 import delta_pb2 as pb
@@ -22,6 +24,20 @@ from nodeagent.stream.session import Session as Agent
 
 View = dict[tuple[str, str], tuple[Service | None, tuple[EndpointSlice, ...]]]
 _epochs = iter(range(1, 1 << 62))
+
+
+class Noted(Stream):
+    """A stream whose nodes hear what happens on it, as the server tells them."""
+
+    def __init__(self, nodes: Nodes, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._nodes = nodes
+
+    def on_message(self, request: pb.WatchRequest, now: float) -> list[Event]:
+        happened = super().on_message(request, now)
+        for one in happened:
+            self._nodes.note(self, one)
+        return happened
 
 
 class Replica:
@@ -55,7 +71,7 @@ class Replica:
         self._note()
 
     def stream(self) -> Stream:
-        return Stream(self.store, self.log, self.snapshots, self.nodes, limits=self.limits)
+        return Noted(self.nodes, self.store, self.log, self.snapshots, tally=self.nodes.tally, limits=self.limits)
 
     def objects(self) -> dict[ObjectKey, Object]:
         return {object_.key: object_ for object_ in self.store.objects()}
@@ -152,7 +168,8 @@ class Link:
     def deliver_up(self) -> None:
         if self.up and self.stream is not None:
             request = pb.WatchRequest.FromString(self.up.popleft())
-            self.applied += self.stream.on_message(request, self.now)
+            happened = self.stream.on_message(request, self.now)
+            self.applied += [one for one in happened if isinstance(one, Applied)]
 
     def deliver_down(self) -> None:
         if not self.down:

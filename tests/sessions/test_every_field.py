@@ -17,14 +17,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import inspect
 
+from controlplane.cluster import Cluster
 from controlplane.facts import Fact
 from controlplane.log import Log
-from controlplane.nodes import Nodes
 from controlplane.session import Session as Stream
 from controlplane.snapshot import Snapshots
 from controlplane.source.decode import Decoder, Malformed
 from controlplane.source.translate import TYPES
-from controlplane.state import State
 from controlplane.trace import NoTracing
 from deltaplane.model import Kind
 from deltaplane.v1 import delta_pb2 as pb
@@ -150,11 +149,11 @@ class Path:
 
     def __init__(self) -> None:
         self.problems: dict[str, str] = {}
-        self.state = State(Log(), NoTracing(), self)
+        self.cluster = Cluster(Log(), NoTracing(), self)
         for kind in Kind:
-            self.state.synced(kind)
-        store, log = self.state.store, self.state.log
-        self.stream = Stream(store, log, Snapshots(store, log), Nodes())
+            self.cluster.synced(kind)
+        store, log = self.cluster.store, self.cluster.log
+        self.stream = Stream(store, log, Snapshots(store, log))
         self.agent = Agent(pb.Hello(node_name="n1"), Mirror())
         self._to_server(self.agent.connected(0.0))
         self.pump(0.0)
@@ -182,8 +181,8 @@ class Path:
 
     def differs(self) -> bool:
         mirror = self.agent.mirror
-        return mirror.digest.value != self.state.store.digest.value or set(mirror.objects()) != set(
-            self.state.store.objects()
+        return mirror.digest.value != self.cluster.store.digest.value or set(mirror.objects()) != set(
+            self.cluster.store.objects()
         )
 
 
@@ -201,13 +200,13 @@ def arrives_beside(kind: Kind, things: list[Any]) -> None:
     innocent = objects.service(1)
 
     facts = [fact for thing in things for fact in received(kind, thing)]
-    path.state.update([*facts, Fact(innocent.key, innocent)])
+    path.cluster.update([*facts, Fact(innocent.key, innocent)])
     path.pump(1.0)
 
     assert path.agent.mirror.services["ns", "svc-1"] == innocent
     assert not path.differs()
-    path.state.heal()
-    assert path.state.renewals == 0
+    path.cluster.heal()
+    assert path.cluster.renewals == 0
 
 
 @pytest.mark.parametrize(("kind", "place"), EVERY)

@@ -19,7 +19,7 @@ from nodeagent.stream.handshake import Mode, identity
 from tests.sessions import objects
 from tests.sessions.link import Link, Node, Replica
 from tests.sessions.parting import MANY, Recorded, alter, away, fact, joined, service
-from tests.unit.controlplane.test_building import Later
+from tests.unit.controlplane.test_snapshot_builder import Later
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import msgspec
 
 from controlplane.facts import Fact
 from controlplane.log import Log
-from controlplane.nodes import Nodes
 from controlplane.resume import MAX_COMMITS, MAX_MESSAGE_BYTES, problem
 from controlplane.session import Session
 from controlplane.snapshot import Snapshots
@@ -71,7 +70,7 @@ def stream() -> list[bytes]:
     store, log = Store(), Log()
     large = [msgspec.structs.replace(objects.service(n), load_balancer_source_ranges=ranges) for n in range(1, 40)]
     take(store, log, large[:20], begin=True)
-    session = Session(store, log, Snapshots(store, log), Nodes(), server_id="s")
+    session = Session(store, log, Snapshots(store, log), server_id="s")
     greeting = pb.Hello(node_name="n", protocol_min=1, protocol_max=1, max_message_bytes=4 << 20)
     session.on_message(pb.WatchRequest(hello=greeting), 0.0)
     sent = drain(session, 0.0)
@@ -141,7 +140,7 @@ def test_a_hello_with_a_long_name_is_refused() -> None:
 def test_an_ack_with_more_commits_than_agents_send_ends_the_stream() -> None:
     store, log = Store(), Log()
     log.begin(0)
-    session = Session(store, log, Snapshots(store, log), Nodes())
+    session = Session(store, log, Snapshots(store, log))
     session.on_message(pb.WatchRequest(hello=pb.Hello(node_name="n", protocol_min=1, protocol_max=1)), 0.0)
     session.on_message(pb.WatchRequest(ack=pb.Ack(commits=[pb.CommitReport()] * (MAX_COMMITS + 1))), 0.0)
     assert session.closed is not None
@@ -152,7 +151,7 @@ def test_an_agent_at_head_that_holds_another_state_is_healed_within_one_heartbea
     session = AgentSession(pb.Hello(node_name="n"), Mirror())
     store, log = Store(), Log()
     take(store, log, [objects.service(1)], begin=True)
-    server = Session(store, log, Snapshots(store, log), Nodes())
+    server = Session(store, log, Snapshots(store, log))
     greet(server, session)
     assert session.mirror.digest.value == store.digest.value
     session.mirror.commit(session.mirror.prepare_replace({}))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
+from controlplane.cluster import Cluster
 from controlplane.errors import ControlPlaneError
 from controlplane.facts import Fact, Following
 from controlplane.log import Log
@@ -19,12 +20,12 @@ from controlplane.nodes import Nodes
 from controlplane.report import Report
 from controlplane.session import Session
 from controlplane.snapshot import Snapshots
-from controlplane.state import State
 from controlplane.trace import NoTracing
 from deltaplane.loop_meter import LoopMeter
 from deltaplane.model import Kind
 from deltaplane.v1 import delta_pb2 as pb
 from tests.sessions import objects
+from tests.sessions.link import Noted
 
 MANUAL = Path(__file__).parents[3] / "docs" / "operating.md"
 
@@ -32,12 +33,12 @@ MANUAL = Path(__file__).parents[3] / "docs" / "operating.md"
 class Page:
     def __init__(self) -> None:
         self.nodes, self.report = Nodes(), Report()
-        self.state = State(Log(), NoTracing(), self.report)
+        self.cluster = Cluster(Log(), NoTracing(), self.report)
         self.sources = [Following("services", 1), Following("nodes", time.time_ns() - 90 * 10**9, "403: not allowed")]
         self.requests = Counter({("watch", "services", "200"): 2})
         self.failures = Counter({"Events": 1})
         self.figures = Figures(
-            self.state, self.nodes, self.report,
+            self.cluster, self.nodes, self.report,
             sources=lambda: self.sources, requests=self.requests, failures=self.failures,
         )  # fmt: skip
         self.registry = CollectorRegistry()
@@ -49,8 +50,8 @@ class Page:
 
 
 def stream(page: Page, name: str) -> Session:
-    store, log = page.state.store, page.state.log
-    session = Session(store, log, Snapshots(store, log), page.nodes)
+    store, log = page.cluster.store, page.cluster.log
+    session = Noted(page.nodes, store, log, Snapshots(store, log), tally=page.nodes.tally)
     session.on_message(pb.WatchRequest(hello=pb.Hello(node_name=name, protocol_min=1, protocol_max=1)), 0.0)
     while session.next_message(0.0) is not None:
         pass
@@ -61,7 +62,7 @@ def stream(page: Page, name: str) -> Session:
 def page() -> Page:
     made = Page()
     for kind in Kind:
-        made.state.synced(kind)
+        made.cluster.synced(kind)
     return made
 
 
@@ -95,7 +96,7 @@ def test_a_kind_that_cannot_be_followed_is_told_with_its_age(page: Page) -> None
 
 
 def test_the_history_and_what_cannot_be_used(page: Page) -> None:
-    page.state.update([Fact(objects.service_key(1), objects.service(1))])
+    page.cluster.update([Fact(objects.service_key(1), objects.service(1))])
     page.report.invalid("Service ns/bad", "spec.type: 9 is not known")
 
     assert page.value("deltaplane_objects", kind="Service") == 1

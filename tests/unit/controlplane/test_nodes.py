@@ -14,7 +14,7 @@ from controlplane.store import Store
 
 def left(nodes: Nodes, name: str, now: float) -> Session:
     store, log = Store(), Log()
-    session = Session(store, log, Snapshots(store, log), nodes)
+    session = Session(store, log, Snapshots(store, log))
     session.node_name = name
     nodes.claim(session)
     session.close("CANCELLED", "the agent went away")
@@ -46,7 +46,7 @@ def test_a_node_that_came_back_is_not_forgotten_when_its_old_stream_is_seen_to_e
     nodes = Nodes()
     old = left(nodes, "a", 0.0)
     store, log = Store(), Log()
-    new = Session(store, log, Snapshots(store, log), nodes)
+    new = Session(store, log, Snapshots(store, log))
     new.node_name = "a"
     nodes.claim(new)
     nodes.departed(old, 1.0)

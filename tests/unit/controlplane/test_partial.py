@@ -11,7 +11,7 @@ from deltaplane.snapshot import Snapshot
 from deltaplane.v1 import delta_pb2 as pb
 from tests.sessions import objects
 from tests.sessions.link import Replica
-from tests.unit.controlplane.test_building import Later
+from tests.unit.controlplane.test_snapshot_builder import Later
 
 ZLIB = pb.ENCODING_ZLIB
 Held = tuple[int, ...]

@@ -67,7 +67,7 @@ def test_first_contact_is_a_snapshot(replica: Replica) -> None:
 
 
 def test_no_agent_is_taken_before_the_state_is_complete_s1(replica: Replica) -> None:
-    session = Session(replica.store, replica.log, replica.snapshots, replica.nodes, ready=lambda: False)
+    session = Session(replica.store, replica.log, replica.snapshots, ready=lambda: False)
     hello(session)
     assert session.closed is not None
     assert session.closed.status == "UNAVAILABLE"

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from controlplane.cluster import WATCHED
 from controlplane.errors import SourceError
 from controlplane.source.kubernetes import KubernetesSource
 from controlplane.source.limits import Limits
-from controlplane.state import WATCHED
 from deltaplane.model import Kind, ObjectKey
 from tests.unit.controlplane.source.apiserver import (
     ApiServer,

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 WATCHED = frozenset({Kind.SERVICE, Kind.ENDPOINT_SLICE, Kind.NODE, Kind.SERVICE_CIDR})
 
 
-class State:
+class Cluster:
     """Facts in, batches out. Nothing is streamed before every watched kind is complete (S1)."""
 
     def __init__(

@@ -7,12 +7,11 @@ from unittest.mock import patch
 
 import pytest
 
-from controlplane import building
-from controlplane.building import InThread
+from controlplane import snapshot_builder
 from controlplane.facts import Fact
-from controlplane.nodes import Nodes
 from controlplane.session import Limits, Session
 from controlplane.snapshot import Done, Snapshots
+from controlplane.snapshot_builder import SnapshotBuilder
 from deltaplane.snapshot import State, build
 from deltaplane.v1 import delta_pb2 as pb
 from tests.sessions import objects
@@ -47,7 +46,7 @@ class Waiting:
     def stream(self, name: str) -> Session:
         replica = self.replica
         session = Session(
-            replica.store, replica.log, self.snapshots, Nodes(), limits=Limits(heartbeat=10.0),
+            replica.store, replica.log, self.snapshots, limits=Limits(heartbeat=10.0),
             wake=lambda: self.woken.append(name),
         )  # fmt: skip
         session.on_message(HELLO, 0.0)
@@ -134,7 +133,7 @@ def test_one_that_cannot_be_built_is_tried_again_with_the_next_heartbeat() -> No
 
 async def test_in_a_thread(caplog: pytest.LogCaptureFixture) -> None:
     replica = Replica([objects.service(1)])
-    snapshots, woken = Snapshots(replica.store, replica.log, InThread()), asyncio.Event()
+    snapshots, woken = Snapshots(replica.store, replica.log, SnapshotBuilder()), asyncio.Event()
 
     assert snapshots.take(ZLIB, 0, woken.set) is None
     await asyncio.wait_for(woken.wait(), 10)
@@ -144,13 +143,13 @@ async def test_in_a_thread(caplog: pytest.LogCaptureFixture) -> None:
 
 async def test_a_thread_that_fails_says_so_and_leaves_the_next_try_free(caplog: pytest.LogCaptureFixture) -> None:
     replica, ended = Replica([objects.service(1)]), asyncio.Event()
-    builder = InThread()
+    builder = SnapshotBuilder()
 
     def done(snapshot: object) -> None:
         assert snapshot is None
         ended.set()
 
-    with patch.object(building, "build", side_effect=ValueError("torn")):
+    with patch.object(snapshot_builder, "build", side_effect=ValueError("torn")):
         builder(State(b"e", 7, tuple(replica.store.objects()), 0, {}), ZLIB, done)
         await asyncio.wait_for(ended.wait(), 10)
     assert 'snapshot cannot be built rev=7 error="ValueError: torn"' in caplog.text

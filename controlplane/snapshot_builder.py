@@ -16,7 +16,7 @@ from deltaplane.v1 import delta_pb2 as pb
 log = logging.getLogger(__name__)
 
 
-class InThread:
+class SnapshotBuilder:
     """A `controlplane.snapshot.Builder` for use within an event loop."""
 
     def __init__(self) -> None:

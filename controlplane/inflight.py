@@ -31,7 +31,7 @@ class _Sent(Struct, frozen=True):
     unix_nano: int
 
 
-class Flight:
+class Inflight:
     """Sent deltas, oldest first; `len` of them and `size` bytes are under way."""
 
     def __init__(self, log: Log) -> None:

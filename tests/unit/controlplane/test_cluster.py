@@ -1,4 +1,4 @@
-"""The state's store and history move together or not at all, and a difference between them is found and mended."""
+"""The cluster's store and history move together or not at all, and a difference between them is found and mended."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from unittest.mock import patch
 import pytest
 from msgspec import structs
 
+from controlplane.cluster import Cluster
 from controlplane.facts import Fact
 from controlplane.log import Log
-from controlplane.nodes import Nodes
 from controlplane.notices import Notice
 from controlplane.session import Session
 from controlplane.snapshot import Snapshots
-from controlplane.state import State
 from controlplane.store import MAX_OBJECT_BYTES
 from controlplane.trace import NoTracing
 from deltaplane.model import (
@@ -40,16 +39,16 @@ def reporter() -> Recorder:
 
 
 @pytest.fixture
-def state(reporter: Recorder) -> State:
-    made = State(Log(), NoTracing(), reporter)
+def cluster(reporter: Recorder) -> Cluster:
+    made = Cluster(Log(), NoTracing(), reporter)
     made.update([Fact(GOOD.key, GOOD)])
     for kind in Kind:
         made.synced(kind)
     return made
 
 
-def agree(state: State) -> bool:
-    return state.log.digest == state.store.digest.value
+def agree(cluster: Cluster) -> bool:
+    return cluster.log.digest == cluster.store.digest.value
 
 
 def large(key: ObjectKey) -> EndpointSlice:
@@ -58,42 +57,42 @@ def large(key: ObjectKey) -> EndpointSlice:
 
 
 def test_what_cannot_be_sent_is_refused_by_name_and_the_rest_of_the_batch_goes_on(
-    state: State, reporter: Recorder
+    cluster: Cluster, reporter: Recorder
 ) -> None:
     key = objects.slice_key(1)
-    head = state.log.head
+    head = cluster.log.head
 
-    state.update([Fact(key, large(key)), Fact(OTHER.key, OTHER)])
+    cluster.update([Fact(key, large(key)), Fact(OTHER.key, OTHER)])
 
-    assert state.store.get(key) is None
-    assert state.store.get(OTHER.key) == OTHER
-    assert state.log.head == head + 1
-    assert agree(state)
+    assert cluster.store.get(key) is None
+    assert cluster.store.get(OTHER.key) == OTHER
+    assert cluster.log.head == head + 1
+    assert agree(cluster)
     ((where, reason),) = reporter.problems.items()
     assert str(key) in where
     assert f"{MAX_OBJECT_BYTES} is the limit" in reason
 
 
-def test_it_is_told_when_the_object_can_be_sent_again(state: State, reporter: Recorder) -> None:
+def test_it_is_told_when_the_object_can_be_sent_again(cluster: Cluster, reporter: Recorder) -> None:
     key = objects.slice_key(1)
-    state.update([Fact(key, large(key))])
+    cluster.update([Fact(key, large(key))])
 
     small = objects.slice_of(1, {1: 3})
-    state.update([Fact(key, small)])
+    cluster.update([Fact(key, small)])
 
-    assert state.store.get(key) == small
+    assert cluster.store.get(key) == small
     assert reporter.problems == {}
 
 
-def test_a_slice_that_grows_too_large_by_patches_stays_as_it_was(state: State, reporter: Recorder) -> None:
+def test_a_slice_that_grows_too_large_by_patches_stays_as_it_was(cluster: Cluster, reporter: Recorder) -> None:
     key = objects.slice_key(1)
     grown = large(key)
     fits = EndpointSlice("ns", grown.name, "svc-1", 4, grown.ports, grown.endpoints[:6000])
-    state.update([Fact(key, fits)])
+    cluster.update([Fact(key, fits)])
 
-    state.update([Fact(key, grown)])
+    cluster.update([Fact(key, grown)])
 
-    assert state.store.get(key) == fits
+    assert cluster.store.get(key) == fits
     assert list(reporter.problems)
 
 
@@ -105,49 +104,49 @@ def test_a_tracer_that_fails_costs_no_change() -> None:
         def batched(self, causes: Any, sealed_ns: int) -> None:
             raise RuntimeError("no collector")
 
-    state = State(Log(), Broken())
+    cluster = Cluster(Log(), Broken())
     for kind in Kind:
-        state.synced(kind)
-    head = state.log.head
+        cluster.synced(kind)
+    head = cluster.log.head
 
-    state.update([Fact(GOOD.key, GOOD)])
+    cluster.update([Fact(GOOD.key, GOOD)])
 
-    assert state.log.head == head + 1
-    assert agree(state)
-    assert state.renewals == 0
+    assert cluster.log.head == head + 1
+    assert agree(cluster)
+    assert cluster.renewals == 0
 
 
-def test_a_history_that_cannot_be_written_begins_anew_and_every_stream_comes_back_to_it(state: State) -> None:
-    store, log = state.store, state.log
-    session = Session(store, log, Snapshots(store, log), Nodes())
+def test_a_history_that_cannot_be_written_begins_anew_and_every_stream_comes_back_to_it(cluster: Cluster) -> None:
+    store, log = cluster.store, cluster.log
+    session = Session(store, log, Snapshots(store, log))
     session.on_message(pb.WatchRequest(hello=pb.Hello(node_name="n", protocol_min=1, protocol_max=1)), 0.0)
     while session.next_message(0.0) is not None:
         pass
     epoch = log.epoch
 
     with patch.object(Log, "append", side_effect=ValueError("out of range")):
-        state.update([Fact(OTHER.key, OTHER)])
+        cluster.update([Fact(OTHER.key, OTHER)])
 
     assert log.epoch != epoch
-    assert state.renewals == 1
-    assert agree(state)
+    assert cluster.renewals == 1
+    assert agree(cluster)
     assert session.next_message(1.0) is None
     assert session.closed is not None
     assert session.closed.status == "UNAVAILABLE"
 
 
-def test_a_head_that_is_not_the_state_is_found_and_healed(state: State) -> None:
-    state.store.update([Fact(OTHER.key, OTHER)])  # without its history
+def test_a_head_that_is_not_the_state_is_found_and_healed(cluster: Cluster) -> None:
+    cluster.store.update([Fact(OTHER.key, OTHER)])  # without its history
 
-    assert state.heal()
-    assert agree(state)
-    assert not state.heal()
+    assert cluster.heal()
+    assert agree(cluster)
+    assert not cluster.heal()
 
 
-def test_append_moves_nothing_when_it_fails(state: State) -> None:
-    log = state.log
+def test_append_moves_nothing_when_it_fails(cluster: Cluster) -> None:
+    log = cluster.log
     before = (log.head, log.tail, log.size, log.digest)
-    changes = state.store.update([Fact(objects.service_key(n), objects.service(n)) for n in range(3, 6)])
+    changes = cluster.store.update([Fact(objects.service_key(n), objects.service(n)) for n in range(3, 6)])
 
     broken = patch("controlplane.log._delta", side_effect=[b"first", ValueError("the second cannot be encoded")])
     with broken, patch("controlplane.log.MAX_OPS", 1), pytest.raises(ValueError, match="the second"):
@@ -174,9 +173,9 @@ def balanced(number: int, *ranges: str, mode: int = IpMode.VIP) -> Service:
 )
 def test_ranges_of_one_family_are_told_to_the_services_owner_g3(service: Service, told: list[str]) -> None:
     notices: list[Notice] = []
-    state = State(Log(), NoTracing(), tell=notices.append)
+    cluster = Cluster(Log(), NoTracing(), tell=notices.append)
 
-    state.update([Fact(service.key, service)])
+    cluster.update([Fact(service.key, service)])
 
     assert [notice.service for notice in notices] == [(service.namespace, service.name)] * len(told)
     assert all(f"no {family} range" in notice.text for notice, family in zip(notices, told, strict=True))
@@ -184,18 +183,18 @@ def test_ranges_of_one_family_are_told_to_the_services_owner_g3(service: Service
 
 def test_a_service_that_asks_for_anothers_clusterip_is_told_with_the_holders_name() -> None:
     told: list[Notice] = []
-    state = State(Log(), NoTracing(), None, told.append)
+    cluster = Cluster(Log(), NoTracing(), None, told.append)
     evil = structs.replace(OTHER, namespace="aaa", external_ips=GOOD.cluster_ips)
-    state.update([Fact(evil.key, evil)])
+    cluster.update([Fact(evil.key, evil)])
     for kind in Kind:
-        state.synced(kind)
+        cluster.synced(kind)
     assert told == []
-    state.update([Fact(GOOD.key, GOOD)])
+    cluster.update([Fact(GOOD.key, GOOD)])
     (notice,) = told
     assert (notice.service, notice.reason) == (("aaa", OTHER.name), "AddressOfAnotherService")
     assert str(GOOD.key) in notice.text
     told.clear()
-    state.update([Fact(GOOD.key, structs.replace(GOOD, session_affinity_seconds=5))])
+    cluster.update([Fact(GOOD.key, structs.replace(GOOD, session_affinity_seconds=5))])
     assert told == []
 
 
@@ -203,10 +202,10 @@ def test_a_fault_in_what_is_told_of_services_loses_no_change() -> None:
     def broken(_: Notice) -> None:
         raise ValueError("no room")
 
-    state = State(Log(), NoTracing(), None, broken)
+    cluster = Cluster(Log(), NoTracing(), None, broken)
     for kind in Kind:
-        state.synced(kind)
-    state.update([Fact(GOOD.key, GOOD)])
-    state.update([Fact(OTHER.key, structs.replace(OTHER, external_ips=GOOD.cluster_ips))])
-    assert agree(state)
-    assert state.store.get(OTHER.key) is not None
+        cluster.synced(kind)
+    cluster.update([Fact(GOOD.key, GOOD)])
+    cluster.update([Fact(OTHER.key, structs.replace(OTHER, external_ips=GOOD.cluster_ips))])
+    assert agree(cluster)
+    assert cluster.store.get(OTHER.key) is not None
