@@ -10,6 +10,7 @@ the losers' owners. kube-proxy leaves it to the order of its maps.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from ipaddress import ip_address
 from math import inf
 from struct import Struct as Layout
@@ -24,7 +25,9 @@ from deltaplane.resolve import frontends
 _PROTOCOLS = {int(protocol): protocol.name for protocol in Protocol}
 
 Slot = bytes  # what can be had once: family, protocol, port, and the address, which a node port has none of
+_Asked = tuple[tuple[Slot, ...], tuple[Slot, ...]]
 _HEAD = Layout(">BBH")
+_pack_head = _HEAD.pack
 _CLUSTER_IP = FrontendKind.CLUSTER_IP
 
 
@@ -41,26 +44,18 @@ class Lost(NamedTuple):
         return f"{self.owner}: {_shown(self.slot)} belongs to {self.holder}: change one of them"
 
 
-class _Wanted(NamedTuple):
-    """What one Service asks for, and since when it is there; a slot that it asks for both ways is inside."""
-
-    age: float  # Unix seconds
-    inside: tuple[Slot, ...] = ()  # as its ClusterIP's
-    outside: tuple[Slot, ...] = ()
-    service: Service | None = None  # what says so
-
-
-_NOTHING = _Wanted(inf)
+_NOBODY: frozenset[ObjectKey] = frozenset()
 
 
 class Frontends:
-    """All claims of all Services; a Service with one ClusterIP and port takes some 250 bytes."""
+    """All claims of all Services; a Service with one ClusterIP and port takes some 150 bytes."""
 
     def __init__(self) -> None:
         self._claims: dict[Slot, ObjectKey | list[ObjectKey]] = {}  # the holder first, where there are several
-        self._wanted: dict[ObjectKey, _Wanted] = {}
+        self._services: dict[ObjectKey, Service] = {}  # as they asked
         self._inside: dict[bytes, ObjectKey | list[ObjectKey]] = {}  # whose ClusterIP an address is
         self._outside: dict[bytes, ObjectKey | list[ObjectKey]] = {}  # who asks for it as an external address
+        self._contested: set[ObjectKey] = set()  # nobody else can have lost anything
         self._losses: dict[ObjectKey, tuple[Lost, ...]] = {}
         self._reserved: dict[str, tuple[frozenset[Slot], bool]] = {}
 
@@ -71,61 +66,89 @@ class Frontends:
         """
         before, after = self._reserved.get(what, (frozenset(),))[0], frozenset(slots)
         self._reserved[what] = after, clusterips
-        return {owner for slot in before ^ after for owner in _listed(self._claims, slot)}
+        touched = {owner for slot in before ^ after for owner in _listed(self._claims, slot)}
+        self._contested |= touched
+        return touched
 
     def forget(self) -> None:
         """No Service asks for anything: a whole state follows. What is reserved stays so."""
-        self._claims, self._wanted, self._inside, self._outside, self._losses = {}, {}, {}, {}, {}
+        self._claims, self._services, self._inside, self._outside, self._losses = {}, {}, {}, {}, {}
+        self._contested = set()
 
     def losses(self) -> Iterator[Lost]:
         """What is asked for in vain, as of the last `grant` of each Service."""
         for lost in self._losses.values():
             yield from lost
 
-    def put(self, key: ObjectKey, service: Service | None) -> set[ObjectKey]:
+    def put(self, key: ObjectKey, service: Service | None) -> AbstractSet[ObjectKey]:
         """Takes what a Service asks for now, nothing where it is gone; gives others whose right changes.
 
         A Service that is the very object of the last time costs one look.
         """
-        before = self._wanted.get(key, _NOTHING)
-        if before.service is service:
-            return set()
-        after = _NOTHING if service is None else _wanted(service)
-        if before is _NOTHING and not after.inside and not after.outside:
-            return set()
-        self._wanted[key] = after
-        if before[:3] == after[:3]:
-            return set()
-        touched: set[ObjectKey] = set()
-        gone = {*before.inside, *before.outside}.difference(after.inside, after.outside)
-        for slot in (*gone, *after.inside, *after.outside):
-            touched |= self._claim(slot, key, wanted=slot not in gone)
-        touched |= self._move(self._inside, key, before.inside, after.inside)
-        self._move(self._outside, key, before.outside, after.outside)
-        if not after.inside and not after.outside:
-            del self._wanted[key]
+        before = self._services.get(key)
+        if before is service:
+            return _NOBODY
+        old, new = _asks(before), _asks(service)
+        if service is None:
+            del self._services[key]
+        else:
+            self._services[key] = service
+        if before is None and self._takes_free(key, *new):
+            return _NOBODY
+        if before is not None and service is not None and old == new and before.created == service.created:
+            return _NOBODY
+        touched = self._change(key, old, new)
+        self._contested |= touched
+        self._contested.add(key)
         return touched - {key}
 
+    def _takes_free(self, key: ObjectKey, inside: tuple[Slot, ...], outside: tuple[Slot, ...]) -> bool:
+        """Claims what a new Service asks for, as long as nobody else does: so it is for nearly all of them."""
+        claims = self._claims
+        for slot in (*inside, *outside) if outside else inside:
+            if claims.setdefault(slot, key) is not key:
+                return False
+        for address in _addresses(inside):
+            if address in self._outside or self._inside.setdefault(address, key) is not key:
+                return False
+        for address in _addresses(outside):
+            if self._outside.setdefault(address, key) is not key or self._inside.get(address, key) is not key:
+                return False
+        return all(slots.isdisjoint((*inside, *outside)) for slots, _ in self._reserved.values())
+
+    def _change(self, key: ObjectKey, old: _Asked, new: _Asked) -> set[ObjectKey]:
+        touched: set[ObjectKey] = set()
+        gone = {*old[0], *old[1]}.difference(*new)
+        for slot in (*gone, *new[0], *new[1]):
+            touched |= self._claim(slot, key, wanted=slot not in gone)
+        touched |= self._move(self._inside, key, old[0], new[0])
+        self._move(self._outside, key, old[1], new[1])
+        return touched
+
     def grant(self, service: ServiceForwarding) -> ServiceForwarding:
-        """The Service without what is another's."""
-        lost = self.lost(service.key)
-        if not lost:
-            self._losses.pop(service.key, None)
+        """The Service without what is another's: the very object where nothing is."""
+        key = service.key
+        if key not in self._contested:
             return service
-        self._losses[service.key] = lost
+        lost = self.lost(key)
+        if not lost:
+            self._contested.discard(key)
+            self._losses.pop(key, None)
+            return service
+        self._losses[key] = lost
         slots = {each.slot for each in lost}
         return replace(service, entries=tuple(e for e in service.entries if slot_of(e.frontend) not in slots))
 
     def lost(self, key: ObjectKey) -> tuple[Lost, ...]:
         """What a Service asks for in vain, sorted."""
-        wanted = self._wanted.get(key, _NOTHING)
-        slots = sorted(wanted.inside + wanted.outside)
+        inside, outside = _asks(self._services.get(key))
+        slots = sorted(inside + outside)
         return tuple(Lost(key, slot, holder) for slot in slots if (holder := self._holder(key, slot)))
 
     def _holder(self, owner: ObjectKey, slot: Slot) -> ObjectKey | str | None:
         """Who has the slot, if it is not this one of its claimants."""
         for what, (slots, clusterips) in self._reserved.items():
-            if slot in slots and (clusterips or slot not in self._wanted[owner].inside):
+            if slot in slots and (clusterips or not self._is_inside(owner, slot)):
                 return what
         first = _listed(self._claims, slot)[0]
         if first != owner:
@@ -138,9 +161,17 @@ class Frontends:
         old = _listed(self._claims, slot)
         new = [each for each in old if each != owner] + [owner] * wanted
         if len(new) > 1:
-            new.sort(key=lambda each: (slot not in self._wanted[each].inside, self._wanted[each].age, each))
+            new.sort(key=lambda each: self._rank(each, slot))
         _put(self._claims, slot, new)
         return set() if old[:1] == new[:1] else {*old, *new}
+
+    def _rank(self, claimant: ObjectKey, slot: Slot) -> tuple[bool, float, ObjectKey]:
+        created = self._services[claimant].created
+        return not self._is_inside(claimant, slot), created if created > 0 else inf, claimant
+
+    def _is_inside(self, claimant: ObjectKey, slot: Slot) -> bool:
+        """Whether it asks for this slot as its ClusterIP's, whether or not as an external address too."""
+        return slot[_HEAD.size :] in self._services[claimant].cluster_ips
 
     def _move(
         self,
@@ -150,7 +181,7 @@ class Frontends:
         after: tuple[Slot, ...],
     ) -> set[ObjectKey]:
         """Follows which addresses a Service has or asks for. Gives those that ask for one of them from outside."""
-        old, new = ({slot[_HEAD.size :] for slot in slots} - {b""} for slots in (before, after))
+        old, new = _addresses(before), _addresses(after)
         for address in old ^ new:
             others = [each for each in _listed(table, address) if each != owner]
             _put(table, address, sorted([*others, owner] if address in new else others))
@@ -172,13 +203,20 @@ def parts(slot: Slot) -> tuple[int, int, int, bytes]:
     return *_HEAD.unpack_from(slot), slot[_HEAD.size :]
 
 
-def _wanted(service: Service) -> _Wanted:
+def _asks(service: Service | None) -> _Asked:
+    """What a Service asks for: as its ClusterIPs', and otherwise; each slot once, and in the first where in both."""
+    if service is None:
+        return (), ()
     inside: list[Slot] = []
     outside: list[Slot] = []
-    for frontend in frontends(service):
-        (inside if frontend.kind is _CLUSTER_IP else outside).append(slot_of(frontend))
-    asked = tuple(dict.fromkeys(slot for slot in outside if slot not in inside)) if outside else ()
-    return _Wanted(service.created if service.created > 0 else inf, tuple(inside), asked, service)
+    for kind, family, address, protocol, port in frontends(service):
+        (inside if kind is _CLUSTER_IP else outside).append(_pack_head(family, protocol, port) + address)
+    return tuple(inside), tuple(dict.fromkeys(slot for slot in outside if slot not in inside)) if outside else ()
+
+
+def _addresses(slots: Iterable[Slot]) -> set[bytes]:
+    """Node ports have none."""
+    return {slot[_HEAD.size :] for slot in slots if len(slot) > _HEAD.size}
 
 
 def _listed(table: dict[bytes, ObjectKey | list[ObjectKey]], index: bytes) -> list[ObjectKey]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 
 from deltaplane.forwarding import ServiceForwarding
 from deltaplane.frontends import Frontends, slot
@@ -28,7 +29,7 @@ class Resolver:
     def resolve(self, services: Iterable[ServiceName], view: NodeView) -> list[ServiceForwarding]:
         """What these mean on this node, and those that get or lose an address by it; without what cannot be said."""
         keys = [ObjectKey(Kind.SERVICE, *name) for name in services]  # they stay: not between what is soon gone
-        touched = self._guard_api() if _API_SERVICE in keys else set()
+        touched: set[ObjectKey] = self._guard_api() if _API_SERVICE in keys else set()
         for key in keys:
             touched |= self._claim(key)
         keys += touched.difference(keys)
@@ -41,7 +42,7 @@ class Resolver:
         self._guard_api()
         return self.resolve(self._mirror.services, view)
 
-    def _claim(self, key: ObjectKey) -> set[ObjectKey]:
+    def _claim(self, key: ObjectKey) -> AbstractSet[ObjectKey]:
         """Takes in which addresses and ports it asks for; gives others that this touches."""
         try:
             return self._frontends.put(key, self._mirror.services.get((key.namespace, key.name)))
