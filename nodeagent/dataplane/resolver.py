@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from typing import Protocol
 
 from deltaplane.forwarding import ServiceForwarding
 from deltaplane.frontends import Frontends, slot
-from deltaplane.model import Kind, ObjectKey
+from deltaplane.model import EndpointSlice, Kind, ObjectKey, Service
 from deltaplane.resolve import NodeView, resolve
 from nodeagent.dataplane.outcome import Failed
-from nodeagent.stream.mirror import Mirror, ServiceName
 
 API = ("default", "kubernetes")  # the Service of the API server
 _API_SERVICE = ObjectKey(Kind.SERVICE, *API)
 MAX_TEXT = 200  # characters of a failure's text
 
 
+ServiceName = tuple[str, str]  # namespace, name
+
+
+class Cluster(Protocol):
+    """What is known of the cluster: `nodeagent.stream.mirror.Mirror`."""
+
+    @property
+    def services(self) -> Mapping[ServiceName, Service]: ...
+
+    @property
+    def invalid(self) -> Mapping[ObjectKey, str]: ...
+
+    def slices_of(self, namespace: str, name: str) -> Sequence[EndpointSlice]: ...
+
+
 class Resolver:
     """Remembers which Services could not be resolved; what the kernel has of those stays."""
 
-    def __init__(self, mirror: Mirror, frontends: Frontends | None = None) -> None:
+    def __init__(self, mirror: Cluster, frontends: Frontends | None = None) -> None:
         self._mirror = mirror
         self._broken: dict[ObjectKey, Failed] = {}
         self._frontends = frontends or Frontends()
