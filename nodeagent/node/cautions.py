@@ -1,4 +1,4 @@
-"""What is said, once, of a cluster that cannot work as it is set up, and when that is over. Owned by `here`."""
+"""What is said, once, of a cluster that cannot work as it is set up, and when that is over. Owned by `node_info`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the cluster's Nodes have: addresses, and ranges of pods. Kept by what changes; `here` owns it.
+"""What the cluster's Nodes have: addresses, and ranges of pods. Kept by what changes; `node_info` owns it.
 
 Backends must not take these for their own: an address of another Node leads to that Node, whatever a Service says of
 it, and what lies in a ServiceCIDR by mistake is no unallocated ClusterIP (F6).

@@ -1,7 +1,7 @@
 """What ipvs mode leaves when another mode has taken over is let go of in two steps, so that no connection is cut off.
 
 First no new one comes to it, though those that there are go on; `cleanup` follows once they have ended. Called by
-`nodeagent.dataplane.modes`, and by `footing` where ipvs mode comes back before that.
+`nodeagent.dataplane.modes`, and by `ensure_base` where ipvs mode comes back before that.
 """
 
 from __future__ import annotations
