@@ -9,6 +9,7 @@ import errno
 import logging
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.model import ObjectKey
@@ -64,12 +65,15 @@ class NftablesDriver:
     def __init__(self, kernel: Kernel | None, settings: Settings, monitor: Monitor | None) -> None:
         self._given, self._settings = kernel, settings
         self._watch = Watch(monitor, settings.table)
+        self._opened = ExitStack()
 
     def open(self, left: LeftOut) -> None:
         """See `Driver.open`."""
         self._left = left
         self._kernel = self._given or NetlinkKernel()
+        self._opened.callback(self._kernel.close)
         deaf = self._listen()  # before anything is read
+        self._opened.callback(self._watch.close)
         families = [family for family in (4, 6) if self._kernel.has(family)]
         if 6 not in families:
             left.leave("this kernel has no IPv6")
@@ -101,8 +105,7 @@ class NftablesDriver:
 
     def close(self) -> None:
         """See `Driver.close`."""
-        self._kernel.close()
-        self._watch.close()
+        self._opened.close()
 
     def configure(self, settings: Settings) -> None:
         """See `Driver.configure`. A table is replaced in one transaction, so that no packet sees a gap."""

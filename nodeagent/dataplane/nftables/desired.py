@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.model import ObjectKey
 from nodeagent.dataplane import widths
@@ -33,11 +35,18 @@ class Desired:
         for entry in service.entries:
             if entry.frontend.family in self.families:
                 widths.check(entry)
-                placements[render.identity(entry)] = render.place(entry, service.key)
+                self._place(placements, render.identity(entry), render.place(entry, service.key))
         widths.check_hairpins(service.hairpins)
         members = tuple(member for member in render.members(service) if member[0] in self.families)
         self.frontends.hold(service.key, placements)
         self.members.hold(service.key, members)
+
+    @staticmethod
+    def _place(placements: dict[bytes, Placement], frontend: bytes, placement: Placement) -> None:
+        """An address that is given twice is the first one's, but closed to the sources that either closes it to."""
+        before = placements.setdefault(frontend, placement)
+        if placement.firewall and not before.firewall:
+            placements[frontend] = replace(before, firewall=placement.firewall, ranges=placement.ranges)
 
     def put_node(self, node: NodeForwarding) -> None:
         """Takes where node ports answer, the CIDRs of ClusterIPs and of the node's pods. Raises ValueError."""
