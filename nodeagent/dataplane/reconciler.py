@@ -146,6 +146,7 @@ class Reconciler(Generic[S]):
         return Commit(messages=sent.messages, elements=sent.elements, size=sent.size, failed=self._failures())
 
     def _read_again(self) -> None:
+        self._unsure = True  # a reading that fails halfway leaves the driver with a part of what the kernel has
         self._driver.read()
         if self._complete:
             self._driver.retire()

@@ -106,9 +106,11 @@ class Members(Generic[K]):
         before = self._held.get(owner, ())
         if members == before:
             return
-        for member in set(members).difference(before):
-            self._wanted.add(member, owner)
-            self.pending[member] = None
+        known = set(before)
+        for member in members:
+            if member not in known:
+                self._wanted.add(member, owner)
+                self.pending[member] = None
         for member in set(before).difference(members):
             self._wanted.drop(member, owner)
             self.pending[member] = None

@@ -231,6 +231,26 @@ def test_a_node_port_goes_from_one_service_to_another_in_any_order(kernel: Memor
     assert seen(dataplane.dump()) == expected((first,), NODE)
 
 
+def test_a_reading_that_failed_is_done_again_before_anything_is_sent(
+    kernel: MemoryKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataplane = started(kernel)
+    dataplane.apply(STATES["one endpoint"], NODE, complete=True)
+    sent = len(kernel.batches)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOBUFS, "")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("nodeagent.dataplane.nftables.inventory.take", full)
+        with pytest.raises(KernelUnavailable):
+            dataplane.repair()
+    assert dataplane.pending()
+    dataplane.apply([])
+    assert len(kernel.batches) == sent
+    assert not dataplane.pending()
+
+
 def test_a_table_taken_away_comes_back_whole(kernel: MemoryKernel) -> None:
     dataplane = started(kernel)
     dataplane.apply(STATES["two services"], NODE, complete=True)
