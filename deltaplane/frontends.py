@@ -27,7 +27,6 @@ _PROTOCOLS = {int(protocol): protocol.name for protocol in Protocol}
 Slot = bytes  # what can be had once: family, protocol, port, and the address, which a node port has none of
 _Asked = tuple[tuple[Slot, ...], tuple[Slot, ...]]
 _HEAD = Layout(">BBH")
-_pack_head = _HEAD.pack
 _CLUSTER_IP = FrontendKind.CLUSTER_IP
 
 
@@ -210,8 +209,8 @@ def _asks(service: Service | None) -> _Asked:
     inside: list[Slot] = []
     outside: list[Slot] = []
     for kind, family, address, protocol, port in frontends(service):
-        (inside if kind is _CLUSTER_IP else outside).append(_pack_head(family, protocol, port) + address)
-    return tuple(inside), tuple(dict.fromkeys(slot for slot in outside if slot not in inside)) if outside else ()
+        (inside if kind is _CLUSTER_IP else outside).append(slot(family, protocol, port, address))
+    return tuple(inside), tuple(dict.fromkeys(each for each in outside if each not in inside)) if outside else ()
 
 
 def _addresses(slots: Iterable[Slot]) -> set[bytes]:

@@ -22,6 +22,9 @@ class Kind(IntEnum):
     SERVICE_CIDR = 4
 
 
+ServiceName = tuple[str, str]  # namespace, name
+
+
 class ObjectKey(NamedTuple):
     """An object's name; `namespace` is empty for cluster-scoped kinds."""
 

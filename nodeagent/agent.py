@@ -34,7 +34,7 @@ from nodeagent.stream.handshake import Mode, identity
 from nodeagent.stream.journal import Journal
 from nodeagent.stream.keeper import STATE_MAX_AGE, Keeper
 from nodeagent.stream.liveness import SILENCE_SECONDS
-from nodeagent.stream.mirror import Mirror, ServiceName, Touched
+from nodeagent.stream.mirror import Mirror, Touched
 from nodeagent.stream.reporting import Times, report_of, tell_whole, to_messages
 from nodeagent.stream.session import Session
 from nodeagent.stream.state_folder import taken
@@ -236,11 +236,11 @@ class Agent(Conversing):
             self._whole = True
             return []  # `received` compares the whole state once, after the last event
         touched = changed.touched
-        names: Iterable[ServiceName] = touched.services
+        names = list(touched.services)
         mine = self._here.name in touched.nodes
         if mine and (view := self._here.view(self.mirror)) != self._view:
             self._view = view
-            names = {**dict.fromkeys(touched.services), **self.mirror.services}  # those gone as well
+            names = list(dict.fromkeys((*names, *self.mirror.services)))  # those gone as well
         inside = self._heard(touched)
         node = self._here.forwarding(self.mirror) if mine or inside or touched.service_cidrs else None
         return self._commit(self._resolver.resolve(names, self._view), changed.rev, node, times)

@@ -8,16 +8,13 @@ from typing import Protocol
 
 from deltaplane.forwarding import ServiceForwarding
 from deltaplane.frontends import Frontends, slot
-from deltaplane.model import EndpointSlice, Kind, ObjectKey, Service
+from deltaplane.model import EndpointSlice, Kind, ObjectKey, Service, ServiceName
 from deltaplane.resolve import NodeView, resolve
 from nodeagent.dataplane.outcome import Failed
 
 API = ("default", "kubernetes")  # the Service of the API server
 _API_SERVICE = ObjectKey(Kind.SERVICE, *API)
 MAX_TEXT = 200  # characters of a failure's text
-
-
-ServiceName = tuple[str, str]  # namespace, name
 
 
 class Cluster(Protocol):

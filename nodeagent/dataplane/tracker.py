@@ -36,7 +36,7 @@ class Tracker(Generic[K, V]):
     def hold(self, owner: ObjectKey, values: Mapping[K, V]) -> None:
         """Takes all that an owner wants now. A key that was another's is this owner's from now on."""
         for key in self._held.get(owner, ()):
-            if key not in values and self.desired[key].owner == owner:
+            if key not in values:
                 del self.desired[key]
                 self.pending[key] = None
         for key, value in values.items():

@@ -14,9 +14,9 @@ from collections.abc import Callable, Collection
 from math import inf
 
 from deltaplane.codec import MalformedError, decode_ops
-from deltaplane.model import Kind, Remove, Upsert
+from deltaplane.model import Kind, Remove, ServiceName, Upsert
 from deltaplane.v1 import delta_pb2 as pb
-from nodeagent.stream.mirror import Plan, ServiceName
+from nodeagent.stream.mirror import Plan
 from nodeagent.stream.validation import BrakeError, check_removals, most
 
 ADVICE = "if it is right: InspectionService/ReleaseBrake, or a file release-brake in the state folder"

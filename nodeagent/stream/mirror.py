@@ -27,13 +27,12 @@ from deltaplane.model import (
     Remove,
     Service,
     ServiceCidr,
+    ServiceName,
     Unsupported,
     Upsert,
 )
 from deltaplane.patch import apply_patch
 from deltaplane.validation import endpoints_problem, problem
-
-ServiceName = tuple[str, str]  # namespace, name
 
 
 class RejectedError(Exception):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from deltaplane.model import Kind
+from deltaplane.model import Kind, ServiceName
 from deltaplane.v1 import delta_pb2 as pb
-from nodeagent.stream.mirror import Plan, ServiceName
+from nodeagent.stream.mirror import Plan
 
 BRAKE_SERVICES = 10  # a change removing at least so many Services, and more than half of them, is to be announced
 

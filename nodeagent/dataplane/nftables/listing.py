@@ -31,7 +31,7 @@ VERDICT_MAPS = frozenset(
 
 
 class Adopted(NamedTuple):
-    """What our table holds, in the tracker's terms; `strays` are elements that fit no dense list, by frontend."""
+    """What our table holds, in the terms of `desired`; `strays` are elements that fit no dense list, by frontend."""
 
     frontends: dict[bytes, Placement]
     members: set[bytes]

@@ -1,4 +1,4 @@
-"""From forwarding entries to what stands in the tables, shared chains included. Pure; `tracker` keeps the results."""
+"""From forwarding entries to what stands in the tables, shared chains included. Pure; `desired` keeps the results."""
 
 from __future__ import annotations
 

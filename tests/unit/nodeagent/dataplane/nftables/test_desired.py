@@ -1,4 +1,4 @@
-"""The tracker: what is wanted, what stands, and that setting a thing back leaves nothing to do."""
+"""What is wanted and what stands: setting a thing back leaves nothing to do, and any order ends with the last word."""
 
 from __future__ import annotations
 
