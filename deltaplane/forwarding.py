@@ -6,6 +6,7 @@ words and decides nothing. All values are frozen and compared by content, so "un
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -51,16 +52,15 @@ class Masquerade(IntEnum):
 
     OFF_CLUSTER = 1  # sources the local-traffic detector does not recognise (ClusterIP)
     ALWAYS = 2  # every source (external frontends under Cluster policy)
-    NODE_ONLY = 3  # the node's own, and other nodes' pods without a local endpoint (external frontends, Local policy)
+    NODE_ONLY = 3  # the node's own (external frontends under Local policy)
 
 
 class Entry(Struct, frozen=True, gc=False):
     """One frontend of one service port on this node.
 
     `targets` is the list for every source, except where `local_targets` is not None (external frontends under Local
-    policy). There this node and its own pods get `targets`, all others `local_targets`. Where that is empty, pods of
-    other nodes get `targets`, masqueraded, because an endpoint elsewhere would answer them past this node; sources
-    outside the cluster get `external_verdict`. `verdict` is FORWARD exactly where `targets` is not empty.
+    policy). There this node and its own pods get `targets`, all others, pods of other nodes among them, `local_targets`
+    or, where that is empty, `external_verdict`. `verdict` is FORWARD exactly where `targets` is not empty.
     """
 
     frontend: Frontend
@@ -74,6 +74,7 @@ class Entry(Struct, frozen=True, gc=False):
     source_ranges: tuple[str, ...] = ()  # CIDRs of the family; other sources are dropped before anything else (G1, F7)
     serving: tuple[Target, ...] = ()  # UDP only, sorted: endpoints whose tracked flows stay (J2)
     local_policy: bool = False  # ClusterIP only: `targets` are by internalTrafficPolicy Local; iptables names it so
+    is_vip: bool = False  # given twice: it is the load balancer's address too, whose `source_ranges` it has
 
 
 class Hairpin(NamedTuple):
@@ -104,7 +105,7 @@ class NodeForwarding(Struct, frozen=True, gc=False):
     """What concerns the node rather than one Service: the addresses its node ports answer on, where ClusterIPs are.
 
     `taken_cidrs`: what Nodes and pods have of `service_cidrs`, by mistake; those addresses are never dropped.
-    `pod_cidrs`: where this node's own pods are, by its Node object; none: not known, and every pod is another node's.
+    `pod_cidrs`: where this node's own pods are (`own_pod_cidrs`); with none of a family every pod is another node's.
     """
 
     node_port_addresses: tuple[bytes, ...] = ()  # sorted, both families
@@ -112,3 +113,13 @@ class NodeForwarding(Struct, frozen=True, gc=False):
     service_cidrs: tuple[str, ...] = ()  # of both families; their unallocated addresses are dropped (F6)
     taken_cidrs: tuple[str, ...] = ()
     pod_cidrs: tuple[str, ...] = ()
+
+
+def own_pod_cidrs(node: tuple[str, ...], cluster: Iterable[str]) -> tuple[str, ...]:
+    """Where a node's own pods are: `node`, the Node object's CIDRs; of a family without any, all pods' (`cluster`).
+
+    Not every network plugin writes the Node's CIDRs. kube-proxy takes every pod for its own node's, always. A CIDR that
+    holds every address tells nothing and is left out.
+    """
+    said = {":" in text for text in node}
+    return (*node, *(text for text in cluster if (":" in text) not in said and not text.endswith("/0")))

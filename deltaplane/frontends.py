@@ -138,6 +138,25 @@ class Frontends:
         slots = {each.slot for each in lost}
         return replace(service, entries=tuple(e for e in service.entries if slot_of(e.frontend) not in slots))
 
+    def without_lost(self, service: ServiceForwarding) -> ServiceForwarding:
+        """As `grant`, for one who only looks: nothing is remembered."""
+        slots = {each.slot for each in self.lost(service.key)} if service.key in self._contested else None
+        if not slots:
+            return service
+        return replace(service, entries=tuple(e for e in service.entries if slot_of(e.frontend) not in slots))
+
+    def holder(self, slot: Slot) -> ObjectKey | None:
+        """The Service that has it, or the first of those that ask for it in vain; None: nobody asks."""
+        return next(iter(_listed(self._claims, slot)), None)
+
+    def is_cluster_ip(self, address: bytes) -> bool:
+        """Whether it is a Service's ClusterIP."""
+        return address in self._inside
+
+    def at(self, address: bytes) -> list[ObjectKey]:
+        """The Services that ask for the address, on whatever port."""
+        return list(dict.fromkeys((*_listed(self._inside, address), *_listed(self._outside, address))))
+
     def lost(self, key: ObjectKey) -> tuple[Lost, ...]:
         """What a Service asks for in vain, sorted."""
         inside, outside = _asks(self._services.get(key))

@@ -53,11 +53,24 @@ class Protocol(IntEnum):
     SCTP = 132
 
 
+PROTOCOL_NAMES = {int(number): number.name.lower() for number in Protocol}  # as the kernel's programs have them
+PROTOCOL_NUMBERS = {name: number for number, name in PROTOCOL_NAMES.items()}
+
+
+def protocol_name(number: int) -> str:
+    """For people, such as TCP; the number where it has no name here."""
+    return PROTOCOL_NAMES.get(number, str(number)).upper()
+
+
 class Family(IntEnum):
     """Address families, numbered as IP versions."""
 
     IPV4 = 4
     IPV6 = 6
+
+
+WIDTHS = {4: 4, 6: 16}
+"""Bytes of an address, by family."""
 
 
 def family_of(address: bytes) -> Family:

@@ -1,7 +1,8 @@
 """The rules for names in Kubernetes, as regular expressions: k8s.io/apimachinery/pkg/util/validation, RFC 1123.
 
-Names repeat (100,000 endpoints stand on a few thousand nodes), so each answer is remembered. Used by `validation` and
-by the control plane's translation.
+Names that repeat (100,000 endpoints stand on a few thousand nodes) have their answers remembered by `is_...`. What
+names one object alone is asked of `matches_...`: to remember it would take memory and save nothing. Used by
+`validation` and by the control plane's translation.
 """
 
 from __future__ import annotations
@@ -18,22 +19,24 @@ _CLUSTER = re.compile(r"[-A-Za-z0-9._:]{1,128}")
 _VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
 
 
-@lru_cache(maxsize=_MEMORY)
-def is_label(text: str) -> bool:
+def matches_label(text: str) -> bool:
     """DNS-1123 label: namespaces, Services (KEP-5311), port names."""
     return len(text) <= LABEL_LENGTH and _LABEL.fullmatch(text) is not None
 
 
-@lru_cache(maxsize=_MEMORY)
-def is_subdomain(text: str) -> bool:
+def matches_subdomain(text: str) -> bool:
     """DNS-1123 subdomain: EndpointSlices, Nodes, ServiceCIDRs."""
     return len(text) <= SUBDOMAIN_LENGTH and _SUBDOMAIN.fullmatch(text) is not None
 
 
-@lru_cache(maxsize=_MEMORY)
-def is_label_value(text: str) -> bool:
-    """A label's value, which may be empty: zones."""
+def matches_label_value(text: str) -> bool:
+    """A label's value, which may be empty: zones, the Service of an EndpointSlice."""
     return len(text) <= LABEL_LENGTH and _VALUE.fullmatch(text) is not None
+
+
+is_label = lru_cache(maxsize=_MEMORY)(matches_label)
+is_subdomain = lru_cache(maxsize=_MEMORY)(matches_subdomain)
+is_label_value = lru_cache(maxsize=_MEMORY)(matches_label_value)
 
 
 @lru_cache(maxsize=_MEMORY)

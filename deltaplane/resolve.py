@@ -13,6 +13,7 @@ from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from deltaplane.categorise import EndpointLists, candidates, categorise
 from deltaplane.copies import preferred
@@ -66,17 +67,33 @@ def resolve(
             lists = categorise(found, service, port, view.name, view.zone)
             entries.extend(_entries(service, port, cluster_ip, lists, view))
             hairpins.update(Hairpin(t.address, port.protocol, t.port) for t in lists.hairpins)
+    if len(entries) > len(service.cluster_ips) * len(service.ports):  # something besides ClusterIPs
+        entries = _each_once(entries)
     return ServiceForwarding(key, tuple(entries), tuple(sorted(hairpins)), _health_check(service, slices, view))
 
 
 def frontends(service: Service) -> Iterator[Frontend]:
-    """What clients connect to, in the order of `resolve`'s entries: this depends on the Service alone."""
+    """What clients connect to, in the order of `resolve`'s entries: this depends on the Service alone.
+
+    What is given twice comes twice.
+    """
     for cluster_ip in service.cluster_ips:
         family = family_of(cluster_ip)
         vips = _vips(service, family)
         for port in service.ports:
             yield _internal_frontend(cluster_ip, port)
             yield from _external_frontends(service, port, family, vips)
+
+
+def _each_once(entries: list[Entry]) -> list[Entry]:
+    """An address and port, or node port, given twice is the first one's, but closed to whom either closes it to."""
+    found: dict[tuple[int, bytes, int, int], Entry] = {}
+    for entry in entries:
+        identity = entry.frontend[1:]  # all but the kind
+        first = found.setdefault(identity, entry)
+        if entry.source_ranges and not first.source_ranges:
+            found[identity] = replace(first, source_ranges=entry.source_ranges, is_vip=True)
+    return list(found.values())
 
 
 def _internal_frontend(cluster_ip: bytes, port: ServicePort) -> Frontend:

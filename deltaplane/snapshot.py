@@ -6,17 +6,20 @@ messages on disk. Building costs the whole state; the input is immutable, so it 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from zlib import compress, crc32
 
 from msgspec import Struct
 
 from deltaplane.codec import encode_op
-from deltaplane.model import EndpointSlice, Kind, Node, Object, Service, Upsert
+from deltaplane.digest import LEAF, Places
+from deltaplane.model import EndpointSlice, Kind, Node, Object, ObjectKey, Service, Upsert
 from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import objects_pb2
 
 PARTIAL = "partial-snapshot"  # the capability of an agent that takes some buckets for an answer
+ON_REQUEST = "digests-on-request"  # of an agent that answers a DigestRequest, and of a replica that sends one
 CHUNK_BYTES = 256 * 1024  # of ops before compression
 _FIRST = (("default", "kubernetes"), ("kube-system", "kube-dns"))  # what a node needs before anything else
 
@@ -24,7 +27,7 @@ _FIRST = (("default", "kubernetes"), ("kube-system", "kube-dns"))  # what a node
 class State(Struct, frozen=True):
     """What a snapshot says: the objects and what was true of the whole state at `rev`.
 
-    `buckets`, ascending: the objects are those of these buckets (`deltaplane.digest`); None: they are all there are.
+    `places`: the objects are those of these buckets or leaves; None: they are all there are.
     """
 
     epoch: bytes
@@ -32,39 +35,38 @@ class State(Struct, frozen=True):
     objects: tuple[Object, ...]
     digest: int
     versions: Mapping[Kind, str]
-    buckets: tuple[int, ...] | None = None
+    places: Places | None = None
 
 
 class Snapshot(Struct, frozen=True):
-    """WatchResponses in the order they are sent: begin, chunks, end. `buckets`: as the State's."""
+    """WatchResponses in the order they are sent: begin, chunks, end. `places`: as the State's."""
 
     rev: int
     messages: tuple[bytes, ...]
-    buckets: tuple[int, ...] | None = None
+    places: Places | None = None
 
 
 def build(state: State, encoding: pb.Encoding.ValueType = pb.ENCODING_ZLIB) -> Snapshot:
     """The state as messages; chunks of about CHUNK_BYTES, compressed once for everybody."""
-    counts = count(state.objects)
+    counts = count(object_.key for object_ in state.objects)
     chunks = [_chunk(index, packed, encoding) for index, packed in enumerate(_pack(in_priority(state.objects)))]
     size = sum(map(len, chunks))
     begin = pb.SnapshotBegin(epoch=state.epoch, rev=state.rev, counts=counts, bytes=size, chunks=len(chunks))
-    if state.buckets is not None:
+    if state.places is not None:
         begin.partial = True
-        begin.buckets.extend(state.buckets)
+        named = begin.leaves if state.places.level is LEAF else begin.buckets
+        named.extend(sorted(state.places.numbers))
     end = pb.SnapshotEnd(rev=state.rev, counts=counts, digest=state.digest)
     for kind, version in sorted(state.versions.items()):
         end.versions.add(kind=int(kind), version=version)
     first = pb.WatchResponse(snapshot_begin=begin).SerializeToString()
     last = pb.WatchResponse(snapshot_end=end).SerializeToString()
-    return Snapshot(state.rev, (first, *chunks, last), state.buckets)
+    return Snapshot(state.rev, (first, *chunks, last), state.places)
 
 
-def count(objects: Iterable[Object]) -> pb.Counts:
+def count(keys: Iterable[ObjectKey]) -> pb.Counts:
     """How many there are of each kind."""
-    numbers = dict.fromkeys(Kind, 0)
-    for object_ in objects:
-        numbers[object_.key.kind] += 1
+    numbers = Counter(kind for kind, _, _ in keys)
     return pb.Counts(
         services=numbers[Kind.SERVICE],
         endpoint_slices=numbers[Kind.ENDPOINT_SLICE],

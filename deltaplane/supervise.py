@@ -1,25 +1,30 @@
 """No task, callback or thread of a program ends unnoticed. Both programs run all that they do through this.
 
 A cancelled child is an end as any other: `asyncio.TaskGroup` and `asyncio.wait` take it for none. What must not end
-goes to `together`, which ends with an error that names it; what may be started anew goes to `restarting`. Callbacks of
-the loop go through `Watch.guard`, since what they raise reaches nobody.
+goes to `together`, which ends with an error that names it; what may be started anew goes to `restarting`. What
+callbacks of the loop raise, which reaches nobody, is counted (`Watch.install`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NamedTuple
 
+from deltaplane.backoff import Backoff, Retries
 from deltaplane.logs import event
+from deltaplane.once import Once
 
 log = logging.getLogger(__name__)
 
-FIRST, LAST = 1.0, 60.0  # seconds before a task is started anew: doubles with each end that comes soon
-STEADY = 60.0  # a task that ran so long starts at FIRST again
+LAST = 60.0
+RESTARTS = Backoff(1.0, LAST)  # seconds before a task is started anew, after ends in a row that come soon
+STEADY = 60.0  # seconds: what ran so long begins the row again
+TEXTS = 1000  # that are logged: an error can have another text each time
 
 
 class Ended(Exception):
@@ -60,20 +65,26 @@ def _raise_end(name: str, task: asyncio.Task[object]) -> None:
     raise Ended(f"{name}: returned, though it runs for ever: a defect, please report it")
 
 
+def at_signal() -> asyncio.Event:
+    """An event of the running loop that SIGTERM or SIGINT sets, from now on."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
 class Watch:
-    """Counts what failed, by name, and logs it; each text once. `fatal` are the names that end the program."""
+    """Counts what failed, by name, and logs it; each text once."""
 
     def __init__(self) -> None:
         self.failures: Counter[str] = Counter()
-        self._told: set[tuple[str, str]] = set()
-        self._fatal: asyncio.Future[None] | None = None
+        self._said = Once[tuple[str, str]]()
 
     def failed(self, name: str, error: BaseException | str) -> None:
         """Something failed and the program goes on."""
         self.failures[name] += 1
         text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
-        if (name, text) not in self._told and len(self._told) < 1000:
-            self._told.add((name, text))
+        if len(self._said) < TEXTS and self._said.note((name, text)):
             event(log, logging.ERROR, "failed; it goes on", task=name, error=text)
             if isinstance(error, BaseException):
                 log.error("%s: a defect, please report it", name, exc_info=error)
@@ -92,35 +103,6 @@ class Watch:
         name = told.thread.name if told.thread is not None else "unknown"
         self.failed(f"thread {name}", told.exc_value or told.exc_type.__name__)
 
-    def guard(self, name: str, callback: Callable[..., None]) -> Callable[..., None]:
-        """The callback, for the loop's add_reader and call_later: what it raises ends `broken`.
-
-        A reader that raises would be called again at once and for ever, since what it did not read is still there.
-        """
-
-        def guarded(*arguments: object) -> None:
-            try:
-                callback(*arguments)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it ends the program with its name
-                self.failed(name, error)
-                self._break(Ended(f"{name}: {type(error).__name__}: {error}"))
-
-        return guarded
-
-    def _break(self, error: Ended) -> None:
-        future = self._future()
-        if not future.done():
-            future.set_exception(error)
-
-    def _future(self) -> asyncio.Future[None]:
-        if self._fatal is None:
-            self._fatal = asyncio.get_running_loop().create_future()
-        return self._fatal
-
-    async def broken(self) -> None:
-        """Waits for ever; raises `Ended` when a guarded callback failed."""
-        await self._future()
-
     # ------------------------------------------------------------ what may be started anew
 
     async def restarting(
@@ -131,7 +113,7 @@ class Watch:
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         """Runs what `make` gives, and again after each end, however it ends; only `fatal` errors are passed on."""
-        pause = FIRST
+        retries = Retries(RESTARTS)
         while True:
             began = asyncio.get_running_loop().time()
             try:
@@ -140,6 +122,6 @@ class Watch:
                 raise
             except Exception as error:  # noqa: BLE001 - counted and logged; what it does is tried again
                 self.failed(name, error)
-            pause = FIRST if asyncio.get_running_loop().time() - began >= STEADY else pause
-            await sleep(pause)
-            pause = min(LAST, pause * 2)
+            if asyncio.get_running_loop().time() - began >= STEADY:
+                retries.succeeded()
+            await sleep(retries.failed())

@@ -29,7 +29,17 @@ from deltaplane.model import (
     TrafficPolicy,
     family_of,
 )
-from deltaplane.names import is_label, is_label_value, is_plain, is_subdomain, shown, shown_address
+from deltaplane.names import (
+    is_label,
+    is_label_value,
+    is_plain,
+    is_subdomain,
+    matches_label,
+    matches_label_value,
+    matches_subdomain,
+    shown,
+    shown_address,
+)
 
 MAX_AFFINITY_SECONDS = 86400
 MAX_CLUSTER_IPS = 2
@@ -38,12 +48,13 @@ NODES_OWN_PORTS = frozenset({22, 2379, 2380, 6443, 10250})
 """SSH, etcd, the API server and the kubelet: how a node and its cluster are reached. No Service may take them away; the
 API server's default range for node ports (30000-32767) has none of them."""
 
+_SERVICE, _SLICE = Kind.SERVICE, Kind.ENDPOINT_SLICE
 _PROTOCOLS, _TYPES, _POLICIES, _MODES = map(frozenset, (Protocol, ServiceType, TrafficPolicy, IpMode))
 
 
-def problem(object_: Object) -> str:
-    """The first thing that is wrong with it, as `field: reason`; empty: nothing."""
-    name = key_problem(object_.key)
+def problem(object_: Object, key: ObjectKey | None = None) -> str:
+    """The first thing that is wrong with it, as `field: reason`; empty: nothing. `key`: its own, if at hand."""
+    name = key_problem(key or object_.key)
     if name:
         return name
     if isinstance(object_, Service):
@@ -56,11 +67,11 @@ def problem(object_: Object) -> str:
 def key_problem(key: ObjectKey) -> str:
     """What is wrong with an object's name."""
     kind, namespace, name = key
-    if kind in (Kind.SERVICE, Kind.ENDPOINT_SLICE) and not is_label(namespace):
+    if (kind is _SERVICE or kind is _SLICE) and not is_label(namespace):
         return f"metadata.namespace: {shown(namespace)} is not a DNS-1123 label"
-    if kind == Kind.SERVICE:
-        return "" if is_label(name) else f"metadata.name: {shown(name)} is not a DNS-1123 label"
-    return "" if is_subdomain(name) else f"metadata.name: {shown(name)} is not a DNS-1123 subdomain"
+    if kind is _SERVICE:
+        return "" if matches_label(name) else f"metadata.name: {shown(name)} is not a DNS-1123 label"
+    return "" if matches_subdomain(name) else f"metadata.name: {shown(name)} is not a DNS-1123 subdomain"
 
 
 @lru_cache(maxsize=1 << 12)
@@ -106,12 +117,13 @@ def _service(service: Service) -> str:
 
 
 def _words(service: Service) -> str:
-    words = (
+    words = [
         ("spec.type", service.type, _TYPES),
         ("spec.internalTrafficPolicy", service.internal_traffic_policy, _POLICIES),
         ("spec.externalTrafficPolicy", service.external_traffic_policy, _POLICIES),
-        *(("status.loadBalancer.ingress.ipMode", ingress.ip_mode, _MODES) for ingress in service.load_balancer_ingress),
-    )
+    ]
+    ingress_mode = "status.loadBalancer.ingress.ipMode"
+    words += [(ingress_mode, ingress.ip_mode, _MODES) for ingress in service.load_balancer_ingress]
     for field, value, known in words:
         if value not in known:
             return f"{field}: {value} is not known to this version"
@@ -126,37 +138,38 @@ def _own(field: str, port: int) -> str:
 
 
 def _cluster_ips(addresses: tuple[bytes, ...]) -> str:
-    families = {family_of(address) for address in addresses}
-    if not addresses or len(families) != len(addresses) or len(addresses) > MAX_CLUSTER_IPS:
+    number = len(addresses)
+    if number != 1 and (not 0 < number <= MAX_CLUSTER_IPS or len({family_of(each) for each in addresses}) != number):
         return f"spec.clusterIPs: {len(addresses)} addresses, where one or one of each family is expected"
     return _addresses("spec.clusterIPs", addresses)
 
 
 def _service_ports(ports: tuple[ServicePort, ...]) -> str:
-    if len({port.name for port in ports}) != len(ports):
+    if len(ports) > 1 and len({port.name for port in ports}) != len(ports):
         return "spec.ports: two have one name"
-    if len({(port.protocol, port.port) for port in ports}) != len(ports):
+    if len(ports) > 1 and len({(port.protocol, port.port) for port in ports}) != len(ports):
         return "spec.ports: two have one protocol and port"
     for index, port in enumerate(ports):
-        wrong = _port(f"spec.ports[{index}]", port) or _own(f"spec.ports[{index}].nodePort", port.node_port)
-        if wrong:
-            return wrong
+        if wrong := _port(port):
+            return f"spec.ports[{index}].{wrong}"
+        if wrong := _own("nodePort", port.node_port):
+            return f"spec.ports[{index}].{wrong}"
     return ""
 
 
-def _port(field: str, port: ServicePort | EndpointPort) -> str:
+def _port(port: ServicePort | EndpointPort) -> str:
     if port.name and not is_label(port.name):
-        return f"{field}.name: {shown(port.name)} is not a DNS-1123 label"
-    return "" if port.protocol in _PROTOCOLS else f"{field}.protocol: {port.protocol} is not TCP, UDP or SCTP"
+        return f"name: {shown(port.name)} is not a DNS-1123 label"
+    return "" if port.protocol in _PROTOCOLS else f"protocol: {port.protocol} is not TCP, UDP or SCTP"
 
 
 def header_problem(slice_: EndpointSlice) -> str:
     """The first thing that is wrong with a slice apart from its name and its endpoints."""
-    if not slice_.service or not is_label_value(slice_.service):
+    if not slice_.service or not matches_label_value(slice_.service):
         return f"metadata.labels[kubernetes.io/service-name]: {shown(slice_.service)} is not a Service's name"
     for index, port in enumerate(slice_.ports):
-        if wrong := _port(f"ports[{index}]", port):
-            return wrong
+        if wrong := _port(port):
+            return f"ports[{index}].{wrong}"
     return ""
 
 

@@ -1,6 +1,7 @@
-"""The command `deltaplane`: dispatches to the two programs, which are imported only when asked for.
+"""The command `deltaplane`: dispatches to the two programs and the operator's verbs, imported only when asked for.
 
-Exit codes: 0 done, 1 could not run (one line on standard error says what, where and what to do), 2 wrong usage.
+Exit codes of the programs: 0 done, 1 could not run (one line on standard error says what, where and what to do), 2
+wrong usage; those of the verbs: `operatorcli.exits`.
 """
 
 from __future__ import annotations
@@ -19,10 +20,37 @@ PROGRAMS = {
     "agent": ("nodeagent.main", "run on a node: take the deltas and program the kernel"),
 }
 
+OPERATOR = "operatorcli.main"
+VERBS = {
+    "status": "the control plane at a glance: what it follows, its nodes, and what is wrong",
+    "nodes": "every node agent: what it was sent, what is in its kernel, what fails there",
+    "get": "Services, endpoints and Nodes as the control plane has them, or as a node forwards them",
+    "explain": "what becomes of a connection at a node, and why",
+    "trace": "a real packet through this node's kernel, beside what explain says",
+    "wait": "until the kernels of all nodes have a change, or which lack it and why",
+    "diff": "in what two nodes differ",
+    "top": "live: changes per second, lag, the slowest nodes",
+    "watch": "each change as it is sent, or each commit in a kernel",
+    "doctor": "what would change, and what would not work, with Deltaplane in kube-proxy's place",
+    "dump": "a support bundle without secrets",
+    "release-brake": "lets an agent take the change that its safety brake holds",
+    "resync": "has an agent take the whole state anew",
+}
+COMPLETION = ("--install-completion", "--show-completion")
+COMPLETE = "_DELTAPLANE_COMPLETE"
+"""Set by a shell that asks what may come next."""
+
+SUITES = "ECDHE-PSK-AES128-CBC-SHA"
+"""All that gRPC may speak in TLS 1.2: a suite for ends that share a secret, which ours never do. So nothing but TLS
+1.3, whose suites this does not concern, comes about; gRPC's Python interface cannot say a least version. It reads this
+variable when it is imported."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one program and returns its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if COMPLETE in os.environ or (arguments[:1] and (arguments[0] in VERBS or arguments[0] in COMPLETION)):
+        return _ask(arguments)
     if arguments[:1] in (["--version"], ["version"]):
         print(f"deltaplane {deltaplane.__version__}")
         return 0
@@ -35,9 +63,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _run(arguments[0], arguments[1:])
 
 
+def _ask(arguments: list[str]) -> int:
+    """An operator's verb."""
+    prepare()
+    code: int = importlib.import_module(OPERATOR).main(arguments)
+    return code
+
+
 def _run(program: str, arguments: list[str]) -> int:
-    # gRPC's C core logs to standard error in its own form what it also raises; who wants to see that can still ask.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    prepare()
     entry = importlib.import_module(PROGRAMS[program][0])
     try:
         code: int = entry.main(arguments)
@@ -49,9 +83,19 @@ def _run(program: str, arguments: list[str]) -> int:
     return code
 
 
+def prepare() -> None:
+    """Says to gRPC what only the environment can say, before anything imports it."""
+    # Its C core logs to standard error in its own form what it also raises; who wants to see that can still ask.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    os.environ["GRPC_SSL_CIPHER_SUITES"] = SUITES
+
+
 def _usage() -> str:
-    lines = [f"  {name:14}{text}" for name, (_, text) in PROGRAMS.items()]
+    programs = [f"  {name:15}{text}" for name, (_, text) in PROGRAMS.items()]
+    verbs = [f"  {name:15}{text}" for name, text in VERBS.items()]
     return "\n".join(
-        ["usage: deltaplane COMMAND [FLAGS]", "", *lines, "  version       print the version", "",
+        ["usage: deltaplane COMMAND [FLAGS]", "", "Programs:", *programs, "",
+         "Questions to a running control plane:", *verbs, "", "Others:", "  version        print the version",
+         "  --install-completion, --show-completion   for the shell that runs", "",
          "`deltaplane COMMAND --help` lists the flags."]
     )  # fmt: skip

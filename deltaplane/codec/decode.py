@@ -60,7 +60,7 @@ def _decode_service(message: pb.Service) -> Upsert:
     owner = f"Service {message.namespace}/{message.name}"
     service = Service(
         intern(message.namespace),
-        message.name,
+        intern(message.name),  # its slices name it too
         message.type,
         tuple(message.cluster_ips),
         tuple([ServicePort(intern(p.name), p.protocol, p.port, p.node_port) for p in message.ports]),
@@ -78,8 +78,9 @@ def _decode_service(message: pb.Service) -> Upsert:
     if any(port.node_port > 65535 for port in service.ports) or service.health_check_node_port > 65535:
         raise MalformedError(f"{owner}: a node port is above 65535")
     _check_addresses(owner, "cluster_ips", service.cluster_ips)
-    _check_addresses(owner, "external_ips", service.external_ips)
-    _check_addresses(owner, "load_balancer_ingress", [ingress.ip for ingress in service.load_balancer_ingress])
+    if service.external_ips or service.load_balancer_ingress:
+        _check_addresses(owner, "external_ips", service.external_ips)
+        _check_addresses(owner, "load_balancer_ingress", [ingress.ip for ingress in service.load_balancer_ingress])
     return Upsert(service)
 
 
@@ -102,7 +103,7 @@ def _decode_slice(message: pb.EndpointSlice) -> Upsert:
 
 
 def _decode_strings(owner: str, strings: Sequence[str]) -> list[str]:
-    names = [intern(name) for name in strings] or [""]
+    names = list(map(intern, strings)) or [""]
     if names[0]:
         raise MalformedError(f"{owner}: strings[0] is not empty")
     return names
@@ -133,6 +134,9 @@ def _decode_endpoints(
                 raise MalformedError(f"{owner}: address {shown_address(address)} is repeated or out of order")
             previous = address
             conditions, node, zone, zones, nodes = _decode_rest(raw[end:])
+            if not zones and not nodes:
+                endpoints.append(Endpoint(address, conditions, names[node], names[zone]))
+                continue
             if zones not in hints:
                 hints[zones] = _share(tuple([names[i] for i in zones]))
             if nodes not in hints:
@@ -213,8 +217,10 @@ def decode_op(message: pb.Op) -> Op:
 def decode_ops(messages: Iterable[pb.Op]) -> list[Op]:
     """All ops of one message; raises `MalformedError` for any bad one, or where two speak of one key (S13)."""
     ops = [decode_op(message) for message in messages]
-    keys = [op.key for op in ops if not isinstance(op, Unsupported)]
-    if len(set(keys)) != len(keys):
-        twice = next(key for index, key in enumerate(keys) if key in keys[:index])
-        raise MalformedError(f"{twice} stands twice in one message")
+    seen: set[ObjectKey] = set()
+    for op in ops:
+        if not isinstance(op, Unsupported):
+            if op.key in seen:
+                raise MalformedError(f"{op.key} stands twice in one message")
+            seen.add(op.key)
     return ops

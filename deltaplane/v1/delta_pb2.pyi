@@ -47,7 +47,7 @@ class _ResumeDecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Resume
     RESUME_DECISION_DELTA: _ResumeDecision.ValueType  # 1
     """Deltas from resume.applied_rev on."""
     RESUME_DECISION_BUCKETS: _ResumeDecision.ValueType  # 2
-    """A snapshot of the buckets that differ."""
+    """A snapshot of what differs; the replica may ask for digests before, and may find that it is most of the state."""
     RESUME_DECISION_SNAPSHOT: _ResumeDecision.ValueType  # 3
 
 class ResumeDecision(_ResumeDecision, metaclass=_ResumeDecisionEnumTypeWrapper): ...
@@ -56,7 +56,7 @@ RESUME_DECISION_UNSPECIFIED: ResumeDecision.ValueType  # 0
 RESUME_DECISION_DELTA: ResumeDecision.ValueType  # 1
 """Deltas from resume.applied_rev on."""
 RESUME_DECISION_BUCKETS: ResumeDecision.ValueType  # 2
-"""A snapshot of the buckets that differ."""
+"""A snapshot of what differs; the replica may ask for digests before, and may find that it is most of the state."""
 RESUME_DECISION_SNAPSHOT: ResumeDecision.ValueType  # 3
 Global___ResumeDecision: _TypeAlias = ResumeDecision  # noqa: Y015
 
@@ -124,6 +124,7 @@ class WatchRequest(_message.Message):
     ACK_FIELD_NUMBER: _builtins.int
     RESYNC_REQUEST_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
+    DIGESTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
@@ -132,6 +133,8 @@ class WatchRequest(_message.Message):
     def resync_request(self) -> Global___ResyncRequest: ...
     @_builtins.property
     def drain(self) -> Global___Drain: ...
+    @_builtins.property
+    def digests(self) -> Global___Digests: ...
     def __init__(
         self,
         *,
@@ -139,12 +142,13 @@ class WatchRequest(_message.Message):
         ack: Global___Ack | None = ...,
         resync_request: Global___ResyncRequest | None = ...,
         drain: Global___Drain | None = ...,
+        digests: Global___Digests | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "drain", b"drain", "hello", b"hello", "message", b"message", "resync_request", b"resync_request"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "digests", b"digests", "drain", b"drain", "hello", b"hello", "message", b"message", "resync_request", b"resync_request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "drain", b"drain", "hello", b"hello", "message", b"message", "resync_request", b"resync_request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "digests", b"digests", "drain", b"drain", "hello", b"hello", "message", b"message", "resync_request", b"resync_request"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "ack", "resync_request", "drain"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "ack", "resync_request", "drain", "digests"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -163,6 +167,7 @@ class WatchResponse(_message.Message):
     GO_AWAY_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     BRAKE_RELEASE_FIELD_NUMBER: _builtins.int
+    DIGEST_REQUEST_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
@@ -181,6 +186,8 @@ class WatchResponse(_message.Message):
     def error(self) -> Global___Error: ...
     @_builtins.property
     def brake_release(self) -> Global___BrakeRelease: ...
+    @_builtins.property
+    def digest_request(self) -> Global___DigestRequest: ...
     def __init__(
         self,
         *,
@@ -193,12 +200,13 @@ class WatchResponse(_message.Message):
         go_away: Global___GoAway | None = ...,
         error: Global___Error | None = ...,
         brake_release: Global___BrakeRelease | None = ...,
+        digest_request: Global___DigestRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["brake_release", b"brake_release", "delta", b"delta", "error", b"error", "go_away", b"go_away", "heartbeat", b"heartbeat", "message", b"message", "snapshot_begin", b"snapshot_begin", "snapshot_chunk", b"snapshot_chunk", "snapshot_end", b"snapshot_end", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["brake_release", b"brake_release", "delta", b"delta", "digest_request", b"digest_request", "error", b"error", "go_away", b"go_away", "heartbeat", b"heartbeat", "message", b"message", "snapshot_begin", b"snapshot_begin", "snapshot_chunk", b"snapshot_chunk", "snapshot_end", b"snapshot_end", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["brake_release", b"brake_release", "delta", b"delta", "error", b"error", "go_away", b"go_away", "heartbeat", b"heartbeat", "message", b"message", "snapshot_begin", b"snapshot_begin", "snapshot_chunk", b"snapshot_chunk", "snapshot_end", b"snapshot_end", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brake_release", b"brake_release", "delta", b"delta", "digest_request", b"digest_request", "error", b"error", "go_away", b"go_away", "heartbeat", b"heartbeat", "message", b"message", "snapshot_begin", b"snapshot_begin", "snapshot_chunk", b"snapshot_chunk", "snapshot_end", b"snapshot_end", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "snapshot_begin", "snapshot_chunk", "snapshot_end", "delta", "heartbeat", "go_away", "error", "brake_release"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "snapshot_begin", "snapshot_chunk", "snapshot_end", "delta", "heartbeat", "go_away", "error", "brake_release", "digest_request"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -244,7 +252,9 @@ class Resume(_message.Message):
     state_digest: _builtins.int
     @_builtins.property
     def bucket_digests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The state digest of each of the 256 buckets; empty: the agent wants no partial snapshot."""
+        """The state digest of each of the 256 buckets. Empty: the replica asks for them if it needs them (capability
+        digests-on-request), or else the agent wants no partial snapshot.
+        """
 
     @_builtins.property
     def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResourceVersion]: ...
@@ -306,7 +316,9 @@ class Hello(_message.Message):
     """Why no better mode is in use; empty where the first one works."""
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names of optional op kinds and features this agent understands: endpoint-slice-patch, partial-snapshot."""
+        """Names of optional op kinds and features this agent understands: endpoint-slice-patch, partial-snapshot,
+        digests-on-request.
+        """
 
     @_builtins.property
     def families(self) -> _containers.RepeatedScalarFieldContainer[_objects_pb2.AddressFamily.ValueType]: ...
@@ -357,6 +369,7 @@ class Welcome(_message.Message):
     HEARTBEAT_INTERVAL_MS_FIELD_NUMBER: _builtins.int
     SERVER_TIME_UNIX_NANO_FIELD_NUMBER: _builtins.int
     CLUSTER_ID_FIELD_NUMBER: _builtins.int
+    CAPABILITIES_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     server_id: _builtins.str
     epoch: _builtins.bytes
@@ -373,6 +386,12 @@ class Welcome(_message.Message):
     """Which cluster the objects are of, at most 128 characters: the UID of the Namespace kube-system. Empty: not known.
     An agent that holds the state of a cluster takes none of another.
     """
+    @_builtins.property
+    def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of optional features that this replica has: digests-on-request. To such a replica the agent's next Hello has no
+        bucket digests.
+        """
+
     def __init__(
         self,
         *,
@@ -387,14 +406,45 @@ class Welcome(_message.Message):
         heartbeat_interval_ms: _builtins.int = ...,
         server_time_unix_nano: _builtins.int = ...,
         cluster_id: _builtins.str = ...,
+        capabilities: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack_window", b"ack_window", "cluster_id", b"cluster_id", "decision", b"decision", "epoch", b"epoch", "head_rev", b"head_rev", "heartbeat_interval_ms", b"heartbeat_interval_ms", "min_ack_interval_ms", b"min_ack_interval_ms", "protocol", b"protocol", "reason", b"reason", "server_id", b"server_id", "server_time_unix_nano", b"server_time_unix_nano"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack_window", b"ack_window", "capabilities", b"capabilities", "cluster_id", b"cluster_id", "decision", b"decision", "epoch", b"epoch", "head_rev", b"head_rev", "heartbeat_interval_ms", b"heartbeat_interval_ms", "min_ack_interval_ms", b"min_ack_interval_ms", "protocol", b"protocol", "reason", b"reason", "server_id", b"server_id", "server_time_unix_nano", b"server_time_unix_nano"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Welcome: _TypeAlias = Welcome  # noqa: Y015
+
+@_typing.final
+class DigestRequest(_message.Message):
+    """Where do the states differ? Only to an agent with the capability digests-on-request; answered by Digests, from the state
+    that the agent has when it reads this.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    BUCKETS_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Counts the questions of a stream; the answer repeats it."""
+    @_builtins.property
+    def buckets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Empty: the digests of all 256 buckets. Else those of the 16 leaves of each of these, in ascending order."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        buckets: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buckets", b"buckets", "number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DigestRequest: _TypeAlias = DigestRequest  # noqa: Y015
 
 @_typing.final
 class Counts(_message.Message):
@@ -435,6 +485,7 @@ class SnapshotBegin(_message.Message):
     CHUNKS_FIELD_NUMBER: _builtins.int
     BUCKETS_FIELD_NUMBER: _builtins.int
     PARTIAL_FIELD_NUMBER: _builtins.int
+    LEAVES_FIELD_NUMBER: _builtins.int
     epoch: _builtins.bytes
     rev: _builtins.int
     bytes: _builtins.int
@@ -449,6 +500,10 @@ class SnapshotBegin(_message.Message):
         those of all other buckets stay. In ascending order; empty where nothing differs, and the revision alone is news.
         """
 
+    @_builtins.property
+    def leaves(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Instead of buckets, to an agent that was asked for leaves: of the 4,096 leaves these, in ascending order."""
+
     def __init__(
         self,
         *,
@@ -459,10 +514,11 @@ class SnapshotBegin(_message.Message):
         chunks: _builtins.int = ...,
         buckets: _abc.Iterable[_builtins.int] | None = ...,
         partial: _builtins.bool = ...,
+        leaves: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["buckets", b"buckets", "bytes", b"bytes", "chunks", b"chunks", "counts", b"counts", "epoch", b"epoch", "partial", b"partial", "rev", b"rev"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buckets", b"buckets", "bytes", b"bytes", "chunks", b"chunks", "counts", b"counts", "epoch", b"epoch", "leaves", b"leaves", "partial", b"partial", "rev", b"rev"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -845,6 +901,39 @@ class ResyncRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ResyncRequest: _TypeAlias = ResyncRequest  # noqa: Y015
+
+@_typing.final
+class Digests(_message.Message):
+    """The answer to a DigestRequest. Without any digest: only the whole state will do."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    BUCKETS_FIELD_NUMBER: _builtins.int
+    LEAVES_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    @_builtins.property
+    def buckets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """As in Resume."""
+
+    @_builtins.property
+    def leaves(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The lower 32 bits of the digests of each asked bucket's 16 leaves, in the order of the question."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        buckets: _abc.Iterable[_builtins.int] | None = ...,
+        leaves: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buckets", b"buckets", "leaves", b"leaves", "number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Digests: _TypeAlias = Digests  # noqa: Y015
 
 @_typing.final
 class Drain(_message.Message):

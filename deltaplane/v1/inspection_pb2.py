@@ -23,37 +23,103 @@ _sym_db = _symbol_database.Default()
 
 
 from deltaplane.v1 import delta_pb2 as deltaplane_dot_v1_dot_delta__pb2
+from deltaplane.v1 import objects_pb2 as deltaplane_dot_v1_dot_objects__pb2
+from deltaplane.v1 import views_pb2 as deltaplane_dot_v1_dot_views__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x64\x65ltaplane/v1/inspection.proto\x12\rdeltaplane.v1\x1a\x19\x64\x65ltaplane/v1/delta.proto\"\x12\n\x10GetStatusRequest\"\xc5\x01\n\x11GetStatusResponse\x12\x11\n\tserver_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x10\n\x08head_rev\x18\x03 \x01(\x04\x12%\n\x06\x63ounts\x18\x04 \x01(\x0b\x32\x15.deltaplane.v1.Counts\x12\x0e\n\x06\x64igest\x18\x05 \x01(\x06\x12\x17\n\x0f\x63onnected_nodes\x18\x06 \x01(\r\x12,\n\x07sources\x18\x07 \x03(\x0b\x32\x1b.deltaplane.v1.SourceStatus\"u\n\x0cSourceStatus\x12\x10\n\x08resource\x18\x01 \x01(\t\x12\x11\n\tfollowing\x18\x02 \x01(\x08\x12\x17\n\x0fsince_unix_nano\x18\x03 \x01(\x03\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x18\n\x10resource_version\x18\x05 \x01(\t\"\x87\x03\n\nNodeStatus\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\'\n\x05state\x18\x02 \x01(\x0e\x32\x18.deltaplane.v1.NodeState\x12\x12\n\nproxy_mode\x18\x03 \x01(\t\x12\x15\n\ragent_version\x18\x04 \x01(\t\x12\x10\n\x08sent_rev\x18\x05 \x01(\x04\x12\x14\n\x0creceived_rev\x18\x06 \x01(\x04\x12\x13\n\x0b\x61pplied_rev\x18\x07 \x01(\x04\x12\x16\n\x0e\x62\x65hind_seconds\x18\x08 \x01(\x01\x12,\n\x06\x66\x61iled\x18\t \x03(\x0b\x32\x1c.deltaplane.v1.ObjectFailure\x12\x0c\n\x04peer\x18\n \x01(\t\x12\x18\n\x10proxy_mode_asked\x18\x0b \x01(\t\x12\x19\n\x11proxy_mode_reason\x18\x0c \x01(\t\x12#\n\x05\x62rake\x18\r \x01(\x0b\x32\x14.deltaplane.v1.Brake\x12\x13\n\x0bmore_failed\x18\x0e \x01(\r\x12\x12\n\nbrought_up\x18\x0f \x01(\t\"\x12\n\x10ListNodesRequest\"O\n\x11ListNodesResponse\x12\x10\n\x08head_rev\x18\x01 \x01(\x04\x12(\n\x05nodes\x18\x02 \x03(\x0b\x32\x19.deltaplane.v1.NodeStatus\"(\n\x13ReleaseBrakeRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\"%\n\x14ReleaseBrakeResponse\x12\r\n\x05nodes\x18\x01 \x03(\t\"\'\n\x12TailCommitsRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\"\xb0\x01\n\x13TailCommitsResponse\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12+\n\x06\x63ommit\x18\x02 \x01(\x0b\x32\x1b.deltaplane.v1.CommitReport\x12$\n\x06\x63\x61uses\x18\x03 \x03(\x0b\x32\x14.deltaplane.v1.Cause\x12\x17\n\x0f\x65vent_to_ack_ns\x18\x04 \x01(\x04\x12\x1a\n\x12\x65vent_to_commit_ns\x18\x05 \x01(\x04*\xa1\x01\n\tNodeState\x12\x1a\n\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12NODE_STATE_SYNCING\x10\x01\x12\x13\n\x0fNODE_STATE_LIVE\x10\x02\x12\x16\n\x12NODE_STATE_MERGING\x10\x03\x12\x16\n\x12NODE_STATE_STALLED\x10\x04\x12\x1b\n\x17NODE_STATE_DISCONNECTED\x10\x05\x32\xe4\x02\n\x11InspectionService\x12N\n\tGetStatus\x12\x1f.deltaplane.v1.GetStatusRequest\x1a .deltaplane.v1.GetStatusResponse\x12N\n\tListNodes\x12\x1f.deltaplane.v1.ListNodesRequest\x1a .deltaplane.v1.ListNodesResponse\x12V\n\x0bTailCommits\x12!.deltaplane.v1.TailCommitsRequest\x1a\".deltaplane.v1.TailCommitsResponse0\x01\x12W\n\x0cReleaseBrake\x12\".deltaplane.v1.ReleaseBrakeRequest\x1a#.deltaplane.v1.ReleaseBrakeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x64\x65ltaplane/v1/inspection.proto\x12\rdeltaplane.v1\x1a\x19\x64\x65ltaplane/v1/delta.proto\x1a\x1b\x64\x65ltaplane/v1/objects.proto\x1a\x19\x64\x65ltaplane/v1/views.proto\"\x8c\x01\n\rReplicaStatus\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x11\n\tserver_id\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\t\x12\x10\n\x08head_rev\x18\x04 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\x12\x17\n\x0f\x63onnected_nodes\x18\x06 \x01(\r\x12\r\n\x05\x65rror\x18\x07 \x01(\t\"(\n\x10GetStatusRequest\x12\x14\n\x0cthis_replica\x18\x01 \x01(\x08\"\xa3\x03\n\x11GetStatusResponse\x12\x11\n\tserver_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x10\n\x08head_rev\x18\x03 \x01(\x04\x12%\n\x06\x63ounts\x18\x04 \x01(\x0b\x32\x15.deltaplane.v1.Counts\x12\x0e\n\x06\x64igest\x18\x05 \x01(\x06\x12\x17\n\x0f\x63onnected_nodes\x18\x06 \x01(\r\x12,\n\x07sources\x18\x07 \x03(\x0b\x32\x1b.deltaplane.v1.SourceStatus\x12\x0f\n\x07version\x18\x08 \x01(\t\x12\x12\n\ncluster_id\x18\t \x01(\t\x12\x10\n\x08tail_rev\x18\n \x01(\x04\x12\x0f\n\x07waiters\x18\x0b \x01(\r\x12\r\n\x05tails\x18\x0c \x01(\r\x12.\n\x08replicas\x18\r \x03(\x0b\x32\x1c.deltaplane.v1.ReplicaStatus\x12\r\n\x05ready\x18\x0e \x01(\x08\x12/\n\x08unusable\x18\x0f \x03(\x0b\x32\x1d.deltaplane.v1.UnusableObject\x12\x15\n\rmore_unusable\x18\x10 \x01(\r\"/\n\x0eUnusableObject\x12\r\n\x05where\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"u\n\x0cSourceStatus\x12\x10\n\x08resource\x18\x01 \x01(\t\x12\x11\n\tfollowing\x18\x02 \x01(\x08\x12\x17\n\x0fsince_unix_nano\x18\x03 \x01(\x03\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x18\n\x10resource_version\x18\x05 \x01(\t\"\xae\x04\n\nNodeStatus\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\'\n\x05state\x18\x02 \x01(\x0e\x32\x18.deltaplane.v1.NodeState\x12\x12\n\nproxy_mode\x18\x03 \x01(\t\x12\x15\n\ragent_version\x18\x04 \x01(\t\x12\x10\n\x08sent_rev\x18\x05 \x01(\x04\x12\x14\n\x0creceived_rev\x18\x06 \x01(\x04\x12\x13\n\x0b\x61pplied_rev\x18\x07 \x01(\x04\x12\x16\n\x0e\x62\x65hind_seconds\x18\x08 \x01(\x01\x12,\n\x06\x66\x61iled\x18\t \x03(\x0b\x32\x1c.deltaplane.v1.ObjectFailure\x12\x0c\n\x04peer\x18\n \x01(\t\x12\x18\n\x10proxy_mode_asked\x18\x0b \x01(\t\x12\x19\n\x11proxy_mode_reason\x18\x0c \x01(\t\x12#\n\x05\x62rake\x18\r \x01(\x0b\x32\x14.deltaplane.v1.Brake\x12\x13\n\x0bmore_failed\x18\x0e \x01(\r\x12\x12\n\nbrought_up\x18\x0f \x01(\t\x12\x11\n\tserver_id\x18\x10 \x01(\t\x12\r\n\x05\x65poch\x18\x11 \x01(\t\x12\x10\n\x08head_rev\x18\x12 \x01(\x04\x12\x1b\n\x13\x63onnected_unix_nano\x18\x13 \x01(\x03\x12\x1e\n\x16\x64isconnected_unix_nano\x18\x14 \x01(\x03\x12\x1b\n\x13\x64isconnected_reason\x18\x15 \x01(\t\x12\x17\n\x0f\x61\x63ked_unix_nano\x18\x16 \x01(\x03\"(\n\x10ListNodesRequest\x12\x14\n\x0cthis_replica\x18\x01 \x01(\x08\"\x96\x01\n\x11ListNodesResponse\x12\x10\n\x08head_rev\x18\x01 \x01(\x04\x12(\n\x05nodes\x18\x02 \x03(\x0b\x32\x19.deltaplane.v1.NodeStatus\x12\x15\n\rwithout_agent\x18\x03 \x03(\t\x12.\n\x08replicas\x18\x04 \x03(\x0b\x32\x1c.deltaplane.v1.ReplicaStatus\"9\n\x0eGetNodeRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x14\n\x0cthis_replica\x18\x02 \x01(\x08\"\xbc\x01\n\x0fGetNodeResponse\x12)\n\x06status\x18\x01 \x01(\x0b\x32\x19.deltaplane.v1.NodeStatus\x12)\n\x06object\x18\x02 \x01(\x0b\x32\x19.deltaplane.v1.ObjectView\x12#\n\x05hello\x18\x03 \x01(\x0b\x32\x14.deltaplane.v1.Hello\x12.\n\x08replicas\x18\x04 \x03(\x0b\x32\x1c.deltaplane.v1.ReplicaStatus\"9\n\x10GetObjectRequest\x12%\n\x03key\x18\x01 \x01(\x0b\x32\x18.deltaplane.v1.ObjectKey\"\xb2\x01\n\x11GetObjectResponse\x12)\n\x06object\x18\x01 \x01(\x0b\x32\x19.deltaplane.v1.ObjectView\x12\x32\n\x0f\x65ndpoint_slices\x18\x02 \x03(\x0b\x32\x19.deltaplane.v1.ObjectView\x12\x10\n\x08head_rev\x18\x03 \x01(\x04\x12\r\n\x05\x65poch\x18\x04 \x01(\t\x12\x1d\n\x15kind_resource_version\x18\x05 \x01(\t\"\x97\x01\n\x12ListObjectsRequest\x12!\n\x04kind\x18\x01 \x01(\x0e\x32\x13.deltaplane.v1.Kind\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x17\n\x0f\x61\x66ter_namespace\x18\x03 \x01(\t\x12\x12\n\nafter_name\x18\x04 \x01(\t\x12\r\n\x05limit\x18\x05 \x01(\r\x12\x0f\n\x07service\x18\x06 \x01(\t\"O\n\x13ListObjectsResponse\x12*\n\x07objects\x18\x01 \x03(\x0b\x32\x19.deltaplane.v1.ObjectView\x12\x0c\n\x04more\x18\x02 \x01(\x08\"a\n\x15ResolveForNodeRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x14\n\x0cthis_replica\x18\x04 \x01(\x08\"o\n\x05\x42\x61sis\x12\x11\n\tserver_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x0b\n\x03rev\x18\x03 \x01(\x04\x12\x13\n\x0b\x61pplied_rev\x18\x04 \x01(\x04\x12\x14\n\x0c\x61\x63knowledged\x18\x05 \x01(\x08\x12\x0c\n\x04text\x18\x06 \x01(\t\"\xc5\x01\n\x16ResolveForNodeResponse\x12\x31\n\nforwarding\x18\x01 \x01(\x0b\x32\x1d.deltaplane.v1.ForwardingView\x12%\n\x04node\x18\x02 \x01(\x0b\x32\x17.deltaplane.v1.NodeView\x12#\n\x05\x62\x61sis\x18\x03 \x01(\x0b\x32\x14.deltaplane.v1.Basis\x12,\n\x06\x66\x61iled\x18\x04 \x03(\x0b\x32\x1c.deltaplane.v1.ObjectFailure\"\x7f\n\x0e\x45xplainRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12-\n\nconnection\x18\x02 \x01(\x0b\x32\x19.deltaplane.v1.Connection\x12\x15\n\rcluster_cidrs\x18\x03 \x03(\t\x12\x14\n\x0cthis_replica\x18\x04 \x01(\x08\"\x95\x01\n\x0f\x45xplainResponse\x12/\n\x0b\x65xplanation\x18\x01 \x01(\x0b\x32\x1a.deltaplane.v1.Explanation\x12#\n\x05\x62\x61sis\x18\x02 \x01(\x0b\x32\x14.deltaplane.v1.Basis\x12,\n\x06\x66\x61iled\x18\x03 \x03(\x0b\x32\x1c.deltaplane.v1.ObjectFailure\"Z\n\x0b\x44iffRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x17\n\x0fother_node_name\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\"=\n\x0f\x46ieldDifference\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\r\n\x05other\x18\x03 \x01(\t\"m\n\x11ServiceDifference\x12)\n\x07service\x18\x01 \x01(\x0b\x32\x18.deltaplane.v1.ObjectKey\x12\x10\n\x08\x66rontend\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\r\n\x05other\x18\x04 \x01(\t\"\xd2\x01\n\x0c\x44iffResponse\x12.\n\x06\x66ields\x18\x01 \x03(\x0b\x32\x1e.deltaplane.v1.FieldDifference\x12\x32\n\x08services\x18\x02 \x03(\x0b\x32 .deltaplane.v1.ServiceDifference\x12\x15\n\rmore_services\x18\x03 \x01(\r\x12\"\n\x04node\x18\x04 \x01(\x0b\x32\x14.deltaplane.v1.Basis\x12#\n\x05other\x18\x05 \x01(\x0b\x32\x14.deltaplane.v1.Basis\">\n\x13ReleaseBrakeRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x14\n\x0cthis_replica\x18\x02 \x01(\x08\"U\n\x14ReleaseBrakeResponse\x12\r\n\x05nodes\x18\x01 \x03(\t\x12.\n\x08replicas\x18\x02 \x03(\x0b\x32\x1c.deltaplane.v1.ReplicaStatus\"=\n\x12\x46orceResyncRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x14\n\x0cthis_replica\x18\x02 \x01(\x08\"X\n\x13\x46orceResyncResponse\x12\x11\n\tserver_id\x18\x01 \x01(\t\x12.\n\x08replicas\x18\x02 \x03(\x0b\x32\x1c.deltaplane.v1.ReplicaStatus\"\x97\x01\n\x12TailCommitsRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12(\n\x06object\x18\x02 \x01(\x0b\x32\x18.deltaplane.v1.ObjectKey\x12\x1e\n\x16min_event_to_commit_ns\x18\x03 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\x08\x12\x14\n\x0cthis_replica\x18\x05 \x01(\x08\"\x82\x02\n\x13TailCommitsResponse\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12+\n\x06\x63ommit\x18\x02 \x01(\x0b\x32\x1b.deltaplane.v1.CommitReport\x12$\n\x06\x63\x61uses\x18\x03 \x03(\x0b\x32\x14.deltaplane.v1.Cause\x12\x17\n\x0f\x65vent_to_ack_ns\x18\x04 \x01(\x04\x12\x1a\n\x12\x65vent_to_commit_ns\x18\x05 \x01(\x04\x12\x11\n\tserver_id\x18\x06 \x01(\t\x12\x0e\n\x06\x66\x61iled\x18\x07 \x01(\x08\x12-\n\x07missing\x18\x08 \x01(\x0b\x32\x1c.deltaplane.v1.ReplicaStatus\"|\n\x12TailChangesRequest\x12!\n\x04kind\x18\x01 \x01(\x0e\x32\x13.deltaplane.v1.Kind\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x11\n\tafter_rev\x18\x04 \x01(\x04\x12\x0f\n\x07objects\x18\x05 \x01(\x08\"\x8e\x02\n\x13TailChangesResponse\x12\x0b\n\x03rev\x18\x01 \x01(\x04\x12%\n\x03key\x18\x02 \x01(\x0b\x32\x18.deltaplane.v1.ObjectKey\x12)\n\x06\x63hange\x18\x03 \x01(\x0e\x32\x19.deltaplane.v1.ChangeKind\x12\x18\n\x10resource_version\x18\x04 \x01(\t\x12\x17\n\x0f\x65vent_unix_nano\x18\x05 \x01(\x03\x12\x19\n\x11\x65mitted_unix_nano\x18\x06 \x01(\x03\x12\x0c\n\x04text\x18\x07 \x01(\t\x12)\n\x06object\x18\x08 \x01(\x0b\x32\x19.deltaplane.v1.ObjectView\x12\x11\n\tlost_revs\x18\t \x01(\x04\"#\n\x0b\x44umpRequest\x12\x14\n\x0cthis_replica\x18\x01 \x01(\x08\"\x84\x02\n\x0c\x44umpResponse\x12\x32\n\x06status\x18\x01 \x01(\x0b\x32 .deltaplane.v1.GetStatusResponseH\x00\x12.\n\x04node\x18\x02 \x01(\x0b\x32\x1e.deltaplane.v1.GetNodeResponseH\x00\x12+\n\x06object\x18\x03 \x01(\x0b\x32\x19.deltaplane.v1.ObjectViewH\x00\x12\x34\n\x06\x63hange\x18\x04 \x01(\x0b\x32\".deltaplane.v1.TailChangesResponseH\x00\x12%\n\x03\x65nd\x18\x05 \x01(\x0b\x32\x16.deltaplane.v1.DumpEndH\x00\x42\x06\n\x04part\"H\n\x07\x44umpEnd\x12\r\n\x05parts\x18\x01 \x01(\x04\x12.\n\x08replicas\x18\x02 \x03(\x0b\x32\x1c.deltaplane.v1.ReplicaStatus\"a\n\rNodeSelection\x12\r\n\x05names\x18\x01 \x03(\t\x12\r\n\x05zones\x18\x02 \x03(\t\x12\x14\n\x0c\x65xcept_names\x18\x03 \x03(\t\x12\x1c\n\x14ignore_without_agent\x18\x04 \x01(\x08\"^\n\rObjectVersion\x12%\n\x03key\x18\x01 \x01(\x0b\x32\x18.deltaplane.v1.ObjectKey\x12\x18\n\x10resource_version\x18\x02 \x01(\t\x12\x0c\n\x04hash\x18\x03 \x01(\t\"(\n\nRevisionOf\x12\x0b\n\x03rev\x18\x01 \x01(\x04\x12\r\n\x05\x65poch\x18\x02 \x01(\t\"\xf8\x02\n\x12WaitAppliedRequest\x12.\n\x06object\x18\x01 \x01(\x0b\x32\x1c.deltaplane.v1.ObjectVersionH\x00\x12-\n\x08revision\x18\x02 \x01(\x0b\x32\x19.deltaplane.v1.RevisionOfH\x00\x12\x19\n\x0fremoved_address\x18\x03 \x01(\tH\x00\x12+\n\x05nodes\x18\x04 \x01(\x0b\x32\x1c.deltaplane.v1.NodeSelection\x12\x16\n\x0equorum_percent\x18\x05 \x01(\r\x12\x17\n\x0ftimeout_seconds\x18\x06 \x01(\x01\x12\x14\n\x0cthis_replica\x18\x07 \x01(\x08\x12\x30\n\x08versions\x18\x08 \x03(\x0b\x32\x1e.deltaplane.v1.ResourceVersion\x12*\n\x04\x61lso\x18\t \x03(\x0b\x32\x1c.deltaplane.v1.ObjectVersion\x12\x0e\n\x06\x64igest\x18\n \x01(\tB\x06\n\x04what\"\xcf\x01\n\x07Lacking\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12)\n\x06reason\x18\x02 \x01(\x0e\x32\x19.deltaplane.v1.LackReason\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x16\n\x0e\x62\x65hind_seconds\x18\x04 \x01(\x01\x12\x1e\n\x16\x64isconnected_unix_nano\x18\x05 \x01(\x03\x12-\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32\x1c.deltaplane.v1.ObjectFailure\x12\x11\n\tserver_id\x18\x07 \x01(\t\"\xa9\x02\n\x13WaitAppliedResponse\x12\x0c\n\x04\x64one\x18\x01 \x01(\x08\x12\x0f\n\x07\x61pplied\x18\x02 \x01(\x08\x12\x14\n\x0c\x63hosen_nodes\x18\x03 \x01(\r\x12\x15\n\rnodes_applied\x18\x04 \x01(\r\x12\x15\n\rnewly_applied\x18\x05 \x03(\t\x12\'\n\x07lacking\x18\x06 \x03(\x0b\x32\x16.deltaplane.v1.Lacking\x12\x14\n\x0cmore_lacking\x18\x07 \x01(\r\x12.\n\x08replicas\x18\x08 \x03(\x0b\x32\x1c.deltaplane.v1.ReplicaStatus\x12\x0b\n\x03rev\x18\t \x01(\x04\x12\r\n\x05\x65poch\x18\n \x01(\t\x12\x0c\n\x04text\x18\x0b \x01(\t\x12\x16\n\x0ewaited_seconds\x18\x0c \x01(\x01*\xa1\x01\n\tNodeState\x12\x1a\n\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12NODE_STATE_SYNCING\x10\x01\x12\x13\n\x0fNODE_STATE_LIVE\x10\x02\x12\x16\n\x12NODE_STATE_MERGING\x10\x03\x12\x16\n\x12NODE_STATE_STALLED\x10\x04\x12\x1b\n\x17NODE_STATE_DISCONNECTED\x10\x05*s\n\nChangeKind\x12\x1b\n\x17\x43HANGE_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43HANGE_KIND_ADDED\x10\x01\x12\x18\n\x14\x43HANGE_KIND_MODIFIED\x10\x02\x12\x17\n\x13\x43HANGE_KIND_REMOVED\x10\x03*\x81\x02\n\nLackReason\x12\x1b\n\x17LACK_REASON_UNSPECIFIED\x10\x00\x12\x18\n\x14LACK_REASON_NO_AGENT\x10\x01\x12\x1c\n\x18LACK_REASON_DISCONNECTED\x10\x02\x12\x16\n\x12LACK_REASON_BEHIND\x10\x03\x12\x16\n\x12LACK_REASON_FAILED\x10\x04\x12\x15\n\x11LACK_REASON_BRAKE\x10\x05\x12\x17\n\x13LACK_REASON_SYNCING\x10\x06\x12\x1e\n\x1aLACK_REASON_REPLICA_BEHIND\x10\x07\x12\x1e\n\x1aLACK_REASON_REPLICA_SILENT\x10\x08\x32\x87\t\n\x11InspectionService\x12N\n\tGetStatus\x12\x1f.deltaplane.v1.GetStatusRequest\x1a .deltaplane.v1.GetStatusResponse\x12N\n\tListNodes\x12\x1f.deltaplane.v1.ListNodesRequest\x1a .deltaplane.v1.ListNodesResponse\x12H\n\x07GetNode\x12\x1d.deltaplane.v1.GetNodeRequest\x1a\x1e.deltaplane.v1.GetNodeResponse\x12N\n\tGetObject\x12\x1f.deltaplane.v1.GetObjectRequest\x1a .deltaplane.v1.GetObjectResponse\x12T\n\x0bListObjects\x12!.deltaplane.v1.ListObjectsRequest\x1a\".deltaplane.v1.ListObjectsResponse\x12]\n\x0eResolveForNode\x12$.deltaplane.v1.ResolveForNodeRequest\x1a%.deltaplane.v1.ResolveForNodeResponse\x12H\n\x07\x45xplain\x12\x1d.deltaplane.v1.ExplainRequest\x1a\x1e.deltaplane.v1.ExplainResponse\x12?\n\x04\x44iff\x12\x1a.deltaplane.v1.DiffRequest\x1a\x1b.deltaplane.v1.DiffResponse\x12V\n\x0bTailCommits\x12!.deltaplane.v1.TailCommitsRequest\x1a\".deltaplane.v1.TailCommitsResponse0\x01\x12V\n\x0bTailChanges\x12!.deltaplane.v1.TailChangesRequest\x1a\".deltaplane.v1.TailChangesResponse0\x01\x12V\n\x0bWaitApplied\x12!.deltaplane.v1.WaitAppliedRequest\x1a\".deltaplane.v1.WaitAppliedResponse0\x01\x12\x41\n\x04\x44ump\x12\x1a.deltaplane.v1.DumpRequest\x1a\x1b.deltaplane.v1.DumpResponse0\x01\x12T\n\x0b\x46orceResync\x12!.deltaplane.v1.ForceResyncRequest\x1a\".deltaplane.v1.ForceResyncResponse\x12W\n\x0cReleaseBrake\x12\".deltaplane.v1.ReleaseBrakeRequest\x1a#.deltaplane.v1.ReleaseBrakeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'deltaplane.v1.inspection_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_NODESTATE']._serialized_start=1212
-  _globals['_NODESTATE']._serialized_end=1373
-  _globals['_GETSTATUSREQUEST']._serialized_start=76
-  _globals['_GETSTATUSREQUEST']._serialized_end=94
-  _globals['_GETSTATUSRESPONSE']._serialized_start=97
-  _globals['_GETSTATUSRESPONSE']._serialized_end=294
-  _globals['_SOURCESTATUS']._serialized_start=296
-  _globals['_SOURCESTATUS']._serialized_end=413
-  _globals['_NODESTATUS']._serialized_start=416
-  _globals['_NODESTATUS']._serialized_end=807
-  _globals['_LISTNODESREQUEST']._serialized_start=809
-  _globals['_LISTNODESREQUEST']._serialized_end=827
-  _globals['_LISTNODESRESPONSE']._serialized_start=829
-  _globals['_LISTNODESRESPONSE']._serialized_end=908
-  _globals['_RELEASEBRAKEREQUEST']._serialized_start=910
-  _globals['_RELEASEBRAKEREQUEST']._serialized_end=950
-  _globals['_RELEASEBRAKERESPONSE']._serialized_start=952
-  _globals['_RELEASEBRAKERESPONSE']._serialized_end=989
-  _globals['_TAILCOMMITSREQUEST']._serialized_start=991
-  _globals['_TAILCOMMITSREQUEST']._serialized_end=1030
-  _globals['_TAILCOMMITSRESPONSE']._serialized_start=1033
-  _globals['_TAILCOMMITSRESPONSE']._serialized_end=1209
-  _globals['_INSPECTIONSERVICE']._serialized_start=1376
-  _globals['_INSPECTIONSERVICE']._serialized_end=1732
+  _globals['_NODESTATE']._serialized_start=6179
+  _globals['_NODESTATE']._serialized_end=6340
+  _globals['_CHANGEKIND']._serialized_start=6342
+  _globals['_CHANGEKIND']._serialized_end=6457
+  _globals['_LACKREASON']._serialized_start=6460
+  _globals['_LACKREASON']._serialized_end=6717
+  _globals['_REPLICASTATUS']._serialized_start=133
+  _globals['_REPLICASTATUS']._serialized_end=273
+  _globals['_GETSTATUSREQUEST']._serialized_start=275
+  _globals['_GETSTATUSREQUEST']._serialized_end=315
+  _globals['_GETSTATUSRESPONSE']._serialized_start=318
+  _globals['_GETSTATUSRESPONSE']._serialized_end=737
+  _globals['_UNUSABLEOBJECT']._serialized_start=739
+  _globals['_UNUSABLEOBJECT']._serialized_end=786
+  _globals['_SOURCESTATUS']._serialized_start=788
+  _globals['_SOURCESTATUS']._serialized_end=905
+  _globals['_NODESTATUS']._serialized_start=908
+  _globals['_NODESTATUS']._serialized_end=1466
+  _globals['_LISTNODESREQUEST']._serialized_start=1468
+  _globals['_LISTNODESREQUEST']._serialized_end=1508
+  _globals['_LISTNODESRESPONSE']._serialized_start=1511
+  _globals['_LISTNODESRESPONSE']._serialized_end=1661
+  _globals['_GETNODEREQUEST']._serialized_start=1663
+  _globals['_GETNODEREQUEST']._serialized_end=1720
+  _globals['_GETNODERESPONSE']._serialized_start=1723
+  _globals['_GETNODERESPONSE']._serialized_end=1911
+  _globals['_GETOBJECTREQUEST']._serialized_start=1913
+  _globals['_GETOBJECTREQUEST']._serialized_end=1970
+  _globals['_GETOBJECTRESPONSE']._serialized_start=1973
+  _globals['_GETOBJECTRESPONSE']._serialized_end=2151
+  _globals['_LISTOBJECTSREQUEST']._serialized_start=2154
+  _globals['_LISTOBJECTSREQUEST']._serialized_end=2305
+  _globals['_LISTOBJECTSRESPONSE']._serialized_start=2307
+  _globals['_LISTOBJECTSRESPONSE']._serialized_end=2386
+  _globals['_RESOLVEFORNODEREQUEST']._serialized_start=2388
+  _globals['_RESOLVEFORNODEREQUEST']._serialized_end=2485
+  _globals['_BASIS']._serialized_start=2487
+  _globals['_BASIS']._serialized_end=2598
+  _globals['_RESOLVEFORNODERESPONSE']._serialized_start=2601
+  _globals['_RESOLVEFORNODERESPONSE']._serialized_end=2798
+  _globals['_EXPLAINREQUEST']._serialized_start=2800
+  _globals['_EXPLAINREQUEST']._serialized_end=2927
+  _globals['_EXPLAINRESPONSE']._serialized_start=2930
+  _globals['_EXPLAINRESPONSE']._serialized_end=3079
+  _globals['_DIFFREQUEST']._serialized_start=3081
+  _globals['_DIFFREQUEST']._serialized_end=3171
+  _globals['_FIELDDIFFERENCE']._serialized_start=3173
+  _globals['_FIELDDIFFERENCE']._serialized_end=3234
+  _globals['_SERVICEDIFFERENCE']._serialized_start=3236
+  _globals['_SERVICEDIFFERENCE']._serialized_end=3345
+  _globals['_DIFFRESPONSE']._serialized_start=3348
+  _globals['_DIFFRESPONSE']._serialized_end=3558
+  _globals['_RELEASEBRAKEREQUEST']._serialized_start=3560
+  _globals['_RELEASEBRAKEREQUEST']._serialized_end=3622
+  _globals['_RELEASEBRAKERESPONSE']._serialized_start=3624
+  _globals['_RELEASEBRAKERESPONSE']._serialized_end=3709
+  _globals['_FORCERESYNCREQUEST']._serialized_start=3711
+  _globals['_FORCERESYNCREQUEST']._serialized_end=3772
+  _globals['_FORCERESYNCRESPONSE']._serialized_start=3774
+  _globals['_FORCERESYNCRESPONSE']._serialized_end=3862
+  _globals['_TAILCOMMITSREQUEST']._serialized_start=3865
+  _globals['_TAILCOMMITSREQUEST']._serialized_end=4016
+  _globals['_TAILCOMMITSRESPONSE']._serialized_start=4019
+  _globals['_TAILCOMMITSRESPONSE']._serialized_end=4277
+  _globals['_TAILCHANGESREQUEST']._serialized_start=4279
+  _globals['_TAILCHANGESREQUEST']._serialized_end=4403
+  _globals['_TAILCHANGESRESPONSE']._serialized_start=4406
+  _globals['_TAILCHANGESRESPONSE']._serialized_end=4676
+  _globals['_DUMPREQUEST']._serialized_start=4678
+  _globals['_DUMPREQUEST']._serialized_end=4713
+  _globals['_DUMPRESPONSE']._serialized_start=4716
+  _globals['_DUMPRESPONSE']._serialized_end=4976
+  _globals['_DUMPEND']._serialized_start=4978
+  _globals['_DUMPEND']._serialized_end=5050
+  _globals['_NODESELECTION']._serialized_start=5052
+  _globals['_NODESELECTION']._serialized_end=5149
+  _globals['_OBJECTVERSION']._serialized_start=5151
+  _globals['_OBJECTVERSION']._serialized_end=5245
+  _globals['_REVISIONOF']._serialized_start=5247
+  _globals['_REVISIONOF']._serialized_end=5287
+  _globals['_WAITAPPLIEDREQUEST']._serialized_start=5290
+  _globals['_WAITAPPLIEDREQUEST']._serialized_end=5666
+  _globals['_LACKING']._serialized_start=5669
+  _globals['_LACKING']._serialized_end=5876
+  _globals['_WAITAPPLIEDRESPONSE']._serialized_start=5879
+  _globals['_WAITAPPLIEDRESPONSE']._serialized_end=6176
+  _globals['_INSPECTIONSERVICE']._serialized_start=6720
+  _globals['_INSPECTIONSERVICE']._serialized_end=7879
 # @@protoc_insertion_point(module_scope)

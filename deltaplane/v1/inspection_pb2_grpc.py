@@ -44,10 +44,60 @@ class InspectionServiceStub:
                 request_serializer=deltaplane_dot_v1_dot_inspection__pb2.ListNodesRequest.SerializeToString,
                 response_deserializer=deltaplane_dot_v1_dot_inspection__pb2.ListNodesResponse.FromString,
                 _registered_method=True)
+        self.GetNode = channel.unary_unary(
+                '/deltaplane.v1.InspectionService/GetNode',
+                request_serializer=deltaplane_dot_v1_dot_inspection__pb2.GetNodeRequest.SerializeToString,
+                response_deserializer=deltaplane_dot_v1_dot_inspection__pb2.GetNodeResponse.FromString,
+                _registered_method=True)
+        self.GetObject = channel.unary_unary(
+                '/deltaplane.v1.InspectionService/GetObject',
+                request_serializer=deltaplane_dot_v1_dot_inspection__pb2.GetObjectRequest.SerializeToString,
+                response_deserializer=deltaplane_dot_v1_dot_inspection__pb2.GetObjectResponse.FromString,
+                _registered_method=True)
+        self.ListObjects = channel.unary_unary(
+                '/deltaplane.v1.InspectionService/ListObjects',
+                request_serializer=deltaplane_dot_v1_dot_inspection__pb2.ListObjectsRequest.SerializeToString,
+                response_deserializer=deltaplane_dot_v1_dot_inspection__pb2.ListObjectsResponse.FromString,
+                _registered_method=True)
+        self.ResolveForNode = channel.unary_unary(
+                '/deltaplane.v1.InspectionService/ResolveForNode',
+                request_serializer=deltaplane_dot_v1_dot_inspection__pb2.ResolveForNodeRequest.SerializeToString,
+                response_deserializer=deltaplane_dot_v1_dot_inspection__pb2.ResolveForNodeResponse.FromString,
+                _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/deltaplane.v1.InspectionService/Explain',
+                request_serializer=deltaplane_dot_v1_dot_inspection__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=deltaplane_dot_v1_dot_inspection__pb2.ExplainResponse.FromString,
+                _registered_method=True)
+        self.Diff = channel.unary_unary(
+                '/deltaplane.v1.InspectionService/Diff',
+                request_serializer=deltaplane_dot_v1_dot_inspection__pb2.DiffRequest.SerializeToString,
+                response_deserializer=deltaplane_dot_v1_dot_inspection__pb2.DiffResponse.FromString,
+                _registered_method=True)
         self.TailCommits = channel.unary_stream(
                 '/deltaplane.v1.InspectionService/TailCommits',
                 request_serializer=deltaplane_dot_v1_dot_inspection__pb2.TailCommitsRequest.SerializeToString,
                 response_deserializer=deltaplane_dot_v1_dot_inspection__pb2.TailCommitsResponse.FromString,
+                _registered_method=True)
+        self.TailChanges = channel.unary_stream(
+                '/deltaplane.v1.InspectionService/TailChanges',
+                request_serializer=deltaplane_dot_v1_dot_inspection__pb2.TailChangesRequest.SerializeToString,
+                response_deserializer=deltaplane_dot_v1_dot_inspection__pb2.TailChangesResponse.FromString,
+                _registered_method=True)
+        self.WaitApplied = channel.unary_stream(
+                '/deltaplane.v1.InspectionService/WaitApplied',
+                request_serializer=deltaplane_dot_v1_dot_inspection__pb2.WaitAppliedRequest.SerializeToString,
+                response_deserializer=deltaplane_dot_v1_dot_inspection__pb2.WaitAppliedResponse.FromString,
+                _registered_method=True)
+        self.Dump = channel.unary_stream(
+                '/deltaplane.v1.InspectionService/Dump',
+                request_serializer=deltaplane_dot_v1_dot_inspection__pb2.DumpRequest.SerializeToString,
+                response_deserializer=deltaplane_dot_v1_dot_inspection__pb2.DumpResponse.FromString,
+                _registered_method=True)
+        self.ForceResync = channel.unary_unary(
+                '/deltaplane.v1.InspectionService/ForceResync',
+                request_serializer=deltaplane_dot_v1_dot_inspection__pb2.ForceResyncRequest.SerializeToString,
+                response_deserializer=deltaplane_dot_v1_dot_inspection__pb2.ForceResyncResponse.FromString,
                 _registered_method=True)
         self.ReleaseBrake = channel.unary_unary(
                 '/deltaplane.v1.InspectionService/ReleaseBrake',
@@ -60,14 +110,56 @@ class InspectionServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def GetStatus(self, request, context):
-        """The replica itself: epoch, head revision, counts.
+        """The replica itself: epoch, head revision, counts; and its peers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListNodes(self, request, context):
-        """Every node agent this replica knows: what it was sent, has received and has in its kernel.
+        """Every node agent that is known: what it was sent, has received and has in its kernel.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetNode(self, request, context):
+        """One node, with everything that fails on it, and its Node object.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetObject(self, request, context):
+        """What this replica has of an object; for a Service also its slices.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListObjects(self, request, context):
+        """The objects of a kind, sorted, in pages.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResolveForNode(self, request, context):
+        """What a node makes of a Service, by the function that its agent uses.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Explain(self, request, context):
+        """What becomes of a connection at a node, by the state that the node has acknowledged.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Diff(self, request, context):
+        """In what two nodes differ.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -75,6 +167,35 @@ class InspectionServiceServicer:
 
     def TailCommits(self, request, context):
         """Each commit as it is acknowledged, one message per node and Delta.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TailChanges(self, request, context):
+        """Each change as this replica takes it: what is sent to the agents, readable.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WaitApplied(self, request, context):
+        """Answers when the kernels of all chosen nodes have it, or says at the time-out which lack it and why. Streams how far it is;
+        the last message has done set.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Dump(self, request, context):
+        """The whole state, for a support bundle. It has no secrets: none ever come here.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForceResync(self, request, context):
+        """Has an agent take the whole state anew and compare it with its kernel.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -100,10 +221,60 @@ def add_InspectionServiceServicer_to_server(servicer, server):
                     request_deserializer=deltaplane_dot_v1_dot_inspection__pb2.ListNodesRequest.FromString,
                     response_serializer=deltaplane_dot_v1_dot_inspection__pb2.ListNodesResponse.SerializeToString,
             ),
+            'GetNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetNode,
+                    request_deserializer=deltaplane_dot_v1_dot_inspection__pb2.GetNodeRequest.FromString,
+                    response_serializer=deltaplane_dot_v1_dot_inspection__pb2.GetNodeResponse.SerializeToString,
+            ),
+            'GetObject': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetObject,
+                    request_deserializer=deltaplane_dot_v1_dot_inspection__pb2.GetObjectRequest.FromString,
+                    response_serializer=deltaplane_dot_v1_dot_inspection__pb2.GetObjectResponse.SerializeToString,
+            ),
+            'ListObjects': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListObjects,
+                    request_deserializer=deltaplane_dot_v1_dot_inspection__pb2.ListObjectsRequest.FromString,
+                    response_serializer=deltaplane_dot_v1_dot_inspection__pb2.ListObjectsResponse.SerializeToString,
+            ),
+            'ResolveForNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResolveForNode,
+                    request_deserializer=deltaplane_dot_v1_dot_inspection__pb2.ResolveForNodeRequest.FromString,
+                    response_serializer=deltaplane_dot_v1_dot_inspection__pb2.ResolveForNodeResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=deltaplane_dot_v1_dot_inspection__pb2.ExplainRequest.FromString,
+                    response_serializer=deltaplane_dot_v1_dot_inspection__pb2.ExplainResponse.SerializeToString,
+            ),
+            'Diff': grpc.unary_unary_rpc_method_handler(
+                    servicer.Diff,
+                    request_deserializer=deltaplane_dot_v1_dot_inspection__pb2.DiffRequest.FromString,
+                    response_serializer=deltaplane_dot_v1_dot_inspection__pb2.DiffResponse.SerializeToString,
+            ),
             'TailCommits': grpc.unary_stream_rpc_method_handler(
                     servicer.TailCommits,
                     request_deserializer=deltaplane_dot_v1_dot_inspection__pb2.TailCommitsRequest.FromString,
                     response_serializer=deltaplane_dot_v1_dot_inspection__pb2.TailCommitsResponse.SerializeToString,
+            ),
+            'TailChanges': grpc.unary_stream_rpc_method_handler(
+                    servicer.TailChanges,
+                    request_deserializer=deltaplane_dot_v1_dot_inspection__pb2.TailChangesRequest.FromString,
+                    response_serializer=deltaplane_dot_v1_dot_inspection__pb2.TailChangesResponse.SerializeToString,
+            ),
+            'WaitApplied': grpc.unary_stream_rpc_method_handler(
+                    servicer.WaitApplied,
+                    request_deserializer=deltaplane_dot_v1_dot_inspection__pb2.WaitAppliedRequest.FromString,
+                    response_serializer=deltaplane_dot_v1_dot_inspection__pb2.WaitAppliedResponse.SerializeToString,
+            ),
+            'Dump': grpc.unary_stream_rpc_method_handler(
+                    servicer.Dump,
+                    request_deserializer=deltaplane_dot_v1_dot_inspection__pb2.DumpRequest.FromString,
+                    response_serializer=deltaplane_dot_v1_dot_inspection__pb2.DumpResponse.SerializeToString,
+            ),
+            'ForceResync': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForceResync,
+                    request_deserializer=deltaplane_dot_v1_dot_inspection__pb2.ForceResyncRequest.FromString,
+                    response_serializer=deltaplane_dot_v1_dot_inspection__pb2.ForceResyncResponse.SerializeToString,
             ),
             'ReleaseBrake': grpc.unary_unary_rpc_method_handler(
                     servicer.ReleaseBrake,
@@ -176,6 +347,168 @@ class InspectionService:
             _registered_method=True)
 
     @staticmethod
+    def GetNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/deltaplane.v1.InspectionService/GetNode',
+            deltaplane_dot_v1_dot_inspection__pb2.GetNodeRequest.SerializeToString,
+            deltaplane_dot_v1_dot_inspection__pb2.GetNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetObject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/deltaplane.v1.InspectionService/GetObject',
+            deltaplane_dot_v1_dot_inspection__pb2.GetObjectRequest.SerializeToString,
+            deltaplane_dot_v1_dot_inspection__pb2.GetObjectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListObjects(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/deltaplane.v1.InspectionService/ListObjects',
+            deltaplane_dot_v1_dot_inspection__pb2.ListObjectsRequest.SerializeToString,
+            deltaplane_dot_v1_dot_inspection__pb2.ListObjectsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResolveForNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/deltaplane.v1.InspectionService/ResolveForNode',
+            deltaplane_dot_v1_dot_inspection__pb2.ResolveForNodeRequest.SerializeToString,
+            deltaplane_dot_v1_dot_inspection__pb2.ResolveForNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/deltaplane.v1.InspectionService/Explain',
+            deltaplane_dot_v1_dot_inspection__pb2.ExplainRequest.SerializeToString,
+            deltaplane_dot_v1_dot_inspection__pb2.ExplainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Diff(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/deltaplane.v1.InspectionService/Diff',
+            deltaplane_dot_v1_dot_inspection__pb2.DiffRequest.SerializeToString,
+            deltaplane_dot_v1_dot_inspection__pb2.DiffResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def TailCommits(request,
             target,
             options=(),
@@ -192,6 +525,114 @@ class InspectionService:
             '/deltaplane.v1.InspectionService/TailCommits',
             deltaplane_dot_v1_dot_inspection__pb2.TailCommitsRequest.SerializeToString,
             deltaplane_dot_v1_dot_inspection__pb2.TailCommitsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TailChanges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/deltaplane.v1.InspectionService/TailChanges',
+            deltaplane_dot_v1_dot_inspection__pb2.TailChangesRequest.SerializeToString,
+            deltaplane_dot_v1_dot_inspection__pb2.TailChangesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WaitApplied(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/deltaplane.v1.InspectionService/WaitApplied',
+            deltaplane_dot_v1_dot_inspection__pb2.WaitAppliedRequest.SerializeToString,
+            deltaplane_dot_v1_dot_inspection__pb2.WaitAppliedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Dump(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/deltaplane.v1.InspectionService/Dump',
+            deltaplane_dot_v1_dot_inspection__pb2.DumpRequest.SerializeToString,
+            deltaplane_dot_v1_dot_inspection__pb2.DumpResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForceResync(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/deltaplane.v1.InspectionService/ForceResync',
+            deltaplane_dot_v1_dot_inspection__pb2.ForceResyncRequest.SerializeToString,
+            deltaplane_dot_v1_dot_inspection__pb2.ForceResyncResponse.FromString,
             options,
             channel_credentials,
             insecure,
