@@ -1,93 +1,86 @@
-"""How one stream gets a state to build on: what it needs, since when, and why; then the snapshot, message by message.
+"""The snapshot that one stream needs: why, from when on, and the messages that are still to send.
 
-Owned by the session, which decides that it is needed. A whole snapshot, or a partial one for an agent that said what it
-holds: `controlplane.snapshot.Snapshots` knows which. What came of it is counted for all streams (`Tally`).
+`controlplane.feed` owns it and decides when the stream needs a snapshot. `controlplane.inquiry` finds out what the
+agent has, and `controlplane.snapshot.Snapshots` whether the snapshot is whole or, where digests are known, partial.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from msgspec import Struct, field
-
+from controlplane.inquiry import Inquiry
 from controlplane.snapshot import Snapshots
-from deltaplane.digest import BUCKETS
+from controlplane.stream_events import BroughtUp
 from deltaplane.snapshot import Snapshot
 from deltaplane.v1 import delta_pb2 as pb
 
-CONNECTED, LEFT_BEHIND = "CONNECTED", "LEFT_BEHIND"  # reasons besides those of ResyncReason: Hello; a stream too slow
+CONNECTED, LEFT_BEHIND = "CONNECTED", "LEFT_BEHIND"  # further reasons: a Hello; a stream too slow for the log
 DELTA, NOTHING, PARTIAL, WHOLE = "delta", "nothing", "partial", "whole"  # extents
 
 
-class Tally(Struct):
-    """How states were brought up: number by (reason, extent), bytes of snapshots by extent."""
-
-    number: Counter[tuple[str, str]] = field(default_factory=Counter)
-    size: Counter[str] = field(default_factory=Counter)
-
-
 class CatchUp:
-    """`why`: how the state was brought up last, for an operator. Times are monotonic seconds."""
+    """`at`: not before this time, in monotonic seconds. `inquiry`: what is known of the agent's digests."""
 
-    def __init__(self, snapshots: Snapshots, tally: Tally, wake: Callable[[], None]) -> None:
-        self.needed = False
-        self.at = 0.0  # not before
-        self.under_way = False  # being built; `wake` tells when it is there
-        self.why = ""
-        self._snapshots, self._tally, self._wake = snapshots, tally, wake
-        self._messages: deque[bytes] = deque()
-        self._held: Sequence[int] = ()
+    def __init__(self, snapshots: Snapshots, wake: Callable[[], None]) -> None:
+        self.at = 0.0
+        self.inquiry = Inquiry(snapshots.digest)
+        self._snapshots, self._wake = snapshots, wake
         self._reason = ""
+        self._messages: list[bytes] = []  # the last one first
 
     @property
-    def busy(self) -> bool:
-        """Whether a snapshot is needed or on its way."""
-        return self.needed or bool(self._messages)
+    def wanted(self) -> bool:
+        """Whether the stream needs a snapshot that has not begun."""
+        return bool(self._reason)
 
     @property
     def sending(self) -> bool:
-        """Whether there is more of a snapshot to send."""
+        """Whether messages of a snapshot are still to be sent."""
         return bool(self._messages)
 
-    def want(self, at: float, reason: str, held: Sequence[int] = ()) -> None:
-        """A snapshot is needed, not before `at`. `held`: the agent's bucket digests; empty: it needs the whole."""
-        self.needed, self.under_way, self.at = True, False, at
-        self._reason, self._held = reason, tuple(held)
+    def want(self, at: float, reason: str, held: bytes = b"", *, asks: bool = False) -> None:
+        """Requests a snapshot, not before `at`. `held`: the agent's bucket digests; empty: a whole snapshot.
+
+        `asks`: the agent can be asked for digests, also for those of the buckets.
+        """
+        self.at, self._reason = at, reason
+        self.inquiry.begin(held, asks=asks)
         self._messages.clear()
 
-    def resumed(self, reason: str, *, equal: bool) -> None:
-        """An agent that came needs no snapshot, for this reason. `equal`: it lacks nothing."""
-        self._note(CONNECTED, NOTHING if equal else DELTA, reason)
-
-    def begin(self, now: float, encoding: pb.Encoding.ValueType, at_least: int) -> Snapshot | None:
-        """The snapshot that is sent from now on, of revision `at_least` or later; None: not yet."""
-        if now < self.at:
-            return None
-        snapshot = self._snapshots.take(encoding, at_least, self._wake, self._held)
-        self.under_way = snapshot is None
+    def begin(self, encoding: pb.Encoding.ValueType, at_least: int) -> tuple[int, BroughtUp] | None:
+        """Starts a snapshot of revision `at_least` or later. None: it is being built, and `wake` follows."""
+        snapshot = self._snapshots.take(encoding, at_least, self._wake, self.inquiry.held)
         if snapshot is None:
             return None
-        self._messages.extend(snapshot.messages)
-        self.needed, self._held = False, ()  # 10 KB that no stream needs any more
-        self._count(snapshot)
-        return snapshot
+        outcome = brought_up(self._reason, snapshot)
+        self._messages = list(reversed(snapshot.messages))
+        self._reason = ""
+        self.inquiry.end()  # the digests take 16 KB per stream
+        return snapshot.rev, outcome
 
     def next(self) -> bytes:
-        """The next message of it."""
-        return self._messages.popleft()
+        """The next message of the snapshot. Raises IndexError when there is none."""
+        return self._messages.pop()
 
     def give_up(self) -> None:
-        """The stream ends."""
+        """Drops everything; the stream has ended."""
         self._messages.clear()
+        self._reason = ""
+        self._wake = lambda: None
+        self.inquiry.end()
 
-    def _count(self, snapshot: Snapshot) -> None:
-        buckets = snapshot.buckets
-        extent = WHOLE if buckets is None else PARTIAL if buckets else NOTHING
-        text = "the whole state" if buckets is None else f"{len(buckets)} of {BUCKETS} buckets"
-        self._note(self._reason, extent, text)
-        self._tally.size[extent] += sum(map(len, snapshot.messages))
 
-    def _note(self, reason: str, extent: str, text: str) -> None:
-        self._tally.number[reason, extent] += 1
-        self.why = f"{reason}: {extent}, {text}"
+def brought_up(reason: str, snapshot: Snapshot) -> BroughtUp:
+    """The event for a snapshot: the whole state, some places, or no place (only the revision is new)."""
+    places = snapshot.places
+    if places is None:
+        extent, text = WHOLE, "the whole state"
+    else:
+        extent = PARTIAL if places.numbers else NOTHING
+        text = f"{len(places.numbers)} of {places.level.number} {places.level.name}"
+    return BroughtUp(reason, extent, text, sum(map(len, snapshot.messages)))
+
+
+def resumed(reason: str, *, equal: bool) -> BroughtUp:
+    """The event for an agent that connects and needs no snapshot. `equal`: it lacks nothing at all."""
+    return BroughtUp(CONNECTED, NOTHING if equal else DELTA, reason)

@@ -1,4 +1,4 @@
-"""The state of this replica: takes facts from a source, gives them revisions, and wakes whoever streams them.
+"""The state of this replica: takes facts from a source, gives them revisions, and wakes the streams.
 
 Owned by one event loop. Sources see it as a `facts.Sink`; the server and inspection read `store`, `log` and `ready`.
 """
@@ -9,18 +9,23 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from msgspec.structs import replace
 
+from controlplane.batch import Batch
 from controlplane.contested import Contested
-from controlplane.facts import Fact, Reporter
-from controlplane.log import Batch, Log
+from controlplane.facts import Fact, Remembering, Reporter
+from controlplane.lineage import Lineage
+from controlplane.log import Log
 from controlplane.notices import Notice, half_open
 from controlplane.store import Change, Store
 from controlplane.trace import Tracing
+from controlplane.wakers import Wakers
+from deltaplane.frontends import Frontends
 from deltaplane.logs import event
 from deltaplane.model import Kind, ObjectKey, Service
+from deltaplane.once import Once
 
 log = logging.getLogger(__name__)
 
@@ -39,16 +44,17 @@ class Cluster:
     ) -> None:
         self.store = Store(self._refused)
         self.log = history
+        self.lineage = Lineage()
         self.cluster_id = ""  # which cluster the objects are of; empty: not known
-        self.renewals = 0  # histories that were begun anew, because nobody knew what led to the state
+        self.renewals = 0  # how often the history had to begin anew, because it did not lead to the state
         self._tracing = tracing
         self._reporter = reporter
         self._tell = tell
         self._contested = Contested()
-        self._unusable: set[ObjectKey] = set()
+        self._unusable = Once[ObjectKey]()
         self._missing = set(WATCHED)
         self._waiters = 0
-        self._wakers: set[Callable[[], None]] = set()
+        self._wakers = Wakers()
         self.whole = asyncio.Event()  # set once every watched kind is complete
 
     @property
@@ -61,27 +67,44 @@ class Cluster:
         """The kinds that are not complete yet."""
         return frozenset(self._missing)
 
+    @property
+    def frontends(self) -> Frontends:
+        """Whose each address and port is."""
+        return self._contested.frontends
+
+    def problem(self, key: ObjectKey) -> str:
+        """Why the object's newest form is not used; empty: it is, or nothing is known of it."""
+        reporter: object = self._reporter
+        told = reporter.reason(str(key)) if isinstance(reporter, Remembering) else ""
+        return self._unusable.text(key) or told
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Every object, or file, that cannot be used as it is, and why."""
+        reporter: object = self._reporter
+        if isinstance(reporter, Remembering):
+            yield from reporter.known()
+
+    @property
+    def nodes(self) -> int:
+        """How many Node objects the cluster has."""
+        return self.store.count(Kind.NODE)
+
     def has_node(self, name: str) -> bool:
         """Whether the cluster has a Node object of this name."""
         return self.store.get(ObjectKey(Kind.NODE, "", name)) is not None
 
     def identify(self, cluster_id: str) -> None:
-        """Takes which cluster the objects are of, for agents that must not be led to another."""
+        """Sets which cluster the objects belong to. Agents refuse to change to another cluster."""
         self.cluster_id = cluster_id
         event(log, logging.INFO, "cluster identified", cluster=cluster_id)
 
-    @contextmanager
-    def waking(self, wake: Callable[[], None]) -> Iterator[None]:
-        """Calls `wake` meanwhile whenever the log moves on."""
-        self._wakers.add(wake)
-        try:
-            yield
-        finally:
-            self._wakers.discard(wake)
+    def waking(self, wake: Callable[[], None]) -> AbstractContextManager[None]:
+        """Calls `wake` for each new revision while the context is open."""
+        return self._wakers.waking(wake)
 
     @contextmanager
     def awaited(self) -> Iterator[None]:
-        """While somebody waits for Acks, changes ask for theirs at once instead of at the Acks' own pace."""
+        """While the context is open, changes request their Acks at once (`ack_now`)."""
         self._waiters += 1
         try:
             yield
@@ -97,7 +120,7 @@ class Cluster:
         self._append(self.store.replace(kind, facts, resource_version, time.time_ns()))
 
     def synced(self, kind: Kind) -> None:
-        """The kind is complete (facts.Sink). With the last one the first revision begins."""
+        """The kind is complete (facts.Sink). The last kind starts the first revision."""
         if kind not in self._missing:
             return
         self._missing.discard(kind)
@@ -107,31 +130,28 @@ class Cluster:
             self._notice(())
 
     def heal(self) -> bool:
-        """Begins the history anew where its head is not the state; whether it had to. Cheap; called now and then."""
+        """Begins the history anew if its head differs from the state; returns whether it did. Cheap."""
         if not self.ready or self.log.digest == self.store.digest.value:
             return False
         self._renew("the history's head is not the state")
         return True
 
     def _renew(self, reason: str) -> None:
-        """Every stream ends, and each agent comes back with its digest for what it lacks."""
+        """Ends every stream; the agents reconnect with their digests and get what they lack."""
         self.renewals += 1
         self.log.renew(self.store.digest.value)
+        self.lineage.renew()
         event(log, logging.ERROR, "history begun anew", reason=reason, epoch=self.log.epoch.hex())
-        for wake in self._wakers:
-            wake()
+        self._wakers.wake()
 
     def _refused(self, key: ObjectKey, reason: str) -> None:
-        self._unusable.add(key)
-        if self._reporter is not None:
+        if self._unusable.note(key, reason) and self._reporter is not None:
             self._reporter.invalid(f"{key} (to be sent)", f"{reason}; it stays as it was")
 
     def _mended(self, changes: Iterable[Change]) -> None:
         for change in changes:
-            if change.key in self._unusable:
-                self._unusable.discard(change.key)
-                if self._reporter is not None:
-                    self._reporter.valid(f"{change.key} (to be sent)")
+            if self._unusable.clear(change.key) and self._reporter is not None:
+                self._reporter.valid(f"{change.key} (to be sent)")
 
     def _append(self, changes: list[Change]) -> None:
         if self._unusable:
@@ -144,19 +164,18 @@ class Cluster:
         except Exception as error:  # noqa: BLE001 - the store has moved: what it has now must reach the agents all the same
             self._renew(f"{type(error).__name__}: {error}")
             return
-        for wake in self._wakers:
-            wake()
+        self.lineage.take(batches)
+        self._wakers.wake()
         for batch in batches:
             with self._untraced():
                 self._tracing.batched(batch.causes, batch.emitted_unix_nano)
 
     def _notice(self, changes: Iterable[Change]) -> None:
-        """What the owner of a Service should know of it; a fault in here costs Events and no change."""
-        if self._tell is None:
-            return
+        """Tells the owners of Services. An error here costs Events, never a change."""
         try:
             for notice in self._noticed(changes):
-                self._tell(notice)
+                if self._tell is not None:
+                    self._tell(notice)
         except Exception as error:  # noqa: BLE001 - see above
             event(log, logging.ERROR, "cannot tell of Services", error=f"{type(error).__name__}: {error}")
 
@@ -168,7 +187,7 @@ class Cluster:
             self._contested.take(change.key, service)
             if service is not None and (notice := half_open(service)) is not None:
                 yield notice
-        if self.ready:  # before, a claim that counts more may still be to come
+        if self.ready:  # before that, a Service with precedence may still be missing
             yield from self._contested.notices()
 
     def _record(self, changes: list[Change]) -> list[Batch]:
@@ -183,7 +202,7 @@ class Cluster:
 
     @contextmanager
     def _untraced(self) -> Iterator[None]:
-        """A tracer that fails costs its spans and no change."""
+        """Contains errors of the tracer: they cost spans, never a change."""
         try:
             yield
         except Exception as error:  # noqa: BLE001 - see above

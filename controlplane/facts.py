@@ -1,9 +1,9 @@
-"""What a source says: a fact about one object, and why it is said now. The store takes facts and knows no source."""
+"""What a source reports: one fact per object, and its times. The store takes facts and knows no source."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Iterable, Iterator
+from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -11,20 +11,20 @@ from deltaplane.model import Kind, Object, ObjectKey
 
 
 class Fact(Struct, frozen=True, gc=False):
-    """The object named by `key` now is `object`; None: it is gone (or no concern of a Service proxy)."""
+    """The object named by `key` now is `object`; None: it is gone, or irrelevant for a Service proxy."""
 
     key: ObjectKey
     object: Object | None
     resource_version: str = ""
     event_unix_nano: int = 0  # when the event reached this process; 0 for the initial list
     trigger_unix_nano: int = 0  # endpoints.kubernetes.io/last-change-trigger-time; 0: none
-    deleted: bool = False  # somebody deleted it by name; where it is only lacking, that may be a fault of the source
+    deleted: bool = False  # by a DELETED event; an object that is only missing from a list may be a fault of the source
 
 
 class Following(Struct, frozen=True):
-    """How one resource is followed. `error` is empty while it is; `since_unix_nano`: since when it is, or is not.
+    """How one resource is followed. `error` is empty while it is; `since_unix_nano` is when that last changed.
 
-    `unread`: files that changed, or cannot be read, and are not taken in as they are; with the time since when.
+    `unread` counts files that changed, or cannot be read, and whose content is not used yet; with the time since when.
     """
 
     resource: str
@@ -36,13 +36,13 @@ class Following(Struct, frozen=True):
 
 
 class Sink(Protocol):
-    """Where a source puts what it learns. `controlplane.cluster.Cluster` is one; tests have a list."""
+    """Where a source puts its facts. `controlplane.cluster.Cluster` implements it; tests use a list."""
 
     def update(self, facts: Iterable[Fact]) -> None:
         """Takes changes as they happen, in order."""
 
     def replace(self, kind: Kind, facts: Iterable[Fact], resource_version: str) -> None:
-        """Takes a complete list of one kind: what it lacks is gone, what is equal is no change (relist and diff)."""
+        """Takes a complete list of one kind: what is not in it is gone, what is equal is no change."""
 
     def synced(self, kind: Kind) -> None:
         """The kind is complete for the first time (called again after a relist, without effect)."""
@@ -55,4 +55,15 @@ class Reporter(Protocol):
         """`where` names the object (and file and document, for manifests); `reason` has the field path."""
 
     def valid(self, where: str) -> None:
-        """What was reported for `where` is mended or gone."""
+        """The problem of `where` is solved, or its object is gone."""
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """What a reporter may be besides: one that knows what it was told last."""
+
+    def reason(self, where: str) -> str:
+        """Why the object at this place cannot be used; empty: it can, or nothing is known of it."""
+
+    def known(self) -> Iterator[tuple[str, str]]:
+        """All of them: place and reason."""

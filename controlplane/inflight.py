@@ -1,21 +1,19 @@
-"""Deltas that were sent on one stream and are not acknowledged yet: its window, and what an Ack says of them.
-
-Called by the stream's session. It knows no messages and no time of its own.
-"""
+"""The window of one stream: deltas that were sent and not acknowledged yet. Pure; called by `controlplane.deltas`."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from msgspec import Struct
 
-from controlplane.log import Log, choose
+from controlplane.batch import choose
+from controlplane.log import Log
 from deltaplane.v1 import delta_pb2 as pb
 
 
 class Applied(Struct, frozen=True):
-    """One commit an Ack reports, with the reasons of what it committed. Times are Unix nanoseconds of this process."""
+    """One commit that an Ack reports, with the causes of its changes. Times are Unix nanoseconds of this machine."""
 
     report: pb.CommitReport
     causes: tuple[pb.Cause, ...]
@@ -24,7 +22,7 @@ class Applied(Struct, frozen=True):
     sent_unix_nano: int
 
 
-class _Sent(Struct, frozen=True):
+class _Sent(Struct, frozen=True, gc=False):
     from_rev: int
     to_rev: int
     size: int
@@ -32,7 +30,7 @@ class _Sent(Struct, frozen=True):
 
 
 class Inflight:
-    """Sent deltas, oldest first; `len` of them and `size` bytes are under way."""
+    """Unacknowledged deltas, oldest first. `len` counts them, `size` is their bytes."""
 
     def __init__(self, log: Log) -> None:
         self.size = 0
@@ -43,35 +41,37 @@ class Inflight:
         return len(self._sent)
 
     def launch(self, from_rev: int, to_rev: int, size: int, unix_nano: int) -> None:
-        """A Delta goes out."""
+        """Adds a delta that is sent now."""
         self._sent.append(_Sent(from_rev, to_rev, size, unix_nano))
         self.size += size
 
     def clear(self) -> None:
-        """A snapshot takes the place of all of them."""
+        """Forgets all of them; a snapshot replaces them."""
         self._sent.clear()
         self.size = 0
 
-    def land(self, applied_rev: int, commits: Iterable[pb.CommitReport]) -> list[Applied]:
-        """Everything up to `applied_rev` arrived; what each reported commit covers, oldest first."""
-        landed: deque[_Sent] = deque()
+    def land(self, applied_rev: int, commits: Sequence[pb.CommitReport]) -> list[Applied]:
+        """Removes what was applied up to `applied_rev`; returns what each reported commit covers, oldest first."""
+        landed: deque[_Sent] | None = deque() if commits else None
         while self._sent and self._sent[0].to_rev <= applied_rev:
             sent = self._sent.popleft()
             self.size -= sent.size
-            landed.append(sent)
+            if landed is not None:
+                landed.append(sent)
+        if landed is None:
+            return []
         return [self._applied(report, landed) for report in commits]
 
     def _applied(self, report: pb.CommitReport, landed: deque[_Sent]) -> Applied:
-        """Takes from `landed` what this commit covers: the agent may have committed several deltas at once."""
+        """Takes the deltas of this commit from `landed`; an agent may commit several deltas at once."""
         causes: list[pb.Cause] = []
         more = emitted = sent_at = 0
         while landed and landed[0].to_rev <= report.to_rev:
             sent = landed.popleft()
             sent_at = sent_at or sent.unix_nano
-            if self._log.holds(sent.from_rev):
-                for batch in self._log.between(sent.from_rev, sent.to_rev):
-                    causes += batch.causes
-                    more += batch.more_causes
-                    emitted = emitted or batch.emitted_unix_nano
+            found, others, first = self._log.causes(sent.from_rev, sent.to_rev)
+            causes += found
+            more += others
+            emitted = emitted or first
         kept = choose(causes)
         return Applied(report, kept, more + len(causes) - len(kept), emitted, sent_at)

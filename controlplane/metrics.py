@@ -1,6 +1,6 @@
 """The control plane's own metrics page (`--metrics-listen`): what it follows, whom it streams to, and what goes wrong.
 
-Everything is read when somebody scrapes, in the page's own thread; the parts count what only they know.
+It reads everything at the time of a scrape, in a thread of its own.
 """
 
 from __future__ import annotations
@@ -9,17 +9,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
-from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, start_http_server
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from controlplane.cluster import Cluster
 from controlplane.errors import ControlPlaneError
 from controlplane.facts import Following
+from controlplane.lagging import lagging
+from controlplane.metrics_page import start
 from controlplane.nodes import Nodes
 from controlplane.report import Report
 from deltaplane.flags import host_port
-from deltaplane.loop_meter import LoopMeter
 from deltaplane.model import KIND_NAMES, Kind
 from deltaplane.v1 import inspection_pb2
 
@@ -39,7 +40,9 @@ class Figures(Collector):
         sources: Callable[[], Iterable[Following]],
         requests: Counter[tuple[str, str, str]],
         failures: Counter[str],
+        tails_refused: Callable[[], int] = int,
     ) -> None:
+        self._tails_refused = tails_refused
         self._cluster, self._nodes, self._report = cluster, nodes, report
         self._sources, self._requests, self._failures = sources, requests, failures
 
@@ -61,9 +64,11 @@ class Figures(Collector):
         lags = [session.behind_seconds(now) for session in sessions if session.closed is None]
         text = "For how long the connected node that lags most lacks a revision."
         yield GaugeMetricFamily("deltaplane_stream_lag_seconds", text, max(lags, default=0.0))
-        held = sum(session.brake is not None for session in sessions if session.closed is None)
+        yield from lagging(sessions, now)
+        acked = [session.acked for session in sessions if session.closed is None]
+        held = sum(each.brake is not None for each in acked)
         yield GaugeMetricFamily("deltaplane_safety_brakes_held", "Nodes whose safety brake holds a change.", held)
-        failing = sum(len(session.failed) + session.more_failed for session in sessions if session.closed is None)
+        failing = sum(len(each.failed) + each.more_failed for each in acked)
         yield GaugeMetricFamily(
             "deltaplane_objects_failing", "Objects that fail on nodes, counted once a node.", failing
         )
@@ -71,8 +76,21 @@ class Figures(Collector):
         for reason, number in sorted(self._nodes.resyncs.items()):
             resyncs.add_metric([reason], number)
         yield resyncs
+        text = (
+            "Streams whose Welcome waited because this replica was behind what the agent had seen, by how that ended."
+        )
+        moved = "Agents sent to another replica, because this one had more than its share of the streams."
+        yield CounterMetricFamily("deltaplane_agents_sent_away", moved, self._nodes.sent_home)
+        waited = CounterMetricFamily("deltaplane_held_streams", text, labels=["outcome"])
+        for outcome in ("caught up", "still behind"):
+            waited.add_metric([outcome], self._nodes.held[outcome])
+        yield waited
         yield from self._brought_up()
+        text = "Tails of commits that were refused, because there were as many as allowed."
+        yield CounterMetricFamily("deltaplane_tails_refused", text, value=self._tails_refused())
         yield CounterMetricFamily("deltaplane_sent_bytes", "Bytes of messages to agents.", value=self._nodes.sent_bytes)
+        text = "Messages to agents; beside what deltaplane_head_revision grows by, the fan-out."
+        yield CounterMetricFamily("deltaplane_sent_messages", text, value=self._nodes.sent_messages)
 
     def _brought_up(self) -> Iterator[Metric]:
         tally = self._nodes.tally
@@ -138,23 +156,18 @@ class Figures(Collector):
         yield failures
 
 
-def serve(address: str, figures: Figures, meter: LoopMeter) -> Callable[[], None]:
-    """Serves the page at HOST:PORT from a thread; gives what ends it. Raises `ControlPlaneError`: it cannot bind."""
+def serve(address: str, figures: Figures, *others: Collector) -> Callable[[], None]:
+    """Serves the page at HOST:PORT in a thread; returns a stop function. Raises `ControlPlaneError` if it fails."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
-    registry.register(meter)
-    registry.register(figures)
+    for each in (figures, *others):
+        registry.register(each)
     host, port = host_port(address)
     try:
-        server, _ = start_http_server(port, host, registry)
+        _, end = start(host, port, registry)
     except OSError as error:
         raise ControlPlaneError(
             f"--metrics-listen={address}: {error.strerror}; free the address or name another"
         ) from error
-
-    def end() -> None:
-        server.shutdown()
-        server.server_close()
-
     return end

@@ -1,7 +1,7 @@
-"""The node agents this replica knows: one session each, the newest. Sessions that have ended stay for a while.
+"""The node agents that this replica knows: the newest session of each. Ended sessions stay visible for a while.
 
-Called by the server with what happens on a stream, when a stream ends, and once a second; read by inspection. Time is
-given to it, in monotonic seconds.
+The server reports what happens on a stream, when a stream ends, and calls `expire` once a second; inspection and
+metrics read it. Callers pass the time, in monotonic seconds.
 """
 
 from __future__ import annotations
@@ -9,23 +9,44 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from controlplane.catchup import Tally
-from controlplane.session import Session
-from controlplane.stream_events import AskedAgain, Event, Introduced
+from msgspec import Struct, field
 
-KEEP_SECONDS = 600.0  # how long inspection shows a node that left and that has no Node object
-MAX_DEPARTED = 10_000  # nodes that left and are still shown; names cost nothing to make up
+from controlplane.rivals import Rivals
+from controlplane.session import Session
+from controlplane.stream_events import AskedAgain, BroughtUp, Event, Held, Introduced
+from deltaplane.v1 import delta_pb2 as pb
+
+KEEP_SECONDS = 600.0  # how long inspection shows a node that left and has no Node object
+MAX_DEPARTED = 10_000  # nodes that left and are still shown: a client can invent names without limit
+
+
+class Tally(Struct):
+    """How states were brought up: number by (reason, extent), bytes of snapshots by extent."""
+
+    number: Counter[tuple[str, str]] = field(default_factory=Counter)
+    size: Counter[str] = field(default_factory=Counter)
+
+    def count(self, how: BroughtUp) -> None:
+        """Adds one."""
+        self.number[how.reason, how.extent] += 1
+        if how.size:
+            self.size[how.extent] += how.size
 
 
 class Nodes:
-    """Sessions by node name. The session of a node that left stays, closed, until `expire` forgets it."""
+    """Sessions by node name. A node that left keeps its closed session until `expire` removes it."""
 
     def __init__(self) -> None:
-        self.sent_bytes = 0  # to all of them
-        self.resyncs: Counter[str] = Counter()  # states that agents asked for again, by reason
+        self.sent_bytes = 0  # bytes sent to all of them
+        self.sent_messages = 0  # likewise messages
+        self.sent_home = 0  # agents that were sent to another replica, because this one had more than its share
+        self.resyncs: Counter[str] = Counter()  # ResyncRequests by reason
+        self.held: Counter[str] = Counter()  # streams that waited until this replica had caught up, by how that ended
         self.tally = Tally()  # how states were brought up
+        self.rivals = Rivals()
         self._sessions: dict[str, Session] = {}
         self._departed: dict[str, float] = {}  # when each node left, the earliest first
+        self._left: dict[str, float] = {}  # likewise; looking at it again later changes nothing of it
 
     def __iter__(self) -> Iterator[Session]:
         return iter(list(self._sessions.values()))
@@ -34,33 +55,59 @@ class Nodes:
         return len(self._sessions)
 
     def get(self, node_name: str) -> Session | None:
-        """The node's newest session, open or closed; None if it never came or is forgotten."""
+        """The node's newest session, open or closed; None if there is none."""
         return self._sessions.get(node_name)
 
+    def left(self, node_name: str) -> float:
+        """When the node's stream ended, in monotonic seconds; 0: it has not."""
+        return self._left.get(node_name, 0.0)
+
+    def open_hello(self, node_name: str) -> pb.Hello | None:
+        """The Hello of the node's open stream; None if none is open."""
+        session = self._sessions.get(node_name)
+        return session.hello if session is not None and session.closed is None else None
+
     def note(self, session: Session, happened: Event) -> None:
-        """Takes what the session says happened; what is no concern of the nodes is left."""
+        """Takes an event of the session; ignores those that do not concern the nodes."""
         match happened:
             case Introduced():
                 self.claim(session)
             case AskedAgain(reason):
                 self.resyncs[reason] += 1
+            case Held(caught_up):
+                self.held["caught up" if caught_up else "still behind"] += 1
+            case BroughtUp():
+                self.tally.count(happened)
 
     def claim(self, session: Session) -> None:
-        """This is the newest stream of its node; an older one that is open ends as superseded (S15)."""
+        """Makes this the newest stream of its node, and closes an older one as superseded (S15)."""
         older = self._sessions.get(session.node_name)
         self._sessions[session.node_name] = session
         self._departed.pop(session.node_name, None)
-        if older is not None and older is not session and older.closed is None:
+        self._left.pop(session.node_name, None)
+        if older is not None and older is not session:
+            if older.closed is None:
+                self.rivals.superseded(older.hello, session.hello)
             older.close("ABORTED", f"superseded by a newer stream of node {session.node_name}")
 
-    def departed(self, session: Session, now: float) -> None:
-        """The session's stream has ended. Nothing if a newer one has taken its place."""
-        if self._sessions.get(session.node_name) is session:
-            self._departed[session.node_name] = now
+    def departed(self, session: Session, now: float, *, kept: bool = True) -> None:
+        """The session's stream has ended. No effect if a newer stream has replaced it.
+
+        `kept`: it is a Node of the cluster; nothing is kept of any other.
+        """
+        if self._sessions.get(session.node_name) is not session:
+            return
+        self.rivals.ended(session.node_name)
+        if kept:
+            self._departed[session.node_name] = self._left[session.node_name] = now
+        else:
+            del self._sessions[session.node_name]
 
     def expire(self, now: float, exists: Callable[[str], bool]) -> None:
-        """Forgets nodes that left KEEP_SECONDS ago and whose Node object is gone (`exists`), and the earliest beyond
-        MAX_DEPARTED. One whose Node exists is asked for again after another KEEP_SECONDS."""
+        """Removes nodes that left KEEP_SECONDS ago and have no Node object, and the earliest beyond MAX_DEPARTED.
+
+        A node whose object exists is checked again after another KEEP_SECONDS.
+        """
         while self._departed:
             name, since = next(iter(self._departed.items()))
             full = len(self._departed) > MAX_DEPARTED
@@ -71,3 +118,4 @@ class Nodes:
                 self._departed[name] = now
             else:
                 del self._sessions[name]
+                self._left.pop(name, None)

@@ -1,4 +1,4 @@
-"""What an operator should hear of a node's agent besides the log: an Event where the source is a cluster. Pure."""
+"""Notices for operators, beyond the log: Events, if the source is a cluster. Pure."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ AUTO = "auto"
 
 
 class Notice(Struct, frozen=True):
-    """Something that happened on a node, or that a Service means. Equal ones are told once."""
+    """A notice about a node or a Service. Equal notices are told once."""
 
     node: str  # empty: it is about `service`
-    instance: str  # of the agent, so that the same news of its next start is news again
-    reason: str  # in one word, as Events have it
+    instance: str  # the agent's, so that the same notice after its next start is told again
+    reason: str  # the Event's reason, one word
     text: str  # one line
     service: tuple[str, str] = ("", "")  # namespace, name
 
     @property
     def about(self) -> str:
-        """The object it is about, for a line of text."""
+        """The object of the notice, for a log line."""
         return f"Node {self.node}" if self.node else f"Service {'/'.join(self.service)}"
 
 
@@ -31,11 +31,11 @@ class Notices(Protocol):
     """Where notices go."""
 
     def tell(self, notice: Notice) -> None:
-        """Takes a notice and returns at once; that it cannot be told is nobody's failure."""
+        """Takes a notice. Returns at once and never raises."""
 
 
 def braked(hello: pb.Hello, brake: pb.Brake) -> Notice:
-    """An agent holds a change that would take most Services away."""
+    """An agent's safety brake holds a change that removes most Services."""
     text = (
         f"the safety brake holds a change that removes {brake.services_removed} of {brake.services} Services "
         f"unannounced; the node serves what it had. If it is right: InspectionService/ReleaseBrake"
@@ -59,7 +59,7 @@ def half_open(service: Service) -> Notice | None:
 
 
 def fallback(hello: pb.Hello) -> Notice | None:
-    """An agent says in its Hello that the mode which was asked for cannot work on its node; None: no such thing."""
+    """The agent runs in another proxy mode than configured, and its Hello says why. None: it does not."""
     asked = hello.proxy_mode_asked
     if asked in ("", AUTO, hello.proxy_mode):
         return None

@@ -1,27 +1,37 @@
-"""What nodes have in their kernels, as their Acks say it: told to traces and to whoever tails commits."""
+"""The commits that nodes report in their Acks: goes to traces and to TailCommits."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from controlplane.inflight import Applied
 from controlplane.session import Session
 from controlplane.trace import NodeCommit, Tracing
+from deltaplane.shares import Shares
 from deltaplane.v1 import inspection_pb2
 
-BACKLOG = 1000  # commits a slow tail may lag before it loses the oldest
+BACKLOG = 1000  # commits that a tail may lag; beyond, it loses the oldest
+
+TAILS = 64  # at once; one address has half of them at most
+
+
+class TooManyTails(Exception):
+    """This caller may open no further tail; the text says why."""
 
 
 class Progress:
-    """Fed by the server with every commit an Ack reports."""
+    """The server calls `applied` for each commit that an Ack reports."""
 
     def __init__(self, tracing: Tracing) -> None:
         self._tracing = tracing
+        self.tails_refused = 0
+        self._callers = Shares[str]()
         self._tails: set[asyncio.Queue[NodeCommit]] = set()
 
     def applied(self, session: Session, applied: Applied, acked_ns: int, nodes: int) -> None:
-        """A node's kernel has what `applied` says; the Ack arrived at `acked_ns` (Unix), `nodes` are known."""
+        """Takes one commit. `acked_ns`: when the Ack arrived (Unix). `nodes`: how many nodes this replica knows."""
         commit = NodeCommit(
             node=session.node_name,
             nodes=nodes,
@@ -30,7 +40,7 @@ class Progress:
             emitted_ns=applied.emitted_unix_nano,
             sent_ns=applied.sent_unix_nano,
             acked_ns=acked_ns,
-            failed=bool(session.failed),
+            failed=bool(session.acked.failed),
         )
         self._tracing.committed(commit)
         for tail in self._tails:
@@ -38,21 +48,44 @@ class Progress:
                 tail.get_nowait()
             tail.put_nowait(commit)
 
-    async def tail(self) -> AsyncIterator[NodeCommit]:
-        """Commits from now on."""
-        queue: asyncio.Queue[NodeCommit] = asyncio.Queue(BACKLOG)
-        self._tails.add(queue)
+    @property
+    def listens(self) -> bool:
+        """Whether anybody takes commits: a collector, or a tail."""
+        return self._tracing.listens or bool(self._tails)
+
+    def __len__(self) -> int:
+        """How many callers tail the commits."""
+        return len(self._tails)
+
+    @contextmanager
+    def place(self, caller: str = "") -> Iterator[None]:
+        """A place among the tails, while the context is open. Raises `TooManyTails`. `caller`: its address."""
+        if not self._callers.fits(caller, TAILS - len(self._callers)):
+            self.tails_refused += 1
+            raise TooManyTails(f"{len(self._callers)} tails are open, {self._callers.held(caller)} of this address")
+        self._callers.enter(caller)
         try:
-            while True:
-                yield await queue.get()
+            yield
         finally:
-            self._tails.discard(queue)
+            self._callers.leave(caller)
+
+    @contextmanager
+    def tail(self, caller: str = "") -> Iterator[asyncio.Queue[NodeCommit]]:
+        """The commits from now on, while the context is open. Raises `TooManyTails`. `caller`: its address."""
+        queue: asyncio.Queue[NodeCommit] = asyncio.Queue(BACKLOG)
+        with self.place(caller):
+            self._tails.add(queue)
+            try:
+                yield queue
+            finally:
+                self._tails.discard(queue)
 
 
 def to_message(commit: NodeCommit) -> inspection_pb2.TailCommitsResponse:
-    """A commit as inspection shows it; durations are 0 where no API event caused it (the first state)."""
+    """A commit as inspection shows it. Durations are 0 if no API event caused it (the first state)."""
     events = [cause.event_unix_nano for cause in commit.causes if cause.event_unix_nano]
     message = inspection_pb2.TailCommitsResponse(node_name=commit.node, commit=commit.report, causes=commit.causes)
+    message.failed = commit.failed
     if events:
         message.event_to_ack_ns = max(0, commit.acked_ns - min(events))
         message.event_to_commit_ns = max(0, commit.committed_ns - min(events))

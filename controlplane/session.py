@@ -1,54 +1,42 @@
-"""One agent's stream, as a state machine without a socket: what arrives goes in, what to send next comes out.
+"""One agent's stream as a state machine without a socket: it takes messages and returns events and messages to send.
 
-Called by the server, one session per stream: its reader hands in every WatchRequest, its writer asks for the next
-message until there is none, and then waits for a new revision, for `wake`, or until `deadline`. Time is given to it.
+The server has one session per stream. Its reader passes in every WatchRequest. Its writer asks for the next message
+until there is none, and then waits for a new revision, for `wake`, or until `deadline`. Callers pass the time.
 
-A stream goes through these phases:
-
-    WAITING --Hello--> [HOLDING] --decision--> STREAMING --> closed
-
-HOLDING is for an agent that has seen newer API versions than this replica (a failover to one that is behind): it is
-answered when the replica has caught up, or after 5 s.
-
-STREAMING sends whatever leads from `sent_rev` to head: one batch's own bytes, or one merged Delta, or, where the log
-does not reach back that far, a snapshot. A slow stream therefore coalesces by itself. `sent_rev` promises nothing: a
-revision is held by the node only when its Ack says so (S11). Beyond the window of unacknowledged deltas nothing is
-sent. `sent_rev` never goes back within a stream, so a snapshot never shows an agent an older state than it had.
-
-A snapshot is partial where the agent said its bucket digests and at most half of them differ (`controlplane.catchup`).
+`controlplane.stream_phases` has the phases and transitions as data. The session holds an agent that has seen newer API
+versions than this replica (a failover to a replica that lags) until the replica has caught up, for 5 s at most.
+`controlplane.feed` decides what the stream gets after its Welcome.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
-from enum import Enum
+from math import inf
 
 from msgspec import Struct
 
-from controlplane.catchup import CONNECTED, LEFT_BEHIND, CatchUp, Tally
-from controlplane.inflight import Inflight
-from controlplane.log import MERGE_BATCHES, Log
-from controlplane.resume import PROTOCOL, ack_problem, behind, decide, held, problem, reason_of
+from controlplane.acked import Acked
+from controlplane.feed import Feed
+from controlplane.log import Log
+from controlplane.resume import ack_problem, answers, behind, decide, held, problem, reason_of
 from controlplane.snapshot import Snapshots
 from controlplane.store import Store
-from controlplane.stream_events import AskedAgain, Event, Introduced
+from controlplane.stream_events import AskedAgain, Braked, BroughtUp, Event, Held, Introduced
+from controlplane.stream_limits import Limits
+from controlplane.stream_phases import LACKING, TRANSITIONS, WELCOMED, Phase, Step
+from controlplane.welcome import Replica, welcome
+from deltaplane.states import Machine
 from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import inspection_pb2
 
-
-class Limits(Struct, frozen=True):
-    """Sizes and times of a stream; seconds, bytes."""
-
-    window_deltas: int = 64
-    window_bytes: int = 4 * 1024 * 1024
-    message_bytes: int = 256 * 1024  # aimed at; a single batch may have more, 1 MiB at most
-    heartbeat: float = 10.0
-    min_ack_interval: float = 0.5
-    hold: float = 5.0
-    hello: float = 10.0  # until a new stream has introduced itself
-    stalled: float = 60.0
-    resync_pause: float = 5.0  # between two snapshots one agent asks for
+__all__ = ["Closed", "Limits", "Session"]
+_MESSAGES = {
+    "hello": Step.HELLO,
+    "ack": Step.ACK,
+    "resync_request": Step.RESYNC,
+    "drain": Step.DRAIN,
+    "digests": Step.DIGESTS,
+}
 
 
 class Closed(Struct, frozen=True):
@@ -58,14 +46,12 @@ class Closed(Struct, frozen=True):
     detail: str
 
 
-class _Phase(Enum):
-    WAITING = 1
-    HOLDING = 2
-    STREAMING = 3
-
-
 class Session:
-    """One stream. `wake` is called when there is something to send that no new revision announces."""
+    """One stream. Calls `wake` when there is something to send that no new revision announces.
+
+    `streams`: how many streams this replica has, or has soon; Acks are seldom where there are many.
+    `listens`: whether anybody takes the commits that Acks report (`Applied`).
+    """
 
     def __init__(
         self,
@@ -73,258 +59,240 @@ class Session:
         log: Log,
         snapshots: Snapshots,
         *,
-        tally: Tally | None = None,
         server_id: str = "",
         cluster_id: Callable[[], str] = lambda: "",
         ready: Callable[[], bool] = lambda: True,
         limits: Limits | None = None,
+        streams: Callable[[], int] = lambda: 1,
+        listens: Callable[[], bool] = lambda: True,
         wake: Callable[[], None] = lambda: None,
         peer: str = "",
     ) -> None:
-        self.hello = pb.Hello()
-        self.node_name = ""
-        self.peer = peer
         self.closed: Closed | None = None
-        self.sent_rev = 0
-        self.received_rev = 0
-        self.applied_rev = 0
-        self.acked = False  # whether any Ack confirmed this stream's base
-        self.failed: tuple[pb.ObjectFailure, ...] = ()
-        self.more_failed = 0
-        self.brake: pb.Brake | None = None  # what the agent's safety brake holds
-        self.unsupported_ops = 0
-        self._store, self._log = store, log
-        self._server_id, self._cluster_id, self._ready, self._wake = server_id, cluster_id, ready, wake
+        self.hello = pb.Hello()
+        self.peer = peer
+        self.acked = Acked()
+        self.since = inf  # when its Hello came, monotonic seconds
+        self.acked_at = 0.0  # likewise its last Ack; 0: none yet
+        self.sent_away = False  # it has been told to go to another replica
+        self.brought_up = ""  # how the state was brought up last, for an operator
+        self._replica = Replica(store, log, server_id, cluster_id, ready, streams)
         self._limits = limits or Limits()
-        self._phase = _Phase.WAITING
-        self._epoch = b""  # the history this stream is in
-        self._hello_until = float("inf")  # from the first look on
-        self._hold_until = 0.0
-        self._outbox: deque[bytes] = deque()
-        self.catch_up = CatchUp(snapshots, tally or Tally(), wake)
-        self._inflight = Inflight(log)
-        self._progress_at = 0.0
-        self._heartbeat_at = 0.0
-        self._resync_at = float("-inf")
+        self._wake, self._listens = wake, listens
+        self._held = False  # the Welcome waited, or waits, for this replica to catch up
+        self._epoch: bytes | None = None  # of the history that the stream follows; None before the Welcome
+        self._until = inf  # when GREETING or HOLDING ends; `next_message` starts the time of GREETING
+        self._outbox: list[bytes] = []  # seldom more than one: a deque takes 0.6 KiB for each stream
+        self._happened: list[Event] = []
+        self._position = Machine(TRANSITIONS)
+        self._feed = Feed(log, snapshots, self._limits, self._position, told=self._settled, wake=self.wake)
+
+    @property
+    def phase(self) -> Phase:
+        """The phase of the stream."""
+        return self._position.state
+
+    @property
+    def node_name(self) -> str:
+        """Empty until the agent has introduced itself."""
+        return self.hello.node_name
+
+    @property
+    def epoch(self) -> bytes | None:
+        """Of the history that the stream follows; None before the Welcome."""
+        return self._epoch
+
+    @property
+    def sent_rev(self) -> int:
+        """The last revision that was sent."""
+        return self._feed.sent_rev
+
+    @property
+    def applied_rev(self) -> int:
+        """The revision that the node's kernel has."""
+        return self.acked.applied_rev
+
+    @property
+    def brake(self) -> pb.Brake | None:
+        """What the agent's safety brake holds."""
+        return self.acked.brake
+
+    def happened(self) -> list[Event]:
+        """The events since the last call, oldest first."""
+        happened, self._happened = self._happened, []
+        return happened
+
+    def wakes(self, wake: Callable[[], None]) -> None:
+        """Calls `wake` from now on when there is something to send that no new revision announces."""
+        self._wake = wake
+
+    def wake(self) -> None:
+        """There is something to send."""
+        self._wake()
+
+    def _settled(self, how: BroughtUp) -> None:
+        self.brought_up = str(how)
+        self._happened.append(how)
 
     # ------------------------------------------------------------ in
 
     def on_message(self, request: pb.WatchRequest, now: float) -> list[Event]:
-        """Takes one request and returns what happened, oldest first. A broken rule closes the session."""
-        kind = request.WhichOneof("message")
-        if self.closed is not None or kind is None:
-            return []  # a message of a later protocol: nothing we rely on
-        if kind == "hello":
-            return self._on_hello(request.hello, now)
-        if self._phase is _Phase.WAITING:
-            self.close("INVALID_ARGUMENT", f"the first message must be Hello, not {kind}")
-        elif kind == "ack":
-            wrong = ack_problem(request.ack)
-            if wrong is None:
-                return self._on_ack(request.ack, now)
-            self.close(*wrong)
-        elif kind == "resync_request":
-            return self._on_resync(request.resync_request, now)
-        elif kind == "drain":
-            self.close("OK", f"the agent left: {request.drain.reason}")
-        return []
-
-    def _on_hello(self, hello: pb.Hello, now: float) -> list[Event]:
-        wrong = self._wrong(hello)
+        """Takes one request and returns `happened()`. A protocol error closes the session."""
+        step = _MESSAGES.get(request.WhichOneof("message") or "")
+        if self.closed is not None or step is None:
+            return []  # a message of a later protocol is ignored
+        if step is Step.DIGESTS and self.phase in WELCOMED and not self._feed.awaits(request.digests):
+            return []  # the answer to a question that a ResyncRequest, or the time, has overtaken
+        wrong = self._wrong(step, request)
         if wrong is not None:
             self.close(*wrong)
-            return []
-        self.hello, self.node_name = hello, hello.node_name
-        self._phase = _Phase.HOLDING
-        self._hold_until = now + (self._limits.hold if self._behind(hello.resume) else 0.0)
-        return [Introduced()]
+        elif step is Step.DRAIN:
+            self._end(step, "OK", f"the agent left: {request.drain.reason}")
+        else:
+            self._position.move(step)
+            self._take(step, request, now)
+        return self.happened()
 
-    def _wrong(self, hello: pb.Hello) -> tuple[str, str] | None:
-        if not self._ready():  # S1
+    def _wrong(self, step: Step, request: pb.WatchRequest) -> tuple[str, str] | None:
+        """Why this message is a protocol error: a gRPC status name and a line for the operator. None: it is not."""
+        if step is Step.ACK and self._position.allows(step):
+            return ack_problem(request.ack, self.sent_rev)
+        if step is Step.HELLO and not self._replica.ready():  # S1
             return "UNAVAILABLE", "this replica has not yet seen the whole cluster state; try again or try another"
-        if self._phase is not _Phase.WAITING:
-            return "INVALID_ARGUMENT", "Hello came twice on one stream"
-        return problem(hello)
+        if not self._position.allows(step):
+            kind = request.WhichOneof("message")
+            twice, first = "Hello came twice on one stream", f"the first message must be Hello, not {kind}"
+            return "INVALID_ARGUMENT", twice if step is Step.HELLO else first
+        return problem(request.hello) if step is Step.HELLO else None
 
-    def _on_ack(self, ack: pb.Ack, now: float) -> list[Event]:
-        if max(ack.applied_rev, ack.received_rev) > self.sent_rev:
-            self.close(
-                "INVALID_ARGUMENT", f"Ack for revision {ack.received_rev}, but {self.sent_rev} was the last sent"
-            )
-            return []
-        self.brake = ack.brake if ack.HasField("brake") else None
+    def _take(self, step: Step, request: pb.WatchRequest, now: float) -> None:
+        if step is Step.ACK:
+            self._on_ack(request.ack, now)
+        elif step is Step.HELLO:
+            self.hello, self.since = request.hello, now
+            self._held = self._behind()
+            self._until = now + (self._limits.hold if self._held else 0.0)
+            self._happened.append(Introduced())
+        elif step is Step.DIGESTS:
+            self._feed.answered(request.digests)
+        else:
+            self._on_resync(request.resync_request, now)
+
+    def _on_ack(self, ack: pb.Ack, now: float) -> None:
+        before, self.acked, self.acked_at = self.acked, self.acked.after(ack), now
         if self.brake is not None:
-            return []
-        self.failed, self.more_failed = tuple(ack.failed), ack.more_failed
-        self.unsupported_ops = ack.unsupported_ops
-        self.received_rev = max(self.received_rev, ack.received_rev)
-        if ack.applied_rev > self.applied_rev or not self.acked:
-            self._progress_at = now
-        self.acked = self.acked or ack.applied_rev > 0 or ack.received_rev > 0
-        self.applied_rev = max(self.applied_rev, ack.applied_rev)
-        return [*self._inflight.land(self.applied_rev, ack.commits)]
+            self._happened += [Braked(self.brake)] if before.brake is None else []
+            return
+        if self.applied_rev > before.applied_rev or not before.confirmed:
+            self._feed.progressed(now)
+        self._happened += self._feed.land(self.applied_rev, ack.commits if self._listens() else ())
 
-    def _on_resync(self, request: pb.ResyncRequest, now: float) -> list[Event]:
+    def _on_resync(self, request: pb.ResyncRequest, now: float) -> None:
         reason = reason_of(request)
-        self._resync_at = max(now, self._resync_at + self._limits.resync_pause)
-        self.catch_up.want(self._resync_at, reason, held(self.hello, request.bucket_digests))
-        return [AskedAgain(reason)]
-
-    # ------------------------------------------------------------ out
-
-    def next_message(self, now: float, unix_nano: int = 0) -> bytes | None:
-        """The next WatchResponse to write, None while the stream lacks nothing (or may not be sent more)."""
-        self._check(now)
-        if self.closed is not None:
-            return self._outbox.popleft() if self._outbox else None  # a GoAway is still worth sending
-        if self._phase is _Phase.HOLDING and (now >= self._hold_until or not self._behind(self.hello.resume)):
-            self._decide(now, unix_nano)
-        if self._outbox:
-            return self._outbox.popleft()
-        if self._phase is not _Phase.STREAMING:
-            return None
-        message = self._next_snapshot(now) if self._lacks_base() else self._next_delta(now, unix_nano)
-        if message is None and now >= self._heartbeat_at:
-            beat = pb.Heartbeat(head_rev=self._log.head, server_time_unix_nano=unix_nano, digest=self._log.digest)
-            message = pb.WatchResponse(heartbeat=beat).SerializeToString()
-        if message is not None:
-            self._heartbeat_at = now + self._limits.heartbeat
-        return message
-
-    def deadline(self) -> float:
-        """When `next_message` should be asked again even if nothing happens."""
-        if self._phase is _Phase.WAITING:
-            return self._hello_until
-        if self._phase is _Phase.HOLDING:
-            return self._hold_until
-        if self.catch_up.needed and not self.catch_up.under_way:
-            return min(self._heartbeat_at, self.catch_up.at)
-        return self._heartbeat_at
-
-    def _check(self, now: float) -> None:
-        """Closes the stream where it has no base any more, or never began."""
-        if self._phase is _Phase.STREAMING and self._epoch != self._log.epoch:
-            self.close("UNAVAILABLE", "this replica has begun another history: connect again")
-        if self._phase is _Phase.WAITING:
-            self._await_hello(now)
-
-    def _await_hello(self, now: float) -> None:
-        if self._hello_until == float("inf"):
-            self._hello_until = now + self._limits.hello
-        elif now >= self._hello_until:
-            self.close("DEADLINE_EXCEEDED", f"no Hello within {self._limits.hello:g} s")
+        self._feed.ask(reason, held(self.hello, request.bucket_digests), now)
+        self._happened.append(AskedAgain(reason))
 
     def close(self, status: str, detail: str) -> None:
         """Ends the session with this gRPC status; only the first call counts."""
         if self.closed is None:
-            self.closed = Closed(status, detail)
-            self.catch_up.give_up()
-            self._wake()
+            self._end(Step.CLOSE, status, detail)
+
+    def _end(self, step: Step, status: str, detail: str) -> None:
+        self._position.move(step)
+        self.closed = Closed(status, detail)
+        self._feed.give_up()
+        self._wake()
+
+    # ------------------------------------------------------------ out
 
     def go_away(
         self, reason: str, *, retry_after_ms: int = 0, targets: Sequence[str] = (), deadline_ms: int = 0
     ) -> None:
-        """Asks the agent to leave for another replica; the stream goes on until it does."""
+        """Asks the agent to change to another replica. The stream continues until the agent leaves."""
+        self.sent_away = True
         message = pb.GoAway(reason=reason, retry_after_ms=retry_after_ms, targets=targets, deadline_ms=deadline_ms)
-        self._outbox.append(pb.WatchResponse(go_away=message).SerializeToString())
-        self._wake()
+        self._say(pb.WatchResponse(go_away=message))
 
     def release_brake(self) -> bool:
-        """Has the agent take what its safety brake holds, as an operator asks; False: it holds nothing."""
+        """Tells the agent to apply what its safety brake holds. Returns False if it holds nothing."""
         if self.closed is not None or self.brake is None:
             return False
-        self._outbox.append(
-            pb.WatchResponse(
-                brake_release=pb.BrakeRelease(since_unix_nano=self.brake.since_unix_nano)
-            ).SerializeToString()
-        )
+        release = pb.BrakeRelease(since_unix_nano=self.brake.since_unix_nano)
+        self._say(pb.WatchResponse(brake_release=release))
+        return True
+
+    def resync(self, now: float) -> bool:
+        """Sends the whole state, as if the agent had asked for it. Returns False if the stream is not open for it."""
+        if self.phase not in WELCOMED:
+            return False
+        self._position.move(Step.RESYNC)
+        self._feed.ask("OPERATOR", b"", now)
         self._wake()
         return True
 
-    def _behind(self, resume: pb.Resume) -> bool:
-        return behind(resume, self._store, self._log)
+    def _say(self, message: pb.WatchResponse) -> None:
+        self._outbox.append(message.SerializeToString())
+        self._wake()
 
-    def _decide(self, now: float, unix_nano: int) -> None:
-        start = decide(self.hello, self._store, self._log)
-        self._epoch = self._log.epoch
-        self.sent_rev = start.rev
-        if start.decision == pb.RESUME_DECISION_DELTA:
-            self.catch_up.resumed(start.reason, equal=start.rev == self._log.head)
-        else:
-            self.catch_up.want(0.0, CONNECTED, held(self.hello, self.hello.resume.bucket_digests))
-        del self.hello.resume.bucket_digests[:]  # 2 KB of each stream
-        reason = start.reason
-        if self._behind(self.hello.resume):
-            reason += "; this replica is behind what the agent has seen"
-        limits = self._limits
-        welcome = pb.Welcome(
-            protocol=PROTOCOL,
-            server_id=self._server_id,
-            epoch=self._log.epoch,
-            head_rev=self._log.head,
-            decision=start.decision,
-            reason=reason,
-            ack_window=limits.window_deltas,
-            min_ack_interval_ms=int(limits.min_ack_interval * 1000),
-            heartbeat_interval_ms=int(limits.heartbeat * 1000),
-            server_time_unix_nano=unix_nano,
-            cluster_id=self._cluster_id(),
-        )
-        self._outbox.append(pb.WatchResponse(welcome=welcome).SerializeToString())
-        self._phase = _Phase.STREAMING
-        self._heartbeat_at = now + limits.heartbeat
-        self._progress_at = now
+    def next_message(self, now: float, unix_nano: int = 0) -> bytes | None:
+        """The next WatchResponse to write. None: there is nothing to send now."""
+        self._check(now)
+        if self.phase is Phase.HOLDING and (now >= self._until or not self._behind()):
+            self._welcome(now, unix_nano)
+        if self._outbox:
+            return self._outbox.pop(0)  # also after `close`: the agent still gets its GoAway
+        return self._feed.next(now, unix_nano) if self.phase in WELCOMED else None
 
-    # ------------------------------------------------------------ streaming
+    @property
+    def pending(self) -> bool:
+        """Whether `next_message` may have something before `deadline`, even if nothing more happens."""
+        return self.closed is not None or bool(self._outbox) or self.phase not in WELCOMED or self._feed.pending
 
-    def _lacks_base(self) -> bool:
-        if not self.catch_up.busy and not self._log.holds(self.sent_rev):
-            self.catch_up.want(0.0, LEFT_BEHIND)  # too slow: the log went on without this stream
-        return self.catch_up.busy
+    def deadline(self) -> float:
+        """When to ask `next_message` again even if nothing happens."""
+        return self._feed.deadline() if self.phase in WELCOMED else self._until
 
-    def _next_snapshot(self, now: float) -> bytes | None:
-        if not self.catch_up.sending:
-            zlib = pb.ENCODING_ZLIB in self.hello.encodings
-            encoding = pb.ENCODING_ZLIB if zlib else pb.ENCODING_IDENTITY
-            snapshot = self.catch_up.begin(now, encoding, self.sent_rev)
-            if snapshot is None:
-                return None
-            self.sent_rev = snapshot.rev
-            self._inflight.clear()
-            self._progress_at = now + self._limits.stalled  # twice the patience for a cold load
-        return self.catch_up.next()
+    def _check(self, now: float) -> None:
+        """Closes the stream if its history has ended, or if no Hello came in time."""
+        if self._epoch != self._replica.log.epoch and self._epoch is not None:
+            self.close("UNAVAILABLE", "this replica has begun another history: connect again")
+        if self.phase is not Phase.GREETING:
+            return
+        if self._until == inf:
+            self._until = now + self._limits.hello
+        elif now >= self._until:
+            self.close("DEADLINE_EXCEEDED", f"no Hello within {self._limits.hello:g} s")
 
-    def _next_delta(self, now: float, unix_nano: int) -> bytes | None:
-        low, high = self.sent_rev, min(self._log.head, self.sent_rev + MERGE_BATCHES)
-        if low == high or self._window_full():
-            return None
-        message = self._log.merged(low, high)
-        while len(message) > self._limits.message_bytes and high - low > 1:
-            high = low + (high - low) // 2
-            message = self._log.merged(low, high)
-        if not self._inflight:
-            self._progress_at = max(self._progress_at, now)
-        self._inflight.launch(low, high, len(message), unix_nano)
-        self.sent_rev = high
-        return message
+    def _behind(self) -> bool:
+        return behind(self.hello.resume, self._replica.store, self._replica.log)
 
-    def _window_full(self) -> bool:
-        limits = self._limits
-        return len(self._inflight) >= limits.window_deltas or self._inflight.size >= limits.window_bytes
+    def _welcome(self, now: float, unix_nano: int) -> None:
+        """Decides where the stream starts, and sends the Welcome."""
+        replica, hello = self._replica, self.hello
+        start = decide(hello, replica.store, replica.log)
+        self._epoch = replica.log.epoch
+        digests = held(hello, hello.resume.bucket_digests)
+        self._feed.start(start, digests, hello.encodings, now, asks=answers(hello))
+        del hello.resume.bucket_digests[:]
+        self.hello = pb.Hello.FromString(hello.SerializeToString())  # what was cleared stays in the old one's memory
+        behind = self._behind()
+        if self._held:
+            self._happened.append(Held(caught_up=not behind))
+        message = welcome(replica, start, self._limits, unix_nano, behind=behind)
+        self._outbox.append(message.SerializeToString())
 
     # ------------------------------------------------------------ for inspection
 
     def state(self, now: float) -> inspection_pb2.NodeState.ValueType:
-        """How the stream is doing."""
+        """The node's state for inspection and metrics."""
         if self.closed is not None:
             return inspection_pb2.NODE_STATE_DISCONNECTED
-        if self.applied_rev < self.sent_rev and now - self._progress_at > self._limits.stalled:
+        if self.applied_rev < self.sent_rev and self._feed.stalled(now):
             return inspection_pb2.NODE_STATE_STALLED
-        if not self.acked or self.catch_up.busy:
+        if not self.acked.confirmed or self.phase in LACKING:
             return inspection_pb2.NODE_STATE_SYNCING
-        return inspection_pb2.NODE_STATE_MERGING if self._window_full() else inspection_pb2.NODE_STATE_LIVE
+        return inspection_pb2.NODE_STATE_MERGING if self._feed.full else inspection_pb2.NODE_STATE_LIVE
 
     def behind_seconds(self, now: float) -> float:
-        """How long the oldest revision that is not in this node's kernel has been in the log."""
-        rev = max(self.applied_rev, self._log.tail) + 1
-        return 0.0 if rev > self._log.head else max(0.0, now - self._log.between(rev - 1, rev)[0].at)
+        """The age in seconds of the oldest revision that is not in this node's kernel; 0 if it has all."""
+        return self._replica.log.age_after(self.applied_rev, now)

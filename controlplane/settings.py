@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 
+from controlplane import peers_flags, selectors
+from controlplane.endpoints.names import ENDPOINTS, chosen
+from controlplane.gate import flags as gate
+from controlplane.gate.flags import GateSettings
+from controlplane.identity import flags as identity
+from controlplane.identity.flags import Security
+from controlplane.page.place import unfit
+from controlplane.peers_flags import Where
 from deltaplane import flags
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What `deltaplane controlplane` was told."""
+    """The settings of `deltaplane controlplane`."""
 
     source: str  # kubernetes or manifests
     kubeconfig: str | None  # None: in-cluster
     manifests: str | None
-    listen: str  # HOST:PORT
+    service_selector: str  # label selector of the Services that are served; empty: those that no proxy is named for
+    listen: str  # HOST:PORT or unix:///PATH
+    listen_loopback: bool  # at the same port of loopback too
+    security: Security
+    replicas: Where
+    health_listen: str  # HOST:PORT or unix:///PATH of the health service alone; empty: none
     metrics_listen: str | None  # HOST:PORT; None: no page
+    http_listen: str  # HOST:PORT or unix:///PATH of the page for people; empty: none
     otlp_endpoint: str | None  # HOST:PORT; None: no traces
     trace_sample_ratio: float
+    controllers: tuple[str, ...]  # endpoints.names.NAMES that run here
+    gate: GateSettings | None  # of the Pod readiness gate; None: it is off
     verbosity: int
 
 
@@ -32,18 +50,60 @@ def parse(arguments: Sequence[str]) -> Settings:
         parser.error("--manifests goes with --source=manifests")
     if given.source == "manifests" and given.kubeconfig:
         parser.error("--kubeconfig goes with --source=kubernetes")
-    if not given.insecure:
-        parser.error("only plain text is there yet: pass --insecure, on a network you trust")
+    if given.source == "manifests" and given.service_selector:
+        parser.error("--service-selector goes with --source=kubernetes")
+    if given.listen_loopback and _everywhere(given.listen):
+        parser.error(f"--listen-loopback goes with one address of the host: --listen={given.listen}")
+    controllers = _controllers(given.controllers, parser)
+    if given.source == "manifests" and ENDPOINTS in controllers:
+        parser.error("--controllers=endpoints goes with --source=kubernetes: a folder of manifests has no such readers")
+    security = identity.security(given, parser)
+    if given.http_listen and (why := unfit(given.http_listen, security.way, insecure=given.insecure)):
+        parser.error(f"--http-listen={given.http_listen}: {why}")
     return Settings(
         source=given.source,
         kubeconfig=given.kubeconfig,
         manifests=given.manifests,
+        service_selector=given.service_selector,
         listen=given.listen,
+        listen_loopback=given.listen_loopback,
+        security=security,
+        replicas=peers_flags.read(given, parser, security),
+        health_listen=given.health_listen or "",
         metrics_listen=given.metrics_listen,
+        http_listen=given.http_listen or "",
         otlp_endpoint=given.otlp_endpoint,
         trace_sample_ratio=given.trace_sample_ratio,
+        controllers=controllers,
+        gate=gate.read(given, parser),
         verbosity=given.v,
     )
+
+
+def _everywhere(listen: str) -> bool:
+    """Whether loopback is in it already, or it is no port at all."""
+    if flags.is_socket(listen):
+        return True
+    try:
+        address = ip_address(flags.host_port(listen)[0])
+    except ValueError:
+        return False  # a name
+    return address.is_unspecified or address.is_loopback
+
+
+def _controllers(text: str, parser: flags.Parser) -> tuple[str, ...]:
+    try:
+        return chosen(text)
+    except ValueError as error:
+        parser.error(f"--controllers={text}: {error}")
+
+
+def _selector(text: str) -> str:
+    """An argparse type: what an API server takes as labelSelector, and would else refuse again and again."""
+    wrong = selectors.problem(text)
+    if text and wrong:
+        raise argparse.ArgumentTypeError(wrong)
+    return text
 
 
 def _parser() -> flags.Parser:
@@ -52,15 +112,41 @@ def _parser() -> flags.Parser:
     add("--source", choices=["kubernetes", "manifests"], default="kubernetes", help="where objects come from")
     add("--kubeconfig", metavar="FILE", help="how to reach the API server; without it the in-cluster ServiceAccount")
     add("--manifests", metavar="DIR", help="a directory of Kubernetes YAML (with --source=manifests)")
-    add("--listen", type=flags.address, default="0.0.0.0:50051", metavar="HOST:PORT", help="where agents connect")
-    add("--insecure", action="store_true", help="plain text, no authentication")
+    add(
+        "--listen", type=flags.place, default="0.0.0.0:50051", metavar="HOST:PORT",
+        help="where agents connect; or unix:///PATH",
+    )  # fmt: skip
+    add(
+        "--listen-loopback", action="store_true",
+        help="at that port of 127.0.0.1 and ::1 too, where kubectl port-forward to a Pod on the host's network ends",
+    )  # fmt: skip
+    add(
+        "--service-selector", type=_selector, default="", metavar="SELECTOR",
+        help="serve the Services that this label selector chooses, whichever proxy they name, beside another proxy; "
+        "default: those without the label service.kubernetes.io/service-proxy-name",
+    )  # fmt: skip
+    identity.add(parser)
+    peers_flags.add(parser)
+    add(
+        "--health-listen", type=flags.place, metavar="HOST:PORT",
+        help="the gRPC health service and nothing else, in plain text, for probes",
+    )  # fmt: skip
     add(
         "--metrics-listen",
         type=flags.address,
         metavar="HOST:PORT",
         help="where /metrics is served; without it, nowhere",
     )
+    add(
+        "--http-listen", type=flags.place, metavar="HOST:PORT",
+        help="where the page for people is served; without it, nowhere",
+    )  # fmt: skip
     add("--otlp-endpoint", type=flags.address, metavar="HOST:PORT", help="OTLP gRPC collector for traces")
     add("--trace-sample-ratio", type=flags.ratio, default=0.01, metavar="RATIO", help="share of changes traced")
+    add(
+        "--controllers", default="", metavar="NAME,...",
+        help="endpointslice, endpoints: make these of Services and Pods, where no kube-controller-manager does",
+    )  # fmt: skip
+    gate.add(parser)
     add("--v", type=int, default=0, metavar="LEVEL", help="log verbosity; 4 and up is debug")
     return parser

@@ -1,33 +1,26 @@
-"""The snapshots this replica has ready for agents that deltas cannot bring up.
+"""The snapshots that this replica keeps for agents that deltas cannot bring up.
 
-Called by the control plane's sessions. The last snapshot is kept for as long as what followed it is still in the log.
-Building one takes a third of a second at 100,000 endpoints, so the server has it done beside its event loop
-(`controlplane.snapshot_builder`); whoever asks meanwhile is woken when it is there.
+Called by the streams. It keeps the last snapshot as long as the log has what follows it. Building one takes a third of
+a second at 100,000 endpoints, so the server builds it outside the event loop (`controlplane.snapshot_builder`) and
+wakes the streams that wait for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
+from controlplane.building import Builder, at_once
 from controlplane.log import Log
 from controlplane.partial import Partials
 from controlplane.store import Store
-from deltaplane.snapshot import Snapshot, State, build
+from deltaplane.digest import StateDigest
+from deltaplane.snapshot import Snapshot, State
 from deltaplane.v1 import delta_pb2 as pb
-
-Done = Callable[[Snapshot | None], None]
-Builder = Callable[[State, pb.Encoding.ValueType, Done], None]
-"""Builds a snapshot of a state, now or later, and hands it to the last argument; None: it could not be built."""
-
-
-def at_once(state: State, encoding: pb.Encoding.ValueType, done: Done) -> None:
-    """A `Builder` that waits for nothing."""
-    done(build(state, encoding))
 
 
 def capture(store: Store, log: Log) -> State:
-    """The state at head, cheap and immutable. Everything in the store must be in the log already."""
+    """The state at head: cheap to make, and immutable. The log must already have all changes of the store."""
     return State(log.epoch, log.head, tuple(store.objects()), store.digest.value, dict(store.versions))
 
 
@@ -39,11 +32,16 @@ class Snapshots:
         self._log = log
         self._builder = builder
         self._partials = Partials(store, log, builder)
-        self._kept: dict[int, tuple[bytes, Snapshot]] = {}  # with the epoch they are of
-        self._waiting: dict[int, set[Callable[[], None]]] = {}  # whoever waits for one that is being built
+        self._kept: dict[int, tuple[bytes, Snapshot]] = {}  # with their epoch
+        self._waiting: dict[int, set[Callable[[], None]]] = {}  # the streams that wait for a build
+
+    @property
+    def digest(self) -> StateDigest:
+        """That of the state which the next snapshot will have."""
+        return self._store.digest
 
     def kept(self, encoding: pb.Encoding.ValueType, at_least: int = 0) -> Snapshot | None:
-        """One of revision `at_least` or later that can be sent now, None if there is none yet."""
+        """The kept snapshot, if it has revision `at_least` or later and the log leads on from it; else None."""
         epoch, snapshot = self._kept.get(encoding, (b"", None))
         if snapshot is None or epoch != self._log.epoch:
             return None
@@ -54,11 +52,11 @@ class Snapshots:
         encoding: pb.Encoding.ValueType,
         at_least: int = 0,
         wake: Callable[[], None] = lambda: None,
-        held: Sequence[int] = (),
+        held: bytes = b"",
     ) -> Snapshot | None:
-        """One of revision `at_least` (head or earlier) or later. None: it is being built; ask again after `wake`.
+        """A snapshot of revision `at_least` (head at most) or later. None: it is being built; ask again after `wake`.
 
-        `held`: the bucket digests of an agent that takes a partial one; empty: a whole one.
+        `held`: the digests of an agent that takes a partial snapshot (`deltaplane.digest.packed`); empty: a whole one.
         """
         if self._partials.differing(held) is not None:
             return self._partials.take(held, encoding, at_least, wake)
@@ -74,7 +72,7 @@ class Snapshots:
     def _built(self, encoding: pb.Encoding.ValueType, epoch: bytes, snapshot: Snapshot | None) -> None:
         waiting = self._waiting.pop(encoding)
         if snapshot is None:
-            return  # who waits asks again in their own time
+            return  # the streams ask again with their next heartbeat
         self._kept[encoding] = epoch, snapshot
         for wake in waiting:
             wake()

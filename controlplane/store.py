@@ -1,19 +1,19 @@
 """The cluster state of this replica: every object with its hash, and the digest of them all.
 
-Called by the control plane's state with the facts a source says; read by snapshots and inspection. A fact that changes
-nothing a Service proxy can see ends here, and so does one that cannot be sent: it is refused before anything moves, the
-object stays as it was, and the other facts go on. It knows no revisions and no agents.
+`controlplane.cluster` passes in facts; snapshots and inspection read it. A fact that changes nothing for a Service
+proxy ends here. So does a fact that cannot be sent: it is refused before anything changes, its object stays as it was,
+and the other facts go on. It knows no revisions and no agents.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, ValuesView
+from collections.abc import Callable, Iterable, Iterator, KeysView, ValuesView
 
 from msgspec import Struct
 
 from controlplane.facts import Fact
 from deltaplane.codec import encode_op
-from deltaplane.digest import BUCKETS, StateDigest, edit, object_hash
+from deltaplane.digest import LEAVES, Places, StateDigest, edit, object_hash
 from deltaplane.model import EndpointSlice, Kind, Object, ObjectKey, Op, Remove, Upsert
 from deltaplane.patch import difference
 from deltaplane.v1 import delta_pb2 as pb
@@ -21,12 +21,12 @@ from deltaplane.v1 import objects_pb2
 
 MAX_OBJECT_BYTES = 960 * 1024  # on the wire: with its envelope it fits into a message of 1 MiB
 MAX_VERSION_DIGITS = 20
-_SMALL_SLICE = 4000  # endpoints that fit whatever their names: 64 bytes and four hints each
+_SMALL_SLICE = 4000  # endpoints that always fit: each with a name of 64 bytes and four hints
 _WIRE_KINDS = {kind: objects_pb2.Kind.ValueType(int(kind)) for kind in Kind}
 
 
 class Origin(Struct, frozen=True, gc=False):
-    """Why a change came: what travels to the agents as a Cause. Times are Unix nanoseconds, 0: unknown."""
+    """Why a change happened; agents get it as a Cause. Times are Unix nanoseconds, 0: unknown."""
 
     object: ObjectKey
     resource_version: str = ""
@@ -39,9 +39,9 @@ class Origin(Struct, frozen=True, gc=False):
 class Change(Struct, frozen=True, gc=False):
     """One op that leads from the state before to the state after.
 
-    `object` is the object afterwards (None: gone); `existed` says whether there was one before, which is what merging
-    needs to leave out what came and went. `size` is the op's on the wire, in bytes; 0: not measured, it was merged.
-    `deleted`: by name (facts.Fact).
+    `object` is the object afterwards (None: gone). `existed` says whether there was one before; merging needs it to
+    leave out what was added and removed. `size` is that of the op on the wire, in bytes; 0: not measured, because it
+    was merged. `deleted` is that of the fact.
     """
 
     op: Op
@@ -54,20 +54,22 @@ class Change(Struct, frozen=True, gc=False):
 
 
 class Unsendable(ValueError):
-    """A fact that has no form on the wire, or too large a one. The text says why."""
+    """A fact that cannot be encoded, or is too large. The text says why."""
 
 
 class Store:
-    """Objects by key; owned by one task, so nothing here waits. `refused` is told of each fact that cannot be taken."""
+    """Objects by key. One task owns it, and nothing waits. Calls `refused` for each fact that it cannot take."""
 
     def __init__(self, refused: Callable[[ObjectKey, str], None] | None = None) -> None:
         self._refused = refused or (lambda *_: None)
         self.digest = StateDigest()
         self.versions: dict[Kind, str] = {}  # the highest resourceVersion seen per kind since its last list
+        self.newest: dict[Kind, int] = {}  # likewise, of objects alone: a list's own version is no object's
         self._objects: dict[ObjectKey, Object] = {}
         self._hashes: dict[ObjectKey, int] = {}
+        self._seen: dict[ObjectKey, int] = {}  # the resourceVersion of each object that came last
         self._keys: dict[Kind, dict[ObjectKey, None]] = {kind: {} for kind in Kind}
-        self._in_bucket: list[dict[ObjectKey, None]] = [{} for _ in range(BUCKETS)]
+        self._in_leaf: list[dict[ObjectKey, None]] = [{} for _ in range(LEAVES)]
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -76,20 +78,32 @@ class Store:
         """The object, None if absent."""
         return self._objects.get(key)
 
+    def hash_of(self, key: ObjectKey) -> int:
+        """The object's hash; 0 if absent."""
+        return self._hashes.get(key, 0)
+
+    def seen(self, key: ObjectKey) -> int:
+        """The resourceVersion of the object that came last, also one that changed nothing; -1: none, or no number."""
+        return self._seen.get(key, -1)
+
+    def keys(self, kind: Kind) -> KeysView[ObjectKey]:
+        """The keys of a kind, in no particular order."""
+        return self._keys[kind].keys()
+
     def objects(self) -> ValuesView[Object]:
         """All objects, in no particular order."""
         return self._objects.values()
 
-    def within(self, buckets: Iterable[int]) -> Iterator[Object]:
-        """The objects of these buckets of the digest, at no cost for the others."""
-        return (self._objects[key] for bucket in buckets for key in self._in_bucket[bucket])
+    def within(self, places: Places) -> Iterator[Object]:
+        """The objects of these places of the digest; costs nothing for the others."""
+        return (self._objects[key] for leaf in places.leaves() for key in self._in_leaf[leaf])
 
     def count(self, kind: Kind) -> int:
         """How many objects of this kind there are."""
         return len(self._keys[kind])
 
     def update(self, facts: Iterable[Fact], ingested_unix_nano: int = 0) -> list[Change]:
-        """Takes facts in order; returns what really changed, in the order it happened (the log orders a batch)."""
+        """Takes facts in order; returns the real changes in the same order."""
         changes = []
         for fact in facts:
             try:
@@ -105,28 +119,33 @@ class Store:
     def replace(
         self, kind: Kind, facts: Iterable[Fact], resource_version: str, ingested_unix_nano: int = 0
     ) -> list[Change]:
-        """Takes a complete list of one kind: what it lacks is gone, what is equal is no change.
+        """Takes a complete list of one kind: what is not in it is gone, what is equal is no change.
 
-        Its version stands also where it is lower than what was seen: the API server's store was restored.
+        The list's version counts even if it is lower than before: then the API server's store was restored.
         """
         listed = {fact.key: fact for fact in facts}
         gone = [Fact(key, None, resource_version) for key in self._keys[kind] if key not in listed]
         changes = self.update([*listed.values(), *gone], ingested_unix_nano)
         if number_of(resource_version) >= 0:
             self.versions[kind] = resource_version
+            self.newest[kind] = min(self.newest.get(kind, -1), number_of(resource_version))
         return changes
 
     def _take(self, fact: Fact, ingested: int) -> Change | None:
-        """Everything that can fail comes before `_put`, which is where the state moves."""
+        """Everything that can fail happens before `_put` changes the state."""
         key, new = fact.key, fact.object
-        self._see(key.kind, fact.resource_version)
+        number = self._see(key.kind, fact.resource_version)
         old = self._objects.get(key)
         if old == new:
+            if new is not None:
+                self._seen[key] = number
             return None
         origin = Origin(key, fact.resource_version, "", fact.event_unix_nano, fact.trigger_unix_nano, ingested)
         op, new_hash = self._op(key, old, new)
         change = Change(op, key, new, old is not None, origin, _size(op, new, origin), fact.deleted)
         self._put(key, new, new_hash)
+        if new is not None:
+            self._seen[key] = number
         return change
 
     def _op(self, key: ObjectKey, old: Object | None, new: Object | None) -> tuple[Op, int | None]:
@@ -139,25 +158,31 @@ class Store:
         return Upsert(new), object_hash(new)
 
     def _put(self, key: ObjectKey, new: Object | None, new_hash: int | None) -> None:
-        bucket, change = edit(key, self._hashes.get(key), new_hash)
-        self.digest.toggle(bucket, change)
+        leaf, change = edit(key, self._hashes.get(key), new_hash)
+        self.digest.toggle(leaf, change)
         if new is None or new_hash is None:
-            del self._objects[key], self._hashes[key], self._keys[key.kind][key], self._in_bucket[bucket][key]
+            self._seen.pop(key, None)
+            del self._objects[key], self._hashes[key], self._keys[key.kind][key], self._in_leaf[leaf][key]
         else:
             self._objects[key], self._hashes[key] = new, new_hash
-            self._keys[key.kind][key] = self._in_bucket[bucket][key] = None
+            self._keys[key.kind][key] = self._in_leaf[leaf][key] = None
 
-    def _see(self, kind: Kind, version: str) -> None:
+    def _see(self, kind: Kind, version: str) -> int:
+        """Takes note of the version of a fact; returns it as a number."""
+        number = number_of(version)
+        if number > self.newest.get(kind, -1):
+            self.newest[kind] = number
         if newer(version, self.versions.get(kind, "")):
             self.versions[kind] = version
+        return number
 
 
 def _size(op: Op, new: Object | None, origin: Origin) -> int:
-    """The op's bytes on the wire. Raises `Unsendable` (and what protobuf raises) where it cannot be sent."""
+    """The op's bytes on the wire. Raises `Unsendable`, and what protobuf raises, if it cannot be sent."""
     to_cause(origin)
     size = wire_size(op)
     if isinstance(new, EndpointSlice) and not isinstance(op, Upsert) and len(new.endpoints) > _SMALL_SLICE:
-        whole = wire_size(Upsert(new))  # a snapshot has to say all of it
+        whole = wire_size(Upsert(new))  # a snapshot has to carry the whole object
     else:
         whole = size
     if max(size, whole) > MAX_OBJECT_BYTES:
@@ -173,7 +198,7 @@ def wire_size(op: Op) -> int:
 
 
 def to_cause(origin: Origin) -> pb.Cause:
-    """An origin as it travels."""
+    """The origin as its protobuf message."""
     kind, namespace, name = origin.object
     return pb.Cause(
         object=objects_pb2.ObjectKey(kind=_WIRE_KINDS[kind], namespace=namespace, name=name),
@@ -186,17 +211,17 @@ def to_cause(origin: Origin) -> pb.Cause:
 
 
 def newer(version: str, than: str) -> bool:
-    """Whether a resourceVersion is higher than another. They compare as numbers (KEP-5504); other text is not newer."""
+    """Whether the first resourceVersion is higher. They compare as numbers (KEP-5504); any other text is not newer."""
     return number_of(version) > number_of(than)
 
 
 def number_of(version: str) -> int:
-    """A resourceVersion as a number; -1 for text that is none. The API server's have 20 digits at most (uint64)."""
+    """A resourceVersion as a number; -1 for any other text. They have 20 digits at most (uint64)."""
     return int(version) if len(version) <= MAX_VERSION_DIGITS and version.isascii() and version.isdecimal() else -1
 
 
 def in_order(changes: Iterable[Change]) -> Iterator[Change]:
-    """Adds before removals; what others refer to is added first and removed last (S8)."""
+    """Orders changes: additions before removals; what others refer to is added first and removed last (S8)."""
     return iter(sorted(changes, key=_rank))
 
 

@@ -1,8 +1,8 @@
 """The API server as raw JSON streams: transport and credentials of the `kubernetes` package, without its models.
 
-Used by `reflector`; knows no watch semantics. Requests go through `ApiClient` itself: the generated methods
-check every argument with pydantic and take no separate connect and read limits. Foreign exceptions become `ApiError`
-(worth another try) or `SourceError` (the configuration is unusable) here, once.
+It knows no watch semantics. Requests go through `ApiClient` itself: the generated methods check every argument with
+pydantic and have no separate connect and read limits. Foreign exceptions become `ApiError` (another try may succeed) or
+`SourceError` (the configuration is unusable) here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import ssl
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,72 +20,29 @@ import aiohttp
 import msgspec
 
 from controlplane.errors import SourceError
-from controlplane.source.backoff import patience
 from controlplane.source.credentials import Credentials
 from controlplane.source.objects import Status
+from controlplane.source.resource import ApiError, Resource, Stalled
+from controlplane.source.retry_after import patience
 from deltaplane.logs import event
+from deltaplane.once import Once
 
 log = logging.getLogger(__name__)
 
-UNREACHED = 0
 _JSON = {"Content-Type": "application/json"}
-
-
-class ApiError(SourceError):
-    """A request failed; another try may succeed. `status` is the HTTP status; `UNREACHED` without an answer."""
-
-    def __init__(
-        self, text: str, status: int = UNREACHED, retry_after: float = 0.0, *, strangers: bool = False
-    ) -> None:
-        super().__init__(text)
-        self.strangers = strangers or status == 401  # one end does not accept the other's credentials
-        self.status = status
-        self.retry_after = retry_after  # seconds the server asked for, bounded (backoff.patience)
-
-    @property
-    def expired(self) -> bool:
-        """The version or the continue token is too old: list again (HTTP form of 410)."""
-        return self.status == 410
-
-    @property
-    def unsupported(self) -> bool:
-        """The server answered, and not about us or about the moment: it may not know this form of the request."""
-        return self.status not in {UNREACHED, 401, 403, 404, 410, 429}
-
-
-class Stalled(ApiError):
-    """Nothing came for the idle limit: the connection may be half open."""
-
-
-@dataclass(frozen=True, slots=True)
-class Resource:
-    """A collection of the API, cluster-wide unless a namespace is named."""
-
-    group: str  # "" is the core group
-    version: str
-    plural: str
-    selector: str = ""  # label selector, evaluated by the server
-    optional: bool = False  # a server without it, or one that forbids it, counts as one that has none
-    namespace: str = ""
-
-    @property
-    def path(self) -> str:
-        root = f"/apis/{self.group}" if self.group else "/api"
-        place = f"{self.version}/namespaces/{self.namespace}" if self.namespace else self.version
-        return f"{root}/{place}/{self.plural}"
-
-    def __str__(self) -> str:
-        return f"{self.plural}.{self.group}" if self.group else self.plural
+_PATCH = {"Content-Type": "application/strategic-merge-patch+json"}
+_METHODS = {"create": "POST", "update": "PUT", "patch": "PATCH", "delete": "DELETE"}
+_ALONE = frozenset({"create", "get", "update", "patch", "delete"})  # verbs that are granted without others
 
 
 class Api:
-    """One API server. `origin` says where its address and credentials were taken from, for error texts."""
+    """One API server. `origin` says where its address and credentials come from, for error texts."""
 
     def __init__(self, client: Any, credentials: Credentials) -> None:
         self._client = client
         self._credentials = credentials
         self._refreshing = asyncio.Lock()
-        self._complaint = ""
+        self._said = Once[str]()
         self.origin = credentials.origin
         self.requests: Counter[tuple[str, str, str]] = Counter()  # by verb, resource, and status or "error"
 
@@ -94,12 +50,17 @@ class Api:
     def server(self) -> str:
         return str(self._client.configuration.host)
 
+    @property
+    def transport(self) -> Any:
+        """The connections for new requests (`transport.Transport`)."""
+        return self._client.rest_client
+
     async def fetch(
         self, resource: Resource, query: Mapping[str, str], timeout: aiohttp.ClientTimeout, verb: str = "list"
     ) -> bytes:
         """The whole body of a list, or of one object (`verb` get). Raises `ApiError`."""
-        with self._said(verb, resource):
-            async with self._exchange(resource, query, timeout) as response:
+        with self._translating(verb, resource):
+            async with self._exchange(verb, resource, query, timeout) as response:
                 if response.status != 200:
                     raise await self._refusal(response, verb, resource)
                 return await response.read()
@@ -107,12 +68,12 @@ class Api:
     async def lines(
         self, resource: Resource, query: Mapping[str, str], timeout: aiohttp.ClientTimeout
     ) -> AsyncGenerator[list[bytes], None]:
-        """The lines of a watch, as many at once as have arrived; first an empty list: the server took the watch.
+        """The lines of a watch, in lists of those that arrived together. The first list is empty: the watch began.
 
-        A line cut off by the end of the stream is dropped: it is sent again. Raises `ApiError`.
+        A line that the end of the stream cuts off is dropped; the next watch repeats it. Raises `ApiError`.
         """
-        with self._said("watch", resource):
-            async with self._exchange(resource, query, timeout) as response:
+        with self._translating("watch", resource):
+            async with self._exchange("watch", resource, query, timeout) as response:
                 if response.status != 200:
                     raise await self._refusal(response, "watch", resource)
                 yield []
@@ -123,8 +84,8 @@ class Api:
                         yield [line for line in lines if line.strip()]
 
     @contextmanager
-    def _said(self, verb: str, resource: Resource) -> Iterator[None]:
-        """What the transport raises, in our words."""
+    def _translating(self, verb: str, resource: Resource) -> Iterator[None]:
+        """Translates what the transport raises into `ApiError`."""
         try:
             yield
         except TimeoutError as error:
@@ -136,29 +97,52 @@ class Api:
 
     async def create(self, resource: Resource, thing: Mapping[str, Any], timeout: aiohttp.ClientTimeout) -> None:
         """Makes an object. Raises `ApiError`."""
-        with self._said("create", resource):
-            async with self._exchange(resource, {}, timeout, thing) as response:
-                if response.status not in {200, 201}:
-                    raise await self._refusal(response, "create", resource)
+        await self.post(resource, thing, timeout)
+
+    async def post(self, resource: Resource, thing: Mapping[str, Any], timeout: aiohttp.ClientTimeout) -> bytes:
+        """Makes an object, and gives it as the server has it then. Raises `ApiError`."""
+        return await self._send("create", resource, thing, timeout)
+
+    async def replace(self, resource: Resource, thing: Mapping[str, Any], timeout: aiohttp.ClientTimeout) -> bytes:
+        """Replaces the object that `resource` names, if it still has `thing`'s resourceVersion. Raises `ApiError`."""
+        return await self._send("update", resource, thing, timeout)
+
+    async def patch(self, resource: Resource, change: Mapping[str, Any], timeout: aiohttp.ClientTimeout) -> bytes:
+        """Changes the object that `resource` names by a strategic merge patch. Raises `ApiError`."""
+        return await self._send("patch", resource, change, timeout)
+
+    async def remove(self, resource: Resource, options: Mapping[str, Any], timeout: aiohttp.ClientTimeout) -> bytes:
+        """Deletes the object that `resource` names. `options`: meta/v1 DeleteOptions. Raises `ApiError`."""
+        return await self._send("delete", resource, options, timeout)
+
+    async def _send(
+        self, verb: str, resource: Resource, thing: Mapping[str, Any], timeout: aiohttp.ClientTimeout
+    ) -> bytes:
+        with self._translating(verb, resource):
+            async with self._exchange(verb, resource, {}, timeout, thing) as response:
+                if response.status not in {200, 201, 202}:
+                    raise await self._refusal(response, verb, resource)
+                return await response.read()
 
     @asynccontextmanager
     async def _exchange(
         self,
+        verb: str,
         resource: Resource,
         query: Mapping[str, str],
         timeout: aiohttp.ClientTimeout,
         body: Mapping[str, Any] | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """One request and its answer, with the credentials as their files are now.
+        """One request and its answer, with the current credentials.
 
-        A transport that was replaced meanwhile ends with its last exchange: a watch that works is not cut off.
+        A replaced transport closes after its last exchange, so a running watch is not interrupted.
         """
         if self._credentials.changed():
             await self.refresh()
-        transport = self._client.rest_client
+        transport = self.transport
         transport.users += 1
         try:
-            async with await self._request(resource, query, timeout, body) as response:
+            async with await self._request(verb, resource, query, timeout, body) as response:
                 yield response
         finally:
             transport.users -= 1
@@ -170,20 +154,20 @@ class Api:
 
     async def _request(
         self,
+        verb: str,
         resource: Resource,
         query: Mapping[str, str],
         timeout: aiohttp.ClientTimeout,
         body: Mapping[str, Any] | None = None,
     ) -> aiohttp.ClientResponse:
         parameters = await self._client.param_serialize(
-            method="GET" if body is None else "POST",
+            method=_METHODS.get(verb, "GET"),
             resource_path=resource.path,
             query_params=list(query.items()),
-            header_params={"Accept": "application/json", **({} if body is None else _JSON)},
+            header_params={"Accept": "application/json", **_kind_of(verb, body)},
             body=body,
             auth_settings=["BearerToken"],
         )
-        verb = "create" if body is not None else "watch" if "watch" in query else "list"
         try:
             answer = await self._client.call_api(*parameters, _preload_content=False, _request_timeout=timeout)
         except BaseException:
@@ -199,7 +183,8 @@ class Api:
         details = status.details.retry_after_seconds if status.details else None
         seconds = patience(wait, details, datetime.now(UTC))
         text = f"{self._advice(response.status, verb, resource)}{f' ({status.message})' if status.message else ''}"
-        return ApiError(text, response.status, seconds)
+        causes = (status.details.causes if status.details else None) or ()
+        return ApiError(text, response.status, seconds, causes=frozenset(cause.reason for cause in causes))
 
     def _advice(self, status: int, verb: str, resource: Resource) -> str:
         what = f"{verb} of {resource} at API server {self.server}"
@@ -207,28 +192,25 @@ class Api:
             return f"{what}: 401, the credentials in {self.origin} are not accepted: renew the token or certificate"
         if status == 403:
             group = resource.group or '""'
-            verbs = verb if verb in {"create", "get"} else "get, list and watch"
+            verbs = verb if verb in _ALONE else "get, list and watch"
+            where = f"in namespace {resource.namespace}" if resource.namespace else "cluster-wide"
             rule = f"{verbs} on {resource.plural} in API group {group}"
-            return f"{what}: 403, permission is missing: grant {rule}, cluster-wide, to the account of {self.origin}"
+            return f"{what}: 403, permission is missing: grant {rule}, {where}, to the account of {self.origin}"
         if status == 404:
             return f"{what}: 404, the server does not serve {resource.path}: check its address in {self.origin}"
         return f"{what}: HTTP status {status}"
 
     async def refresh(self) -> None:
-        """Reads the credentials again (a rotated token, certificate or CA); keeps the old ones if that fails."""
+        """Reads the credentials again (a token, certificate or CA has rotated). Keeps the old ones if that fails."""
         async with self._refreshing:
             try:
                 configuration = await self._credentials.load()
-                old, new = (
-                    self._client.rest_client,
-                    self._credentials.transport(configuration, self._client.rest_client),
-                )
+                old, new = self.transport, self._credentials.transport(configuration, self.transport)
             except SourceError as error:
-                if str(error) != self._complaint:
+                if self._said.note("credentials", str(error)):
                     event(log, logging.WARNING, "credentials stay as they were", reason=error)
-                self._complaint = str(error)
                 return
-            self._complaint = ""
+            self._said.clear("credentials")
             self._client.configuration, self._client.rest_client = configuration, new
             if new is not old:
                 event(log, logging.INFO, "credentials changed", origin=self.origin)
@@ -238,8 +220,15 @@ class Api:
         await self._client.close()
 
 
+def _kind_of(verb: str, body: Mapping[str, Any] | None) -> Mapping[str, str]:
+    """The header that says what the body is."""
+    if body is None:
+        return {}
+    return _PATCH if verb == "patch" else _JSON
+
+
 def _of_tls(error: BaseException | None) -> bool:
-    """Whether the two ends could not agree who they are."""
+    """Whether the error is one of TLS."""
     while error is not None:
         if isinstance(error, (ssl.SSLError, aiohttp.ClientSSLError)):
             return True
@@ -248,7 +237,7 @@ def _of_tls(error: BaseException | None) -> bool:
 
 
 def decode_status(body: bytes) -> Status:
-    """The server's own words; empty when the body is something else (a proxy's page)."""
+    """The Status in the body; empty if the body is something else (a proxy's page)."""
     try:
         return msgspec.json.decode(body, type=Status)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -257,7 +246,7 @@ def decode_status(body: bytes) -> Status:
 
 async def connect(kubeconfig: str | None) -> Api:
     """An `Api` from a kubeconfig file, or from the Pod's ServiceAccount. No request is made. Raises `SourceError`."""
-    from kubernetes.aio.client import ApiClient
+    from controlplane.source.kubernetes_package import ApiClient
 
     credentials = Credentials(kubeconfig)
     configuration = await credentials.load()

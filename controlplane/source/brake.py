@@ -1,28 +1,28 @@
-"""The safety brake (S7): a list that lacks most of what is known is held until the server has said so for a while.
+"""The safety brake (S7): it holds a list that lacks most of the known objects, until lists have agreed for a while.
 
-An API server that answers with an empty list after a fault (a cache that is not filled, a store restored from nothing)
-would otherwise take every Service from every node. What is deleted while it is watched, and what the first list lacks,
-is no concern of it. Called by `reflector`; it reads no clock.
+Otherwise an API server that answers with an empty list after a fault (its cache is not filled, its store was restored
+from nothing) would remove every Service from every node. The brake does not concern DELETED events and the first list.
+Pure.
 """
 
 from __future__ import annotations
 
-from controlplane.source.api import ApiError
+from controlplane.source.resource import ApiError
 
-MOST = 10  # fewer objects than this may go at once
+MOST = 10  # fewer objects than this may go at once without a doubt
 RELIST_SECONDS = 10.0
 LISTS = 3  # in a row
 
 
 class Doubtful(ApiError):
-    """A list that is not taken as it is; the text says what it lacks."""
+    """A list that the brake holds; the text says what it lacks."""
 
 
 class Brake:
-    """For one collection. `seconds` is for how long its lists must agree that most objects are gone."""
+    """The brake of one collection. `seconds`: for how long its lists must agree that most objects are gone."""
 
     def __init__(self, seconds: float) -> None:
-        self.lists = 0  # in a row that were, or would have been, held
+        self.lists = 0  # lists in a row that lack most objects
         self._seconds = seconds
         self._since = 0.0
 

@@ -1,7 +1,7 @@
-"""Who says what: the objects of all manifest files, with the first file in order winning. Pure; owned by `manifests`.
+"""The objects of all manifest files. If several files have the same object, the first file in order counts. Pure.
 
-A file that turns bad keeps what it last said of the objects that cannot be read now; other files are not touched. `put`
-and `drop` give the keys whose meaning may have changed, so that a change costs what it touches.
+If an object in a file becomes unreadable, its last readable form in that file counts; other files are not affected.
+`put` and `drop` return the keys whose facts may have changed, so a change costs what it touches. Owned by `manifests`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from deltaplane.model import ObjectKey
 
 
 class _Claim(Struct, frozen=True):
-    """What one file says of one object; without a fact: it names the object, but has never said anything usable."""
+    """One object in one file. Without a fact, the file names the object, but never had a usable form of it."""
 
     where: str
     fact: Fact | None
@@ -25,13 +25,13 @@ class _Claim(Struct, frozen=True):
 
 
 class _File(Struct):
-    documents: dict[str, tuple[Entry, ...]]  # by text, so that an edit reads only the documents that differ
+    documents: dict[str, tuple[Entry, ...]]  # by text, so that an edit parses only the documents that differ
     claims: dict[ObjectKey, _Claim]
-    loose: set[str]  # where problems were reported that belong to no object
+    loose: set[str]  # places with reported problems that belong to no object
 
 
 class Claims:
-    """All files by name. `folder` only goes into reports."""
+    """All files by name. `folder` appears in reports only."""
 
     def __init__(self, folder: str, reports: Reports) -> None:
         self._folder = folder
@@ -45,7 +45,7 @@ class Claims:
         return set(self._files)
 
     def fact(self, key: ObjectKey) -> Fact | None:
-        """What holds for the object; None: no file says anything usable of it."""
+        """The fact that counts for the object; None: no file has a usable one."""
         for name in sorted(self._claimants.get(key, ())):
             fact = self._files[name].claims[key].fact
             if fact is not None:
@@ -53,25 +53,25 @@ class Claims:
         return None
 
     def documents(self, name: str) -> Mapping[str, tuple[Entry, ...]]:
-        """What the file's documents say, by their text."""
+        """The entries of the file's documents, by document text."""
         file = self._files.get(name)
         return {} if file is None else file.documents
 
     def put(self, name: str, documents: Documents) -> set[ObjectKey]:
-        """The file now reads so. Gives the keys it says, or said, something else of."""
+        """Sets the file's content. Returns the keys whose facts may differ now."""
         old = self._files.get(name) or _File({}, {}, set())
         new = _File(dict(documents), {}, set())
         unidentified = False
         for number, (_, entries) in enumerate(documents, start=1):
             for entry in entries:
                 unidentified |= self._add(new, old, self._where(name, number, entry), entry)
-        if unidentified:  # it may be any of what the file said before
+        if unidentified:  # it may be any of the file's earlier objects
             for key, claim in old.claims.items():
                 new.claims.setdefault(key, claim)
         return self._exchange(name, old, new)
 
     def drop(self, name: str) -> set[ObjectKey]:
-        """The file is gone, and what it said."""
+        """Removes the file. Returns the keys whose facts may differ now."""
         self.unreadable(name, "")
         old = self._files.get(name) or _File({}, {}, set())
         touched = self._exchange(name, old, _File({}, {}, set()))
@@ -79,7 +79,7 @@ class Claims:
         return touched
 
     def unreadable(self, name: str, reason: str) -> None:
-        """The file cannot be read now, so what it said stays; an empty reason takes that back."""
+        """The file cannot be read, so its last content stays. An empty reason: it can be read again."""
         self._reports.record(f"{self._folder}/{name}", (reason,) if reason else ())
 
     def _where(self, name: str, number: int, entry: Entry) -> str:
@@ -87,7 +87,7 @@ class Claims:
         return f"{where} {entry.name}" if entry.name else where
 
     def _add(self, new: _File, old: _File, where: str, entry: Entry) -> bool:
-        """Whether the entry says something of an object that cannot be told."""
+        """Adds the entry; returns whether it is unknown which object it is."""
         if entry.key is None or entry.key in new.claims:
             twice = () if entry.key is None else ("the file names this object twice; the first one is used",)
             self._reports.record(where, entry.problems + twice)
@@ -113,7 +113,7 @@ class Claims:
         return touched
 
     def _report(self, key: ObjectKey) -> None:
-        """A second file's claim is a problem as long as the first one stands."""
+        """Reports the problems of the key's claims; a second file's claim is a problem itself."""
         claimants = sorted(self._claimants[key])
         if not claimants:
             del self._claimants[key]

@@ -1,7 +1,7 @@
-"""The API server's address and what proves each end to the other, from a kubeconfig or the Pod's ServiceAccount.
+"""The API server's address, and the credentials of both ends, from a kubeconfig or the Pod's ServiceAccount.
 
-Files are rotated while the program runs: `changed` says so cheaply, `load` reads all anew, `transport` makes new
-connections only where what they rest on is another. Called by `api`. Foreign exceptions become `SourceError`.
+Files rotate while the program runs: `changed` detects that cheaply, `load` reads everything again, and `transport`
+makes new connections only if the content behind them differs. Called by `api`. Foreign exceptions become `SourceError`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import yaml
 
 from controlplane.errors import SourceError
 from deltaplane import bounded
+from deltaplane.stamps import Stamp, stamp
 
 KUBECONFIG_BYTES = 4 * 1024 * 1024
-Stamp = tuple[int, int, int] | None  # of a file: inode, size in bytes, mtime in ns; None: it cannot be read
 
 
 class Credentials:
-    """`origin` says where they come from, for error texts."""
+    """`origin` names their source, for error texts."""
 
     def __init__(self, kubeconfig: str | None) -> None:
         self.origin = f"kubeconfig {kubeconfig}" if kubeconfig else "the Pod's ServiceAccount"
@@ -31,21 +31,21 @@ class Credentials:
         self._material: tuple[Any, ...] = ()
 
     def changed(self) -> bool:
-        """Whether a file is another than when it was read."""
-        return any(_stamp(path) != stamp for path, stamp in self._stamps.items())
+        """Whether a file has changed since it was read."""
+        return any(stamp(path) != before for path, before in self._stamps.items())
 
     async def load(self) -> Any:
         """A new `Configuration` of the `kubernetes` package. Raises `SourceError`."""
-        from kubernetes.aio.client import Configuration
+        from controlplane.source.kubernetes_package import Configuration
 
-        known = {path: _stamp(path) for path in self._stamps}  # before they are read
+        known = {path: stamp(path) for path in self._stamps}  # taken before the files are read
         configuration = Configuration()
         await _load(configuration, self._kubeconfig)
         _check_address(configuration.host, self.origin)
         hook = configuration.refresh_api_key_hook
         if hook is not None:
             configuration.refresh_api_key_hook = _careful(hook)
-        self._stamps = {path: known.get(path, _stamp(path)) for path in self._files(configuration)}
+        self._stamps = {path: known.get(path, stamp(path)) for path in self._files(configuration)}
         return configuration
 
     def _files(self, configuration: Any) -> list[str]:
@@ -53,7 +53,7 @@ class Credentials:
         return [path for path in files if path]
 
     def transport(self, configuration: Any, current: Any = None) -> Any:
-        """Connections for it: `current`, where these rest on the same content. Raises `SourceError`."""
+        """Connections for the configuration: `current` if its content is the same. Raises `SourceError`."""
         from controlplane.source.transport import Transport
 
         try:
@@ -62,7 +62,7 @@ class Credentials:
                 return current
             made = Transport(configuration)
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-            self._stamps = dict.fromkeys(self._stamps)  # half written, it may be: they are read again
+            self._stamps = dict.fromkeys(self._stamps)  # perhaps half written: read them again
             raise SourceError(f"{self.origin}: its certificates cannot be used: {error}") from error
         self._material = material
         return made
@@ -73,14 +73,6 @@ def _material(configuration: Any) -> tuple[Any, ...]:
     contents = [Path(path).read_bytes() if path else b"" for path in files]
     rest = (configuration.host, configuration.verify_ssl, configuration.tls_server_name, configuration.proxy)
     return (*rest, *contents)
-
-
-def _stamp(path: str) -> Stamp:
-    try:
-        found = Path(path).stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _check_address(host: str, origin: str) -> None:
@@ -94,8 +86,8 @@ def _check_address(host: str, origin: str) -> None:
 
 
 def _careful(hook: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Reading a token that is due: one that cannot be read leaves the one before."""
-    from kubernetes.aio.config import ConfigException
+    """Reads a token when it is due; keeps the previous one if it cannot be read."""
+    from controlplane.source.kubernetes_package import ConfigException
 
     def refresh(configuration: Any) -> None:
         try:
@@ -103,21 +95,21 @@ def _careful(hook: Callable[[Any], None]) -> Callable[[Any], None]:
         except (ConfigException, OSError, ValueError):
             return
         finally:
-            configuration.refresh_api_key_hook = refresh  # it puts itself back
+            configuration.refresh_api_key_hook = refresh  # the call replaces the hook by the package's own
             _strip(configuration)
 
     return refresh
 
 
 def _strip(configuration: Any) -> None:
-    """A token file's last newline is no part of the header."""
+    """Removes the newline at the end of a token file."""
     token = configuration.api_key.get("BearerToken")
     if token:
         configuration.api_key["BearerToken"] = token.strip()
 
 
 async def _load(configuration: Any, kubeconfig: str | None) -> None:
-    from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+    from controlplane.source.kubernetes_package import ConfigException, load_incluster_config, load_kube_config
 
     try:
         if kubeconfig is None:
@@ -135,7 +127,7 @@ async def _load(configuration: Any, kubeconfig: str | None) -> None:
 
 
 def _check_file(kubeconfig: str) -> None:
-    """Says what the library says badly or not at all."""
+    """Raises `SourceError` with a clear text for what the library reports badly or not at all."""
     try:
         content = bounded.load(bounded.read(kubeconfig, KUBECONFIG_BYTES), yaml.SafeLoader)
     except OSError as error:

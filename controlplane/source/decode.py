@@ -1,27 +1,29 @@
 """Bytes of lists and watches to facts: typed msgspec decoding, object by object where one is malformed. Pure.
 
-The hot path decodes an event in one pass into the needed fields only; the slow paths behind it exist so that one bad
-object spoils neither its page nor its stream. Called by `reflector`.
+The hot path decodes an event in one pass, and only the needed fields. The slow paths exist so that one bad object
+spoils neither its page nor its stream. Called by `requests` and `pages`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from controlplane.errors import InvalidObject
 from controlplane.facts import Fact
-from controlplane.source.objects import Header, Page, RawEvent, RawPage, Status, WatchEvent
-from controlplane.source.translate import TYPES, key_of, translate
+from controlplane.source.objects import Header, Metadata, Page, RawEvent, RawPage, Status, WatchEvent
+from controlplane.source.translate import TYPES, Translation, key_of, translate
 from deltaplane.model import Kind, ObjectKey
 
 INITIAL_END = "k8s.io/initial-events-end"
 
 
 class Malformed(Exception):
-    """Not a list or not a watch event at all; the text says why."""
+    """The text is no list or no watch event; the error says why."""
 
 
 class Item(Struct, frozen=True, gc=False):
@@ -50,12 +52,45 @@ class DecodedEvent(Struct, frozen=True, gc=False):
     initial_end: bool = False
 
 
-class Decoder:
-    """For one kind."""
+class Form(Struct, frozen=True):
+    """How objects of one kind are read: the type to decode into, its key, and its fact. Both raise `InvalidObject`."""
 
-    def __init__(self, kind: Kind) -> None:
-        self._kind = kind
-        type_: Any = TYPES[kind]
+    type: Any
+    key: Callable[[Metadata], ObjectKey]
+    translate: Callable[[Any, int], Translation]
+
+
+def form_of(kind: Kind) -> Form:
+    """How a Service proxy reads objects of this kind."""
+    return Form(TYPES[kind], partial(key_of, kind), partial(translate, kind))
+
+
+def form_beside(kind: Kind) -> Form:
+    """The same beside another proxy, where a selector chose the Services.
+
+    Which proxy they name for themselves does not count (A12). No ServiceCIDR means anything: an address in it that no
+    chosen Service has may be served by the other proxy.
+    """
+    beside = {Kind.SERVICE: _chosen, Kind.SERVICE_CIDR: _not_ours}
+    return structs.replace(form_of(kind), translate=beside.get(kind, form_of(kind).translate))
+
+
+def _chosen(thing: Any, event_unix_nano: int) -> Translation:
+    unlabelled = structs.replace(thing, metadata=structs.replace(thing.metadata, labels=None))
+    return translate(Kind.SERVICE, unlabelled, event_unix_nano)
+
+
+def _not_ours(thing: Any, event_unix_nano: int) -> Translation:
+    key = key_of(Kind.SERVICE_CIDR, thing.metadata)
+    return Translation(Fact(key, None, thing.metadata.resource_version, event_unix_nano), ())
+
+
+class Decoder:
+    """Decodes lists and events of one kind."""
+
+    def __init__(self, form: Form) -> None:
+        self._form = form
+        type_: Any = form.type
         self._object = msgspec.json.Decoder(type_)
         self._event = msgspec.json.Decoder(WatchEvent[type_])
         self._page = msgspec.json.Decoder(Page[type_])
@@ -91,14 +126,14 @@ class Decoder:
 
     def _gone(self, meta: Any, event_unix_nano: int) -> Item:
         try:
-            key = key_of(self._kind, meta)
+            key = self._form.key(meta)
         except InvalidObject as error:
             raise Malformed(f"event without a name: {error}") from error
         return Item(key, Fact(key, None, meta.resource_version, event_unix_nano, deleted=True), deleted=True)
 
     def _item(self, thing: Any, event_unix_nano: int) -> Item:
         try:
-            fact, problems = translate(self._kind, thing, event_unix_nano)
+            fact, problems = self._form.translate(thing, event_unix_nano)
         except InvalidObject as error:
             return self._unusable(thing.metadata, str(error))
         except Exception as error:  # noqa: BLE001 - a fault of ours with one object must not hold up its whole kind
@@ -107,7 +142,7 @@ class Decoder:
 
     def _unusable(self, meta: Any, reason: str) -> Item:
         try:
-            key = key_of(self._kind, meta)
+            key = self._form.key(meta)
         except InvalidObject as error:
             raise Malformed(f"object without a name: {error}") from error
         return Item(key, None, (reason.removeprefix(f"{key}: "),))

@@ -1,14 +1,15 @@
 """Manifest text to facts: documents, kinds, defaults, and what is wrong with them. Pure; called by `manifests`.
 
-A manifest is what a user would `kubectl apply`, so the API server's defaults that matter here are applied (namespace
-`default`, port name empty), and what only an API server allocates (cluster IPs, node ports) must be written out.
-Documents are separated textually, as kubectl does, so that one with a syntax error spoils no other.
+A manifest is what a user passes to `kubectl apply`. So the API server's defaults that matter here apply (namespace
+`default`, empty port name), and the manifest must contain what only an API server allocates (cluster IPs, node ports).
+Documents are separated as text, as kubectl does, so that a syntax error in one does not affect the others.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -34,20 +35,22 @@ _KINDS = {
 
 
 class Entry(Struct, frozen=True):
-    """What one object of a document says; no key: nobody can tell which object it is; no fact: it cannot be used."""
+    """One object of a document. No key: it is unknown which object it is. No fact: it is unusable."""
 
     name: str  # for reports: "Service default/web", or empty
     key: ObjectKey | None = None
     fact: Fact | None = None
     problems: tuple[str, ...] = ()
-    ignored: bool = False  # of a kind that is not used here: says nothing about any object
+    ignored: bool = False  # of a kind that is not used here
 
 
 Documents = list[tuple[str, tuple[Entry, ...]]]
+Readers = Mapping[tuple[str, str], Callable[[dict[str, Any]], Entry]]
+"""What is read of objects beside their usual meaning, by apiVersion and kind (endpoints.manifests)."""
 
 
 class _Loader(yaml.CSafeLoader):
-    """Timestamps stay text, as in JSON: no API field that is read here is anything else."""
+    """A loader that keeps timestamps as text, as in JSON."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - yaml's own class attribute
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
@@ -55,19 +58,19 @@ class _Loader(yaml.CSafeLoader):
     }
 
 
-def parse(text: str, known: Mapping[str, tuple[Entry, ...]]) -> Documents:
-    """The documents of a file, in order, with what each says; those of the same text as before are not read again.
+def parse(text: str, known: Mapping[str, tuple[Entry, ...]], readers: Readers = MappingProxyType({})) -> Documents:
+    """The documents of a file, in order, with their entries. Documents with the same text are not parsed again.
 
     Raises `bounded.TooMuch`.
     """
     texts = split(text)
     if len(texts) > MOST_DOCUMENTS:
         raise bounded.TooMuch(f"it has {len(texts)} documents; the limit is {MOST_DOCUMENTS}")
-    return [(one, known[one] if one in known else read(one)) for one in texts]
+    return [(one, known[one] if one in known else read(one, readers)) for one in texts]
 
 
 def split(text: str) -> list[str]:
-    """The documents of a file, in order; the first is number 1 to the user, also when it is empty."""
+    """The texts of a file's documents, in order. Users count from 1, and empty documents count."""
     documents = _SEPARATOR.split(text)
     documents = documents[1:] if len(documents) > 1 and not _has_content(documents[0]) else documents
     return [document.removeprefix("\n") for document in documents]
@@ -77,8 +80,8 @@ def _has_content(text: str) -> bool:
     return any(line.strip() and not line.lstrip().startswith(("#", "%")) for line in text.splitlines())
 
 
-def read(text: str) -> tuple[Entry, ...]:
-    """The entries of one document of YAML or JSON; none when it is empty."""
+def read(text: str, readers: Readers = MappingProxyType({})) -> tuple[Entry, ...]:
+    """The entries of one YAML or JSON document; none if it is empty."""
     if not _has_content(text):
         return ()
     try:
@@ -87,10 +90,10 @@ def read(text: str) -> tuple[Entry, ...]:
         return (Entry("", problems=(f"not read: {error}",)),)
     except ValueError as error:
         return (Entry("", problems=(f"not YAML: {error}",)),)
-    return () if content is None else tuple(_entries(content))
+    return () if content is None else tuple(_entries(content, readers))
 
 
-def _entries(content: Any, of_kind: str = "", of_version: str = "") -> Iterator[Entry]:
+def _entries(content: Any, readers: Readers, of_kind: str = "", of_version: str = "") -> Iterator[Entry]:
     if not isinstance(content, dict):
         yield Entry("", problems=(f"not a Kubernetes object but {_shape(content)}",))
         return
@@ -100,9 +103,13 @@ def _entries(content: Any, of_kind: str = "", of_version: str = "") -> Iterator[
         yield Entry("", problems=("apiVersion or kind: missing",))
     elif kind.endswith("List") and isinstance(content.get("items"), list):
         for item in content["items"]:
-            yield from _entries(item, kind.removesuffix("List"), "" if kind == "List" else version)
+            yield from _entries(item, readers, kind.removesuffix("List"), "" if kind == "List" else version)
     else:
-        yield _entry(version, kind, content)
+        more = readers.get((version, kind))
+        if more is not None:
+            yield more(content)
+        if more is None or (version, kind) in _KINDS:
+            yield _entry(version, kind, content)
 
 
 def _shape(content: object) -> str:
@@ -154,7 +161,7 @@ def _used_entry(kind: Kind, key: ObjectKey, content: dict[str, Any]) -> Entry:
 
 
 def _complete(kind: Kind, thing: ApiObject) -> tuple[str, ...]:
-    """Applies the API server's defaults; says what only an API server would have allocated. Raises `InvalidObject`."""
+    """Applies the API server's defaults. Raises `InvalidObject` for what only an API server allocates."""
     _with_namespace(kind, thing.metadata)
     if isinstance(thing, objects.EndpointSlice):
         for port in thing.ports or ():

@@ -1,8 +1,8 @@
-"""A folder of manifests as the file system has it: what a look finds, and what one file says.
+"""A folder of manifests in the file system: scans the folder, and reads one file.
 
-Everything here blocks and is called in threads. A stamp stands for a file's content. Links are followed, of the folder
-and of the files, so that a target that is rewritten elsewhere, on another machine, or by a writer that keeps its file
-open shows too: inotify tells nothing then.
+Everything here blocks and runs in threads. A stamp identifies a file's content. Links of the folder and of files are
+followed. So a scan also finds changes that inotify does not report: of a link's target, from another machine, or by a
+writer that keeps its file open.
 """
 
 from __future__ import annotations
@@ -16,42 +16,42 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from controlplane.source.documents import Documents, Entry, parse
+from controlplane.source.documents import Documents, Entry, Readers, parse
 from deltaplane.bounded import read
 
 SUFFIXES = {".yaml", ".yml", ".json"}
-_TICK_NS = 2 * 10**9  # two writes this close to each other can have one mtime: FAT's is the coarsest clock
-Identity = tuple[int, int]  # of a folder: device and inode
+_TICK_NS = 2 * 10**9  # two writes within this time can have the same mtime; FAT has the coarsest clock
+Identity = tuple[int, int]  # a folder's device and inode
 
 
 class Stamp(NamedTuple):
-    """Of a file that a name leads to. `error`: the errno that is all that can be told of it."""
+    """Identifies the content of a file. `error`: the errno, if the file cannot be examined."""
 
     device: int = 0
     inode: int = 0
     size: int = 0  # bytes
     mtime_ns: int = 0
-    ctime_ns: int = 0  # also moves where a writer sets mtime back, and with the mode
+    ctime_ns: int = 0  # also changes when a writer sets mtime back, and with the mode
     error: int = 0
 
 
-UNKNOWN = Stamp(error=-1)  # no file is found to have it
+UNKNOWN = Stamp(error=-1)  # equal to no file's stamp
 
 
 class Look(Struct):
-    """What a look found. `changed`: files that are other than known; None: the name leads nowhere (any more)."""
+    """The result of a scan. `changed`: files whose stamp differs from the known one; None: the file is gone."""
 
     folder: Identity
     changed: dict[str, Stamp | None]
-    surplus: int  # files that are not looked at, because there are more than the limit
+    surplus: int  # files beyond the limit, which are ignored
 
 
 class Reading(Struct):
-    """What became of reading a file. Without `documents`, `reason` says why; without both, it is gone.
+    """The result of reading a file. Without `documents`, `reason` says why; without both, the file is gone.
 
-    `stamp` is of before the reading, and UNKNOWN where another try may end differently though the file stays as it is.
-    `doubtful`: it was written so shortly before that a later write may leave the same stamp. `torn`: somebody wrote
-    while it was read; it counts as not read.
+    `stamp` is from before the reading; UNKNOWN if another try may differ although the file does not change. `doubtful`:
+    the last write is so recent that a later one may leave the same stamp. `torn`: it was written while it was read, so
+    the result does not count.
     """
 
     stamp: Stamp | None = None
@@ -62,27 +62,27 @@ class Reading(Struct):
 
 
 def is_manifest(name: str) -> bool:
-    """Whether a file of this name is read: by suffix, and not hidden (editors' temporary files are)."""
+    """Whether a file of this name is read: it has the suffix and is not hidden, as editors' temporary files are."""
     return not name.startswith(".") and Path(name).suffix in SUFFIXES
 
 
 def identity(folder: Path) -> Identity:
-    """Which folder the path leads to. Raises OSError."""
+    """The folder that the path leads to. Raises OSError."""
     found = folder.stat()
     return found.st_dev, found.st_ino
 
 
 def look(folder: Path, known: Mapping[str, Stamp], limit: int) -> Look:
-    """Compares each manifest with the stamp that is known; of new ones only as many as the limit allows.
+    """Compares each manifest with its known stamp; takes new ones up to the limit.
 
-    Raises OSError where the folder cannot be listed: nothing is taken for deleted then.
+    Raises OSError if the folder cannot be listed; then nothing counts as deleted.
     """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # one folder, should links be swapped
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # the same folder, even if links change
     try:
         found = os.fstat(descriptor)
         with os.scandir(descriptor) as entries:
             listed = {entry.name for entry in entries if is_manifest(entry.name)}
-        names = list(known)  # at one stroke: another thread changes it
+        names = list(known)  # an atomic copy: another thread changes it
         new = sorted(listed.difference(names))
         room = max(0, limit - len(names))
         stamps = {name: _stamp(name, descriptor) for name in (*listed.intersection(names), *new[:room])}
@@ -103,15 +103,15 @@ def _stamp(path: str | Path, folder: int | None = None) -> Stamp | None:
     return Stamp(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
-def reading(folder: Path, name: str, known: Mapping[str, tuple[Entry, ...]]) -> Reading:
-    """Reads one file. `known`: what its documents said before, by text."""
+def reading(folder: Path, name: str, known: Mapping[str, tuple[Entry, ...]], readers: Readers) -> Reading:
+    """Reads one file. `known`: the entries of its earlier documents, by text. `readers`: what else is read."""
     stamp = _stamp(folder / name)
     doubtful = stamp is not None and abs(time.time_ns() - stamp.ctime_ns) < _TICK_NS
     try:
         text = read(folder / name)
         if not _same_content(stamp, _stamp(folder / name)):
             return Reading(stamp, torn=True)
-        return Reading(stamp, parse(text, known), doubtful=doubtful)
+        return Reading(stamp, parse(text, known, readers), doubtful=doubtful)
     except FileNotFoundError:
         return _gone(folder)
     except OSError as error:
@@ -121,12 +121,12 @@ def reading(folder: Path, name: str, known: Mapping[str, tuple[Entry, ...]]) -> 
 
 
 def _same_content(before: Stamp | None, after: Stamp | None) -> bool:
-    """Whether nothing was written, as far as stamps tell; another mode or name is no other content."""
+    """Whether the stamps have the same content; mode and name do not matter."""
     return before is not None and after is not None and before._replace(ctime_ns=0) == after._replace(ctime_ns=0)
 
 
 def _gone(folder: Path) -> Reading:
-    """A file is gone only where its folder is there."""
+    """The result for a missing file: it is gone, unless its folder cannot be listed either."""
     try:
         os.scandir(folder).close()
     except OSError as error:
@@ -135,7 +135,7 @@ def _gone(folder: Path) -> Reading:
 
 
 def unfinished(path: Path) -> bool:
-    """Whether a file that was just made will be written, and closed; links are complete when they are made."""
+    """Whether a new file still waits for its writer to close it; links are complete at once."""
     try:
         found = path.lstat()
     except OSError:

@@ -1,27 +1,26 @@
-"""Where a collection stands in the API server's history, and whether what the server says is of that history.
+"""Whether a resourceVersion belongs to the history of the API server's store that is already known.
 
-A store that is restored from a backup begins another one: its versions are lower, and a watch that asks with the old
-one is told nothing of what changed between. Versions compare as numbers (KEP-5504) and rise for each resource. Pure;
-called by `reflector`.
+A store that is restored from a backup begins another history: its versions are lower, and a watch from the old version
+misses the changes between. Versions compare as numbers (KEP-5504) and increase per resource. Pure.
 """
 
 from __future__ import annotations
 
-from controlplane.source.api import ApiError
+from controlplane.source.resource import ApiError
 from controlplane.store import newer, number_of
 
-_TOO_LARGE = "too large resource version"  # client-go knows it by these words too
+_TOO_LARGE = "too large resource version"  # client-go looks for these words too
 _SHOWN = 40
 
 
 class Lost(ApiError):
-    """The version that is known leads nowhere: list again, without it."""
+    """The known version is not usable: list again, without it."""
 
 
 def check(version: str, known: str) -> None:
-    """For the version of an event or a bookmark, after `known`; empty ones say nothing.
+    """Checks the version of an event or a bookmark against `known`. Empty versions pass.
 
-    Raises `Lost` where it is lower, and where it is no number.
+    Raises `Lost` if it is lower, or not a number.
     """
     if version and number_of(version) < 0:
         shown = version if len(version) <= _SHOWN else f"{version[:_SHOWN]}... ({len(version)} characters)"
@@ -31,8 +30,8 @@ def check(version: str, known: str) -> None:
 
 
 def leads_nowhere(error: ApiError) -> bool:
-    """Whether a watch that was refused so is refused for its version, now and the next time.
+    """Whether the error refuses the version of a watch, so that the same request would fail again.
 
-    The server has not reached it (504), or cannot read it.
+    The version is too old (410), not reached yet (504), or unreadable (400, 422).
     """
     return error.expired or (error.status == 504 and _TOO_LARGE in str(error).lower()) or error.status in {400, 422}

@@ -1,31 +1,30 @@
-"""Which cluster the objects are of, so that no agent is led from one cluster's state to another's.
+"""The id of the cluster that the objects belong to, so that no agent changes from one cluster's state to another's.
 
-For the Kubernetes source the UID of the Namespace kube-system, which lives as long as the cluster does; for manifests
-what a file `cluster-id` in the folder says. Never fatal: where it cannot be told, it is not known, and said once.
+For the Kubernetes source it is the UID of the Namespace kube-system, which exists as long as the cluster; for manifests
+`cluster_file` has it. Never fatal: without it, the id is unknown, which is logged once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import stat
+import random
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import aiohttp
 import msgspec
 
-from controlplane.source.api import Api, ApiError, Resource
-from controlplane.source.backoff import Backoff
+from controlplane.source.api import Api
+from controlplane.source.resource import ApiError, Resource
+from deltaplane.backoff import Backoff, Retries
 from deltaplane.logs import event
 from deltaplane.names import is_cluster_id
 
 log = logging.getLogger(__name__)
 
 KUBE_SYSTEM = Resource("", "v1", "namespaces/kube-system")
-FILE = "cluster-id"
-FINAL = {403, 404}  # another try would be answered likewise
+FINAL = {403, 404}  # another try gets the same answer
+TRIES = Backoff(1.0, 30.0)
 _LIMIT = aiohttp.ClientTimeout(total=5)
 
 
@@ -38,7 +37,7 @@ class _Namespace(msgspec.Struct):
 
 
 class Identity:
-    """Asks the API server until it answers; `found` is called with the UID, once, if it may be known."""
+    """Asks the API server until it answers. Calls `found` with the UID, once, if the server returns one."""
 
     def __init__(
         self, api: Api, found: Callable[[str], None], sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -64,10 +63,10 @@ class Identity:
             self._unknown("the Namespace kube-system has no usable UID")
 
     async def run(self) -> None:
-        """Tries on where the server did not answer. Runs until cancelled."""
-        backoff = Backoff(base=1.0, cap=30.0)
+        """Retries until the server answers. Runs until cancelled."""
+        retries = Retries(TRIES, random.random)
         while not self._answered:
-            await self._sleep(backoff.next())
+            await self._sleep(retries.failed())
             await self.ask()
         await asyncio.Event().wait()
 
@@ -77,29 +76,9 @@ class Identity:
 
 
 def uid_of(body: bytes) -> str:
-    """The UID in a Namespace; empty where there is none that can be sent."""
+    """The UID of a Namespace object; empty if there is none, or if it is no valid cluster id."""
     try:
         uid = msgspec.json.decode(body, type=_Namespace).metadata.uid
     except msgspec.MsgspecError:
         return ""
     return uid if is_cluster_id(uid) else ""
-
-
-def in_folder(folder: Path) -> str:
-    """What the file `cluster-id` says; empty where there is none, or none that can be sent."""
-    path = folder / FILE
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        return _ignored(path, error.strerror or "cannot be read")
-    with os.fdopen(descriptor, "rb") as file:
-        regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-        text = file.read(1024).decode("ascii", "replace").strip() if regular else ""
-    return text if is_cluster_id(text) else _ignored(path, "it is not one line of 1 to 128 letters, digits, - . _ :")
-
-
-def _ignored(path: Path, reason: str) -> str:
-    event(log, logging.WARNING, "which cluster this is cannot be told to agents", file=path, reason=reason)
-    return ""

@@ -1,7 +1,7 @@
-"""What inotify tells of a folder of manifests: files whose writers are done, and when a look is due at once.
+"""The inotify events of a folder of manifests: files whose writers are done, and when to scan the folder at once.
 
-Editors that write in place and those that write aside and rename are both followed, and so is the `..data` link of a
-mounted ConfigMap. What inotify does not tell is found by `folder.look`.
+It handles editors that write in place, editors that write another file and rename it, and the `..data` link of a
+mounted ConfigMap. `folder.look` finds what inotify does not report.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from asyncinotify import Event, Inotify, Mask
 from controlplane.source import folder
 from controlplane.source.unread import Unread
 
-_CONFIG_MAP_LINK = "..data"  # the kubelet swaps it when a mounted ConfigMap changes
+_CONFIG_MAP_LINK = "..data"  # the kubelet replaces it when a mounted ConfigMap changes
 _GONE = Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.UNMOUNT | Mask.IGNORED
 _MASK = (
     Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.MOVED_FROM | Mask.CREATE | Mask.DELETE
@@ -25,12 +25,12 @@ _MASK = (
 
 
 class Touched:
-    """Notes what inotify says, so that a burst is read once. `gone`: the watch tells nothing more of the path."""
+    """Collects events, so that a burst is read once. `gone`: the watch no longer follows the path."""
 
     def __init__(self, unread: Unread) -> None:
         self._unread = unread
         self.read = asyncio.Event()  # files are queued
-        self.look = asyncio.Event()  # a look is due at once
+        self.look = asyncio.Event()  # scan the folder at once
         self.gone = False
 
     def add(self, received: Event) -> None:
@@ -51,8 +51,8 @@ def _unfinished(received: Event) -> bool:
 
 
 def watch(directory: Path) -> tuple[folder.Identity, Inotify]:
-    """A watch on the folder that the path leads to, and which one that is at the latest. Raises OSError. Blocks."""
-    which = folder.identity(directory)  # before: should another take its place now, the next look sees the difference
+    """A watch on the folder that the path leads to, and the identity of that folder. Raises OSError. Blocks."""
+    which = folder.identity(directory)  # first: if another folder replaces it now, the next scan finds out
     inotify = Inotify()
     try:
         inotify.add_watch(directory, _MASK)
@@ -63,7 +63,7 @@ def watch(directory: Path) -> tuple[folder.Identity, Inotify]:
 
 
 async def note(inotify: Inotify, touched: Touched) -> None:
-    """Notes events until cancelled, and closes the watch."""
+    """Collects events until cancelled, and closes the watch."""
     with inotify:
         async for received in inotify:
             touched.add(received)

@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from random import Random
 
 from controlplane.facts import Following, Reporter, Sink
 from controlplane.notices import Notice
-from controlplane.source.api import Api, Resource, connect
+from controlplane.source.api import Api, connect
+from controlplane.source.decode import form_beside
 from controlplane.source.events import Events
 from controlplane.source.identity import Identity
 from controlplane.source.limits import Limits
 from controlplane.source.reflector import Reflector
+from controlplane.source.resource import Resource
 from controlplane.source.translate import HEADLESS
 from controlplane.source.translate_service import PROXY_NAME
 from deltaplane.model import Kind
 from deltaplane.supervise import Job, together
 
-# The server leaves out what kube-proxy leaves out (A12, A13). A label that is added later arrives as a DELETED event.
+# The server omits what kube-proxy omits (A12, A13). If a label is added later, a DELETED event arrives.
 RESOURCES = {
     Kind.SERVICE: Resource("", "v1", "services", f"!{PROXY_NAME}"),
     Kind.ENDPOINT_SLICE: Resource("discovery.k8s.io", "v1", "endpointslices", f"!{HEADLESS}"),
@@ -28,11 +31,20 @@ RESOURCES = {
 }
 
 
-class KubernetesSource:
-    """`run` follows every kind of `RESOURCES` until cancelled; `failures` says which cannot be followed now.
+def resources(selector: str = "") -> dict[Kind, Resource]:
+    """What is followed. `selector`: of the Services that are served; their slices have the same labels."""
+    if not selector:
+        return RESOURCES
+    slices = replace(RESOURCES[Kind.ENDPOINT_SLICE], selector=f"!{HEADLESS},{selector}")
+    return {**RESOURCES, Kind.SERVICE: replace(RESOURCES[Kind.SERVICE], selector=selector), Kind.ENDPOINT_SLICE: slices}
 
-    Without a kubeconfig the Pod's ServiceAccount is used. An unusable configuration raises `SourceError` from `run`;
-    a server that is away, or refuses, is logged and tried again for ever: what was learnt stays.
+
+class KubernetesSource:
+    """`run` follows every kind of `RESOURCES` until cancelled. `failures` has the kinds that cannot be followed now.
+
+    `selector`: of the Services to serve, instead of those that name no proxy.
+    Without a kubeconfig it uses the Pod's ServiceAccount. `run` raises `SourceError` if the configuration is unusable.
+    If a server is unreachable or refuses, it logs that, retries for ever, and keeps the known state.
     """
 
     def __init__(
@@ -45,7 +57,9 @@ class KubernetesSource:
         random: Random | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         identify: Callable[[str], None] = lambda _: None,
+        selector: str = "",
     ) -> None:
+        self._selector, self._resources = selector, resources(selector)
         self._kubeconfig = kubeconfig
         self._identify = identify
         self._sink = sink
@@ -58,27 +72,27 @@ class KubernetesSource:
         self.requests: Counter[tuple[str, str, str]] = Counter()  # (verb, resource, status or "error")
 
     def tell(self, notice: Notice) -> None:
-        """Writes it as an Event (notices.Notices)."""
+        """Writes the notice as an Event (notices.Notices)."""
         self._events.tell(notice)
 
     @property
     def following(self) -> list[Following]:
-        """How each kind is followed; nothing before the API server's address is known."""
+        """How each kind is followed; empty before the API server's address is known."""
         return [one.following for one in self._reflectors.values()]
 
     @property
     def failures(self) -> dict[Kind, str]:
-        """The last error per kind that cannot be followed; empty when all is well."""
+        """The last error of each kind that cannot be followed."""
         return {kind: one.failure for kind, one in self._reflectors.items() if one.failure}
 
     async def run(self) -> None:
         api = await connect(self._kubeconfig)
         api.requests = self.requests
         try:
-            self._reflectors = {kind: self._reflector(kind, api) for kind in RESOURCES}
+            self._reflectors = {kind: self._reflector(kind, api) for kind in self._resources}
             reflectors = (Job(f"reflector {kind.name}", one.run()) for kind, one in self._reflectors.items())
             identity = Identity(api, self._identify, self._sleep)
-            await identity.ask()  # before there is anything to serve
+            await identity.ask()  # before there are objects to serve
             await together(Job("identity", identity.run()), Job("Events", self._events.run(api)), *reflectors)
         finally:
             await api.close()
@@ -86,11 +100,12 @@ class KubernetesSource:
     def _reflector(self, kind: Kind, api: Api) -> Reflector:
         return Reflector(
             kind,
-            RESOURCES[kind],
+            self._resources[kind],
             api,
             self._sink,
             self._reporter,
             limits=self._limits,
             random=self._random,
             sleep=self._sleep,
+            form=form_beside(kind) if self._selector else None,
         )

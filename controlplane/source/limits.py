@@ -1,4 +1,4 @@
-"""The times and sizes by which a collection of the API is followed. Set by `kubernetes`, kept by `reflector`."""
+"""The times and sizes for following a collection of the API."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class Limits:
     connect: float = 10.0
     idle: float = 150.0
     page: float = 60.0  # one page of a list
-    watch: tuple[float, float] = (300.0, 600.0)  # the server ends a watch after a random time between these
-    lookout: tuple[float, float] = (30.0, 60.0)  # until an optional resource is asked for again, at random
-    doubt: float = 30.0  # for how long lists must lack most objects before these are taken for deleted
+    watch: tuple[float, float] = (300.0, 600.0)  # the server ends a watch after a random time in this range
+    lookout: tuple[float, float] = (30.0, 60.0)  # between tries for an absent optional resource, at random
+    doubt: float = 30.0  # for how long lists must lack most objects before these count as deleted
     page_size: int = 500
-    batch: int = 256  # events handed over before other tasks get a turn
+    batch: int = 256  # events that are processed before other tasks get a turn

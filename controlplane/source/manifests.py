@@ -1,9 +1,9 @@
 """A directory of Kubernetes YAML or JSON as the source of objects, followed live: no cluster needed.
 
-inotify tells at once what is written, renamed, made and removed in the folder. A look every few seconds finds what it
-does not tell (`folder`), and tries again what could not be read. Only the file that changed is read again; only the
-objects that changed reach the sink. What is to be read is decided in `unread`, what a document says in `documents`,
-which file's word counts in `claims`.
+inotify reports at once what is written, renamed, created and removed in the folder. A scan every few seconds (`folder`)
+finds what inotify does not report, and retries what could not be read. Only files that changed are read again, and only
+objects that changed reach the sink. `unread` decides what to read, `documents` parses, and `claims` decides which file
+counts for an object.
 """
 
 from __future__ import annotations
@@ -24,34 +24,49 @@ from controlplane.facts import Fact, Following, Reporter, Sink
 from controlplane.notices import Notice
 from controlplane.source import folder
 from controlplane.source.claims import Claims
-from controlplane.source.identity import in_folder
+from controlplane.source.cluster_file import in_folder
+from controlplane.source.documents import Readers
 from controlplane.source.inotify import Touched, note, watch
 from controlplane.source.portions import feed, feed_list
 from controlplane.source.reports import Reports
 from controlplane.source.translate import TYPES
 from controlplane.source.unread import Unread
 from deltaplane.logs import event
-from deltaplane.model import Object, ObjectKey
+from deltaplane.model import Kind, Object, ObjectKey
+from deltaplane.once import Once
 from deltaplane.threads import in_thread
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0
-_SHARE = 20  # a look waits so many times the processor time that the last one took
-_HUNG_SECONDS = 10.0  # a look that takes longer is told: a network file system does not answer
+_SHARE = 20  # a scan waits at least this many times the processor time of the last one
+_HUNG_SECONDS = 10.0  # a longer scan is logged: a network file system does not answer
 MOST_FILES = 100_000
 
 
-class ManifestSource:
-    """`run` follows the directory until cancelled. Raises `SourceError` when it is not there at the start.
+class More(msgspec.Struct, frozen=True):
+    """What is read beside the stream's kinds, and of which kinds that is. The sink gets their lists first."""
 
-    Should the directory go away later, its last state stays, and it is looked for again.
+    kinds: tuple[Kind, ...] = ()
+    readers: Readers = {}
+
+
+class ManifestSource:
+    """`run` follows the directory until cancelled. Raises `SourceError` if it does not exist at the start.
+
+    If the directory disappears later, its last state stays until the directory is back.
     """
 
     def __init__(
-        self, directory: str | Path, sink: Sink, reporter: Reporter, identify: Callable[[str], None] = lambda _: None
+        self,
+        directory: str | Path,
+        sink: Sink,
+        reporter: Reporter,
+        identify: Callable[[str], None] = lambda _: None,
+        more: More | None = None,
     ) -> None:
         self._directory = Path(directory)
+        self._more = more or More()
         self._identify = identify
         self._sink = sink
         self._reports = Reports(reporter)
@@ -60,8 +75,8 @@ class ManifestSource:
         self._touched = Touched(self._unread)
         self._watched: folder.Identity | None = None
         self._error, self._since = "not read yet", time.time_ns()
-        self._late = False
-        self.requests: Counter[tuple[str, str, str]] = Counter()  # none: there is no API server
+        self._said = Once[str]()
+        self.requests: Counter[tuple[str, str, str]] = Counter()  # empty: there is no API server
         self._told: dict[ObjectKey, Object] = {}
 
     @property
@@ -82,7 +97,7 @@ class ManifestSource:
         self._reports.record(str(self._directory), (error,) if error else ())
 
     def tell(self, notice: Notice) -> None:
-        """A directory has no place for it; the log has it (notices.Notices)."""
+        """No effect: a directory has no place for notices; the log has them (notices.Notices)."""
 
     async def run(self) -> None:
         inotify = await self._start()
@@ -95,7 +110,7 @@ class ManifestSource:
             inotify.close()
 
     async def _start(self) -> Inotify:
-        """A watch, in place before the directory is listed so that nothing is missed."""
+        """Starts the watch before the directory is listed, so that nothing is missed."""
         try:
             self._watched, inotify = await in_thread(lambda: watch(self._directory))
         except OSError as error:
@@ -105,7 +120,7 @@ class ManifestSource:
         return inotify
 
     async def _load(self) -> None:
-        """The initial state, one list per kind."""
+        """Loads the initial state, as one list per kind."""
         if cluster_id := await in_thread(lambda: in_folder(self._directory)):
             self._identify(cluster_id)
         try:
@@ -118,7 +133,7 @@ class ManifestSource:
             fact for fact in map(self._claims.fact, sorted(touched)) if fact is not None and fact.object is not None
         ]
         self._told = {fact.key: fact.object for fact in facts if fact.object is not None}
-        for kind in TYPES:
+        for kind in (*self._more.kinds, *TYPES):
             await feed_list(self._sink, (fact for fact in facts if fact.key.kind is kind))
             self._sink.replace(kind, [fact for fact in facts if fact.key.kind is kind], "")
             self._sink.synced(kind)
@@ -127,7 +142,7 @@ class ManifestSource:
         event(log, logging.INFO, "manifests loaded", directory=self._directory, objects=len(facts))
 
     async def _looks(self, tasks: asyncio.TaskGroup, reader: asyncio.Task[None]) -> None:
-        """Looks every few seconds, and at once when inotify asks for it. Where the path leads is watched."""
+        """Scans every few seconds, and at once when inotify asks for it. Follows the path if it leads elsewhere."""
         pause = LOOK_SECONDS
         while True:
             at_once = await self._due(pause)
@@ -146,7 +161,7 @@ class ManifestSource:
             self._tell_late()
 
     async def _due(self, pause: float) -> bool:
-        """Waits until the next look; whether inotify asks for it."""
+        """Waits for the next scan; returns whether inotify asks for it."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._touched.look.wait(), pause)
         asked = self._touched.look.is_set()
@@ -154,7 +169,7 @@ class ManifestSource:
         return asked
 
     async def _look(self) -> tuple[folder.Look, float]:
-        """What a look finds, and the seconds of processor time it took. Raises OSError."""
+        """Scans the folder; returns the result and the processor time in seconds. Raises OSError."""
         task = asyncio.ensure_future(in_thread(self._timed_look))
         try:
             if not (await asyncio.wait({task}, timeout=_HUNG_SECONDS))[0]:
@@ -183,19 +198,18 @@ class ManifestSource:
             self._touched.read.set()
 
     def _tell_late(self) -> None:
-        """One line when changes wait for too long, and one when they are read."""
+        """Logs once when changes wait for too long, and once when they are read."""
         late = self._unread.late(time.time_ns())
-        if late and not self._late:
+        if late and self._said.note("late"):
             event(
                 log, logging.WARNING, "manifest files changed and are not read yet", files=len(late), first=late[0],
                 directory=self._directory,
             )  # fmt: skip
-        elif self._late and not late:
+        elif not late and self._said.clear("late"):
             event(log, logging.INFO, "manifest files are read again", directory=self._directory)
-        self._late = bool(late)
 
     async def _reads(self) -> None:
-        """Reads the files that are queued and tells the sink what is different."""
+        """Reads the queued files and passes the differences to the sink."""
         while True:
             await self._touched.read.wait()
             self._touched.read.clear()
@@ -212,14 +226,14 @@ class ManifestSource:
         return touched
 
     def _admitted(self, names: Iterable[str]) -> list[str]:
-        """The files that are read: those that were read before, and new ones as long as there are not too many."""
+        """The files to read: known ones, and new ones up to the limit."""
         known = self._unread.taken
         old, new = [name for name in names if name in known], sorted(name for name in names if name not in known)
         return sorted([*old, *new[: max(0, MOST_FILES - len(known))]])
 
     async def _put_file(self, name: str) -> set[ObjectKey]:
         known = self._claims.documents(name)
-        read = await in_thread(lambda: folder.reading(self._directory, name, known))
+        read = await in_thread(lambda: folder.reading(self._directory, name, known, self._more.readers))
         self._unread.took(name, read, time.time_ns())
         if read.documents is not None:
             self._claims.unreadable(name, "")

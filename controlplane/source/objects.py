@@ -1,6 +1,6 @@
 """The fields of the Kubernetes API that a Service proxy needs, as typed structs for msgspec; the rest is skipped.
 
-The wire form of `source.kubernetes` and of `source.manifests`; `translate` turns it into values of `deltaplane.model`.
+`source.kubernetes` and `source.manifests` decode into them; `translate` makes values of `deltaplane.model` from them.
 Optional API fields may be absent or null. Field meanings: k8s.io/api core/v1, discovery/v1 and networking/v1 types.go.
 """
 
@@ -143,7 +143,7 @@ class ServiceCidr(Struct, gc=False, rename="camel"):
 
 
 class Header(Struct, gc=False, rename="camel"):
-    """Any object, its kind and name only: what to fall back to when the rest cannot be decoded."""
+    """The kind and name of any object, for objects whose other fields cannot be decoded."""
 
     metadata: Metadata = field(default_factory=Metadata)
     api_version: str | None = None
@@ -169,12 +169,17 @@ class WatchEvent(Struct, Generic[T], gc=False):
     object: T
 
 
+class StatusCause(Struct, gc=False, rename="camel"):
+    reason: str = ""
+
+
 class StatusDetails(Struct, gc=False, rename="camel"):
     retry_after_seconds: int | None = None
+    causes: list[StatusCause] | None = None
 
 
 class Status(Struct, gc=False, rename="camel"):
-    """The API server's answer to what it refuses (meta/v1 Status)."""
+    """The API server's answer to a refused request (meta/v1 Status)."""
 
     code: int = 0
     reason: str | None = None

@@ -1,7 +1,7 @@
-"""Much input in portions, so that nothing holds the event loop for long: by what it costs, and not by its number.
+"""Splits large input into portions by cost, so that nothing blocks the event loop for long.
 
-Called by `reflector` and `manifests`. A slice of 100 endpoints costs a hundred times what a Service does. Between two
-portions every other task of the program gets its turn.
+Called by `reflector` and `manifests`. A slice of 100 endpoints costs a hundred times as much as a Service. Other tasks
+run between two portions.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from controlplane.facts import Fact, Sink
 from deltaplane.model import EndpointSlice
 
-TEXT_BYTES = 64 * 1024  # of JSON: some 300 endpoints, translated in about 10 ms
-WEIGHT = 1000  # endpoints and objects, hashed, packed and given a revision in about 20 ms
+TEXT_BYTES = 64 * 1024  # of JSON: some 300 endpoints, which take about 10 ms
+WEIGHT = 1000  # endpoints and objects; hashing, packing and a revision take about 20 ms
 
 
 def by_bytes(lines: Sequence[bytes], most: int) -> Iterator[Sequence[bytes]]:
-    """The lines in order: at most `most`, and about TEXT_BYTES, in each portion."""
+    """The lines in order, in portions of at most `most` lines and about TEXT_BYTES."""
     start = size = 0
     for place, line in enumerate(lines):
         if place > start and (size + len(line) > TEXT_BYTES or place - start >= most):
@@ -29,7 +29,7 @@ def by_bytes(lines: Sequence[bytes], most: int) -> Iterator[Sequence[bytes]]:
 
 
 def by_weight(facts: Iterable[Fact]) -> Iterator[list[Fact]]:
-    """The facts in order, about WEIGHT in each portion."""
+    """The facts in order, in portions of about WEIGHT."""
     portion: list[Fact] = []
     weight = 0
     for fact in facts:
@@ -44,9 +44,9 @@ def by_weight(facts: Iterable[Fact]) -> Iterator[list[Fact]]:
 
 
 async def feed_list(sink: Sink, facts: Iterable[Fact]) -> None:
-    """Gives the sink so much of a list, as changes, that the list itself finds little to do: all but the last portion.
+    """Passes all portions of a list but the last to the sink as changes, so that `Sink.replace` has little left to do.
 
-    A short list is left to `Sink.replace` alone, and so is a change at one stroke.
+    A list of one portion is left to `Sink.replace`, which applies it at once.
     """
     for portion in list(by_weight(facts))[:-1]:
         sink.update(portion)
@@ -54,7 +54,7 @@ async def feed_list(sink: Sink, facts: Iterable[Fact]) -> None:
 
 
 async def feed(sink: Sink, facts: Iterable[Fact]) -> None:
-    """Gives the sink facts as changes."""
+    """Passes facts to the sink as changes, in portions."""
     for portion in by_weight(facts):
         sink.update(portion)
         await asyncio.sleep(0)

@@ -1,7 +1,7 @@
-"""Which HTTP proxy leads to an address, by the environment's rules as Go's golang.org/x/net/http/httpproxy reads them.
+"""The HTTP proxy for an address, by the environment's rules as Go's golang.org/x/net/http/httpproxy reads them.
 
-By these rules every other Kubernetes program reads HTTPS_PROXY, HTTP_PROXY and NO_PROXY; Python's own know no networks.
-Pure; called by `transport`.
+All Kubernetes programs read HTTPS_PROXY, HTTP_PROXY and NO_PROXY this way; Python's own rules know no networks. Pure;
+called by `transport`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _PORTS = {"http": 80, "https": 443}
 
 
 def proxy_for(url: str, environment: Mapping[str, str]) -> str:
-    """The proxy's URL; empty: connect directly. `url` has a scheme and a host."""
+    """The URL of the proxy; empty: connect directly. `url` has a scheme and a host."""
     parts = urlsplit(url)
     name = f"{parts.scheme}_proxy"
     proxy = environment.get(name.upper()) or environment.get(name) or ""
@@ -34,7 +34,7 @@ def _direct(host: str, port: int, environment: Mapping[str, str]) -> bool:
 
 
 def _covers(rule: str, host: str, port: int, address: Address | None) -> bool:
-    """Whether one entry of NO_PROXY is about this host: `*`, a network, or an address or name, with a port or not."""
+    """Whether an entry of NO_PROXY matches the host: `*`, a network, or an address or name, perhaps with a port."""
     if rule in {"", "*"}:
         return rule == "*"
     if "/" in rule:

@@ -1,8 +1,8 @@
-"""API objects to facts: what an object means to a Service proxy, in canonical form. Pure; called by both sources.
+"""API objects to facts: what an object means for a Service proxy, in canonical form. Pure; both sources call it.
 
 Follows kube-proxy 1.36 (pkg/proxy: serviceport.go, endpointslicecache.go, util); row ids in comments are those of
-docs/behaviour.md. An object that cannot be used raises `InvalidObject`, so that its last good state stays; one that is
-partly bad keeps the rest, and says its problems as `field: reason`.
+docs/behaviour.md. An unusable object raises `InvalidObject`, so that its last good state stays. If only parts are
+unusable, the rest counts, and the problems are texts `field: reason`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import NamedTuple, TypeVar
 from controlplane.errors import InvalidObject
 from controlplane.facts import Fact
 from controlplane.source import objects
-from controlplane.source.addresses import parse_address, parse_cidr
 from controlplane.source.translate_service import translate_service
 from controlplane.source.usable import Invalid, Problems, choose
 from deltaplane import model
+from deltaplane.addresses import parse_address, parse_cidr
 from deltaplane.copies import preferred
 from deltaplane.model import Conditions, Family, Kind, ObjectKey, Protocol, family_of
 from deltaplane.names import is_label, shown
@@ -51,7 +51,7 @@ T = TypeVar("T")
 
 
 class Translation(NamedTuple):
-    """What the object says, and what in it could not be used (each `field: reason`)."""
+    """The fact of an object, and the problems of its unusable parts (each `field: reason`)."""
 
     fact: Fact
     problems: tuple[str, ...]
@@ -73,14 +73,14 @@ def translate(kind: Kind, thing: ApiObject, event_unix_nano: int = 0) -> Transla
 
 
 def _problem(value: model.Object) -> str:
-    """What is wrong with it as a whole. A slice's endpoints were looked at one by one, and the bad ones left out."""
+    """What is wrong with the whole value. The unusable endpoints of a slice are already left out."""
     if isinstance(value, model.EndpointSlice):
         return key_problem(value.key) or header_problem(value)
     return problem(value)
 
 
 def key_of(kind: Kind, metadata: objects.Metadata) -> ObjectKey:
-    """The object's name. Raises `InvalidObject` when it has none."""
+    """The key of the object. Raises `InvalidObject` if it has no name."""
     namespace = "" if kind in CLUSTER_SCOPED else metadata.namespace
     key = ObjectKey(kind, namespace, metadata.name)
     if not metadata.name:
@@ -96,7 +96,7 @@ def _translate_slice(thing: objects.EndpointSlice, problems: Problems) -> model.
     if HEADLESS in labels:  # A13
         return None
     family = _FAMILIES.get(thing.address_type)
-    if family is None:  # E3: FQDN, and what is not known yet
+    if family is None:  # E3: FQDN, and unknown types
         problems.append(f"addressType: {thing.address_type!r} cannot be forwarded to; use IPv4 or IPv6")
         return None
     service = labels.get(SERVICE_NAME)
@@ -124,7 +124,7 @@ def _slice_ports(ports: Iterable[objects.EndpointPort], problems: Problems) -> I
 
 
 def _endpoints(things: Iterable[objects.Endpoint], family: int, problems: Problems) -> tuple[model.Endpoint, ...]:
-    """Sorted by address, once each: of several copies the preferred one (E8)."""
+    """The endpoints sorted by address; of several with the same address, the preferred one (E8)."""
     found: dict[bytes, model.Endpoint] = {}
     for index, thing in enumerate(things):
         try:
@@ -177,7 +177,7 @@ def _translate_node(thing: objects.Node, problems: Problems) -> model.Node:
 
 
 def _node_addresses(things: Iterable[objects.NodeAddress], problems: Problems) -> tuple[bytes, ...]:
-    """Internal addresses in API order, then external ones (GetNodeHostIPs of k8s.io/component-helpers)."""
+    """The internal addresses in API order, then the external ones (GetNodeHostIPs of k8s.io/component-helpers)."""
     found: dict[bytes, None] = {}
     for wanted in _ADDRESS_ORDER:
         for index, thing in enumerate(things):
@@ -197,7 +197,7 @@ def _node_addresses(things: Iterable[objects.NodeAddress], problems: Problems) -
 
 
 def _translate_service_cidr(thing: objects.ServiceCidr, problems: Problems) -> model.ServiceCidr:
-    """One that is being deleted counts until it is gone: its addresses may still be in use (F6, KEP-1880)."""
+    """A ServiceCIDR that is being deleted counts until it is gone: its addresses may be in use (F6, KEP-1880)."""
     spec = thing.spec or objects.ServiceCidrSpec()
     cidrs = choose("spec.cidrs", spec.cidrs or (), parse_cidr, problems)
     return model.ServiceCidr(thing.metadata.name, tuple(sorted(cidrs)))
@@ -206,8 +206,8 @@ def _translate_service_cidr(thing: objects.ServiceCidr, problems: Problems) -> m
 def _trigger(annotations: dict[str, str] | None) -> int:
     """The annotation's time in nanoseconds since the epoch.
 
-    0: absent, unreadable, or outside of what an int64 of nanoseconds holds, such as Go's zero time (year 1). It only
-    measures latency.
+    0 if it is absent, unreadable, or outside an int64 of nanoseconds, such as Go's zero time (year 1). It only serves
+    to measure latency.
     """
     text = (annotations or {}).get(TRIGGER_TIME, "")
     match = _RFC3339.fullmatch(text)

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from controlplane.source import objects
-from controlplane.source.addresses import parse_address, parse_cidr
 from controlplane.source.usable import Invalid, Problems, choose
 from deltaplane import model
+from deltaplane.addresses import parse_address, parse_cidr
 from deltaplane.model import IpMode, Protocol, ServiceType, TrafficPolicy, family_of
 from deltaplane.names import is_label, shown
 from deltaplane.validation import MAX_AFFINITY_SECONDS, NODES_OWN_PORTS, special
@@ -29,12 +29,12 @@ T = TypeVar("T")
 
 
 def translate_service(thing: objects.Service, problems: Problems) -> model.Service | None:
-    """The Service; None when it is no concern of this proxy. Raises `Invalid`."""
+    """The Service; None if it is irrelevant for this proxy. Raises `Invalid`."""
     spec = thing.spec or objects.ServiceSpec()
     if spec.type == "ExternalName" or PROXY_NAME in (thing.metadata.labels or {}):  # A5, A12
         return None
     texts = spec.cluster_ips or ([spec.cluster_ip] if spec.cluster_ip else [])
-    if not texts or texts[0] in {"", "None"}:  # A4, and an address not allocated yet
+    if not texts or texts[0] in {"", "None"}:  # A4, and Services whose address is not allocated yet
         return None
     kind = _word("spec.type", spec.type, "ClusterIP", _TYPES)
     return model.Service(
@@ -55,7 +55,7 @@ def translate_service(thing: objects.Service, problems: Problems) -> model.Servi
 
 
 def _seconds(text: str | None) -> int:
-    """Unix seconds of an RFC 3339 time; 0 where it is none, or before 1970, as Go's zero time is."""
+    """Unix seconds of an RFC 3339 time; 0 if it is unreadable, or before 1970, as Go's zero time."""
     try:
         found = datetime.fromisoformat(text or "")
         return max(0, int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()))
@@ -64,7 +64,7 @@ def _seconds(text: str | None) -> int:
 
 
 def _usable_address(text: str) -> bytes:
-    """An address that traffic may be sent to. Raises ValueError."""
+    """Parses an address that can be a target of traffic. Raises ValueError."""
     address = parse_address(text)
     reason = special(address)
     if reason:
@@ -73,7 +73,7 @@ def _usable_address(text: str) -> bytes:
 
 
 def _word(field: str, text: str | None, default: str, words: Mapping[str, T]) -> T:
-    """The meaning of an enumerated field. An unknown word may change everything, so the Service stays as it was."""
+    """The meaning of an enumerated field. Raises `Invalid` for an unknown value, so the Service stays as it was."""
     try:
         return words[text or default]
     except KeyError as error:
@@ -81,7 +81,7 @@ def _word(field: str, text: str | None, default: str, words: Mapping[str, T]) ->
 
 
 def _cluster_ips(texts: list[str], problems: Problems) -> tuple[bytes, ...]:
-    """API order, one of each family."""
+    """The cluster IPs in API order, one per family."""
     found: dict[int, bytes] = {}
     before = len(problems)
     for address in choose("spec.clusterIPs", texts, parse_address, problems):
@@ -131,7 +131,7 @@ def _port(thing: objects.ServicePort, kind: int, index: int, problems: Problems)
 
 
 def _ingress(status: objects.ServiceStatus | None, problems: Problems) -> tuple[model.LoadBalancerIngress, ...]:
-    """Sorted by address and mode; an ingress by host name has no address to forward (A9 for the mode)."""
+    """The ingress addresses sorted by address and mode (A9). An ingress with only a host name has none."""
     balancer = status and status.load_balancer
     found = set()
     for index, thing in enumerate((balancer and balancer.ingress) or ()):
@@ -149,7 +149,7 @@ def _ingress(status: objects.ServiceStatus | None, problems: Problems) -> tuple[
 
 
 def _source_ranges(texts: list[str], problems: Problems) -> tuple[str, ...]:
-    """Sorted canonical text. Were all unreadable ranges dropped, the Service would stand open: it stays as it was."""
+    """The ranges as sorted canonical text. Raises `Invalid` if all are unreadable: none would mean open to all."""
     before = len(problems)
     ranges = tuple(sorted(choose("spec.loadBalancerSourceRanges", texts, parse_cidr, problems)))
     if texts and not ranges:

@@ -1,7 +1,7 @@
-"""The connections to the API server: how soon a dead one is noticed, which proxy they take, and their certificates.
+"""The connections to the API server: how soon a dead one is detected, which proxy they use, and their certificates.
 
-A subclass of what the `kubernetes` package sends by. Imported by `api` where it connects, since that package is slow to
-import.
+It extends the REST client of the `kubernetes` package. That package is slow to import, so this module is imported only
+when a connection is made.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import socket
 from typing import Any
 
 import aiohttp
-from kubernetes.aio.client.rest import RESTClientObject
 
+from controlplane.source.kubernetes_package import RESTClientObject
 from controlplane.source.proxy import proxy_for
 
-# A peer that is gone without a word is noticed within 45 s: after IDLE s of silence it is asked each INTERVAL s, and
-# what it has not confirmed for UNANSWERED s ends the connection, be it data or such a question (tcp(7)).
+# A peer that disappears is detected within 45 s: after IDLE s of silence the kernel probes every INTERVAL s, and data
+# or probes that stay unconfirmed for UNANSWERED s end the connection (tcp(7)).
 IDLE, INTERVAL, PROBES = 15, 5, 6
 UNANSWERED = 30
 _OPTIONS = (
@@ -29,12 +29,12 @@ _OPTIONS = (
 
 
 class Transport(RESTClientObject):  # type: ignore[misc]
-    """`users` are the requests under way; whoever replaces it closes it when there are none."""
+    """`users` counts the running requests. `api` closes a replaced transport when there are none."""
 
     def __init__(self, configuration: Any) -> None:
         super().__init__(configuration)
         self.users = 0
-        # A kubeconfig's proxy-url comes before the environment.
+        # A kubeconfig's proxy-url has precedence over the environment.
         self.proxy: str | None = configuration.proxy or proxy_for(configuration.host, os.environ) or None
 
     def _create_pool_manager(self) -> aiohttp.ClientSession:
@@ -43,7 +43,7 @@ class Transport(RESTClientObject):  # type: ignore[misc]
 
 
 def make_socket(place: Any) -> socket.socket:
-    """For one of getaddrinfo's answers."""
+    """Makes a socket for one result of getaddrinfo."""
     family, kind, protocol, *_ = place
     made = socket.socket(family, kind, protocol)
     try:

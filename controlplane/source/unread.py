@@ -1,7 +1,7 @@
-"""Which manifest files changed and are not taken in, since when, and which are to be read now. Pure; of `manifests`.
+"""Which manifest files have changed and are not read yet, since when, and which to read now. Pure; for `manifests`.
 
-Events queue files at once: their writers are done. A look queues those that it finds changed and still, which means
-that the look before found them so too; a file that is being written is not still, an empty one after a minute only.
+inotify events queue files at once, because their writers are done. A scan queues changed files that are stable: the
+previous scan found the same stamp. An empty file is stable only after a minute.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from msgspec import Struct
 
 from controlplane.source.folder import Reading, Stamp
 
-EMPTY_NS = 60 * 10**9  # `slow-program > file` empties the file at its start, and is not done
-LATE_NS = 10 * 10**9  # a change that waits longer is a trouble; reading a usual file takes milliseconds
+EMPTY_NS = 60 * 10**9  # `slow-program > file` empties the file at its start
+LATE_NS = 10 * 10**9  # a change that waits longer is reported; reading a usual file takes milliseconds
 _SHOWN = 3
 
 
@@ -24,7 +24,7 @@ class _Wait(Struct, frozen=True):
 
 
 class Unread:
-    """Times are unix time in nanoseconds. `taken`: the stamps of files as they were read; read by other threads too."""
+    """Times are Unix nanoseconds. `taken`: the stamps of the files as they were read; other threads read it too."""
 
     def __init__(self) -> None:
         self.taken: dict[str, Stamp] = {}
@@ -35,20 +35,20 @@ class Unread:
         self._doubtful: set[str] = set()
 
     def queue(self, name: str, now: int) -> None:
-        """The file is to be read."""
+        """Queues the file."""
         self._queued[name] = self._queued.get(name) or now
 
     def batch(self) -> Mapping[str, int]:
-        """What is to be read now, and since when; it counts as unread until `done`. 0: it did not change, it seems."""
+        """The files to read, with the times of their changes (0: probably unchanged). They are unread until `done`."""
         self._reading, self._queued = self._queued, {}
         return self._reading
 
     def done(self) -> None:
-        """What the batch said is taken in."""
+        """The batch has been processed."""
         self._reading = {}
 
     def took(self, name: str, read: Reading, now: int) -> None:
-        """The file was read, or could not be."""
+        """The file was read, or reading failed."""
         if read.torn:
             self._changed.setdefault(name, _Wait(now))
             return
@@ -66,11 +66,11 @@ class Unread:
             self._changed.pop(name, None)
 
     def seen(self, changed: Mapping[str, Stamp | None], now: int, *, at_once: bool) -> bool:
-        """Takes what a look found; `at_once`: without waiting until it is still. Whether there is something to read."""
+        """Takes a scan's result; returns whether there is something to read. `at_once`: also unstable files."""
         before, self._changed = self._changed, {}
         for name, stamp in changed.items():
             known = before.get(name)
-            self._changed[name] = _Wait(known.since if known else now, stamp)
+            self._changed[name] = _Wait(min(known.since, now) if known else now, stamp)  # the clock may be put back
             if name not in self._reading and (at_once or _still(known, stamp, now)):
                 self.queue(name, self._changed[name].since)
         doubtful, self._doubtful = self._doubtful, set()
@@ -85,7 +85,7 @@ class Unread:
             yield from ((name, wait.since) for name, wait in list(waits.items()))
 
     def waiting(self) -> dict[str, int]:
-        """The files that are not taken in as they are, with the time since when."""
+        """The unread files, with the time since when."""
         found: dict[str, int] = {}
         for name, since in self._waits():
             if since:
@@ -93,13 +93,13 @@ class Unread:
         return found
 
     def late(self, now: int) -> list[str]:
-        """The changes that wait for too long, and not because a file cannot be read: that is told for the file."""
+        """The changes that wait for too long; not of unreadable files, which are reported themselves."""
         return sorted(
             name for name, since in self.waiting().items() if now - since > LATE_NS and name not in self._failed
         )
 
     def trouble(self, now: int) -> str:
-        """Why not all is as it should be; empty: all is read, or soon will be."""
+        """A text on what is not read; empty: everything is read, or will be soon."""
         failed = {name: wait.reason for name, wait in list(self._failed.items())}
         texts = dict.fromkeys(self.late(now), "changed and not read yet") | failed
         if not texts:
@@ -110,7 +110,7 @@ class Unread:
 
 
 def _still(before: _Wait | None, stamp: Stamp | None, now: int) -> bool:
-    """Whether the look before found the file as this one does, and its writer seems to be done."""
+    """Whether the file is stable: the previous scan found the same stamp. An empty file has to be a minute old."""
     if before is None or before.stamp != stamp:
         return False
     return stamp is None or stamp.size > 0 or stamp.error != 0 or now - before.since >= EMPTY_NS

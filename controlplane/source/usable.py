@@ -1,4 +1,4 @@
-"""What translators share: keeping what is usable of a list, and saying what is not. Pure."""
+"""Shared by the translators: keeps the usable items of a list, and reports the others. Pure."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ Problems = list[str]
 
 
 class Invalid(ValueError):
-    """The object cannot be used at all; the text is `field: reason`. `translate` names the object."""
+    """The whole object is unusable; the text is `field: reason`. `translate` adds the object's name."""
 
 
 def choose(field: str, texts: Iterable[str], parse: Callable[[str], T], problems: Problems) -> Iterator[T]:
-    """The parsed ones, once each, in their order; what cannot be parsed becomes a problem."""
+    """The parsed items in their order, without duplicates. Each item that cannot be parsed becomes a problem."""
     seen: set[T] = set()
     for index, text in enumerate(texts):
         try:

@@ -1,0 +1,1 @@
+"""The endpoints controllers: EndpointSlices and Endpoints made of Services and Pods (`--controllers`)."""

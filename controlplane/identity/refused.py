@@ -1,0 +1,62 @@
+"""Whom this replica does not let speak, or not as much: counted by reason, and told in a log that nobody can fill."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from controlplane.identity.peer import Refusal
+from deltaplane.logs import event
+
+log = logging.getLogger(__name__)
+
+PERIOD = 60.0  # seconds between two lines of one address for one reason
+KEYS = 256  # such pairs within a period; what comes beyond them is counted alone
+
+
+def host_of(peer: str) -> str:
+    """Of an address as gRPC names it, without the port."""
+    return peer.rpartition(":")[0] or peer
+
+
+class Refused(Collector):
+    """`counts` by reason; time is monotonic seconds."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self.counts: Counter[str] = Counter()
+        self._now = now
+        self._began = now()
+        self._silent: Counter[tuple[str, str]] = Counter()  # told in this period: how many more there were
+
+    def note(self, refusal: Refusal, peer: str, node: str = "") -> None:
+        """`peer`: as gRPC names it, with the port. `node`: who it is, if that is known; else its address counts."""
+        self.counts[refusal.reason] += 1
+        self._turn()
+        key = (refusal.reason, node or host_of(peer))
+        if key in self._silent:
+            self._silent[key] += 1
+        elif len(self._silent) < KEYS:
+            self._silent[key] = 0
+            named = {"node": node} if node else {}
+            event(log, logging.WARNING, "refused", peer=peer, status=refusal.status, reason=refusal.text, **named)
+
+    def _turn(self) -> None:
+        if self._now() < self._began + PERIOD:
+            return
+        more = sum(self._silent.values())
+        if more:
+            event(log, logging.WARNING, "refused likewise", times=more, addresses=sum(map(bool, self._silent.values())))
+        self._silent.clear()
+        self._began = self._now()
+
+    def collect(self) -> Iterator[Metric]:
+        text = "Calls of peers that may not speak, or not as much, by reason."
+        metric = CounterMetricFamily("deltaplane_peers_refused", text, labels=["reason"])
+        for reason, number in sorted(self.counts.items()):
+            metric.add_metric([reason], number)
+        yield metric

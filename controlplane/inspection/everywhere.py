@@ -1,0 +1,188 @@
+"""WaitApplied for the whole cluster: this replica's nodes, and what each peer says of its own, until all have it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from controlplane.inspection.here import Here
+from controlplane.inspection.selection import Selection
+from controlplane.inspection.targets import AfterVersions, OfObjects, OfRevision, OfVersions, newest
+from controlplane.inspection.waiting import NEWS, deadline_of, message_of, reasons, target_of
+from controlplane.inspection.waits import Waiter, Waits
+from controlplane.peers import ANSWER_SECONDS, FAILURES, Peers, said
+from controlplane.replica_places import Unfound
+from deltaplane.model import Kind
+from deltaplane.v1 import delta_pb2, objects_pb2
+from deltaplane.v1 import inspection_pb2 as pb
+
+AGAIN = 0.5  # seconds until a peer that broke off is asked again
+EARLIER = 0.3  # seconds that a peer ends before this call does, so that its reasons arrive
+_WEAK = {pb.LACK_REASON_NO_AGENT, pb.LACK_REASON_DISCONNECTED}
+
+
+class Others:
+    """What the peers say while one call waits."""
+
+    def __init__(self, peers: Peers, waits: Waits, waiter: Waiter) -> None:
+        self._peers, self._waits, self._waiter = peers, waits, waiter
+        self.statuses: dict[str, pb.ReplicaStatus] = {}
+        self.lacking: dict[str, dict[str, pb.Lacking]] = {}  # by peer and node
+
+    async def follow(self, request: pb.WaitAppliedRequest, until: float) -> None:
+        """Asks all of them, again where one breaks off, until this is cancelled. `until`: monotonic seconds."""
+        following: dict[str, asyncio.Task[None]] = {}
+        try:
+            while True:
+                for address in await self._addresses():
+                    if address not in following:
+                        following[address] = asyncio.create_task(self._one(address, request, until))
+                await asyncio.sleep(AGAIN)
+        finally:
+            for task in following.values():
+                task.cancel()
+            await asyncio.gather(*following.values(), return_exceptions=True)
+
+    async def _addresses(self) -> list[str]:
+        try:
+            found = await self._peers.addresses()
+        except Unfound as error:
+            self.statuses["unknown"] = pb.ReplicaStatus(address="unknown", error=str(error))
+            return list(error.places)
+        self.statuses.pop("unknown", None)
+        return found
+
+    async def _one(self, address: str, request: pb.WaitAppliedRequest, until: float) -> None:
+        status = self.statuses[address] = pb.ReplicaStatus(address=address, error="it has not answered yet")
+        while (left := until - time.monotonic() - EARLIER) > 0:
+            try:
+                if not await self._peers.is_other(address, min(ANSWER_SECONDS, left), status):
+                    del self.statuses[address]
+                    return
+                await self._listen(address, request, left)
+                status.error = "" if time.monotonic() >= until - 2 * EARLIER else "it ended its answer"
+            except FAILURES as error:
+                status.address, status.error = address, said(error)
+                await self._peers.failed(address, error)
+            self._waits.moved()
+            await asyncio.sleep(AGAIN)
+
+    async def _listen(self, address: str, request: pb.WaitAppliedRequest, left: float) -> None:
+        asked = pb.WaitAppliedRequest()
+        asked.CopyFrom(request)
+        asked.timeout_seconds = left
+        async with self._peers.stub(address) as (stub, metadata):
+            async for message in stub.WaitApplied(asked, timeout=left + EARLIER, metadata=metadata):
+                self._take(address, message)
+
+    def _take(self, address: str, message: pb.WaitAppliedResponse) -> None:
+        if message.replicas:
+            self.statuses[address].CopyFrom(message.replicas[0])
+            self.statuses[address].address = address
+        known = self.lacking.setdefault(address, {})
+        for name in message.newly_applied:
+            known.pop(name, None)
+        known.update({each.node_name: each for each in message.lacking})
+        self._waiter.selection.known.update(message.newly_applied, known)
+        if message.newly_applied:
+            self._waiter.elsewhere.update(message.newly_applied)
+            self._waits.moved()
+
+    def why(self, mine: pb.Lacking) -> pb.Lacking:
+        """The best reason there is for a node, given what this replica knows of it."""
+        if mine.reason not in _WEAK | {pb.LACK_REASON_REPLICA_BEHIND}:
+            return mine
+        found = [known[mine.node_name] for known in self.lacking.values() if mine.node_name in known]
+        if mine.reason == pb.LACK_REASON_REPLICA_BEHIND:
+            return mine
+        for other in found:
+            if other.reason not in _WEAK:
+                return other
+        silent = [status.address for status in self.statuses.values() if status.error]
+        best = max([mine, *found], key=lambda each: each.disconnected_unix_nano)
+        if silent:
+            best.reason = pb.LACK_REASON_REPLICA_SILENT
+            best.text = f"{', '.join(sorted(silent))} may have its stream and does not answer; otherwise: {best.text}"
+        return best
+
+
+async def wait_everywhere(
+    here: Here, waits: Waits, peers: Peers, request: pb.WaitAppliedRequest, caller: str
+) -> AsyncGenerator[pb.WaitAppliedResponse, None]:
+    """Until enough nodes have it, or the time is over. Raises ValueError, `Unknown`, `TooManyWaiters`."""
+    seconds, began = deadline_of(request), time.monotonic()
+    target = target_of(here, request)
+    waiter = Waiter(here, target, Selection(here, request.nodes, request.quorum_percent))
+    others = Others(peers, waits, waiter)
+    told = set[str]()
+    with waits.waiting(waiter, request, caller):
+        async with _following(here, others, waiter, request, began + seconds):
+            while not waiter.done.is_set() and (left := began + seconds - time.monotonic()) > 0:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(NEWS, left)):
+                        await waiter.done.wait()
+                if left > NEWS and not waiter.done.is_set():
+                    yield _news(here, waiter, others, began, told)
+            message = _news(here, waiter, others, began, told)
+            message.done, message.applied = True, waiter.done.is_set()
+            lost = [name for name in waiter.selection.names() if not waiter.has(name)]
+            message.lacking.extend(map(others.why, reasons(here, waiter, lost)))
+            yield message
+
+
+@asynccontextmanager
+async def _following(
+    here: Here, others: Others, waiter: Waiter, request: pb.WaitAppliedRequest, until: float
+) -> AsyncIterator[None]:
+    async def follow() -> None:
+        await others.follow(await _for_peers(here, waiter, request), until)
+
+    task = asyncio.create_task(follow())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _for_peers(here: Here, waiter: Waiter, request: pb.WaitAppliedRequest) -> pb.WaitAppliedRequest:
+    """The question in words that a peer understands: revisions are this replica's own."""
+    asked = pb.WaitAppliedRequest(this_replica=True)
+    asked.nodes.CopyFrom(request.nodes)
+    target = waiter.target.target if isinstance(waiter.target, AfterVersions) else waiter.target
+    if isinstance(target, OfObjects):
+        first, *more = target.versions
+        asked.object.CopyFrom(first.message())
+        asked.also.extend(each.message() for each in more)
+        asked.versions.extend(_versions(newest(here)) if target.now else ())
+    elif isinstance(target, OfRevision | OfVersions):
+        await waiter.reached.wait()
+        asked.revision.SetInParent()
+        asked.versions.extend(_versions(newest(here)))
+        if not asked.versions:
+            asked.digest = f"{here.cluster.store.digest.value:016x}"
+    else:
+        asked.removed_address = request.removed_address
+        asked.versions.extend(_versions(newest(here)))
+    return asked
+
+
+def _versions(found: dict[Kind, int]) -> list[delta_pb2.ResourceVersion]:
+    return [
+        delta_pb2.ResourceVersion(kind=objects_pb2.Kind.ValueType(int(kind)), version=str(number))
+        for kind, number in found.items()
+    ]
+
+
+def _news(here: Here, waiter: Waiter, others: Others, began: float, told: set[str]) -> pb.WaitAppliedResponse:
+    """How far it is, with the nodes that no message has named before."""
+    names = waiter.selection.names()
+    having = {name for name in names if waiter.has(name)}
+    message = message_of(waiter, began, len(names), len(names) - len(having))
+    message.newly_applied.extend(sorted(having - told))
+    told |= having
+    message.replicas.extend((here.status(), *others.statuses.values()))
+    message.epoch = here.epoch
+    return message

@@ -1,0 +1,190 @@
+"""Everybody who waits until kernels have something. An Ack costs nothing but a look whether anybody waits.
+
+For who waits for the whole cluster, all nodes are looked at once for all of them, when the last one has moved. Each
+other waiter looks at the nodes that it has not seen to have it, and no further than to the first that lacks it: while
+that one does, nothing else need be looked at. So all its looks together are about one per node, however many Acks come.
+Before it answers, it looks at all nodes that there are then: at those that joined meanwhile, and those that lost what
+they had.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from controlplane.inspection.floor import Floor, floor
+from controlplane.inspection.here import Here
+from controlplane.inspection.lacking import has
+from controlplane.inspection.rooms import Rooms, TooManyWaiters
+from controlplane.inspection.selection import Selection
+from controlplane.inspection.targets import Target
+from deltaplane.shares import Allowance
+from deltaplane.v1 import inspection_pb2 as pb
+
+TICK = 0.05  # seconds from news until waiters look
+HASTES, HASTES_AT_ONCE = 2.0, 10.0  # revisions a second that agents are asked to acknowledge at once, and after a pause
+
+
+class Waiter:
+    """One call. `elsewhere`: nodes that other replicas say have it. `moved` is set whenever it
+    has looked."""
+
+    def __init__(self, here: Here, target: Target, selection: Selection) -> None:
+        self.target, self.selection = target, selection
+        self.rev: int | None = None  # of this replica; None: it has not seen it
+        self.elsewhere: set[str] = set()
+        self.moved = asyncio.Event()
+        self.reached = asyncio.Event()  # set once this replica has seen it
+        self.done = asyncio.Event()  # set once enough nodes had it at one time
+        self.looks = 0  # at nodes
+        self._here, self._epoch = here, ""
+        self._todo: list[str] = []
+        self._lack: list[str] = []
+        self._may_lack = self._chosen = 0
+
+    def look(self, floors: Floors | None = None) -> bool:
+        """Whether enough nodes have it now. `floors`: what one look at all nodes found for all waiters."""
+        before = self.rev, self._epoch
+        self.rev, self._epoch = self.target.reached(), self._here.epoch
+        self.moved.set()
+        if self.rev is None:
+            return False
+        self.reached.set()
+        if floors is not None and self.selection.whole:
+            return self._under(floors)
+        fresh = before != (self.rev, self._epoch)
+        if fresh:
+            self._begin()
+        if not self._enough():
+            return False
+        if not fresh:
+            self._begin()
+        return fresh or self._enough()
+
+    def _under(self, floors: Floors) -> bool:
+        """For the whole cluster: whether its floor is at least this revision, and nothing fails of what is meant."""
+        if self.rev is None or floors.known.below(self.rev):
+            return False
+        found = floors.now()
+        nobody = found.empty and not self.selection.known
+        if found.rev < self.rev or nobody or any(not self.has(session.node_name) for session in found.failing):
+            return False
+        if self._lack and self._lack[0] in found.others and not self.has(self._lack[0]):
+            return False
+        known = self.selection.known.difference(found.others)
+        self._lack = [name for name in found.others if not self.has(name)][:1]
+        self._lack += [name for name in known if self._here.session(name) is None and not self.has(name)][:1]
+        return not self._lack
+
+    def _begin(self) -> None:
+        self._todo, self._lack = self.selection.names(), []
+        self._chosen = len(self._todo)
+        self._may_lack = self.selection.may_lack(self._chosen)
+
+    def _enough(self) -> bool:
+        self._lack = [name for name in self._lack if not self.has(name)]
+        while self._todo and len(self._lack) <= self._may_lack:
+            name = self._todo.pop()
+            if not self.has(name):
+                self._lack.append(name)
+        return self._chosen > 0 and len(self._lack) <= self._may_lack  # of no node nothing can be said
+
+    def has(self, name: str) -> bool:
+        """Whether the node's kernel has it. What its open stream here says counts before what others say."""
+        self.looks += 1
+        session = self._here.session(name)
+        if self.rev is not None and has(self._here, session, self.rev, self.target.keys):
+            return True
+        return name in self.elsewhere and (session is None or session.closed is not None)
+
+
+class Floors:
+    """The floor as it was found last, and as it is now: looked for once in a tick at most."""
+
+    def __init__(self, here: Here) -> None:
+        self.known = Floor(0)
+        self._here, self._fresh = here, False
+
+    def tick(self) -> None:
+        """What was found before may have changed."""
+        self._fresh = False
+
+    def now(self) -> Floor:
+        """As it is in this tick."""
+        if not self._fresh:
+            self.known, self._fresh = floor(self._here), True
+        return self.known
+
+
+class Waits:
+    """All waiters of one replica. `refused` counts callers that were sent away."""
+
+    def __init__(self, here: Here) -> None:
+        self.refused = 0
+        self._here = here
+        self._waiters: dict[Waiter, None] = {}
+        self._rooms = Rooms()
+        self._timer: asyncio.TimerHandle | None = None
+        self._listening, self._haste = ExitStack(), ExitStack()
+        self._hastened = False
+        self._floors = Floors(here)
+        self._allowance = Allowance(HASTES, HASTES_AT_ONCE)
+
+    def __len__(self) -> int:
+        return len(self._waiters)
+
+    @contextmanager
+    def waiting(self, waiter: Waiter, request: pb.WaitAppliedRequest, caller: str) -> Iterator[None]:
+        """Has the waiter look while the context is open. Raises `TooManyWaiters`. `caller`: its address."""
+        room = self._rooms.of(request)
+        try:
+            room.enter(caller, peer=request.this_replica)
+        except TooManyWaiters:
+            self.refused += 1
+            raise
+        if not self._waiters:
+            self._listening.enter_context(self._here.cluster.waking(self._news))
+        self._waiters[waiter] = None
+        self.moved()
+        try:
+            yield
+        finally:
+            del self._waiters[waiter]
+            room.leave(caller)
+            self._hasten()
+            if not self._waiters:
+                self._listening.close()
+
+    def _news(self) -> None:
+        """There is a new revision: if Acks were asked for at once, they are for this one."""
+        self._haste.close()
+        self._hastened = False
+        self.moved()
+
+    def moved(self) -> None:
+        """Something may have changed: an Ack, a stream, a revision. Nearly free while nobody waits."""
+        if self._waiters and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(TICK, self.look)
+
+    def look(self) -> None:
+        """Has every waiter look now."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._floors.tick()
+        for waiter in list(self._waiters):
+            if not waiter.done.is_set() and waiter.look(self._floors):
+                waiter.done.set()
+        self._hasten()
+
+    def _hasten(self) -> None:
+        """Has the next revision acknowledged at once where somebody waits for what is not there yet; not too often."""
+        wanted = any(waiter.rev is None for waiter in self._waiters)
+        if wanted and not self._hastened and self._allowance.take(time.monotonic()):
+            self._haste.enter_context(self._here.cluster.awaited())
+            self._hastened = True
+        elif not wanted and self._hastened:
+            self._haste.close()
+            self._hastened = False

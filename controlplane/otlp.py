@@ -1,0 +1,165 @@
+"""Traces through an OTLP collector (`trace` says what is in them). It knows OpenTelemetry and no streams.
+
+A collector that is absent or slow costs spans only.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Sequence
+from zlib import crc32
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+import deltaplane
+from controlplane.slowest import Slowest
+from controlplane.trace import NodeCommit
+from deltaplane.logs import event
+from deltaplane.once import Once
+from deltaplane.v1 import delta_pb2 as pb
+
+log = logging.getLogger(__name__)
+
+PANEL = 8  # nodes that report a sampled change; of the others only the slowest two, late and failing ones do
+SLOW_NS = 1_000_000_000
+
+Attributes = dict[str, str | int | bool]
+
+
+class OtlpTracing:
+    """Tracing through an OTLP gRPC collector (Jaeger, the OpenTelemetry Collector) at HOST:PORT."""
+
+    listens = True
+
+    def __init__(self, endpoint: str, ratio: float, exporter: SpanExporter | None = None) -> None:
+        exporter = exporter or OTLPSpanExporter(endpoint=f"http://{endpoint}", insecure=True, timeout=5)
+        resource = Resource.create({"service.name": "deltaplane", "service.version": deltaplane.__version__})
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        self._processor = BatchSpanProcessor(
+            QuietExporter(exporter, endpoint), schedule_delay_millis=500, max_queue_size=8192
+        )
+        self._provider.add_span_processor(self._processor)
+        self._tracer = self._provider.get_tracer("deltaplane")
+        self._ratio = ratio
+        self._slowest = Slowest()
+        for noisy in ("opentelemetry.exporter", "opentelemetry.sdk"):  # QuietExporter logs it once
+            logging.getLogger(noisy).setLevel(logging.CRITICAL)
+
+    def sample(self, name: str, event_ns: int, ingested_ns: int) -> str:
+        if not event_ns or random.random() >= self._ratio:
+            return ""
+        root = self._tracer.start_span("api event", start_time=event_ns, attributes={"deltaplane.object": name})
+        context = root.get_span_context()
+        traceparent = f"00-{context.trace_id:032x}-{context.span_id:016x}-01"
+        root.end(ingested_ns)
+        self._span(traceparent, "ingest", event_ns, ingested_ns)
+        return traceparent
+
+    def batched(self, causes: Sequence[pb.Cause], sealed_ns: int) -> None:
+        for cause in causes:
+            if cause.traceparent:
+                self._span(cause.traceparent, "batch", cause.ingested_unix_nano, sealed_ns)
+
+    def committed(self, commit: NodeCommit) -> None:
+        for cause in commit.causes:
+            if not cause.traceparent:
+                continue
+            reported = self._reports(cause.traceparent, commit)
+            if reported:
+                self._node_spans(cause.traceparent, commit)
+            for found in self._slowest.heard(cause.traceparent, commit, reported=reported):
+                self._node_spans(*found)
+
+    def _reports(self, traceparent: str, commit: NodeCommit) -> bool:
+        slow = commit.acked_ns - commit.sent_ns > SLOW_NS
+        return commit.failed or slow or in_panel(traceparent, commit.node, commit.nodes)
+
+    def _node_spans(self, traceparent: str, commit: NodeCommit) -> None:
+        """A commit of several traced changes is in each of their traces, and links to the others."""
+        others = {each.traceparent for each in commit.causes if each.traceparent} - {traceparent}
+        keys: Attributes = {"deltaplane.node": commit.node, "deltaplane.rev": commit.report.to_rev}
+        parent = self._span(traceparent, "send", commit.emitted_ns, commit.received_ns, keys, linked=sorted(others))
+        at = commit.received_ns
+        kernel: Attributes = {
+            **keys,
+            "deltaplane.kernel.messages": commit.report.kernel_messages,
+            "deltaplane.kernel.elements": commit.report.kernel_elements,
+            "deltaplane.failed": commit.failed,
+        }
+        for stage, took, attributes in (
+            ("receive", commit.report.queued_ns, keys),
+            ("resolve", commit.report.resolve_ns, keys),
+            ("kernel commit", commit.report.commit_ns, kernel),
+            ("ack", max(0, commit.acked_ns - commit.committed_ns), keys),
+        ):
+            self._span(parent, stage, at, at + took, attributes)
+            at += took
+
+    def _span(
+        self,
+        parent: str,
+        name: str,
+        start_ns: int,
+        end_ns: int,
+        attributes: Attributes | None = None,
+        *,
+        linked: Sequence[str] = (),
+    ) -> str:
+        """Emits one finished span; returns its traceparent. A negative duration (clock step) becomes zero."""
+        links = [trace.Link(trace.get_current_span(_context(each)).get_span_context()) for each in linked]
+        span = self._tracer.start_span(
+            name, context=_context(parent), start_time=start_ns, attributes=attributes, links=links
+        )
+        span.end(max(start_ns, end_ns))
+        ids = span.get_span_context()
+        return f"00-{ids.trace_id:032x}-{ids.span_id:016x}-01"
+
+    def close(self) -> None:
+        for found in self._slowest.rest():
+            self._node_spans(*found)
+        self._processor.force_flush(timeout_millis=1000)
+        self._provider.shutdown()
+
+
+def _context(traceparent: str) -> Context:
+    return TraceContextTextMapPropagator().extract({"traceparent": traceparent})
+
+
+def in_panel(traceparent: str, node: str, nodes: int) -> bool:
+    """Whether the node is in the panel of this trace. A hash of both decides, so the panel differs per trace."""
+    return nodes <= PANEL or crc32(f"{traceparent}{node}".encode()) % nodes < PANEL
+
+
+class QuietExporter(SpanExporter):
+    """Drops spans while the collector does not answer, and logs the beginning and the end of that."""
+
+    def __init__(self, exporter: SpanExporter, endpoint: str) -> None:
+        self._exporter = exporter
+        self._endpoint = endpoint
+        self._said = Once[str]()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        try:
+            result = self._exporter.export(spans)
+        except Exception:  # noqa: BLE001 - the data path must not feel a collector, whatever it raises
+            result = SpanExportResult.FAILURE
+        if result is not SpanExportResult.SUCCESS:
+            if self._said.note(self._endpoint):
+                what = "trace collector does not answer; spans are dropped"
+                event(log, logging.WARNING, what, endpoint=self._endpoint)
+        elif self._said.clear(self._endpoint):
+            event(log, logging.INFO, "trace collector answers again", endpoint=self._endpoint)
+        return result
+
+    def shutdown(self) -> None:
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 1000) -> bool:
+        return self._exporter.force_flush(timeout_millis)

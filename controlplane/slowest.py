@@ -1,0 +1,60 @@
+"""The slowest two nodes of each traced change: known once all have answered, so their commits wait here until then.
+
+Pure. Called by `otlp` for sampled changes alone. What waits is bounded: `MOST` traces, two commits each; a trace that
+some node never answers is given up after `PATIENCE_NS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from msgspec import Struct, field
+
+from controlplane.trace import NodeCommit
+
+SLOWEST = 2
+MOST = 256  # traces
+PATIENCE_NS = 10 * 10**9
+Found = tuple[str, NodeCommit]
+"""A trace, by its traceparent, and a commit that belongs into it."""
+
+
+class _Open(Struct):
+    since_ns: int
+    heard: int = 0
+    slowest: list[tuple[int, bool, NodeCommit]] = field(default_factory=list)  # duration, whether it is in the trace
+
+
+class Slowest:
+    """`heard` gets every commit of a traced change."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, _Open] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def heard(self, traceparent: str, commit: NodeCommit, *, reported: bool) -> list[Found]:
+        """Commits that are known to be among the slowest now. `reported`: this one is in the trace anyway."""
+        trace = self._open.setdefault(traceparent, _Open(commit.acked_ns))
+        trace.heard += 1
+        trace.slowest.append((commit.acked_ns - commit.sent_ns, reported, commit))
+        trace.slowest.sort(key=lambda each: each[0], reverse=True)
+        del trace.slowest[SLOWEST:]
+        done = [traceparent] if trace.heard >= commit.nodes else []
+        return [found for each in (*done, *self._overdue(commit.acked_ns)) for found in self._close(each)]
+
+    def rest(self) -> list[Found]:
+        """What still waits, at the end."""
+        return [found for each in list(self._open) for found in self._close(each)]
+
+    def _overdue(self, now_ns: int) -> list[str]:
+        """The oldest first, as they were begun."""
+        beyond = len(self._open) - MOST
+        old = (each for each, trace in self._open.items() if now_ns - trace.since_ns > PATIENCE_NS)
+        return list(dict.fromkeys((*list(self._open)[: max(0, beyond)], *old)))
+
+    def _close(self, traceparent: str) -> Iterator[Found]:
+        trace = self._open.pop(traceparent, None)
+        if trace is not None:
+            yield from ((traceparent, commit) for _, reported, commit in trace.slowest if not reported)
