@@ -1,15 +1,10 @@
-"""The agent's errors. Edges translate foreign exceptions into these once, with the cause chained."""
+"""The agent's errors. Edges translate foreign exceptions into these once, with the cause chained.
+
+`nodeagent.linux`, which imports nothing of the agent, raises them too and therefore defines them.
+"""
 
 from __future__ import annotations
 
+from nodeagent.linux.errors import AgentError, DataplaneUnavailable, KernelUnavailable, Unsure
 
-class AgentError(Exception):
-    """Base of the agent's own errors; the text is one line for the operator: what, where, what to do."""
-
-
-class DataplaneUnavailable(AgentError):
-    """This kernel or these permissions cannot do the mode at all (exit code 1)."""
-
-
-class KernelUnavailable(AgentError):
-    """The kernel refused a whole transaction for now; the wanted state is kept and retried."""
+__all__ = ["AgentError", "DataplaneUnavailable", "KernelUnavailable", "Unsure"]

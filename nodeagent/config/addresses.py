@@ -1,29 +1,24 @@
-"""Addresses and CIDRs as a configuration may write them: like kube-proxy, with leading zeros that mean nothing."""
+"""Addresses, CIDRs and HOST:PORT as a configuration may write them: like kube-proxy, with leading zeros ignored."""
 
 from __future__ import annotations
 
 import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-_DOTTED = re.compile(r"\d+(?:\.\d+){3}")
-_LEADING = re.compile(r"(?<!\d)0+(?=\d)")
+from deltaplane.addresses import parse_address, parse_packed
 
 
 def address(text: str) -> IPv4Address | IPv6Address:
     """An address; one mapped into IPv6 counts as IPv4. Raises ValueError."""
-    if "%" in text:
-        raise ValueError(f"{text!r} has a zone")
-    found = ip_address(_plain(text))
-    mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
-    return found if mapped is None else mapped
+    return ip_address(parse_address(text))
 
 
 def network(text: str) -> IPv4Network | IPv6Network:
     """The network of a CIDR, whatever host bits it has. Raises ValueError, also where there is no prefix length."""
     host, slash, length = text.partition("/")
-    if not slash or not length.isdecimal() or not length.isascii() or "%" in text:
+    if not slash or not length.isdecimal() or not length.isascii():
         raise ValueError(f"{text!r} is not a CIDR")
-    return ip_network(f"{_plain(host)}/{length}", strict=False)
+    return ip_network((parse_packed(host), int(length)), strict=False)
 
 
 def split_host_port(text: str) -> tuple[str, str]:
@@ -41,7 +36,3 @@ def with_port(text: str, port: int) -> str:
     except ValueError:
         return text
     return f"[{text}]:{port}" if isinstance(found, IPv6Address) or ":" in text else f"{text}:{port}"
-
-
-def _plain(text: str) -> str:
-    return _LEADING.sub("", text) if _DOTTED.fullmatch(text) else text

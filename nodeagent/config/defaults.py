@@ -1,14 +1,14 @@
-"""What stands where nothing was said: kube-proxy's defaults, and those that hang on other fields.
+"""Defaults of a configuration: kube-proxy's, and those that depend on other fields.
 
-`filled` is applied to what a file says, before validation, as kube-proxy does; `completed` to whatever is about to
-run, so that what is validated, served at /configz and written by --write-config-to is the same.
+`filled` is applied to a file's content before validation, as kube-proxy does; `completed` to every configuration before
+it runs, so that what is validated, served at /configz and written by --write-config-to is the same.
 """
 
 from __future__ import annotations
 
 from ipaddress import IPv6Address
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from nodeagent.config import addresses
 from nodeagent.config.schema import (
@@ -25,7 +25,7 @@ PRIMARY = "primary"
 
 
 def filled(configuration: KubeProxyConfiguration) -> KubeProxyConfiguration:
-    """A file's configuration with defaults where it says zero or nothing, and ports where addresses lack them."""
+    """A file's configuration with defaults for empty and zero values, and ports for addresses without one."""
     default = KubeProxyConfiguration()
     for path in ZERO_IS_DEFAULT:
         if not value_at(configuration, path):
@@ -51,6 +51,16 @@ def completed(configuration: KubeProxyConfiguration) -> KubeProxyConfiguration:
         detect_local_mode=configuration.detect_local_mode or "ClusterCIDR",
         node_port_addresses=(PRIMARY,) if primary else configuration.node_port_addresses,
     )
+
+
+def default_text(path: str) -> str:
+    """The default of a field, as its flag would be given it; empty where there is none to speak of."""
+    value = value_at(completed(filled(KubeProxyConfiguration())), path)
+    if isinstance(value, Struct) or value in ("", ()):
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _hosts(bind_address: str) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """The configuration file: YAML text to values and back. Imports the YAML library only when a file is read or written.
 
-Reading follows the API machinery: names are exact, a null is the same as nothing said, wrong types are errors. A field
-that is not known, and one that stands twice (the last counts), are let pass as kube-proxy does, each with a note.
+Reading follows the API machinery: names are exact, a null counts as absent, wrong types are errors. An unknown field
+and one that occurs twice (the last counts) are accepted as by kube-proxy, each with a note.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _PLACE = re.compile(r"^(.*?)(?: - at `\$(?:\.|(?=\[))?(.*?)(?:\[\.\.\.\])?`(?: i
 
 
 class Unreadable(ValueError):
-    """The text is no KubeProxyConfiguration; the message names the field."""
+    """The text is not a KubeProxyConfiguration; the message names the field."""
 
 
 def load(text: str) -> tuple[KubeProxyConfiguration, tuple[str, ...]]:
-    """What the text says, without defaults filled in, and notes on what in it does nothing. Raises `Unreadable`."""
+    """The text's configuration, without defaults, and notes on fields without effect. Raises `Unreadable`."""
     data, twice = _parse(text)
     if not isinstance(data, dict):
         raise Unreadable(f"not a mapping of fields; it starts with apiVersion: {API_VERSION}, kind: {KIND}")
@@ -123,7 +123,7 @@ def _take(data: dict[str, Any], path: str) -> bool:
 
 
 def _take_wrong_timeout(data: dict[str, Any]) -> Iterator[str]:
-    """`udpIdleTimeout` may be wrong where it means nothing: kube-proxy knows it no more, and would not look at it."""
+    """A wrong `udpIdleTimeout` is accepted where it has no effect: kube-proxy removed it and does not check it."""
     value, mode = data.get("udpIdleTimeout"), data.get("mode")
     if value is not None and mode in ("nftables", "iptables", "ipvs") and not _is_period(value):
         del data["udpIdleTimeout"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from argparse import Action, _ArgumentGroup  # the group has no public name
+from argparse import Action, ArgumentTypeError, _ArgumentGroup  # the group has no public name
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,8 +11,9 @@ from msgspec import structs
 
 import deltaplane
 from deltaplane import flags
-from nodeagent.config import addresses
-from nodeagent.config.defaults import filled
+from nodeagent.config import addresses, security
+from nodeagent.config.defaults import default_text, filled
+from nodeagent.config.durations import of
 from nodeagent.config.kinds import BOOL, DURATION, INT
 from nodeagent.config.options import OPTIONS, PORTS, Option
 from nodeagent.config.schema import HEALTHZ_PORT, METRICS_PORT, KubeProxyConfiguration, VmoduleItem, replaced
@@ -24,9 +25,13 @@ SHARED = {
 }
 """Flags that set a second field."""
 
+DRAIN_PERIOD = of(seconds=10)
+STATE_MAX_AGE = of(hours=24)
 LIMITS = {
-    "userspace-max-connections": "userspace mode: TCP connections at once; further ones wait in the kernel's queues",
-    "userspace-max-udp-clients": "userspace mode: UDP clients at once; the one silent for longest gives way",
+    "userspace-max-connections": "userspace mode: TCP connections at once; further ones wait in the kernel's queues "
+    "(default: 8192)",
+    "userspace-max-udp-clients": "userspace mode: UDP clients at once; the one silent for longest gives way "
+    "(default: 8192)",
 }
 """Our own flags for what one agent carries in userspace mode."""
 
@@ -122,31 +127,65 @@ def _parser() -> flags.Parser:
         if option.flag:
             _add(idle if option.idle else group, option)
     for flag, path in PORTS.items():
-        text = f"the port of --{path.replace('_', '-')}, 0: none; deprecated"
+        default = HEALTHZ_PORT if flag == "healthz-port" else METRICS_PORT
+        text = f"the port of --{path.replace('_', '-')}, 0: none; deprecated (default: {default})"
         group.add_argument(f"--{flag}", dest=flag, type=INT.parse, metavar="PORT", help=text)
     return parser
 
 
 def _own(group: _ArgumentGroup) -> None:
     add = group.add_argument
-    add("--server", type=flags.addresses, metavar="HOST:PORT[,...]", help="control plane replicas")
-    _switch(group, "insecure", "plain text, no authentication")
+    add(
+        "--server", type=flags.places, metavar="HOST:PORT[,...]",
+        help="control plane replicas; unix:///PATH for one on this machine",
+    )  # fmt: skip
+    security.add(group)
+    _switch(group, "insecure", "plain text, and whoever answers is believed")
     add(
         "--drain-period", dest="drain-period", type=DURATION.parse, metavar="DURATION",
-        help="for how long connections that userspace or ipvs mode carries may go on after a change of mode",
+        help="for how long connections that userspace or ipvs mode carries may go on after a change of mode "
+        f"(default: {DRAIN_PERIOD})",
     )  # fmt: skip
     for flag, text in LIMITS.items():
         add(f"--{flag}", dest=flag, type=INT.parse, metavar="N", help=text)
     add("--state-dir", dest="state-dir", metavar="DIR", help="where the agent keeps what it was sent, to resume")
     add(
         "--state-max-age", dest="state-max-age", type=DURATION.parse, metavar="DURATION",
-        help="after a reboot, do not program what was kept for longer before a replica has confirmed it; default: 24h",
+        help="after a reboot, do not program what was kept for longer before a replica has confirmed it "
+        f"(default: {STATE_MAX_AGE})",
     )  # fmt: skip
     add(
         "--health-listen", dest="health-listen", type=_optional_address, metavar="HOST:PORT", help="gRPC health service"
     )
+    add(
+        "--drain-listen", dest="drain-listen", type=_own_addresses, metavar="ADDRESS[,...]",
+        help="this node's addresses where a Pod of it asks, by GET /drain, when no node sends to it any more",
+    )  # fmt: skip
+    add(
+        "--drain-port", dest="drain-port", type=INT.parse, metavar="PORT",
+        help="the port of --drain-listen, which kube-scheduler has on loopback (default: 10259)",
+    )  # fmt: skip
+    add(
+        "--drain-timeout", dest="drain-timeout", type=DURATION.parse, metavar="DURATION",
+        help="for how long such a call waits at most, from 1s to 10m (default: 25s)",
+    )  # fmt: skip
+    add(
+        "--inspect-socket", dest="inspect-socket", type=_socket, metavar="unix:///PATH",
+        help="where this agent says what it wants, has applied and reads back from the kernel; for its user alone",
+    )  # fmt: skip
     add("--proxy-mode", dest="proxy-mode", metavar="MODE", help=f"{MODE_TEXT}; wins over a file's mode")
+    _switch(
+        group, "beside-kube-proxy",
+        "leave kube-proxy's rules, kernel settings and ports to it: it serves the other Services of this node",
+    )  # fmt: skip
     _switch(group, "strict-mode", "end where the mode that is asked for cannot work here, instead of taking another")
+
+
+def _socket(text: str) -> str:
+    """An argparse type: unix:///PATH, or empty."""
+    if text and not flags.is_socket(text):
+        raise ArgumentTypeError(f"{text!r}: a unix socket is unix:///PATH, with its whole path")
+    return flags.place(text) if text else text
 
 
 def _tasks(group: _ArgumentGroup) -> None:
@@ -155,6 +194,10 @@ def _tasks(group: _ArgumentGroup) -> None:
     add("--write-config-to", dest="write-config-to", metavar="FILE", help="write the configuration, defaults and all")
     _switch(group, "cleanup", "remove everything of ours from the kernel, and end")
     _switch(group, "init-only", "do what needs full privileges, and end; afterwards CAP_NET_ADMIN is enough")
+    add(
+        "--sysctl-root", dest="sysctl-root", metavar="DIR",
+        help="where --init-only finds the host's proc/sys: a container's own cannot be written (default: /)",
+    )  # fmt: skip
 
 
 def _switch(group: _ArgumentGroup, flag: str, text: str) -> Action:
@@ -163,6 +206,8 @@ def _switch(group: _ArgumentGroup, flag: str, text: str) -> Action:
 
 def _add(group: _ArgumentGroup, option: Option) -> None:
     text = re.sub(r"\.$", "", option.text) + (f": {option.idle}" if option.idle else "")
+    if option.path and not option.idle and "default" not in text and (default := default_text(option.path)):
+        text += f" (default: {default})"
     if option.kind is BOOL:
         _switch(group, option.flag, text)
         return
@@ -174,3 +219,11 @@ def _add(group: _ArgumentGroup, option: Option) -> None:
 
 def _optional_address(text: str) -> str:
     return flags.address(text) if text else ""
+
+
+def _own_addresses(text: str) -> tuple[str, ...]:
+    """An argparse type: IP addresses with commas between, or none; each in brackets or not."""
+    try:
+        return tuple(str(addresses.address(part.strip().strip("[]"))) for part in text.split(",") if part.strip())
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from error

@@ -1,4 +1,4 @@
-"""What was said that does nothing, one line each with the reason; the agent logs them once at start."""
+"""Flags and fields that were set and have no effect, one line each with the reason; logged once at the start."""
 
 from __future__ import annotations
 

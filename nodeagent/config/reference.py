@@ -5,13 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
-from msgspec import Struct
-
-from nodeagent.config.defaults import completed, filled
+from nodeagent.config import security
+from nodeagent.config.defaults import default_text
 from nodeagent.config.document import REMOVED
 from nodeagent.config.kinds import BOOL
 from nodeagent.config.options import OPTIONS, PORTS, Option
-from nodeagent.config.schema import API_VERSION, KIND, KubeProxyConfiguration, file_path, value_at
+from nodeagent.config.schema import API_VERSION, KIND, file_path
 
 HEAD = f"""# Configuring the agent
 
@@ -20,9 +19,11 @@ Made by `python -m nodeagent.config.reference`; change `nodeagent/config/options
 The agent takes kube-proxy's flags, and with `--config=FILE` a {KIND}
 ({API_VERSION}) as kube-proxy takes it. Beside a file only `--hostname-override`, `--proxy-mode`, the
 logging flags, `--write-config-to`, `--cleanup`, `--init-only` and Deltaplane's own (`--server`, `--insecure`,
-`--strict-mode`, `--drain-period`, `--userspace-max-connections`, `--userspace-max-udp-clients`, `--state-dir`,
-`--state-max-age`, `--health-listen`) count; others are ignored, and the log says so. A file that changes ends the
-agent, so that its supervisor starts it with the new content; the rules stay in force meanwhile.
+{", ".join(f"`--{flag}`" for flag in security.OWN)},
+`--strict-mode`, `--beside-kube-proxy`, `--drain-period`, `--userspace-max-connections`, `--userspace-max-udp-clients`,
+`--state-dir`, `--state-max-age`, `--health-listen`, `--drain-listen`, `--drain-port`, `--drain-timeout`,
+`--inspect-socket`) count; others are ignored, and the log says so. A file that changes ends the agent, so that its
+supervisor starts it with the new content; the rules stay in force meanwhile.
 
 Different from kube-proxy, on purpose:
 
@@ -106,11 +107,8 @@ def _field(option: Option) -> str:
 
 
 def _default(option: Option) -> str:
-    value = value_at(completed(filled(KubeProxyConfiguration())), option.path)
-    if isinstance(value, Struct) or value in ("", ()):
-        return ""
-    text = str(value).lower() if isinstance(value, bool) else ",".join(value) if isinstance(value, tuple) else value
-    return f"`{text}`"
+    text = default_text(option.path)
+    return f"`{text}`" if text else ""
 
 
 if __name__ == "__main__":

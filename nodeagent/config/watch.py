@@ -7,9 +7,13 @@ a watcher of the file, and an editor that saves the same text is no reason to re
 from __future__ import annotations
 
 import asyncio
+import logging
 from hashlib import sha256
 
 from deltaplane import bounded
+from deltaplane.logs import event
+
+log = logging.getLogger(__name__)
 
 SECONDS = 5.0
 MOST_BYTES = 4 * 1024 * 1024
@@ -22,6 +26,7 @@ async def changed(file: str, seconds: float = SECONDS) -> None:
         await asyncio.sleep(seconds)
         now = _digest(file)
         if now is not None and now != before:
+            event(log, logging.INFO, "configuration changed", file=file)
             return
 
 

@@ -1,6 +1,7 @@
-"""Words of a configuration that reach the kernel or another program as they are; kube-proxy refuses none of them.
+"""Texts of a configuration that reach the kernel or another program unchanged; kube-proxy refuses none of them.
 
-Checked here, so that the message names the flag, and not what a backend made of it later. Pure; called by `parse`.
+They are checked at the start, so that the message names the flag and not what a backend made of it. Pure; called by
+`parse`.
 """
 
 from __future__ import annotations

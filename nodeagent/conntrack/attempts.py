@@ -1,10 +1,10 @@
-"""Which connection attempts a change makes stale: those that began before their frontend led anywhere.
+"""Which connection attempts a change makes stale: those that began before their frontend had an endpoint.
 
-A SYN that meets no rule of its destination leaves a tracked entry that nobody translated. Every SYN that its client
-sends from the same port belongs to that entry and keeps it alive, and translation is decided for new entries only: the
-client would try in vain for as long as it tries, whatever the rules say since. So the entry goes once there is
-somewhere to go; the next SYN makes a new one. It goes only if nobody answered and nobody translated it: connections
-are left alone (J5). The same holds for the INIT of SCTP.
+A SYN that matches no rule leaves a tracked entry without translation. Every further SYN of its client from the same
+port belongs to that entry and keeps it alive, and the kernel decides on translation for new entries only: the client's
+attempts would fail for ever, also after the Service has endpoints. So the entry is deleted once the frontend has
+endpoints; the next SYN makes a new one. Only an entry without answer and translation is deleted: connections stay (J5).
+The same holds for SCTP's INIT.
 
 `Attempts` is called by `cleaner`, on the agent's thread. Pure: knows no kernel and no clock.
 """
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from deltaplane.forwarding import Entry, ServiceForwarding, Target
 from deltaplane.frontends import Slot, parts, slot_of
-from deltaplane.model import ObjectKey, Protocol
-from nodeagent.conntrack.intent import Place
+from deltaplane.model import WIDTHS, ObjectKey, Protocol
+from nodeagent.conntrack.places import Place
 
 if TYPE_CHECKING:
     from nodeagent.conntrack.query import Flow
@@ -34,7 +34,7 @@ class Attempt(NamedTuple):
     place: Place
 
     def takes(self, flow: Flow) -> bool:
-        """Whether it still waits for an answer from the very place it was sent to."""
+        """Whether the flow still waits for an answer from the place that it was sent to."""
         return flow.waiting and flow.source == Target(self.place.address, self.place.port)
 
 
@@ -58,12 +58,16 @@ class Attempts:
         addresses: Collection[bytes] | None = None,
         *,
         complete: bool = False,
+        names: Collection[ObjectKey] | None = None,
     ) -> None:
-        """Takes in what is about to be committed. `addresses`: where node ports answer; None: as before."""
+        """Takes in what is about to be committed. `addresses`: where node ports answer; None: as before.
+
+        `complete`: these, or those of `names`, are all Services there are.
+        """
         for service in services:
             self._update(service.key, _packed(service.entries))
         if complete:
-            for key in self._open.keys() - {service.key for service in services}:
+            for key in self._open.keys() - (names or {service.key for service in services}):
                 del self._open[key]
         if addresses is not None:
             self._move(frozenset(addresses))
@@ -90,7 +94,7 @@ class Attempts:
             _note(self._committed, key, _pack(slot for slot in _slots(self._open.get(key, b"")) if slot not in slots))
 
     def take(self) -> list[Attempt]:
-        """What is to be cleaned now, as things stand now, of some Services: call again for as long as there is any."""
+        """What is to be cleaned now, of some Services: call it again until it returns nothing."""
         moved, self._moved = self._moved, {}
         keys = list(self._committed)[:PER_ROUND]
         found = dict.fromkeys(item for key in keys for item in self._new(key, self._committed.pop(key)))
@@ -105,7 +109,7 @@ class Attempts:
             if slot not in before:
                 family, protocol, port, own = parts(slot)
                 for address in [own] if own else sorted(self._addresses):
-                    if len(address) == (4 if family == 4 else 16):
+                    if len(address) == WIDTHS[family]:
                         yield Attempt(key, slot, Place(address, port, protocol))
 
     # ------------------------------------------------------------ changes

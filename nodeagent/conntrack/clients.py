@@ -1,6 +1,6 @@
 """Whose flows a load balancer's address admits: clients within its source ranges, and what a change takes away. Pure.
 
-Ranges are judged by the addresses that they cover, not by their text: two halves and their whole are the same.
+Ranges are compared by the addresses that they cover, not by their text: two halves equal their whole.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from deltaplane.forwarding import Target
 from nodeagent.linux.nft.ranges import merged
 
-Ranges = tuple[str, ...]  # CIDRs of one family, as `forwarding.Entry` has them; empty: everybody
+Ranges = tuple[str, ...]  # CIDRs of one family, as `forwarding.Entry` has them; empty: every client
 
 
 class Stay(NamedTuple):

@@ -1,45 +1,33 @@
-"""Which tracked UDP flows a change makes stale: derived from the change itself, in cost and in reach.
+"""Which tracked UDP flows a change makes stale. The cost follows the size of the change.
 
 `Intents` keeps, of every Service with UDP ports, which endpoints its frontends' flows may stay with, and notes what
-each change takes away. Called by `cleaner`, on the agent's thread. Pure: knows no kernel and no clock. Row ids are
+each change takes away. Called by `cleaner`, on the event loop's thread. Pure: knows no kernel and no clock. Row ids are
 those of docs/behaviour.md; after kube-proxy 1.36 and its later fixes (Services without endpoints, deleted Services).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Struct
 
-from deltaplane.forwarding import Entry, FrontendKind, ServiceForwarding, Target
-from deltaplane.model import Kind, ObjectKey, Protocol
+from deltaplane.forwarding import ServiceForwarding, Target
+from deltaplane.model import Kind, ObjectKey
 from nodeagent.conntrack.clients import NOBODY, Guarded, Stay, guard, narrowed
+from nodeagent.conntrack.places import Flows, Place, flows_of
 
 if TYPE_CHECKING:
     from nodeagent.conntrack.query import Flow
 
-_UDP = int(Protocol.UDP)
 LEFT = ObjectKey(Kind.SERVICE, "", "")  # of clean-ups for frontends that the kernel had and no Service has
-_EVERY = {4: b"\0" * 4, 6: b"\0" * 16}  # stands for the node's own addresses until they are put in
-
-
-class Place(NamedTuple):
-    """Where a flow was sent by its client: a packed address and a port. The family is the address's length."""
-
-    address: bytes
-    port: int
-    protocol: int = _UDP
-
-
-Flows = Mapping[Place, Stay]  # of one Service: where to, with whom a flow may stay, and whose
 
 
 class CleanUp(NamedTuple):
-    """Flows to `place` that are to go: those answered by `sources`, or, if `others`, by anybody but `sources`.
+    """Flows to `place` that are to go: those answered by `sources`, or, if `others`, by any other.
 
-    A flow that was never translated is answered by the place itself, so `others` takes those of the time before the
-    frontend had an endpoint, too (J2). What is `guarded` stays besides: endpoints that only some clients may use (J9).
+    A flow that was never translated is answered by the place itself, so `others` includes flows from before the
+    frontend had an endpoint (J2). Flows of `guarded` stay too: of endpoints that only some clients may use (J9).
     """
 
     key: ObjectKey
@@ -49,7 +37,7 @@ class CleanUp(NamedTuple):
     guarded: tuple[Guarded, ...] = ()
 
     def takes(self, flow: Flow) -> bool:
-        """Whether the flow goes: by who answers it, and where the clients are `guarded`, by who asked."""
+        """Whether the flow goes: by its answering endpoint, and where clients are `guarded`, by its client."""
         if (flow.source in self.sources) is self.others:
             return False
         return not any(each.admits(flow.source, flow.client) for each in self.guarded)
@@ -59,7 +47,7 @@ class _Pending(Struct, gc=False):
     """What changed at one place since it was last clean."""
 
     gone: frozenset[Target] = frozenset()
-    whole: bool = False  # it is new, or had nobody, or admits fewer clients: look at all of its flows
+    whole: bool = False  # it is new, had no endpoint, or admits fewer clients: look at all of its flows
 
     def add(self, other: _Pending) -> None:
         self.gone |= other.gone
@@ -98,12 +86,16 @@ class Intents:
         addresses: Collection[bytes] | None = None,
         *,
         complete: bool = False,
+        names: Collection[ObjectKey] | None = None,
     ) -> None:
-        """Takes in what is about to be committed. `addresses`: where node ports answer; None: as before."""
+        """Takes in what is about to be committed. `addresses`: where node ports answer; None: as before.
+
+        `complete`: these, or those of `names`, are all Services there are.
+        """
         for service in services:
             self._update(service.key, flows_of(service.entries))
         if complete:
-            for key in self._services.keys() - {service.key for service in services}:
+            for key in self._services.keys() - (names or {service.key for service in services}):
                 self._update(key, {})
             self._unknown.discard("services")
         if addresses is not None:
@@ -128,11 +120,15 @@ class Intents:
     # ------------------------------------------------------------ out
 
     def take(self) -> list[CleanUp]:
-        """What is to be cleaned now, as things stand now: whoever came back meanwhile is left alone."""
+        """What is to be cleaned now; flows of endpoints that came back meanwhile stay."""
         changes, self._committed = self._committed, {}
         self._taken = changes
         items = (self._clean_up(key, place, change) for (key, place), change in changes.items())
         return [item for item in items if item.others or item.sources]
+
+    def renewed(self, items: Iterable[CleanUp]) -> list[CleanUp]:
+        """These of the last `take`, as they are now: a flow that is found may lead to an endpoint that came since."""
+        return [self._clean_up(item.key, item.place, self._taken[item.key, item.place]) for item in items]
 
     def _clean_up(self, key: ObjectKey, place: Place, change: _Pending) -> CleanUp:
         valid = list(self._valid(place))
@@ -148,7 +144,7 @@ class Intents:
         return any(key in self._owners.get(each, ()) for each in self._names(place))
 
     def _valid(self, place: Place) -> Iterator[Stay]:
-        """Whose flows stay: two Services may claim one place, and neither disturbs the other's."""
+        """Whose flows stay: of two Services that claim one place, neither loses flows to the other's change."""
         for each in self._names(place):
             for key in self._owners.get(each, ()):
                 yield self._services[key][each]
@@ -238,33 +234,3 @@ def _add(changes: _Changes, index: tuple[ObjectKey, Place], change: _Pending) ->
     known = changes.setdefault(index, change)
     if known is not change:
         known.add(change)
-
-
-def place_of(family: int, address: bytes, port: int) -> Place:
-    """A frontend's; `address` is empty for a node port."""
-    return Place(address or _EVERY[family], port)
-
-
-def flows_of(entries: Iterable[Entry]) -> Flows:
-    """The UDP frontends of one Service, each with the endpoints its flows may stay with (J2), and with whose.
-
-    Those are the serving ones, whatever policy, topology and termination say of new flows, and the chosen ones. Of an
-    address given twice, as an external IP too, the ranges count, as in the kernel.
-    """
-    flows: dict[Place, Stay] = {}
-    for entry in entries:
-        frontend = entry.frontend
-        if frontend.protocol == _UDP:
-            place = place_of(frontend.family, frontend.address, frontend.port)
-            known = flows.get(place, NOBODY)
-            targets = _union(known.targets, entry.serving, entry.targets, entry.local_targets or ())
-            ranges = entry.source_ranges if frontend.kind == FrontendKind.LOAD_BALANCER else ()
-            flows[place] = Stay(targets, known.ranges or ranges)
-    return flows
-
-
-def _union(*lists: tuple[Target, ...]) -> tuple[Target, ...]:
-    """All of them; nearly always that is the serving ones alone, whose tuple is shared then."""
-    longest = max(lists, key=len)
-    everything = set().union(*lists)
-    return longest if len(everything) == len(longest) else tuple(sorted(everything))

@@ -1,9 +1,9 @@
-"""What to ask the kernel's table, so that it hands out little: pure.
+"""Which dumps of the kernel's table to request, so that they return few entries. Pure.
 
-The kernel walks its whole table for every question (some 15 ms where it has 262,144 buckets), but an entry that it need
-not hand out costs next to nothing. So few places are asked for one by one, with the kernel comparing, and many at
-once, as after a start, are asked for as "all UDP of this family", with the comparing done here. Of other protocols only
-what waits for its first answer is wanted, which is little, however many connections there are.
+The kernel walks its whole table for every dump (some 15 ms for 262,144 buckets), but an entry that it does not return
+costs little. So a few places are requested one by one, and the kernel compares; many, as after a start, are requested
+as "all UDP of this family", and the agent compares. Of other protocols only entries that wait for their first answer
+are requested, which are few, however many connections there are.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from typing import NamedTuple, Protocol
 
 from deltaplane.forwarding import Target
 from deltaplane.model import Protocol as Protocols
+from deltaplane.model import family_of
 from nodeagent.conntrack.attempts import Attempt
-from nodeagent.conntrack.intent import CleanUp, Place
+from nodeagent.conntrack.intent import CleanUp
+from nodeagent.conntrack.places import Place
 
 WALKS = 8  # more questions than this about one family become one that asks for everything
 SOURCES = 1  # up to so many endpoints that are gone are asked for by name: each is a walk of its own
@@ -52,16 +54,13 @@ class Table(Protocol):
         """Deletes these very flows; how many were still there. Raises `nodeagent.errors.KernelUnavailable`."""
 
 
-def family_of(item: CleanUp | Attempt) -> int:
-    return 4 if len(item.place.address) == 4 else 6
-
-
 def queries(items: Sequence[CleanUp | Attempt]) -> list[Query]:
     """What to ask to find all flows that these clean-ups, all of one family, can take."""
     asked: dict[int, dict[Query, None]] = {}
     for query in (query for item in items for query in _each(item)):
         asked.setdefault(query.protocol, {})[query] = None
-    return [query for protocol, each in asked.items() for query in _few(family_of(items[0]), protocol, each)]
+    families = [family_of(item.place.address) for item in items[:1]]
+    return [query for family in families for protocol, each in asked.items() for query in _few(family, protocol, each)]
 
 
 def _few(family: int, protocol: int, asked: Collection[Query]) -> Collection[Query]:
@@ -69,7 +68,7 @@ def _few(family: int, protocol: int, asked: Collection[Query]) -> Collection[Que
 
 
 def _each(item: CleanUp | Attempt) -> list[Query]:
-    family = family_of(item)
+    family = family_of(item.place.address)
     if isinstance(item, Attempt):
         return [Query(family, item.place, protocol=item.place.protocol)]
     if item.others or len(item.sources) > SOURCES:

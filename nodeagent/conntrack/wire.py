@@ -11,9 +11,11 @@ reads a dump compares again in any case.
 from __future__ import annotations
 
 from struct import Struct as Layout
+from typing import NamedTuple
 
 from deltaplane.forwarding import Target
-from nodeagent.conntrack.intent import Place
+from deltaplane.model import WIDTHS, Protocol, family_of
+from nodeagent.conntrack.places import Place
 from nodeagent.conntrack.query import Flow, Query
 from nodeagent.linux.netlink import wire
 
@@ -32,7 +34,7 @@ _NESTED = 0x8000
 STATUS, STATUS_MASK = 3, 26  # CTA_STATUS, CTA_STATUS_MASK
 _SEEN_REPLY, _DST_NAT = 1 << 1, 1 << 5  # IPS_SEEN_REPLY, IPS_DST_NAT
 _TAKEN = _SEEN_REPLY | _DST_NAT
-_UDP = 17
+_UDP = int(Protocol.UDP)
 
 _port = Layout(">H").pack
 _flags = Layout("=I").pack  # the one number of ctnetlink in host order
@@ -79,7 +81,7 @@ def delete(flow: Flow, sequence: int, *, answer: bool) -> bytes:
     tuple: a newer one has hardly ever the same.
     """
     flags = wire.REQUEST | (wire.ACK if answer else 0)
-    family = 4 if len(flow.place.address) == 4 else 6
+    family = family_of(flow.place.address)
     parts = wire.attributes(flow.name)
     body = _nest(ORIGINAL, parts[ORIGINAL]) + (wire.attribute(ID, parts[ID]) if ID in parts else b"")
     return wire.message((DELETE, flags, sequence), AF[family], body)
@@ -105,7 +107,7 @@ _Heads = tuple[bytes, ...]
 
 def _usual(family: int) -> tuple[Layout, _Heads]:
     """How the kernel writes the tuples of a UDP entry: where the fields are, and the attribute heads between them."""
-    size = 4 if family == 4 else 16
+    size = WIDTHS[family]
     going = f"12s{size}s4s{size}s9s11x4sH2x"
     coming = f"12s{size}s{size + 4}x9s3x4sH10x"
 
@@ -143,6 +145,29 @@ def _unusual(body: bytes, protocol: int = _UDP) -> Flow | None:
     if going is None or coming is None or client is None:
         return None
     return Flow(Place(*going, protocol), Target(*coming), body, client, protocol != _UDP and _waits(parts))
+
+
+class Ends(NamedTuple):
+    """Both directions of an entry: the client and where it connects to; who answers, and whom that one sees."""
+
+    client: bytes
+    to: bytes
+    to_port: int
+    answers: bytes
+    answers_port: int
+    seen: bytes
+
+
+def ends(body: bytes, protocol: int) -> Ends | None:
+    """The ends of an entry of this protocol; None for others and what is not understood."""
+    parts = wire.attributes(body)
+    original, reply = parts.get(ORIGINAL, b""), parts.get(REPLY, b"")
+    going = _end(original, protocol, _DESTINATION, _DESTINATION_PORT)
+    coming = _end(reply, protocol, _SOURCE, _SOURCE_PORT)
+    client, seen = _address(original, _SOURCE), _address(reply, _DESTINATION)
+    if going is None or coming is None or client is None or seen is None:
+        return None
+    return Ends(client, *going, *coming, seen)
 
 
 def _waits(parts: dict[int, bytes]) -> bool:

@@ -44,7 +44,14 @@ class Bordering(Protocol):
         """
 
 
-class Figure(NamedTuple):
+@runtime_checkable
+class Slow(Protocol):
+    """What a backend may be besides: one that says how long its calls take."""
+
+    slow: bool  # any call may take more than some milliseconds: programs are started, or threads waited for
+
+
+class DriverMetric(NamedTuple):
     """What a backend counts besides its commits, under Prometheus' name for it."""
 
     name: str  # that of a counter ends in _total
@@ -56,14 +63,14 @@ class Figure(NamedTuple):
 
 @runtime_checkable
 class Measured(Protocol):
-    """What a backend may be besides: one with figures of its own."""
+    """What a backend may be besides: one with metrics of its own."""
 
-    def figures(self) -> Iterable[Figure]:
+    def metrics(self) -> Iterable[DriverMetric]:
         """As they are now; called at a scrape, between two other calls. Raises `nodeagent.errors.KernelUnavailable`."""
 
 
 class Dataplane(Protocol):
-    """A kernel backend. Calls are made from one thread, one at a time."""
+    """A kernel backend. Calls are made one at a time, from the event loop's thread or the one beside it."""
 
     mode: str  # nftables, iptables, ipvs or userspace
 
@@ -94,10 +101,10 @@ class Dataplane(Protocol):
         """True while something wanted is not in the kernel."""
 
     def fileno(self) -> int:
-        """A descriptor that is readable when somebody changed the kernel's tables; -1 where that cannot be heard."""
+        """A descriptor that is readable when another program changed the kernel's tables; -1: that cannot be heard."""
 
     def drifted(self) -> bool:
-        """Whether somebody else changed what is ours since the last repair. Call when `fileno` is readable."""
+        """Whether another program changed what is ours since the last repair. Call when `fileno` is readable."""
 
     def repair(self) -> Commit:
         """Compares the kernel with what is wanted and writes what differs. Raises as `apply`."""
@@ -147,7 +154,7 @@ class Driver(Protocol[S]):
         """Whatever wants something or has something."""
 
     def retire(self) -> None:
-        """What the kernel has of ours and nobody wants is to go with the next write."""
+        """What the kernel has of ours and no owner wants is to go with the next write."""
 
     def read(self) -> None:
         """Takes over what the kernel holds; everything wanted may differ. Raises KernelUnavailable."""

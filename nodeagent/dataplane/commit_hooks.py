@@ -1,18 +1,19 @@
 """What goes along with a commit besides the kernel's tables: tracked flows, health check ports, health and metrics.
 
-Called by the agent around each `Dataplane.apply`; `nodeagent.main` says who follows. A follower never fails a commit.
+Called by the agent around each `Dataplane.apply`, always on the event loop's thread (`at_home`); `nodeagent.app` says
+which hooks there are. A hook never fails a commit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple, Protocol
 
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
-from deltaplane.model import Kind
+from deltaplane.model import Kind, ObjectKey
 from deltaplane.model import Protocol as Protocols
 from nodeagent.conntrack.cleaner import Cleaner
-from nodeagent.conntrack.intent import place_of
+from nodeagent.conntrack.places import place_of
 from nodeagent.dataplane.api import Dataplane, Remembering
 from nodeagent.dataplane.outcome import Commit, Failed
 from nodeagent.metrics.registry import Metrics
@@ -20,25 +21,37 @@ from nodeagent.web.health import Health
 from nodeagent.web.nodeports import Addresses, HealthCheckNodePorts
 
 
-class Follower(Protocol):
-    """Told of every commit, before and after."""
+class Wanted(NamedTuple):
+    """The arguments of a `Dataplane.apply`, or a portion of them.
 
-    def want(
-        self, services: Sequence[ServiceForwarding], node: NodeForwarding | None = None, *, complete: bool = False
-    ) -> None:
-        """The arguments of the `Dataplane.apply` that comes next; it may still fail."""
+    `names`: with `complete`, all Services there are, where portions with some of them came before.
+    """
+
+    services: Sequence[ServiceForwarding] = ()
+    node: NodeForwarding | None = None
+    complete: bool = False
+    names: Collection[ObjectKey] | None = None
+
+
+class CommitHook(Protocol):
+    """Told of every commit, before and after. Derive from it to say nothing where there is nothing to say."""
+
+    def want(self, wanted: Wanted) -> None:
+        """What the next `Dataplane.apply` is given, which may still fail; many Services come in portions."""
 
     def committed(self, done: Commit, seconds: float) -> None:
         """The kernel has all that was wanted since, except of `done.failed`."""
 
     def refused(self) -> None:
         """The kernel took nothing; what was wanted stays wanted."""
+        return
 
     def failures(self) -> tuple[Failed, ...]:
-        """Objects this follower cannot serve, for the next Ack."""
+        """Objects this hook cannot serve, for the next Ack."""
+        return ()
 
 
-class Flows:
+class Flows(CommitHook):
     """Tracked UDP flows leave endpoints that no longer serve, and attempts to connect find a new Service (J1-J5)."""
 
     def __init__(self, cleaner: Cleaner) -> None:
@@ -50,48 +63,37 @@ class Flows:
             held = (each for each in dataplane.held() if each.protocol == Protocols.UDP)
             self._cleaner.adopt(place_of(each.family, each.address, each.port) for each in held)
 
-    def want(
-        self, services: Sequence[ServiceForwarding], node: NodeForwarding | None = None, *, complete: bool = False
-    ) -> None:
-        self._cleaner.want(services, node, complete=complete)
+    def want(self, wanted: Wanted) -> None:
+        self._cleaner.want(wanted.services, wanted.node, complete=wanted.complete, names=wanted.names)
 
     def committed(self, done: Commit, seconds: float) -> None:
         self._cleaner.commit({item.key for item in done.failed})
 
-    def refused(self) -> None:
-        """Its intents stay until the commit that succeeds."""
 
-    def failures(self) -> tuple[Failed, ...]:
-        return ()
-
-
-class HealthChecks:
+class HealthChecks(CommitHook):
     """Health check node ports say what the kernel has (K1)."""
 
     def __init__(self, ports: HealthCheckNodePorts) -> None:
         self._ports = ports
-        self._waiting: list[tuple[Sequence[ServiceForwarding], bool]] = []
+        self._waiting: list[tuple[Sequence[ServiceForwarding], Collection[ObjectKey] | None]] = []
         self._node: NodeForwarding | None = None
 
-    def want(
-        self, services: Sequence[ServiceForwarding], node: NodeForwarding | None = None, *, complete: bool = False
-    ) -> None:
-        if complete:
+    def want(self, wanted: Wanted) -> None:
+        services, node, complete, names = wanted
+        if complete and names is None:
             self._waiting.clear()
+            names = frozenset(service.key for service in services)
         if services or complete:
-            self._waiting.append((services, complete))
+            self._waiting.append((services, names))
         self._node = node or self._node
 
     def committed(self, done: Commit, seconds: float) -> None:
         waiting, self._waiting = self._waiting, []
-        for services, complete in waiting:
-            self._ports.update(services, complete=complete)
+        for services, names in waiting:
+            self._ports.update(services, names)
         if self._node is not None:
             self._ports.move(addresses_of(self._node))
             self._node = None
-
-    def refused(self) -> None:
-        """What waits is told after the commit that succeeds."""
 
     def failures(self) -> tuple[Failed, ...]:
         return self._ports.failures()
@@ -111,7 +113,7 @@ def _only_objects(done: Commit) -> bool:
     return bool(done.failed) and all(item.key.kind != Kind.NODE for item in done.failed)
 
 
-class Watchers:
+class Watchers(CommitHook):
     """Health and metrics: whether changes get through, how many, and how long they take (K2, 5.3)."""
 
     def __init__(self, health: Health, metrics: Metrics, pending: Callable[[], bool]) -> None:
@@ -120,20 +122,28 @@ class Watchers:
         self._pending = pending
         self._complete = False
 
-    def want(
-        self, services: Sequence[ServiceForwarding], node: NodeForwarding | None = None, *, complete: bool = False
-    ) -> None:
-        self._complete = complete
+    def want(self, wanted: Wanted) -> None:
+        self._complete = wanted.complete
         self._health.queued()
-        self._metrics.resolved(services)
+        self._metrics.resolved(wanted.services)
 
     def committed(self, done: Commit, seconds: float) -> None:
-        self._metrics.committed(done, seconds, complete=self._complete)
+        self._metrics.count_commit(done, seconds, complete=self._complete)
         if not self._pending() or _only_objects(done):
             self._health.updated()
 
     def refused(self) -> None:
         self._metrics.refused()
 
-    def failures(self) -> tuple[Failed, ...]:
-        return ()
+
+class Told(CommitHook):
+    """Tells somebody that the kernel has another state, and no more."""
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self._tell = tell
+
+    def want(self, wanted: Wanted) -> None:
+        """Nothing is wanted of the kernel here."""
+
+    def committed(self, done: Commit, seconds: float) -> None:
+        self._tell()

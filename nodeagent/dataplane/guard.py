@@ -1,20 +1,19 @@
 """A fault in what goes along with a commit, or in what a Node object says, ends no stream and holds up no change.
 
-Used by the agent for the Node, by `nodeagent.main` for the followers. Services have `nodeagent.dataplane.resolver`.
+Used by the agent for the Node, by `nodeagent.app` for the commit hooks. Services have `nodeagent.dataplane.resolver`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.model import Kind, ObjectKey
 from nodeagent.dataplane.outcome import Commit, Failed
 from nodeagent.dataplane.resolver import MAX_TEXT
 
 if TYPE_CHECKING:
-    from nodeagent.dataplane.commit_hooks import Follower
+    from nodeagent.dataplane.commit_hooks import CommitHook, Wanted
 
 T = TypeVar("T")
 Defect = Callable[[str, BaseException], None]  # name of the part, and what it raised
@@ -45,26 +44,24 @@ class LastGood:
 
 
 class Guarded:
-    """A follower whose faults are told to `defect`, under its name, and reach nobody else."""
+    """A commit hook whose faults are told to `defect`, under its name, and reach nobody else."""
 
-    def __init__(self, name: str, follower: Follower, defect: Defect) -> None:
+    def __init__(self, name: str, hook: CommitHook, defect: Defect) -> None:
         self._name = name
-        self._follower = follower
+        self._hook = hook
         self._defect = defect
 
-    def want(
-        self, services: Sequence[ServiceForwarding], node: NodeForwarding | None = None, *, complete: bool = False
-    ) -> None:
-        self._try(lambda: self._follower.want(services, node, complete=complete))
+    def want(self, wanted: Wanted) -> None:
+        self._try(lambda: self._hook.want(wanted))
 
     def committed(self, done: Commit, seconds: float) -> None:
-        self._try(lambda: self._follower.committed(done, seconds))
+        self._try(lambda: self._hook.committed(done, seconds))
 
     def refused(self) -> None:
-        self._try(self._follower.refused)
+        self._try(self._hook.refused)
 
     def failures(self) -> tuple[Failed, ...]:
-        return self._try(self._follower.failures) or ()
+        return self._try(self._hook.failures) or ()
 
     def _try(self, call: Callable[[], T]) -> T | None:
         try:

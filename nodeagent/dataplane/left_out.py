@@ -5,6 +5,7 @@ IPv4 is never left out: a machine that cannot have it takes another mode.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterator
 
 from deltaplane.forwarding import ServiceForwarding
@@ -12,12 +13,14 @@ from deltaplane.model import ObjectKey
 from nodeagent.dataplane.outcome import Failed
 from nodeagent.dataplane.tracker import NODE
 
+log = logging.getLogger(__name__)
+
 
 class LeftOut:
     """One failure for all such Services, so that each commit and Ack stays as small as its change."""
 
-    def __init__(self) -> None:
-        self._reason = ""
+    def __init__(self, mode: str) -> None:
+        self._mode, self._reason = mode, ""
         self._services: set[ObjectKey] = set()  # those with IPv6 addresses or node ports
 
     @property
@@ -25,8 +28,13 @@ class LeftOut:
         """Why IPv6 is left out; empty: it is not."""
         return self._reason
 
-    def leave(self, reason: str) -> None:
+    def leave(self, reason: str, *, refused: bool = True) -> None:
+        """From now on, for this reason; `refused`: not for want of IPv6 altogether, which is no fault."""
         self._reason = reason
+        if refused:
+            log.error("%s: IPv6 Services are left out until a restart: %s", self._mode, reason)
+        else:
+            log.warning("%s: %s, the family is left out", self._mode, reason)
 
     def note(self, service: ServiceForwarding) -> None:
         """What a Service means now."""

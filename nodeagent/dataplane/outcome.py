@@ -8,15 +8,10 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from deltaplane.model import ObjectKey
-from nodeagent.errors import KernelUnavailable
 
 
 class Drifted(Exception):
     """What the kernel holds is not what we left there: it is to be read again."""
-
-
-class Unsure(KernelUnavailable):
-    """Whether the kernel did what was sent is not known: it is to be read before the next write."""
 
 
 class Round(NamedTuple):
@@ -42,6 +37,13 @@ class Failed(Struct, frozen=True):
     key: ObjectKey
     code: str  # a name of deltaplane.v1.ErrorCode without its prefix, such as "KERNEL_REJECTED"
     text: str
+
+
+def refused_object(owner: ObjectKey, what: str, why: str) -> Failed:
+    """The failure of an object of which the kernel refuses a part."""
+    return Failed(
+        owner, "KERNEL_REJECTED", f"{owner}: the kernel refused {what}: {why}; tried again with the next change"
+    )
 
 
 class Commit(Struct, frozen=True):

@@ -13,9 +13,9 @@ from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.model import ObjectKey
 from nodeagent.dataplane.api import Driver
 from nodeagent.dataplane.left_out import LeftOut
-from nodeagent.dataplane.outcome import Commit, Drifted, Failed, Round, Sent, Unsure
+from nodeagent.dataplane.outcome import Commit, Drifted, Failed, Round, Sent
 from nodeagent.dataplane.tracker import NODE
-from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
+from nodeagent.errors import DataplaneUnavailable, KernelUnavailable, Unsure
 
 READINGS = 4  # of the kernel in a row, before what it then contradicts is taken for refused
 S = TypeVar("S")  # the driver's settings
@@ -31,7 +31,7 @@ class Reconciler(Generic[S]):
         self.mode = driver.mode
         self._driver = driver
         self._invalid: dict[ObjectKey, Failed] = {}  # no kernel could hold these; their last form stays
-        self._left = LeftOut()
+        self._left = LeftOut(driver.mode)
         self._complete = False  # there was a complete apply
         self._unsure = False  # the last round may have been done or not
 
@@ -81,11 +81,11 @@ class Reconciler(Generic[S]):
         return bool(self._invalid or self._unsure or self._driver.pending())
 
     def fileno(self) -> int:
-        """Readable when somebody changed the kernel's tables; -1 where that cannot be heard."""
+        """Readable when another program changed the kernel's tables; -1 where that cannot be heard."""
         return self._driver.fileno()
 
     def drifted(self) -> bool:
-        """Whether somebody else changed what is ours since the last repair. Call when `fileno` is readable."""
+        """Whether another program changed what is ours since the last repair. Call when `fileno` is readable."""
         return self._driver.drifted()
 
     def close(self) -> None:

@@ -11,8 +11,9 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Generic, NamedTuple, TypeVar
 
 from deltaplane.model import Kind, ObjectKey
+from nodeagent.dataplane.set_members import OF_NODE
 
-NODE = ObjectKey(Kind.NODE, "", "")  # the owner of what is the node's, and of what is nobody's
+NODE = ObjectKey(Kind.NODE, "", "")  # the owner of what is the node's, and of what has no other owner
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
@@ -61,7 +62,7 @@ class Tracker(Generic[K, V]):
         return list(self._held)
 
     def undesired(self) -> list[K]:
-        """What the kernel has and nobody wants."""
+        """What the kernel has and no owner wants."""
         return [key for key in self.actual if key not in self.desired]
 
     def forget(self, actual: Mapping[K, V] | None = None) -> None:
@@ -78,7 +79,7 @@ class Tracker(Generic[K, V]):
         self.pending.pop(key, None)
 
     def leave_out(self, goes: Callable[[K], bool]) -> None:
-        """Forgets keys, whoever wants them."""
+        """Forgets keys, whichever owner wants them."""
         for table in (self.desired, self.actual, self.pending):
             for key in [key for key in table if goes(key)]:
                 del table[key]
@@ -86,10 +87,10 @@ class Tracker(Generic[K, V]):
 
 
 class Members(Generic[K]):
-    """Keys that stand while somebody wants them, such as members of sets."""
+    """Keys that stand while an owner wants them, such as members of sets."""
 
-    def __init__(self) -> None:
-        self.actual: set[K] = set()  # what the kernel has
+    def __init__(self, actual: set[K] | None = None) -> None:
+        self.actual: set[K] = set() if actual is None else actual  # what the kernel has
         self.pending: dict[K, None] = {}
         self._wanted: Refcounts[K] = Refcounts()
         self._held: dict[ObjectKey, tuple[K, ...]] = {}
@@ -132,7 +133,7 @@ class Members(Generic[K]):
         return list(self._held)
 
     def undesired(self) -> list[K]:
-        """What the kernel has and nobody wants."""
+        """What the kernel has and no owner wants."""
         return [member for member in self.actual if member not in self._wanted]
 
     def forget(self, actual: Iterable[K] = ()) -> None:
@@ -146,11 +147,37 @@ class Members(Generic[K]):
         self.pending.pop(member, None)
 
     def leave_out(self, goes: Callable[[K], bool]) -> None:
-        """Forgets members, whoever wants them."""
+        """Forgets members, whichever owner wants them."""
         self._wanted.leave_out(goes)
         self.actual = {member for member in self.actual if not goes(member)}
         self.pending = {member: None for member in self.pending if not goes(member)}
         self._held = {owner: tuple(m for m in held if not goes(m)) for owner, held in self._held.items()}
+
+
+class Slots(Generic[V]):
+    """Frontends (`frontend_key`) and set members (`set_members`) of all families: wanted, in the kernel, pending."""
+
+    def __init__(self) -> None:
+        self.frontends: Tracker[bytes, V] = Tracker()
+        self.members: Members[bytes] = Members()
+        self._node_known = False
+
+    @property
+    def pending(self) -> bool:
+        """Whether any may differ."""
+        return bool(self.frontends.pending or self.members.pending)
+
+    def hold(self, owner: ObjectKey, placements: Mapping[bytes, V], members: tuple[bytes, ...] = ()) -> None:
+        """Takes all that an owner wants now."""
+        self._node_known = self._node_known or owner == NODE
+        self.frontends.hold(owner, placements)
+        self.members.hold(owner, members)
+
+    def retire(self) -> None:
+        """What the kernel has and no owner wants is to go; the node's own only once the node is known."""
+        self.frontends.pending.update(dict.fromkeys(self.frontends.undesired()))
+        gone = self.members.undesired()
+        self.members.pending.update((m, None) for m in gone if self._node_known or m[1] not in OF_NODE)
 
 
 class Refcounts(Generic[K]):

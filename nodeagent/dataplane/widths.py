@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from deltaplane.forwarding import Entry, FrontendKind, Hairpin, Target
-
-_WIDTHS = {4: 4, 6: 16}  # bytes by family
+from deltaplane.model import WIDTHS
 
 
 def check(entry: Entry) -> None:
     """Raises ValueError for an address that is none of the entry's family."""
     front = entry.frontend
-    width = _WIDTHS[front.family]
+    width = WIDTHS[front.family]
     if len(front.address) != (0 if front.kind == FrontendKind.NODE_PORT else width):
         raise _wrong(front.address, front.family)
     _check_targets(entry.targets, width, front.family)
@@ -37,7 +36,7 @@ def check_hairpins(hairpins: Iterable[Hairpin]) -> None:
 def check_addresses(addresses: Iterable[bytes]) -> None:
     """Raises ValueError for one of neither family."""
     for address in addresses:
-        if len(address) not in _WIDTHS.values():
+        if len(address) not in WIDTHS.values():
             raise ValueError(f"{address.hex() or 'nothing'} is no address")
 
 

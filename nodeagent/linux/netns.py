@@ -9,27 +9,27 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _CLONE_NEWNET = 0x40000000
-_HERE = Path("/proc/thread-self/ns/net")
+_CURRENT = Path("/proc/thread-self/ns/net")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def opened() -> int:
     """A descriptor of the namespace in which the calling thread is."""
-    return os.open(_HERE, os.O_RDONLY | os.O_CLOEXEC)
+    return os.open(_CURRENT, os.O_RDONLY | os.O_CLOEXEC)
 
 
 @contextmanager
 def inside(descriptor: int) -> Iterator[None]:
     """The calling thread is in that namespace meanwhile. Raises OSError."""
-    with _HERE.open("rb") as here:
-        if os.path.samestat(os.fstat(here.fileno()), os.fstat(descriptor)):
+    with _CURRENT.open("rb") as entered:
+        if os.path.samestat(os.fstat(entered.fileno()), os.fstat(descriptor)):
             yield
             return
         _enter(descriptor)
         try:
             yield
         finally:
-            _enter(here.fileno())
+            _enter(entered.fileno())
 
 
 def _enter(descriptor: int) -> None:

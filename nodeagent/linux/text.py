@@ -1,23 +1,18 @@
 """The one place where text for another program is let through: iptables-restore reads a line as options.
 
 Nothing is quoted by hope: what is outside the alphabet is refused, and so is that object alone. Called by every mode,
-for comments, interfaces, networks, names in netlink messages, and rules of others (`program.given_back`).
-What those programs print is read here too, so that nothing in another's comment is taken for a line.
+for comments, interfaces, networks, names in netlink messages, and rules of others (`iptables.saved`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 _ALPHABET = re.compile(r"[A-Za-z0-9 ./:;,>\[\]()_+-]*")
 _INTERFACE = re.compile(r"[A-Za-z0-9_.@:-]{1,15}[+*]?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_ESCAPED = re.compile(r"\\.")
-_STRING = re.compile(r'"(?:\\.|[^"\\])*"', re.DOTALL)
-_TARGET = re.compile(r"(?:^| )-[jg] (\S+)")
 _IFNAMSIZ = 16
 LONGEST = 255  # bytes of a comment: XT_MAX_COMMENT_LEN less its end; iptables cuts longer ones without a word
 
@@ -71,25 +66,3 @@ def printable(text: str) -> str:
     if _CONTROL.search(text):
         raise UnsafeText(f"{text[:200]!a} has control characters")
     return text
-
-
-def target(rule: str) -> str:
-    """The target of a rule as `iptables-save` printed it; empty: none. What stands in quotes is no option."""
-    found = _TARGET.search(_STRING.sub('""', rule) if '"' in rule else rule)
-    return found[1] if found else ""
-
-
-def lines(saved: str) -> Iterator[str]:
-    """The lines of what `iptables-save` printed. A line end between quotes is part of a comment, and ends no line."""
-    begun: list[str] = []
-    for part in saved.split("\n"):
-        begun.append(part)
-        if _odd(part) == (len(begun) > 1):
-            yield "\n".join(begun)
-            begun.clear()
-    yield from begun  # quotes without an end: each line is what it looks like
-
-
-def _odd(part: str) -> bool:
-    """Whether quotes that begin before a text end in it, or those that begin in it do not."""
-    return '"' in part and _ESCAPED.sub("", part).count('"') & 1 == 1

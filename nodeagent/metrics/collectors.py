@@ -1,28 +1,35 @@
-"""What a backend, or the program itself, counts, read when somebody scrapes. Registered by `metrics.registry`."""
+"""Metrics that a backend or the program itself counts, read at a scrape. Registered by `metrics.registry`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from nodeagent.dataplane.api import Measured
+from nodeagent.dataplane.api import DriverMetric, Measured
 from nodeagent.errors import KernelUnavailable
 from nodeagent.stream.journal import Journal
 
 
 class Figures(Collector):
-    """Of one backend. While that cannot tell, there are none, and the rest of the page is as always."""
+    """Of one backend. While that cannot tell, there are none, and the rest of the page is as always.
 
-    def __init__(self, backend: Measured) -> None:
+    While it is `busy` with a call on another thread, they are those of the last scrape before.
+    """
+
+    def __init__(self, backend: Measured, busy: Callable[[], bool] = lambda: False) -> None:
         self._backend = backend
+        self._busy = busy
+        self._last: list[DriverMetric] = []
 
     def collect(self) -> Iterator[Metric]:
         try:
-            figures = list(self._backend.figures())
+            figures = self._last if self._busy() else list(self._backend.metrics())
         except KernelUnavailable:
+            self._last = []
             return
+        self._last = figures
         for name, text, counter, labels, values in figures:
             metric = (CounterMetricFamily if counter else GaugeMetricFamily)(name, text, labels=labels)
             for of, value in values:
@@ -42,6 +49,17 @@ class Failures(Collector):
         for task, number in sorted(self._failures.items()):
             metric.add_metric([task], number)
         yield metric
+
+
+class Crowded(Collector):
+    """Of the HTTP addresses; `ended`: how many connections gave way."""
+
+    def __init__(self, ended: Callable[[], int]) -> None:
+        self._ended = ended
+
+    def collect(self) -> Iterator[Metric]:
+        text = "Connections to HTTP addresses that ended because one client had too many."
+        yield CounterMetricFamily("deltaplane_http_connections_ended", text, value=self._ended())
 
 
 class Kept(Collector):

@@ -6,40 +6,15 @@ writing an element does. Called by `nodeagent.metrics.registry`; read by the reg
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
 
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
+
+from deltaplane.durations import Durations
 
 
-class Durations:
-    """A histogram's numbers: observations per bucket (the last is beyond all bounds) and their sum, in seconds."""
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = tuple(bounds)
-        self.counts = [0] * (len(bounds) + 1)
-        self.sum = 0.0
-
-    def observe(self, seconds: float) -> None:
-        self.counts[bisect_left(self.bounds, seconds)] += 1
-        self.sum += seconds
-
-    def __add__(self, other: Durations) -> Durations:
-        both = Durations(self.bounds)
-        both.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
-        both.sum = self.sum + other.sum
-        return both
-
-    def buckets(self) -> list[tuple[str, float]]:
-        """Cumulative, as the exposition wants them."""
-        names = (*map(floatToGoString, self.bounds), "+Inf")
-        return list(zip(names, accumulate(self.counts), strict=True))
-
-
-class Commits(Collector):
+class CommitDurations(Collector):
     """Commits of the whole state and of changes; every family has taken part in each."""
 
     def __init__(self, bounds: Sequence[float], families: Sequence[str]) -> None:

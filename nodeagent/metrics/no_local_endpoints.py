@@ -1,7 +1,7 @@
 """Counts the Service ports that a Local policy leaves without an endpoint on this node, as their Services change.
 
-Pure; called by `nodeagent.metrics.registry`. A port counts where there are endpoints, but none that the policy allows
-here: that is exactly where its connections are dropped.
+Pure; called by `nodeagent.metrics.registry`. A port counts if it has endpoints, but none that the policy allows on this
+node: its connections are dropped.
 """
 
 from __future__ import annotations

@@ -17,11 +17,17 @@ from typing import NamedTuple
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from deltaplane.durations import Durations
 from deltaplane.model import EndpointSlice, Kind, ObjectKey
 from deltaplane.v1 import delta_pb2 as pb
-from nodeagent.metrics.histograms import Durations
 from nodeagent.stream.mirror import Mirror
 
+PROGRAMMING = (
+    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1),
+    *(0.25, 0.5, *range(1, 60), *range(60, 120, 5), *range(120, 301, 30)),  # kube-proxy's
+    *(600, 1800, 3600),
+)
+"""Bounds of the histogram, seconds."""
 MOST_WAITING = 1000  # while the kernel refuses; the oldest go
 
 
@@ -60,7 +66,7 @@ class Programming(Collector):
         """These changes are on their way to the kernel."""
         self.waiting.extend(trigger for trigger in arrived if trigger.unix_nano > self._since)
 
-    def committed(self, failed: Collection[ObjectKey], now: int) -> None:
+    def programmed(self, failed: Collection[ObjectKey], now: int) -> None:
         """All that waits is in the kernel at `now`, Unix nanoseconds, except of these Services."""
         waiting = tuple(self.waiting)
         self.waiting.clear()

@@ -8,39 +8,36 @@ from __future__ import annotations
 
 import time
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     PlatformCollector,
     ProcessCollector,
     disable_created_metrics,
 )
 
+from deltaplane import tls
+from deltaplane.durations import DURATIONS
 from deltaplane.forwarding import ServiceForwarding
-from deltaplane.model import Family, ObjectKey
+from deltaplane.model import ObjectKey
+from deltaplane.tls_figures import Certificates
+from deltaplane.v1 import delta_pb2 as pb
 from nodeagent.dataplane.api import Dataplane, Measured
 from nodeagent.dataplane.outcome import Commit
-from nodeagent.metrics.collectors import Failures, Figures, Kept
-from nodeagent.metrics.histograms import Commits
+from nodeagent.metrics.collectors import Crowded, Failures, Figures, Kept
+from nodeagent.metrics.delivery import Delivery
+from nodeagent.metrics.ends import Ends
+from nodeagent.metrics.factory import FAMILIES, Factory
+from nodeagent.metrics.histograms import CommitDurations
 from nodeagent.metrics.no_local_endpoints import POLICIES, Unserved
-from nodeagent.metrics.programming_latency import Programming, Trigger
+from nodeagent.metrics.programming_latency import PROGRAMMING, Programming, Trigger
 from nodeagent.stream.contact import Contact
 from nodeagent.stream.journal import Journal
 
-FAMILIES = {int(Family.IPV4): "IPv4", int(Family.IPV6): "IPv6"}
-DURATIONS = tuple(0.001 * 2**power for power in range(-4, 18))
-"""62.5 microseconds to 131 seconds; kube-proxy's own bounds (1 ms to 16.4 s) are among them."""
-PROGRAMMING = (
-    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1),
-    *(0.25, 0.5, *range(1, 60), *range(60, 120, 5), *range(120, 301, 30)),  # kube-proxy's
-    *(600, 1800, 3600),
-)
-
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series beside each that nobody asked for
+disable_created_metrics()  # type: ignore[no-untyped-call]  # otherwise each counter has a second series, with its creation time
 
 
 class Metrics:
@@ -48,11 +45,12 @@ class Metrics:
 
     def __init__(self, mode: str = "nftables", clock: Callable[[], float] = time.monotonic) -> None:
         self.registry = CollectorRegistry()
+        self._make = Factory(self.registry)
         self._clock = clock
         self._contact = Contact(clock())
         self._committed_at = self._queued_at = 0.0  # wall-clock seconds
         self._services_pending = self._endpoints_pending = 0
-        self._commits = Commits(DURATIONS, tuple(FAMILIES.values()))
+        self._commits = CommitDurations(DURATIONS, tuple(FAMILIES.values()))
         self._unserved = Unserved()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -64,7 +62,7 @@ class Metrics:
     # ------------------------------------------------------------ what the agent calls
 
     def received(self, services: int, endpoints: int, triggers: Iterable[Trigger] = ()) -> None:
-        """Changes of so many Services and EndpointSlices arrived, caused at these times; pending until `committed`."""
+        """Changes of so many Services and EndpointSlices arrived, caused at these times, and wait for a commit."""
         if services:
             self._service_changes.inc(services)
             self._services_pending += services
@@ -79,7 +77,7 @@ class Metrics:
         for (policy, family), number in self._unserved.update(forwardings).items():
             self._no_local[policy, family].set(number)
 
-    def committed(self, commit: Commit, seconds: float, *, complete: bool = False) -> None:
+    def count_commit(self, commit: Commit, seconds: float, *, complete: bool = False) -> None:
         """A commit ended after so long. `complete`: it compared the whole state."""
         self._committed_at = time.time()
         (self._commits.whole if complete else self._commits.change).observe(seconds)
@@ -88,8 +86,12 @@ class Metrics:
         self._bytes.inc(commit.size)
         self._services_pending = self._endpoints_pending = 0
         if self._programming.waiting:
-            self._programming.committed({item.key for item in commit.failed}, time.time_ns())
+            self._programming.programmed({item.key for item in commit.failed}, time.time_ns())
         self._note_failed(commit)
+
+    def delivered(self, report: pb.CommitReport, causes: Iterable[pb.Cause], now: int) -> None:
+        """A change that a replica sent is in the kernel at `now`, Unix nanoseconds."""
+        self._delivery.delivered(report, causes, now)
 
     def refused(self) -> None:
         """The kernel took nothing of a commit; what was wanted stays pending."""
@@ -97,18 +99,18 @@ class Metrics:
         for counter in self._sync_failures:
             counter.inc()
 
-    def position(self, applied: int, head: int, *, behind: bool | None = None) -> None:
-        """The revision in this kernel, the newest a replica has told of, and whether the kernel lacks something."""
+    def revisions(self, applied: int, head: int, *, behind: bool | None = None) -> None:
+        """The revision in this kernel, the newest that a replica announced, and whether the kernel lacks something."""
         self._applied.set(applied)
         self._head.set(head)
-        self._contact.position(self._clock(), behind=applied < head if behind is None else behind)
+        self._contact.note(self._clock(), behind=applied < head if behind is None else behind)
 
     def braked(self, services: int) -> None:
         """The safety brake holds a change that removes so many Services; 0: nothing is held."""
         self._braked.set(services)
 
     def heard(self) -> None:
-        """A replica's message has been dealt with."""
+        """A replica's message has been handled."""
         self._contact.heard(self._clock())
 
     def connected(self, *, connected: bool) -> None:
@@ -140,18 +142,26 @@ class Metrics:
         labels = ("asked", "mode")
         Gauge("deltaplane_proxy_mode_fallback", text, labels, registry=self.registry).labels(asked, mode).set(fell_back)
 
-    def show(self, dataplane: Dataplane) -> None:
-        """What the backend counts by itself is on the page from now on, where it counts anything."""
+    def show(self, dataplane: Dataplane, busy: Callable[[], bool] = lambda: False) -> None:
+        """Shows the backend's own figures from now on, if it has any; see `Figures`."""
         if isinstance(dataplane, Measured):
-            self.registry.register(Figures(dataplane))
+            self.registry.register(Figures(dataplane, busy))
 
     def watch(self, failures: Mapping[str, int]) -> None:
-        """What failed of this process's own tasks is on the page from now on, by task."""
+        """Shows the failures of this process's own tasks, by task, from now on."""
         self.registry.register(Failures(failures))
 
+    def crowds(self, ended: Callable[[], int]) -> None:
+        """Shows how many connections to this agent's HTTP addresses gave way to newer ones, from now on."""
+        self.registry.register(Crowded(ended))
+
     def keeps(self, journal: Journal) -> None:
-        """How the journal fares is on the page from now on."""
+        """Shows the journal's state from now on."""
         self.registry.register(Kept(journal))
+
+    def shows(self, kept: tls.Kept) -> None:
+        """How this agent's certificates fare is on the page from now on."""
+        self.registry.register(Certificates(kept))
 
     # ------------------------------------------------------------ what they are
 
@@ -160,16 +170,18 @@ class Metrics:
         self.registry.register(self._commits)
         self._programming = Programming(PROGRAMMING, FAMILIES, time.time_ns())
         self.registry.register(self._programming)
-        for gauge in self._gauges(f"{sync}_last_timestamp_seconds", "When a commit last succeeded.").values():
+        self._delivery = Delivery()
+        self.registry.register(self._delivery)
+        for gauge in self._make.gauges(f"{sync}_last_timestamp_seconds", "When a commit last succeeded.").values():
             gauge.set_function(lambda: self._committed_at)
-        for gauge in self._gauges(f"{sync}_last_queued_timestamp_seconds", "When a change last arrived.").values():
+        for gauge in self._make.gauges(f"{sync}_last_queued_timestamp_seconds", "When a change last arrived.").values():
             gauge.set_function(lambda: self._queued_at)
-        pending = self._gauge(f"{sync}_endpoint_changes_pending", "Slice changes that are not in the kernel.")
+        pending = self._make.gauge(f"{sync}_endpoint_changes_pending", "Slice changes that are not in the kernel.")
         pending.set_function(lambda: self._endpoints_pending)
-        self._endpoint_changes = self._counter(f"{sync}_endpoint_changes_total", "Slice changes that arrived.")
-        pending = self._gauge(f"{sync}_service_changes_pending", "Service changes that are not in the kernel.")
+        self._endpoint_changes = self._make.counter(f"{sync}_endpoint_changes_total", "Slice changes that arrived.")
+        pending = self._make.gauge(f"{sync}_service_changes_pending", "Service changes that are not in the kernel.")
         pending.set_function(lambda: self._services_pending)
-        self._service_changes = self._counter(f"{sync}_service_changes_total", "Service changes that arrived.")
+        self._service_changes = self._make.counter(f"{sync}_service_changes_total", "Service changes that arrived.")
         name, text = f"{sync}_no_local_endpoints_total", "Service ports with a Local policy and no endpoint here."
         gauge = Gauge(name, text, ("traffic_policy", "ip_family"), registry=self.registry)
         self._no_local = {
@@ -177,41 +189,44 @@ class Metrics:
         }
         self._sync_failures: list[Counter] = []
         if mode == "nftables":
-            failures = self._counters(f"{sync}_nftables_sync_failures_total", "Commits the kernel refused.")
+            failures = self._make.counters(f"{sync}_nftables_sync_failures_total", "Commits the kernel refused.")
             self._sync_failures = list(failures.values())
-            self._counters(f"{sync}_nftables_cleanup_failures_total", "Always 0: nothing is left to clean up later.")
-        self._healthz = self._codes("kubeproxy_proxy_healthz_total", "Answers of /healthz.")
-        self._livez = self._codes("kubeproxy_proxy_livez_total", "Answers of /livez.")
+            self._make.counters(f"{sync}_nftables_cleanup_failures_total", "Always 0: nothing is cleaned up later.")
+        self._healthz = self._make.codes("kubeproxy_proxy_healthz_total", "Answers of /healthz.")
+        self._livez = self._make.codes("kubeproxy_proxy_livez_total", "Answers of /livez.")
 
     def _conntrack(self) -> None:
         name = "kubeproxy_conntrack_reconciler"
-        self._reconciled = self._per_family(f"{name}_sync_duration_seconds", "Time of looking for stale flows.")
-        self._deleted = self._counters(f"{name}_deleted_entries_total", "Stale flows deleted.")
+        self._reconciled = self._make.histograms(f"{name}_sync_duration_seconds", "Time of looking for stale flows.")
+        self._deleted = self._make.counters(f"{name}_deleted_entries_total", "Stale flows deleted.")
 
     def _stream(self) -> None:
-        self._applied = self._gauge("deltaplane_applied_revision", "The revision in this kernel.")
-        self._head = self._gauge("deltaplane_head_revision", "The newest revision a replica has told of.")
+        self._applied = self._make.gauge("deltaplane_applied_revision", "The revision in this kernel.")
+        self._head = self._make.gauge("deltaplane_head_revision", "The newest revision that a replica has announced.")
         contact, clock = self._contact, self._clock
-        lag = self._gauge(
+        lag = self._make.gauge(
             "deltaplane_head_lag_seconds", "For how long the kernel has not been known to be at the head."
         )
         lag.set_function(lambda: contact.lag(clock()))
-        age = self._gauge("deltaplane_last_contact_seconds", "Since a replica's last message, or since the start.")
+        age = self._make.gauge("deltaplane_last_contact_seconds", "Since a replica's last message, or since the start.")
         age.set_function(lambda: contact.age(clock()))
-        connected = self._gauge("deltaplane_stream_connected", "1 from a replica's Welcome until the stream's end.")
+        connected = self._make.gauge("deltaplane_stream_connected", "1 from the Welcome to the stream's end.")
         connected.set_function(lambda: contact.connected)
         text = "Services that a held change would remove; 0: the safety brake holds nothing."
-        self._braked = self._gauge("deltaplane_safety_brake_services", text)
-        self._connects = self._counter("deltaplane_stream_connects_total", "Streams that a replica welcomed.")
+        self._braked = self._make.gauge("deltaplane_safety_brake_services", text)
+        self._connects = self._make.counter("deltaplane_stream_connects_total", "Streams that a replica welcomed.")
+        self.ends = Ends(self.registry)
         self._resyncs = Counter("deltaplane_resyncs_total", "States asked for again, by reason.", ("reason",),
                                 registry=self.registry)  # fmt: skip
 
     def _kernel(self) -> None:
-        self._messages = self._counter("deltaplane_kernel_messages_total", "Netlink messages sent.")
-        self._elements = self._counter("deltaplane_kernel_elements_total", "Elements written and deleted.")
-        self._bytes = self._counter("deltaplane_kernel_bytes_total", "Bytes sent on netlink sockets.")
-        self._refusals = self._counter("deltaplane_kernel_refusals_total", "Commits of which the kernel took nothing.")
-        self._repairs = self._counter("deltaplane_kernel_repairs_total", "Times others changed our tables.")
+        self._messages = self._make.counter("deltaplane_kernel_messages_total", "Netlink messages sent.")
+        self._elements = self._make.counter("deltaplane_kernel_elements_total", "Elements written and deleted.")
+        self._bytes = self._make.counter("deltaplane_kernel_bytes_total", "Bytes sent on netlink sockets.")
+        self._refusals = self._make.counter(
+            "deltaplane_kernel_refusals_total", "Commits that the kernel refused whole."
+        )
+        self._repairs = self._make.counter("deltaplane_kernel_repairs_total", "Times others changed our tables.")
         self._failures = Counter("deltaplane_object_failures_total", "Objects that began to fail.", ("code",),
                                  registry=self.registry)  # fmt: skip
         self._failing = Gauge("deltaplane_objects_failing", "Objects that are not in the kernel.", ("code",),
@@ -229,27 +244,3 @@ class Metrics:
         for code in {*self._failed.values(), *now}:
             self._failing.labels(code).set(now[code])
         self._failed = failed
-
-    # ------------------------------------------------------------ how they are made
-
-    def _gauge(self, name: str, text: str) -> Gauge:
-        return Gauge(name, text, registry=self.registry)
-
-    def _counter(self, name: str, text: str) -> Counter:
-        return Counter(name, text, registry=self.registry)
-
-    def _gauges(self, name: str, text: str) -> dict[int, Gauge]:
-        metric = Gauge(name, text, ("ip_family",), registry=self.registry)
-        return {family: metric.labels(label) for family, label in FAMILIES.items()}
-
-    def _counters(self, name: str, text: str) -> dict[int, Counter]:
-        metric = Counter(name, text, ("ip_family",), registry=self.registry)
-        return {family: metric.labels(label) for family, label in FAMILIES.items()}
-
-    def _per_family(self, name: str, text: str, buckets: Sequence[float] = DURATIONS) -> dict[int, Histogram]:
-        metric = Histogram(name, text, ("ip_family",), buckets=buckets, registry=self.registry)
-        return {family: metric.labels(label) for family, label in FAMILIES.items()}
-
-    def _codes(self, name: str, text: str) -> dict[int, Counter]:
-        metric = Counter(name, text, ("code",), registry=self.registry)
-        return {code: metric.labels(str(code)) for code in (200, 503)}

@@ -1,8 +1,8 @@
 """Warns where pods sit on a bridge and the kernel lets what is bridged pass by its rules.
 
-Two pods on one bridge answer each other directly. An answer to a connection that went through a Service is then not
-translated back, and the client resets it, unless br_netfilter has bridged packets go through conntrack. Links are
-listed once; then the kernel tells of each port that comes. `main` runs it in the modes that translate in the kernel.
+Two pods on one bridge answer each other directly. The answer to a connection through a Service is then not translated
+back, and the client resets it, unless br_netfilter passes bridged packets to conntrack. Links are listed once; then the
+kernel reports each new port. `nodeagent.app` runs it in the modes that translate in the kernel.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Bridges:
         return self._socket.fileno()
 
     def hear(self) -> None:
-        """Takes in what the kernel has told since; warns once where a port of a bridge is among it. Never raises."""
+        """Reads what the kernel reported; warns once if a port of a bridge is among it. Never raises."""
         whole = False
         while not self.told and not whole:
             try:
@@ -87,7 +87,7 @@ def ports(data: bytes) -> Iterator[str]:
 
 
 async def watch() -> None:
-    """Ends with its task alone."""
+    """Runs until its task is cancelled."""
     try:
         bridges = Bridges()
     except OSError as error:

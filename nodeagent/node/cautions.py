@@ -1,4 +1,7 @@
-"""What is said, once, of a cluster that cannot work as it is set up, and when that is over. Owned by `node_info`."""
+"""Warnings about a cluster that cannot work as it is set up, each logged once, and once when it is over.
+
+Owned by `node_info`.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Collection
 from difflib import get_close_matches
 
 from deltaplane.logs import event
+from deltaplane.once import Once
 from nodeagent.node.surroundings import Surroundings
 
 log = logging.getLogger(__name__)
@@ -19,8 +23,7 @@ class Cautions:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._nameless = False
-        self._overlaps = False
+        self._said = Once[str]()
 
     def consider(self, nodes: Collection[str], surroundings: Surroundings) -> None:
         """Call whenever Nodes or ServiceCIDRs have changed; a cluster without any Node is waited for."""
@@ -28,26 +31,25 @@ class Cautions:
         self._ranges_apart(surroundings)
 
     def _name_known(self, nodes: Collection[str]) -> None:
-        nameless = bool(nodes) and self._name not in nodes
-        if nameless and not self._nameless:
+        if self._name in nodes:
+            if self._said.clear("name"):
+                event(log, logging.INFO, f"the Node {self._name} is known now")
+        elif nodes and self._said.note("name"):
             what = f"no Node is named {self._name}: Local policies, zones and node ports do not work here"
             advice = "give this node's name in the API with --hostname-override"
             event(log, logging.WARNING, what, there_are=", ".join(like(self._name, nodes)), advice=advice)
-        elif self._nameless and self._name in nodes:
-            event(log, logging.INFO, f"the Node {self._name} is known now")
-        self._nameless = nameless or (self._nameless and not nodes)
 
     def _ranges_apart(self, surroundings: Surroundings) -> None:
         inside = surroundings.inside
-        if inside and not self._overlaps:
+        if not inside:
+            if self._said.clear("ranges"):
+                event(log, logging.INFO, "ServiceCIDRs cover no Node's and no pods' addresses any more")
+        elif self._said.note("ranges"):
             event(
                 log, logging.WARNING, "a ServiceCIDR covers addresses of Nodes or pods, which are let through",
                 number=len(inside), such_as=", ".join(surroundings.examples(SHOWN)),
                 advice="give Services a range that nothing else is in",
             )  # fmt: skip
-        elif self._overlaps and not inside:
-            event(log, logging.INFO, "ServiceCIDRs cover no Node's and no pods' addresses any more")
-        self._overlaps = bool(inside)
 
 
 def like(name: str, nodes: Collection[str]) -> list[str]:

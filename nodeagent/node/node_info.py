@@ -1,4 +1,4 @@
-"""This node as the agent sees it: its Node object, its addresses, where its node ports answer, and who is around.
+"""This node: its Node object, its addresses, where its node ports answer, and what the other Nodes have.
 
 Owned by the agent; reads the mirror, which the session keeps.
 """
@@ -21,14 +21,15 @@ from nodeagent.dataplane.outcome import Failed
 from nodeagent.node.addresses.node_ports import NodePorts
 from nodeagent.node.addresses.selection import parse as parse_policy
 from nodeagent.node.cautions import Cautions
+from nodeagent.node.own_pods import OwnPods
 from nodeagent.node.surroundings import Moved, Surroundings
 from nodeagent.stream.mirror import Mirror, Touched
 
 log = logging.getLogger(__name__)
 
 
-class Here:
-    """`machine` gives this machine's own addresses; `bind_address` stands before those of the Node object."""
+class NodeInfo:
+    """`machine` returns this machine's addresses, packed; `bind_address` comes before those of the Node object."""
 
     def __init__(
         self,
@@ -41,6 +42,7 @@ class Here:
         self.name = name
         self._ports = ports or NodePorts(parse_policy(("primary",)))
         self._machine = machine
+        self._own_pods = OwnPods(name, cluster_cidrs)
         self._surroundings = Surroundings(name, cluster_cidrs)
         self._cautions = Cautions(name)
         self._pod_cidrs: tuple[str, ...] = ()
@@ -48,10 +50,17 @@ class Here:
         self._good = LastGood(name)
 
     def heard(self, mirror: Mirror, touched: Touched | None = None) -> Moved:
-        """What a change of Nodes and ServiceCIDRs means for this node; None: anything may have changed."""
-        if touched is not None and not touched.nodes and not touched.service_cidrs:
-            return Moved()
-        return self._good.ask("surroundings", lambda: self._moved(mirror, touched), Moved())
+        """What a change means for this node. `touched` None: anything may have changed."""
+        moved = Moved()
+        if touched is None or touched.nodes or touched.service_cidrs:
+            moved = self._good.ask("surroundings", lambda: self._moved(mirror, touched), moved)
+        return moved._replace(elsewhere=self._pods_elsewhere(mirror, touched))
+
+    def _pods_elsewhere(self, mirror: Mirror, touched: Touched | None) -> bool:
+        """Whether endpoints show for the first time that the Node's pod CIDRs are wrong."""
+        names = mirror.services if touched is None or self.name in touched.nodes else touched.services
+        slices = (one for name in names for one in mirror.slices_of(*name))
+        return self._own_pods.look(self.pod_cidrs(mirror), slices)
 
     def _moved(self, mirror: Mirror, touched: Touched | None) -> Moved:
         names = None if touched is None else touched.nodes
@@ -71,11 +80,11 @@ class Here:
         return NodeView(self.name, self._own(mirror).zone, tuple(sorted(primary.values())))
 
     def forwarding(self, mirror: Mirror) -> NodeForwarding | None:
-        """What concerns the node; None while its addresses are awaited, so that what is open stays so (B1-B4, L2)."""
+        """Node ports and ranges; None while the Node's addresses are awaited, so that open ports stay (B1-B4, L2)."""
         return self._good.ask("node port addresses", lambda: self._concerning(mirror), None)
 
     def failures(self) -> Iterator[Failed]:
-        """The Node object, while something of it cannot be told; the last that could be is in use."""
+        """The failure of the Node object while its last valid form is in use."""
         return self._good.failures()
 
     def _concerning(self, mirror: Mirror) -> NodeForwarding | None:
@@ -86,7 +95,7 @@ class Here:
             chosen,
             service_cidrs=mirror.service_cidrs,
             taken_cidrs=self._surroundings.inside,
-            pod_cidrs=self.pod_cidrs(mirror),
+            pod_cidrs=self._own_pods.cidrs(self.pod_cidrs(mirror)),
         )
 
     @property

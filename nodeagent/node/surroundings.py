@@ -1,7 +1,7 @@
-"""What the cluster's Nodes have: addresses, and ranges of pods. Kept by what changes; `node_info` owns it.
+"""The addresses and pod ranges of the cluster's Nodes. A change costs what changed; `node_info` owns it.
 
-Backends must not take these for their own: an address of another Node leads to that Node, whatever a Service says of
-it, and what lies in a ServiceCIDR by mistake is no unallocated ClusterIP (F6).
+Backends must not treat these as this node's: an address of another Node leads to that Node even if a Service names it,
+and one that lies in a ServiceCIDR by mistake is no unallocated ClusterIP (F6).
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ Network = IPv4Network | IPv6Network
 
 
 class Moved(NamedTuple):
-    """What a change of Nodes came to."""
+    """The effect of a change of Nodes."""
 
     come: tuple[bytes, ...] = ()  # addresses that another Node has now and none had before
     gone: tuple[bytes, ...] = ()  # addresses that no other Node has any more
-    inside: bool = False  # `Surroundings.inside` is different now
+    inside: bool = False  # `Surroundings.inside` has changed
+    elsewhere: bool = False  # this node's pods are found to be outside of its pod CIDRs
 
 
 class Surroundings:
@@ -38,7 +39,7 @@ class Surroundings:
 
     @property
     def inside(self) -> tuple[str, ...]:
-        """Networks of Nodes and pods that lie in a ServiceCIDR, sorted; none is how it should be."""
+        """Networks of Nodes and pods that lie in a ServiceCIDR, sorted; empty in a correct cluster."""
         return tuple(sorted(self._inside))
 
     def examples(self, most: int = 3) -> Sequence[str]:
@@ -78,7 +79,7 @@ class Surroundings:
                 self._place(network)
 
     def _range(self, service_cidrs: Sequence[str]) -> None:
-        wanted = tuple(network for network in map(_network, service_cidrs) if network is not None)
+        wanted = tuple(network for network in map(parsed, service_cidrs) if network is not None)
         if wanted != self._service_cidrs:
             self._service_cidrs = wanted
             for network in self._networks:
@@ -86,7 +87,7 @@ class Surroundings:
 
     def _place(self, network: str) -> None:
         """A range that holds a whole ServiceCIDR is one it was carved from: what the pods have of it is elsewhere."""
-        counted = network in self._networks and any(_within(_network(network), cidr) for cidr in self._service_cidrs)
+        counted = network in self._networks and any(_within(parsed(network), cidr) for cidr in self._service_cidrs)
         (self._inside.add if counted else self._inside.discard)(network)
 
 
@@ -97,12 +98,13 @@ def _count(counts: Counter[T], key: T, step: int) -> None:
 
 
 def _networks(node: Node) -> list[str]:
-    """Of its addresses and its pods; what is none is left out, and said where it enters."""
+    """The networks of its addresses and pods; a text that is no network is left out (the resolver reports it)."""
     addresses = (f"{ip_address(address)}/{8 * len(address)}" for address in node.addresses if len(address) in (4, 16))
-    return [*addresses, *(cidr for cidr in node.pod_cidrs if _network(cidr) is not None)]
+    return [*addresses, *(cidr for cidr in node.pod_cidrs if parsed(cidr) is not None)]
 
 
-def _network(text: str) -> Network | None:
+def parsed(text: str) -> Network | None:
+    """The network; None for a text that is none."""
     try:
         return ip_network(text, strict=False)
     except ValueError:

@@ -1,9 +1,8 @@
 """Kernel settings of connection tracking, made at start as kube-proxy makes them (J8), for every mode.
 
 `plan` is pure: configuration and cores in, settings out. `setup` writes what differs and says what it could not;
-nothing here ends the agent, since a node that tracks fewer connections still forwards. Called by main, before the
-dataplane starts and, alone, for `--init-only` (L8): then a privileged container sets up what the agent later has no
-right to.
+nothing here ends the agent, since a node that tracks fewer connections still forwards. Called by `nodeagent.app` once
+the dataplane has started and for `--init-only` (L8): then another container sets up what the agent's own cannot write.
 """
 
 from __future__ import annotations
@@ -88,22 +87,27 @@ def make(settings: Iterable[Setting], root: Path = Path("/")) -> list[Failure]:
     return failures
 
 
-def init_only(config: Conntrack, *, cores: int | None = None, root: Path = Path("/")) -> int:
-    """What `--init-only` does; its exit code: 1 where a setting could not be made, which the log has named."""
-    return 1 if setup(config, cores=cores, root=root) else 0
-
-
 def _make(setting: Setting, root: Path) -> str | None:
     """Writes one setting if it differs; the reason if that is not possible."""
     try:
         found = _read(root, (setting.shown, setting.path))
         if found == setting.value or (setting.at_least and found > setting.value):
             return None
-        (root / setting.path).write_text(f"{setting.value}\n")
+        _write(setting, root)
     except (OSError, ValueError) as error:
         return _reason(root / setting.path, error)
     event(log, logging.INFO, "kernel setting made", setting=setting, before=found)
     return None
+
+
+def _write(setting: Setting, root: Path) -> None:
+    """Where only /proc/sys can be written, the file that shows it takes it too (nf_conntrack_buckets, Linux 4.8)."""
+    try:
+        (root / setting.path).write_text(f"{setting.value}\n")
+    except OSError:
+        if not setting.shown:
+            raise
+        (root / setting.shown).write_text(f"{setting.value}\n")
 
 
 def _read(root: Path, paths: Iterable[str]) -> int:

@@ -13,12 +13,14 @@ from math import inf
 from deltaplane.v1 import delta_pb2 as pb
 
 MAX_COMMITS = 16
+MOST_INTERVAL = 10.0  # seconds that a replica may have an Ack wait
+MOST_WINDOW = 1024  # deltas
 MAX_TEXT = 300  # characters of a failure
 FAILED_BYTES = 40 * 1024  # of failures in one Ack; what is beyond is counted (the whole stays below 64 KiB)
 
 
 class Acks:
-    """What has been committed and what of it the replica has been told. Revisions are of the current epoch."""
+    """What the kernel has, and what of it was acknowledged. Revisions are of the current epoch."""
 
     def __init__(self) -> None:
         self.min_interval = 0.5  # seconds
@@ -34,11 +36,16 @@ class Acks:
         self._last = float("-inf")
 
     def received(self, *, awaited: bool) -> None:
-        """A delta came in; `awaited`: a trace or somebody waits for its Ack."""
+        """A delta came in. `awaited`: it has a trace, or the replica asks for its Ack."""
         self._unacked += 1
         self._urgent = self._urgent or awaited or self._unacked * 2 >= self.window
 
-    def committed(
+    def configure(self, welcome: pb.Welcome) -> None:
+        """Takes the replica's interval and window, within bounds: an agent that waits for days never answers."""
+        self.min_interval = min(welcome.min_ack_interval_ms / 1000, MOST_INTERVAL)
+        self.window = min(welcome.ack_window or self.window, MOST_WINDOW)
+
+    def applied(
         self,
         rev: int,
         now: float,
@@ -58,7 +65,7 @@ class Acks:
         self._due = True
 
     def rebase(self, rev: int) -> None:
-        """Revisions are of another epoch (or another beginning) now; `rev` of them is in the kernel."""
+        """Revisions are of another epoch or snapshot from now on; the kernel has `rev` of these."""
         self.applied_rev = rev
         self._commits.clear()
         self._due = True
@@ -69,7 +76,7 @@ class Acks:
         return self.due_in(now) <= 0
 
     def due_in(self, now: float) -> float:
-        """Seconds until an Ack should go out; infinite while there is nothing to say."""
+        """Seconds until an Ack should go out; infinite while there is nothing to acknowledge."""
         if not self._due:
             return inf
         return 0.0 if self._urgent else self._last + self.min_interval - now
@@ -95,7 +102,7 @@ class Acks:
 
 
 def held(brake: pb.Brake) -> bytes:
-    """The Ack of an agent whose safety brake holds a change: it says that, and nothing of revisions."""
+    """The Ack of an agent whose safety brake holds a change: it names that and no revision."""
     return pb.WatchRequest(ack=pb.Ack(brake=brake)).SerializeToString()
 
 

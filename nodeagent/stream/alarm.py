@@ -1,4 +1,4 @@
-"""A time to wait for that may come sooner than was thought; moving it wakes nobody. Called by `client`."""
+"""A timer that can be moved to an earlier time while a task waits for it. Called by `call`."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import asyncio
 
 
 class Alarm:
-    """Times are those of the running loop: `time.monotonic` seconds."""
+    """Times are `time.monotonic` seconds, as the event loop counts them."""
 
     def __init__(self) -> None:
         self._rung = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
-        self._due = 0.0  # when it was to ring, the last time it rang
+        self._due = 0.0  # the time that it was set to when it last rang
 
     def by(self, when: float) -> None:
-        """It rings then at the latest."""
+        """Rings at `when`, or earlier if an earlier time is set."""
         if self._timer is not None:
             if self._timer.when() <= when:
                 return
@@ -27,13 +27,13 @@ class Alarm:
         self._rung.set()
 
     async def rings(self) -> float:
-        """Waits until it rings, or has rung since the last wait. Returns when it was to ring."""
+        """Waits until it rings; returns at once if it rang since the last wait. Returns the time that it was set to."""
         await self._rung.wait()
         self._rung.clear()
         return self._due
 
     def close(self) -> None:
-        """It does not ring any more."""
+        """Cancels the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

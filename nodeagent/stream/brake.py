@@ -1,11 +1,11 @@
 """The safety brake (S7): a change that takes most Services away without announcing it waits for an operator. Pure.
 
-Owned by the agent's session. While it holds, the node serves what it had, and takes in nothing further: what came after
-the change cannot be understood without it. Seldom, and at once where later deltas bring the Services back, the replica
-is asked for its whole state, so that the hold ends by itself. An operator who has looked releases it: through the
-control plane (InspectionService/ReleaseBrake), or on the node itself by the file `release-brake` in the state folder.
+Owned by the agent's session. While it holds a change, the node serves the state it had and takes in nothing more, since
+later deltas build on the held change. The agent asks the replica for its whole state at long intervals, and at once
+when later deltas bring the Services back, so that a hold can end by itself. An operator can release it: through the
+control plane (InspectionService/ReleaseBrake), or on the node by the file `release-brake` in the state folder.
 
-Methods return what an operator should hear of, empty where that is nothing new.
+Methods return a line for the operator, empty where there is nothing new.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from math import inf
 
+from deltaplane.backoff import Backoff, Retries
 from deltaplane.codec import MalformedError, decode_ops
 from deltaplane.model import Kind, Remove, ServiceName, Upsert
 from deltaplane.v1 import delta_pb2 as pb
@@ -20,7 +21,7 @@ from nodeagent.stream.mirror import Plan
 from nodeagent.stream.validation import BrakeError, check_removals, most
 
 ADVICE = "if it is right: InspectionService/ReleaseBrake, or a file release-brake in the state folder"
-ASK_FIRST, ASK_LAST = 60.0, 600.0  # seconds between two questions whether the Services are back; doubles
+ASKING = Backoff(60.0, 600.0)  # seconds between two ResyncRequests that ask whether the Services are back
 
 
 class Brake:
@@ -33,7 +34,7 @@ class Brake:
         self.since = 0  # when the hold began, in Unix nanoseconds
         self.ask_at = inf  # when a state that is held is to be asked for again, in monotonic seconds
         self._unix_nano = unix_nano
-        self._pause = ASK_FIRST
+        self._asking = Retries(ASKING)
         self._missing: set[ServiceName] = set()  # what the held state lacks, as far as later deltas tell
         self._hinted = False  # that they are back
 
@@ -52,10 +53,10 @@ class Brake:
 
     def hold(self, error: BrakeError, now: float) -> str:
         """Holds this change."""
-        self._pause = min(ASK_LAST, self._pause * 2) if self.holds else ASK_FIRST
-        self.ask_at, self._missing, self._hinted = now + self._pause, set(error.missing), False
         if not self.holds:
+            self._asking.succeeded()
             self.since = self._unix_nano()
+        self.ask_at, self._missing, self._hinted = now + self._asking.failed(), set(error.missing), False
         before = (self.gone, self.services)
         self.gone, self.services = error.gone, error.held
         if before == (error.gone, error.held):

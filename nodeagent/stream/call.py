@@ -3,7 +3,7 @@ attempt.
 
 A reader takes messages and sends the answers; a ticker sends what is due and decides that the peer is silent. Each is a
 task of its own, and the first that ends, however it ends, ends the stream: cancelling the call cancels the reader from
-within, and that must not reach whoever dials the next one.
+within, and that must not reach the client, which dials the next one.
 """
 
 from __future__ import annotations
@@ -12,34 +12,24 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
 import grpc
 import grpc.aio
 from msgspec import Struct
 
+from deltaplane.certificates import Unusable
 from deltaplane.logs import event
+from nodeagent.stream import ends
 from nodeagent.stream.alarm import Alarm
+from nodeagent.stream.beside import Beside
+from nodeagent.stream.channel import METHOD, Options
+from nodeagent.stream.credentials import Dialler, Plain
 
 log = logging.getLogger(__name__)
 
-METHOD = "/deltaplane.v1.DeltaService/Watch"
-RECEIVE_BYTES = 4 * 1024 * 1024  # replicas send 1 MiB at most; the rest is margin
-SEND_BYTES = 1024 * 1024
-Options = tuple[tuple[str, int], ...]
-OPTIONS: Options = (
-    ("grpc.http2.bdp_probe", 0),  # otherwise megabytes of unread deltas hide in the receive window
-    ("grpc.http2.lookahead_bytes", 65536),
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),  # becomes TCP_USER_TIMEOUT: until the peer's kernel confirms bytes
-    ("grpc.http2.ping_timeout_ms", 10_000),  # until the peer itself answers; a minute where this is not said
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.enable_retries", 0),
-    ("grpc.enable_http_proxy", 0),  # http_proxy is for the way out of the cluster; replicas are inside
-    ("grpc.max_receive_message_length", RECEIVE_BYTES),
-    ("grpc.max_send_message_length", SEND_BYTES),
-)
 Call = grpc.aio.StreamStreamCall[bytes, bytes]
 REFUSALS = {
     grpc.StatusCode.UNAUTHENTICATED,
@@ -54,19 +44,21 @@ class Times(Struct, frozen=True):
 
     look: float = 5.0  # at most between two looks; a node without changes wakes up no more often than that
     soonest: float = 0.01  # between two looks at least
-    late: float = 1.0  # a look that comes so much later than planned: this process did not run
+    late: float = 1.0  # a look so much later than planned shows that this process did not run
     connect: float = 10.0  # until the Hello is on its way
     send: float = 30.0  # until the peer takes a message
 
 
 class Ended(Struct, frozen=True):
-    """How a stream ended. `defect`: what this program did wrong."""
+    """How a stream ended. `defect`: the exception, where it is a fault of this program. `kind`: a word to count by
+    (nodeagent.stream.ends)."""
 
     reason: str
     heard: bool = False  # a message arrived
-    refused: bool = False  # the server will not have this agent
+    refused: bool = False  # the server refuses this agent
     superseded: bool = False  # another agent came with this node's name
     defect: BaseException | None = None
+    kind: str = ends.GIVEN_UP
 
 
 class Conversation(Protocol):
@@ -75,14 +67,23 @@ class Conversation(Protocol):
     def connected(self, now: float) -> bytes:
         """The first message of a new stream."""
 
+    def long_message(self, data: bytes) -> bool:
+        """Whether `received` may take long with this message: more than some milliseconds."""
+
     def received(self, data: bytes, now: float) -> Iterable[bytes]:
         """Takes one message and gives the answers; returns after the kernel has what it said."""
 
     def handled(self, now: float) -> None:
-        """The last message is dealt with: the peer's silence begins."""
+        """The last message has been handled: the time of silence starts now."""
 
     def excused(self, seconds: float, now: float) -> None:
         """This process did not run for so long until now: what the peer said meanwhile is still to be read."""
+
+    def unsaid(self, now: float) -> Iterable[bytes]:
+        """What may be said by now and otherwise waits until it is due: asked for before something that takes long."""
+
+    def long_tick(self, now: float) -> bool:
+        """Whether `tick` may take long now."""
 
     def tick(self, now: float) -> Iterable[bytes]:
         """What is due by now; called when `pause` said, and now and then, connected or not."""
@@ -99,10 +100,24 @@ class _GivenUpError(Exception):
 
 
 class Stream:
-    """`run` it once. `greeted` is called when the first message arrives."""
+    """`run` it once. `greeted` is called when the first message arrives. `name`: as `Dialler.channel` takes it."""
 
-    def __init__(self, conversation: Conversation, times: Times, options: Options, greeted: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        conversation: Conversation,
+        beside: Beside,
+        times: Times,
+        options: Options,
+        greeted: Callable[[], None],
+        *,
+        dialler: Dialler | None = None,
+        name: str = "",
+    ) -> None:
+        self._dialler = dialler or Plain()
+        self._name = name
         self._conversation = conversation
+        self._beside = beside
+        self._call: Call | None = None
         self._times = times
         self._options = options
         self._alarm = Alarm()
@@ -114,15 +129,29 @@ class Stream:
         """Has the ticker look when something is due; to be called after what happened outside the stream."""
         now = time.monotonic()
         times = self._times
-        self._alarm.by(now + max(times.soonest, min(times.look, self._conversation.pause(now))))
+        # While a long call runs, the agent is not asked: the next look waits for the call's end.
+        pause = times.look if self._beside.busy else self._conversation.pause(now)
+        self._alarm.by(now + max(times.soonest, min(times.look, pause)))
+
+    async def say_unsaid(self) -> None:
+        """Sends the Ack that waits before a long call begins. An error shows at the next message that is sent."""
+        if self._call is not None:
+            with suppress(_GivenUpError, *_FOREIGN[:-1]):
+                await self._send(self._call, self._conversation.unsaid(time.monotonic()))
 
     async def run(self, server: str) -> Ended:
-        """Dials HOST:PORT and returns when the stream has ended. Raises nothing but the caller's own cancellation."""
-        async with grpc.aio.insecure_channel(server, options=self._options) as channel:
-            call: Call = channel.stream_stream(METHOD)()
+        """Dials the server and returns when the stream has ended. Raises nothing but the caller's own cancellation."""
+        try:
+            channel = self._dialler.channel(server, self._options, self._name)
+            metadata = self._dialler.metadata(server)
+        except Unusable as error:
+            return Ended(str(error), kind=ends.FILES)
+        async with channel:
+            call: Call = channel.stream_stream(METHOD)(metadata=metadata)
             try:
                 return await self._until_one_ends(call)
             finally:
+                self._call = None
                 call.cancel()
 
     async def _until_one_ends(self, call: Call) -> Ended:
@@ -139,19 +168,30 @@ class Stream:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _talk(self, call: Call) -> None:
+        hello = await self._beside.turn(lambda: self._conversation.connected(time.monotonic()))
         try:
             async with self._sending, asyncio.timeout(self._times.connect):
-                await call.write(self._conversation.connected(time.monotonic()))
+                await call.write(hello)
         except TimeoutError:
             raise _GivenUpError(f"no connection within {self._times.connect:g} s") from None
+        self._call = call
         async for data in call:
             if not self._heard:
                 self._heard = True
                 self._greeted()
-            answers = self._conversation.received(data, time.monotonic())
-            self._conversation.handled(time.monotonic())
+            answers = await self._beside.turn(
+                partial(self._take, data),
+                long=partial(self._conversation.long_message, data),
+                before=self.say_unsaid,
+                message=True,
+            )
             await self._send(call, answers)
             self.plan()
+
+    def _take(self, data: bytes) -> Iterable[bytes]:
+        answers = self._conversation.received(data, time.monotonic())
+        self._conversation.handled(time.monotonic())
+        return answers
 
     async def _send(self, call: Call, messages: Iterable[bytes]) -> None:
         for message in messages:
@@ -165,28 +205,37 @@ class Stream:
         while True:
             self.plan()
             due = await self._alarm.rings()
-            now = time.monotonic()
-            if now - due > self._times.late:
-                self._conversation.excused(now - due, now)
-            lost = self._conversation.lost(now)
-            if lost is not None:
-                event(log, logging.WARNING, "giving up on the stream", reason=lost)
-                raise _GivenUpError(lost)
-            await self._send(call, self._conversation.tick(now))
+            look = partial(self._look, time.monotonic() - due)
+            await self._send(call, await self._beside.turn(look, long=self._long_look, before=self.say_unsaid))
+
+    def _long_look(self) -> bool:
+        return self._conversation.long_tick(time.monotonic())
+
+    def _look(self, late: float) -> Iterable[bytes]:
+        """`late`: seconds that the loop did not run. The wait for a long call is not among them: messages are first."""
+        now = time.monotonic()
+        if late > self._times.late:
+            self._conversation.excused(late, now)
+        lost = self._conversation.lost(now)
+        if lost is not None:
+            event(log, logging.WARNING, "giving up on the stream", reason=lost)
+            raise _GivenUpError(lost)
+        return self._conversation.tick(now)
 
     async def _ended(self, call: Call, *done: asyncio.Task[None]) -> Ended:
-        """The status that the replica gave goes before whatever came of it here."""
+        """The status that the replica gave explains more than the exceptions that it caused in this process."""
         errors = [None if task.cancelled() else task.exception() for task in done]
         heard = self._heard
         for error in errors:
             if isinstance(error, _GivenUpError):
                 return Ended(str(error), heard)
             if error is not None and not isinstance(error, _FOREIGN):
-                return Ended(f"{type(error).__name__}: {error}", heard, defect=error)
+                return Ended(f"{type(error).__name__}: {error}", heard, defect=error, kind=ends.DEFECT)
         if call.done():
             code, details = await call.code(), await call.details()
             superseded = code is grpc.StatusCode.ABORTED
-            return Ended(f"{code.name}: {details or 'stream ended'}", heard, code in REFUSALS, superseded)
+            said, kind = details or "stream ended", ends.reason_of(code, details or "")
+            return Ended(f"{code.name}: {said}", heard, code in REFUSALS, superseded, kind=kind)
         reason = "; ".join(f"{type(error).__name__}: {error}" for error in errors if error)
         return Ended(reason or "stream ended", heard)
 

@@ -1,4 +1,4 @@
-"""The agent's gRPC edge: one stream to one replica at a time, and after each the next. Decides nothing else.
+"""The agent's gRPC edge: it keeps one stream open, to one replica after another.
 
 Whatever ends a stream (`nodeagent.stream.call`), the next attempt follows, at another of the servers where there is
 one, with full jitter. Only the cancellation of `Client.run` itself ends it.
@@ -17,22 +17,27 @@ from typing import Protocol
 from msgspec import Struct
 
 from deltaplane import supervise
+from deltaplane.backoff import Backoff
 from deltaplane.logs import event
-from nodeagent.stream import call
-from nodeagent.stream.call import OPTIONS, Ended, Options, Stream, Times
+from deltaplane.once import Once
+from nodeagent.stream import call, ends
+from nodeagent.stream.beside import Beside, always, nothing
+from nodeagent.stream.call import Ended, Stream, Times
+from nodeagent.stream.channel import OPTIONS, Options
+from nodeagent.stream.credentials import Dialler, Plain
+from nodeagent.stream.places import Directory, Fixed, Place
 
 log = logging.getLogger(__name__)
 
 
-class Backoff(Struct, frozen=True):
+class Pauses(Struct, frozen=True):
     """Waits between two streams, in seconds. Each is drawn from 0 to its limit, except what a replica asks for."""
 
-    idle: float = 1.0  # between two looks without a stream
-    first: float = 0.25  # doubles up to `last` with each round of the servers in which streams come to nothing
-    last: float = 15.0
-    refused: float = 60.0  # the server will not have this agent: hammering it would not help
+    idle: float = 1.0  # between two ticks without a stream
+    failed: Backoff = Backoff(0.25, 15.0)  # by rounds of the servers in which streams come to nothing
+    refused: float = 60.0  # the server refuses this agent: trying often would not help
     redirected: float = 60.0  # what a replica may ask for at most
-    steady: float = 1.0  # a stream that lasted so long came to something
+    steady: float = 1.0  # a stream that lasted so long is no failure
 
 
 class Conversation(call.Conversation, Protocol):
@@ -46,9 +51,11 @@ class Conversation(call.Conversation, Protocol):
 
 
 class Client:
-    """Keeps `conversation` connected to one of `servers` (HOST:PORT, tried in turn from a random start).
+    """Keeps `conversation` connected to one of `servers` (HOST:PORT or unix:///PATH; in turn, from a random start).
 
-    `defect` is told of each fault of this program that ended a stream, or kept a look from being taken.
+    `directory` says which places those are, where names among them have addresses.
+    `defect` is told of each fault of this program that ended a stream or a tick; `count` of each stream's end
+    (nodeagent.stream.ends).
     """
 
     def __init__(
@@ -58,21 +65,30 @@ class Client:
         jitter: Callable[[], float] = random.random,
         *,
         times: Times | None = None,
-        backoff: Backoff | None = None,
+        pauses: Pauses | None = None,
         options: Options = OPTIONS,
         defect: Callable[[str, BaseException], None] | None = None,
+        beside: Beside | None = None,
+        dialler: Dialler | None = None,
+        directory: Directory | None = None,
+        count: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._servers = list(servers)  # the one that was tried last is at the end
-        random.shuffle(self._servers)
+        self._dialler, self._count = dialler or Plain(), count
+        self._failures = 0  # streams in a row that failed
+        self._targets: tuple[str, ...] = ()  # of the last GoAway
+        self._directory = directory or Fixed(servers)
+        self._servers: list[Place] = []  # the one that was tried last is at the end
+        self._arrange()
         self._conversation = conversation
         self._jitter = jitter
         self._times = times or Times()
-        self._backoff = backoff or Backoff()
+        self._pauses = pauses or Pauses()
         self._options = options
         self._defect = defect or supervise.Watch().failed
+        self._beside = beside or Beside(self._defect)
         self._stream: Stream | None = None
-        self._failures = 0  # streams in a row that came to nothing
-        self._told: dict[str, str] = {}  # server -> what was last said of it, so that a long outage is two lines
+        self._place: Place | None = None  # where the replica of the stream has answered
+        self._said = Once[str]()  # by server, so that a long outage is two lines
 
     async def run(self) -> None:
         """Runs until cancelled. Raises `supervise.Ended` should a part of it end by itself."""
@@ -80,65 +96,110 @@ class Client:
             supervise.Job("stream", self._connect_for_ever()), supervise.Job("idle ticks", self._idle_ticks())
         )
 
-    def plan(self) -> None:
-        """Has the ticker look when something is due; to be called after what happened outside the stream."""
+    @property
+    def place(self) -> Place | None:
+        """Where the replica is that this agent follows; None: it follows none now."""
+        return self._place
+
+    async def aside(self, call: Callable[[], None]) -> None:
+        """Runs a call of the agent that no message asks for, when no other call runs; its answers are sent soon after.
+
+        Raises what the call raises.
+        """
+        stream = self._stream
+        await self._beside.turn(call, long=always, before=nothing if stream is None else stream.say_unsaid)
         if self._stream is not None:
             self._stream.plan()
 
     async def _idle_ticks(self) -> None:
-        """Retries towards the kernel go on without a control plane; answers to nobody are dropped."""
+        """Without a stream the agent still retries and repairs; its answers are dropped."""
         while True:
-            await asyncio.sleep(self._backoff.idle)
+            await asyncio.sleep(self._pauses.idle)
             if self._stream is None:
                 try:
-                    self._conversation.tick(time.monotonic())
+                    await self._beside.turn(
+                        lambda: self._conversation.tick(time.monotonic()),
+                        long=lambda: self._conversation.long_tick(time.monotonic()),
+                    )
                 except Exception as error:  # noqa: BLE001 - whatever it is, the next attempt follows
                     self._defect("idle ticks", error)
 
     async def _connect_for_ever(self) -> None:
         while True:
-            server = self._servers.pop(0)
-            self._servers.append(server)
+            await self._directory.look()
+            self._arrange()
+            place = self._servers.pop(0)
+            self._servers.append(place)
             began = time.monotonic()
-            ended = await self._one_stream(server)
+            ended = await self._one_stream(place)
             pause = self._next(ended, time.monotonic() - began)
             await asyncio.sleep(pause)
 
-    async def _one_stream(self, server: str) -> Ended:
-        self._stream = Stream(self._conversation, self._times, self._options, lambda: self._say(server, ""))
+    def _arrange(self) -> None:
+        """The places as they are now: where a GoAway leads, those that are new, those that were tried longest ago."""
+        tired = bool(self._servers) and self._failures >= len(self._servers)
+        known = list(dict.fromkeys(self._directory.places(tired=tired)))
+        new = [place for place in known if place not in self._servers]
+        random.shuffle(new)
+        self._servers = [*new, *(place for place in self._servers if place in known)]
+        # A replica cannot lead the agent off its own list.
+        self._servers.sort(key=lambda place: not place.among(self._targets))
+        self._targets = ()
+
+    async def _one_stream(self, place: Place) -> Ended:
+        server = place.server
+        stream = Stream(
+            self._conversation,
+            self._beside,
+            self._times,
+            self._options,
+            lambda: self._greeted(place),
+            dialler=self._dialler,
+            name=place.name,
+        )
+        self._stream = stream
         try:
-            ended = await self._stream.run(server)
+            ended = await stream.run(server)
         except Exception as error:  # noqa: BLE001 - whatever it is, the next attempt follows
-            ended = Ended(f"{type(error).__name__}: {error}", defect=error)
+            ended = Ended(f"{type(error).__name__}: {error}", defect=error, kind=ends.DEFECT)
+        except asyncio.CancelledError:
+            self._beside.now(self._disconnected)
+            raise
         finally:
-            self._stream = None
-            self._conversation.disconnected(time.monotonic())
+            self._stream = self._place = None
+        await self._beside.turn(self._disconnected)
         if ended.defect is not None:
             self._defect("stream", ended.defect)
         self._say(server, ended.reason)
+        self._count(ended.kind)
         return ended
 
+    def _greeted(self, place: Place) -> None:
+        self._place = place
+        self._say(place.server, "")
+        self._directory.good(place)
+
+    def _disconnected(self) -> None:
+        self._conversation.disconnected(time.monotonic())
+
     def _next(self, ended: Ended, lasted: float) -> float:
-        """Seconds until the next attempt; sets the order of the servers."""
-        limits = self._backoff
-        steady = ended.heard and lasted >= limits.steady and not ended.superseded
+        """Seconds until the next attempt; notes where a GoAway leads."""
+        pauses = self._pauses
+        steady = ended.heard and lasted >= pauses.steady and not ended.superseded
         self._failures = 0 if steady else self._failures + 1
         # A server that fails says nothing of the next one. Two agents of one name meet at every server.
         rounds = self._failures if ended.superseded else ceil(self._failures / len(self._servers))
-        pause = self._jitter() * (
-            limits.refused if ended.refused else min(limits.last, limits.first * 2 ** min(rounds, 10))
-        )
+        pause = self._jitter() * pauses.refused if ended.refused else pauses.failed.delay(rounds, self._jitter)
         redirect = self._conversation.redirect()
         if redirect is None:
             return pause
-        after, where = redirect
-        self._servers.sort(key=lambda server: server not in where)  # a replica leads nobody off the own list
-        return pause + min(after, limits.redirected)
+        after, self._targets = redirect
+        # The replica spreads its GoAways; only where streams are sent away as soon as they come, that is a failure.
+        return (0.0 if steady else pause) + min(after, pauses.redirected)
 
     def _say(self, server: str, reason: str) -> None:
-        if self._told.get(server) == reason:
+        if not self._said.note(server, reason):
             return
-        self._told[server] = reason
         if reason:
             event(log, logging.WARNING, "not connected; retrying", server=server, reason=reason)
         else:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from deltaplane.names import is_cluster_id, shown
 
+ANOTHER_CLUSTER = "ANOTHER_CLUSTER"  # of a Report
+
 
 def another_cluster(offered: str, held: str) -> str:
     """Why no state of the cluster `offered` is taken beside that of `held`; empty where it may be, or is not known."""

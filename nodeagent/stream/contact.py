@@ -1,7 +1,7 @@
-"""What is known of the replica, and since when: the figures of the stream, true at the moment somebody reads them.
+"""When the replica was last heard and since when the kernel is behind it, computed at the time of a scrape.
 
-Called by `nodeagent.metrics.registry`; time is given to it. A stream that is closed or silent says nothing about the
-head, so the kernel counts as behind since the last word.
+Called by `nodeagent.metrics.registry`; time is given to it. While a stream is closed or silent the head is not known,
+so the kernel counts as behind since the last message.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ QUIET_SECONDS = 15.0  # a replica says something every 10 s at least
 
 
 class Contact:
-    """Since `began` there has been none."""
+    """`began`: when this process started, monotonic seconds; no replica has been heard since."""
 
     def __init__(self, began: float) -> None:
         self.connected = False
@@ -18,11 +18,11 @@ class Contact:
         self._behind_since: float | None = began
 
     def heard(self, now: float) -> None:
-        """A replica's message has been dealt with."""
+        """A replica's message has been handled."""
         self._heard_at = now
 
-    def position(self, now: float, *, behind: bool) -> None:
-        """Whether the kernel lacks something of what the replica told of."""
+    def note(self, now: float, *, behind: bool) -> None:
+        """`behind`: the kernel lacks something that the replica has."""
         if not behind:
             self._behind_since = None
         elif self._behind_since is None:

@@ -10,7 +10,7 @@ from deltaplane.v1 import delta_pb2 as pb
 from nodeagent.stream.validation import MisfitError
 
 
-class Position:
+class Cursor:
     """`epoch` is empty while there is no state; `rev` is the mirror's, in `epoch`."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What the agent's session says happened: values between the protocol and whoever acts on it."""
+"""What happened on a stream, as values: the session returns them, and the agent acts on them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nodeagent.stream.mirror import Touched
 
 
 class Changed(Struct, frozen=True):
-    """The mirror is at `rev` now; `touched` may look different. `complete`: it came from a whole state."""
+    """The mirror is at `rev` now; `touched` may have changed. `complete`: by a whole state."""
 
     rev: int
     touched: Touched
@@ -24,14 +24,15 @@ class Send(Struct, frozen=True):
 
 
 class Record(Struct, frozen=True):
-    """Messages for the journal; `whole`: they are a new beginning."""
+    """Messages for the journal. `whole`: they replace what the journal has."""
 
     messages: tuple[bytes, ...]
     whole: bool
 
 
 class Report(Struct, frozen=True):
-    """Something the operator should know; `code` is a name of deltaplane.v1.ErrorCode without its prefix."""
+    """Something the operator should know; `code` is a name of deltaplane.v1.ErrorCode without its prefix, or one of
+    SAFETY_BRAKE and ANOTHER_CLUSTER."""
 
     code: str
     text: str
@@ -41,5 +42,5 @@ Event = Changed | Send | Record | Report
 
 
 def braked(text: str) -> list[Event]:
-    """What the safety brake has to say, if anything."""
+    """The report of the safety brake; none for an empty text."""
     return [Report("SAFETY_BRAKE", text)] if text else []

@@ -1,4 +1,4 @@
-"""How an agent introduces itself, and says what it already has. Pure; called by the session for each stream."""
+"""The Hello: who the agent is, and which state it already has. Pure; called by the session for each stream."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from msgspec import Struct
 
 import deltaplane
 from deltaplane.digest import StateDigest
-from deltaplane.snapshot import PARTIAL
+from deltaplane.snapshot import ON_REQUEST, PARTIAL
 from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import objects_pb2
-from nodeagent.stream.cursor import Position
+from nodeagent.stream.cursor import Cursor
 
 PROTOCOL = 1
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
@@ -27,13 +27,13 @@ class Mode(Struct, frozen=True):
 
 
 def identity(node_name: str, mode: Mode, boot_id: str = "") -> pb.Hello:
-    """Who this agent is, for as long as it runs."""
+    """The part of the Hello that stays the same while this process runs."""
     hello = pb.Hello(
         node_name=node_name,
         boot_id=boot_id,
         agent_instance=secrets.token_hex(8),
         agent_version=deltaplane.__version__,
-        capabilities=["endpoint-slice-patch", PARTIAL],
+        capabilities=["endpoint-slice-patch", PARTIAL, ON_REQUEST],
         proxy_mode=mode.name,
         proxy_mode_asked=mode.asked,
         proxy_mode_reason=mode.reason[:MAX_REASON],
@@ -43,22 +43,22 @@ def identity(node_name: str, mode: Mode, boot_id: str = "") -> pb.Hello:
     return hello
 
 
-def introduce(identity: pb.Hello, position: Position, digest: StateDigest, *, partial: bool = True) -> bytes:
-    """The serialised WatchRequest that opens a stream, with what is already held, if anything.
+def introduce(identity: pb.Hello, cursor: Cursor, digest: StateDigest, *, buckets: bool = True) -> bytes:
+    """The serialised WatchRequest that opens a stream; it names the state that the mirror has, if any.
 
-    `partial`: a replica may answer with a partial snapshot.
+    `buckets`: the digests of the buckets go with it, for a replica that may not know to ask for them.
     """
     hello = pb.Hello()
     hello.CopyFrom(identity)
     hello.protocol_min = hello.protocol_max = PROTOCOL
     del hello.encodings[:]
     hello.encodings.extend((pb.ENCODING_IDENTITY, pb.ENCODING_ZLIB))
-    if position.epoch:
+    if cursor.epoch:
         resume = hello.resume
-        resume.epoch, resume.applied_rev = position.epoch, position.rev
+        resume.epoch, resume.applied_rev = cursor.epoch, cursor.rev
         resume.state_digest = digest.value
-        if partial:
+        if buckets:
             resume.bucket_digests.extend(digest.buckets)
-        for kind, version in sorted(position.versions.items()):
+        for kind, version in sorted(cursor.versions.items()):
             resume.versions.add(kind=objects_pb2.Kind.ValueType(kind), version=version)
     return pb.WatchRequest(hello=hello).SerializeToString()

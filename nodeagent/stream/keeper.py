@@ -1,8 +1,8 @@
-"""The agent's dealings with its journal: what of it may be used at a start, and when it is written.
+"""When the journal is written, and what of it may be used at a start.
 
-Called by the agent. Nothing that is in a journal may keep an agent from starting: what raises on the way into the
-session, or to the kernel for the first time, is set aside (`spoilt`), and the agent begins with nothing, as on a new
-node. So is what ends the process itself, as too much memory does, at some starts in a row.
+Called by the agent. No content of a journal may keep an agent from starting: if taking it in raises, or the first
+commit of it, the journal is set aside (`spoilt`), and the agent begins with no state, as on a new node. The same holds
+for a journal whose replay ends the process, as by too much memory, at some starts in a row.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from nodeagent.stream.session import Session
 log = logging.getLogger(__name__)
 
 STATE_MAX_AGE = 24 * 3600.0  # seconds
-TRIES = 3  # starts that may end without a word while they replay
+FRAMING = 4096  # bytes at most that the journal adds to a message
+TRIES = 3  # starts that may end while they replay
 
 
 class Keeper:
@@ -29,7 +30,7 @@ class Keeper:
         self._journal = journal
         self._node = node
         self._max_age = max_age
-        self.untried = False  # the state came from the journal, and no kernel has had it yet
+        self.restored = False  # the agent's state came from the journal
 
     def restore(self, session: Session, now: float) -> Changed | None:
         """Takes in what was kept; None if there was nothing of this node. Raises whatever its content leads to."""
@@ -43,7 +44,7 @@ class Keeper:
         if (ended := journal.trying()) >= TRIES:
             journal.set_aside(f"{ended} starts ended while they replayed it")
             return None
-        self.untried = True
+        self.restored = True
         changed = session.restore(found.messages, now, found.owner.cluster)
         if changed is None:
             raise ValueError("it has no whole state")
@@ -53,7 +54,7 @@ class Keeper:
         return changed
 
     def recovered(self) -> None:
-        """What was kept has been dealt with, whatever came of it."""
+        """The start is over, whatever came of the journal's state."""
         if self._journal is not None:
             self._journal.tried()
 
@@ -67,8 +68,8 @@ class Keeper:
         return False
 
     def spoilt(self, error: Exception) -> None:
-        """What was kept cannot be used, for a reason that its content has: the next start shall not meet it."""
-        self.untried = False
+        """The content cannot be used: the journal is set aside, so that the next start does not read it."""
+        self.restored = False
         if self._journal is not None:
             self._journal.set_aside(f"it cannot be replayed: {type(error).__name__}: {shown(str(error))}")
 
@@ -79,8 +80,17 @@ class Keeper:
             if self._journal.full():
                 self._begin(self._journal, session)
 
+    def filled_by(self, size: int) -> bool:
+        """Whether a message of so many bytes makes the journal too large, so that the whole state is written."""
+        return self._journal is not None and self._journal.full(size + FRAMING)
+
+    @property
+    def broken(self) -> bool:
+        """Whether a try at writing the whole state is due, now or soon."""
+        return self._journal is not None and bool(self._journal.broken)
+
     def tend(self, session: Session, now: float) -> None:
-        """Begins the journal anew where writing failed, without waiting for a snapshot; confirms that it is true."""
+        """Writes the whole state where writing failed before; confirms what is kept while following."""
         if self._journal is None or not session.synced:
             return
         if session.following:

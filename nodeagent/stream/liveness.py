@@ -8,7 +8,7 @@ from __future__ import annotations
 from deltaplane.v1 import delta_pb2 as pb
 
 SILENCE_SECONDS = 30.0
-READING_SECONDS = 5.0  # a process that did not run reads for so long before it blames the replica
+READING_SECONDS = 5.0  # after a pause of this process, it reads for so long before the replica counts as silent
 
 
 class Liveness:
@@ -27,7 +27,7 @@ class Liveness:
         self._heard_at = now
 
     def heard(self, now: float) -> None:
-        """Something arrived, or has been dealt with: silence begins at its end."""
+        """A message arrived, or has been handled: the time of silence starts now."""
         self._heard_at = now
 
     def excused(self, seconds: float, now: float) -> None:

@@ -5,17 +5,17 @@ knows no revisions, no wire and no kernel. Every change is prepared first (check
 whole, and says which Services and nodes it touched.
 
 An object that this node must not act on (`deltaplane.validation`: from a broken, hostile or newer replica) is held, so
-that digests stay comparable, and stands in `invalid`; what Services, slices and Nodes are here is the last good object.
+that digests stay comparable, and is listed in `invalid`; `services`, `nodes` and slices have its last valid form.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from deltaplane.digest import StateDigest, bucket_of, edit, object_hash
+from deltaplane.digest import Places, StateDigest, edit, object_hash
 from deltaplane.model import (
     EndpointSlice,
     Kind,
@@ -55,7 +55,7 @@ class Edit(Struct, frozen=True, gc=False):
     old: Object | None
     new: Object | None
     new_hash: int | None
-    bucket: int
+    leaf: int
     change: int  # XORed onto the digest
     wrong: str = ""  # why nothing may act on `new`
 
@@ -126,18 +126,18 @@ class Mirror:
                 edits += self._edit_of(op)
         return self._plan(edits, unsupported)
 
-    def prepare_replace(self, objects: Mapping[ObjectKey, Object], buckets: Collection[int] | None = None) -> Plan:
+    def prepare_replace(self, objects: Mapping[ObjectKey, Object], places: Places | None = None) -> Plan:
         """What a complete list would do: what it lacks is gone (S6), what is equal is no change.
 
-        `buckets`: the list is complete for these buckets of the digest, and says nothing of the others.
+        `places`: the list is complete for these places of the digest, and says nothing of the others.
         """
         lacking = (key for key in self._objects if key not in objects)
         edits = [
-            self._edit(key, None, None) for key in lacking if buckets is None or bucket_of(key) in buckets
+            self._edit(key, None, None) for key in lacking if places is None or key in places
         ]  # removals may come first here: a plan is taken in whole
         for key, new in objects.items():
             if self._objects.get(key) != new:
-                edits.append(self._edit(key, new, object_hash(new), problem(new)))
+                edits.append(self._edit(key, new, object_hash(new), problem(new, key)))
         return self._plan(edits, 0)
 
     def _edit_of(self, op: Upsert | Remove | Patch) -> Sequence[Edit]:
@@ -173,21 +173,18 @@ class Mirror:
 
     def commit(self, plan: Plan) -> Touched:
         """Takes in a plan made from the present state; no other change may have come between."""
-        services: set[ServiceName] = set()
+        services: dict[ServiceName, ServiceName] = {}  # one tuple stands for a name in all tables
         nodes: set[str] = set()
         ranges = self.service_cidrs
         for item in plan.edits:
             key = item.key
-            self.digest.toggle(item.bucket, item.change)
+            self.digest.toggle(item.leaf, item.change)
             if item.new is None or item.new_hash is None:
                 del self._objects[key], self._hashes[key]
             else:
                 self._objects[key], self._hashes[key] = item.new, item.new_hash
             if item.wrong or key in self.invalid:
                 item = self._judged(item)  # noqa: PLW2901 - from here on, what the node acts on
-            for side in (item.old, item.new):
-                if isinstance(side, EndpointSlice):
-                    services.add((side.namespace, side.service))
             self._index(item, services, nodes)
         kinds = [item.key.kind for item in plan.edits]
         changed = kinds.count(Kind.SERVICE), kinds.count(Kind.ENDPOINT_SLICE)
@@ -202,32 +199,32 @@ class Mirror:
         self.invalid[item.key], self._last_good[item.key] = item.wrong, good
         return replace(item, old=good, new=good)
 
-    def _index(self, item: Edit, services: set[ServiceName], nodes: set[str]) -> None:
+    def _index(self, item: Edit, services: dict[ServiceName, ServiceName], nodes: set[str]) -> None:
         kind, namespace, name = item.key
         if kind == Kind.ENDPOINT_SLICE:
-            self._index_slice(item)
+            self._index_slice(item, services)
         elif kind == Kind.SERVICE:
-            services.add((namespace, name))
-            _put(self.services, (namespace, name), item.new)
+            owner = (namespace, name)
+            _put(self.services, services.setdefault(owner, owner), item.new)
         elif kind == Kind.NODE:
             nodes.add(name)
             _put(self.nodes, name, item.new)
         elif kind == Kind.SERVICE_CIDR:
             _put(self._service_cidrs, name, item.new)
 
-    def _index_slice(self, item: Edit) -> None:
-        if isinstance(item.old, EndpointSlice):
-            self._reindex((item.old.namespace, item.old.service), item.old.name, None)
-        if isinstance(item.new, EndpointSlice):
-            self._reindex((item.new.namespace, item.new.service), item.new.name, item.new)
+    def _index_slice(self, item: Edit, services: dict[ServiceName, ServiceName]) -> None:
+        for side, new in ((item.old, None), (item.new, item.new)):
+            if isinstance(side, EndpointSlice):
+                owner = (side.namespace, side.service)
+                self._reindex(services.setdefault(owner, owner), side.name, new)
 
-    def _reindex(self, owner: ServiceName, name: str, new: EndpointSlice | None) -> None:
+    def _reindex(self, owner: ServiceName, name: str, new: Object | None) -> None:
         held = self._slices.get(owner, ())
-        if not held and new is not None:
+        if not held and isinstance(new, EndpointSlice):
             self._slices[owner] = (new,)
             return
         slices = [slice_ for slice_ in held if slice_.name != name]
-        if new is not None:
+        if isinstance(new, EndpointSlice):
             slices.append(new)
             slices.sort(key=lambda slice_: slice_.name)
         _put(self._slices, owner, tuple(slices) or None)

@@ -10,7 +10,7 @@ from zlib import crc32, decompressobj
 from zlib import error as ZlibError  # noqa: N812 - an exception, whatever its module calls it
 
 from deltaplane.codec import MalformedError, decode_ops
-from deltaplane.digest import BUCKETS, bucket_of
+from deltaplane.digest import BUCKET, LEAF, Places
 from deltaplane.model import Object, ObjectKey, Unsupported, Upsert
 from deltaplane.names import shown
 from deltaplane.snapshot import count
@@ -20,12 +20,12 @@ from deltaplane.v1 import objects_pb2
 MAX_CHUNK_BYTES = 2 * 1024 * 1024  # after decompression: replicas pack 256 KiB, or one object of 1 MiB at most
 
 
-class Collector:
+class SnapshotAssembler:
     """Raises `deltaplane.codec.MalformedError` on whatever does not fit; it is of no use afterwards."""
 
     def __init__(self, begin: pb.SnapshotBegin, raw: bytes) -> None:
         self.begin = begin
-        self.buckets = frozenset(begin.buckets) if begin.partial else None  # None: it has all there is
+        self.places = _places(begin)  # None: it has all there is
         self.objects: dict[ObjectKey, Object] = {}
         self.messages = [raw]
         self.unsupported = 0
@@ -46,10 +46,9 @@ class Collector:
                 raise MalformedError(f"a snapshot of {self._announced} objects has more")
             if not isinstance(op, Upsert):
                 raise MalformedError(f"{op.key}: a snapshot only adds")
-            key = op.key
-            if key in self.objects:
+            key, object_ = op.key, op.object
+            if self.objects.setdefault(key, object_) is not object_:
                 raise MalformedError(f"{key} stands twice in one snapshot")
-            self.objects[key] = op.object
         self._chunks += 1
         self.messages.append(raw)
 
@@ -60,25 +59,33 @@ class Collector:
             raise MalformedError(
                 f"snapshot of revision {begin.rev} with {begin.chunks} chunks ended as {end.rev} with {self._chunks}"
             )
-        if not begin.counts == end.counts == count(self.objects.values()):
+        if not begin.counts == end.counts == count(self.objects):
             raise MalformedError(f"snapshot of revision {begin.rev}: its counts are not what arrived")
         self._within()
         self.messages.append(raw)
 
     def _within(self) -> None:
-        """A partial snapshot names its buckets, and what it has is in them."""
-        named = list(self.begin.buckets)
-        if self.buckets is None:
-            if named:
+        """A partial snapshot names its buckets or leaves, and what it has is in them."""
+        buckets, leaves, places = list(self.begin.buckets), list(self.begin.leaves), self.places
+        if places is None:
+            if buckets or leaves:
                 raise MalformedError("a snapshot of some buckets that does not say that it is partial")
             return
-        if named != sorted(self.buckets) or (named and named[-1] >= BUCKETS):
-            raise MalformedError(
-                f"a partial snapshot of buckets {shown(str(named[:8]))}: not ascending below {BUCKETS}"
-            )
+        if buckets and leaves:
+            raise MalformedError("a partial snapshot of buckets and of leaves")
+        named, number = buckets or leaves, places.level.number
+        if named != sorted(places.numbers) or (named and named[-1] >= number):
+            name = places.level.name
+            raise MalformedError(f"a partial snapshot of {name} {shown(str(named[:8]))}: not ascending below {number}")
         for key in self.objects:
-            if (bucket := bucket_of(key)) not in self.buckets:
-                raise MalformedError(f"{key}: in a partial snapshot without its bucket {bucket}")
+            if key not in places:
+                raise MalformedError(f"{key}: in a partial snapshot without its place among the {places.level.name}")
+
+
+def _places(begin: pb.SnapshotBegin) -> Places | None:
+    if not begin.partial:
+        return None
+    return Places(LEAF, frozenset(begin.leaves)) if begin.leaves else Places(BUCKET, frozenset(begin.buckets))
 
 
 def _unpack(chunk: pb.SnapshotChunk) -> Iterable[objects_pb2.Op]:

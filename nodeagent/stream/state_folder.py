@@ -1,4 +1,4 @@
-"""Files in the agent's state folder, opened so that nobody else's file is ever read or written. Called by the journal.
+"""Files in the agent's state folder, opened so that no file of another user is read or written. Called by the journal.
 
 The agent runs as root: a link, a FIFO or a hard link in a folder that others may write to would lead it elsewhere. So
 the folder is ours and 0700, a file is ours, regular, has one name, and is 0600; nothing waits for a FIFO's other end.
@@ -19,6 +19,7 @@ from deltaplane.logs import event
 
 log = logging.getLogger(__name__)
 
+SERVERS, SERVERS_FRESH = "servers.json", "servers.new"  # the last good list of servers (`last_good`)
 RELEASE = "release-brake"  # an operator makes it to release the safety brake of this node
 CLOCK_STEP = 10**9  # nanoseconds by which the clock of files may be behind
 _SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -27,7 +28,7 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class RefusedError(OSError):
-    """Something that is not as we would make it; the text names what to do."""
+    """A file or folder that is not as the agent makes it; the text names what to do."""
 
 
 @contextmanager
@@ -125,6 +126,20 @@ def lock(folder: int, name: str) -> int:
     except BlockingIOError as error:
         os.close(descriptor)
         raise OSError(errno.EBUSY, "another agent keeps its state there; give each its own --state-dir") from error
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def put(folder: int, fresh: str, name: str, data: bytes) -> int:
+    """Writes a whole file beside the old one, syncs it and renames it over that. Its descriptor; raises OSError."""
+    descriptor = create(folder, fresh)
+    try:
+        write(descriptor, data)
+        os.fsync(descriptor)
+        os.replace(fresh, name, src_dir_fd=folder, dst_dir_fd=folder)
+        os.fsync(folder)
     except OSError:
         os.close(descriptor)
         raise

@@ -28,10 +28,13 @@ class BrakeError(Exception):
         self.missing = missing
 
 
-def check_digest(here: int, there: int) -> None:
-    """The state here, or the one that a change leads to, must be the replica's (S5, S6). Raises `MisfitError`."""
-    if here != there:
-        detail = f"the state would have digest {here:016x}, the replica's has {there:016x}"
+def check_digest(own: int, replica: int) -> None:
+    """The digest of this agent's state, or of the one that a change leads to, must be the replica's (S5, S6).
+
+    Raises `MisfitError`.
+    """
+    if own != replica:
+        detail = f"the state would have digest {own:016x}, the replica's has {replica:016x}"
         raise MisfitError(pb.RESYNC_REASON_DIGEST_MISMATCH, detail)
 
 

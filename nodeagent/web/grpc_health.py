@@ -2,43 +2,45 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from deltaplane.flags import listening
+from deltaplane.probes import bind, options
 from nodeagent.errors import AgentError
 
 SERVICES = ("", "deltaplane.agent")
+LOOK_SECONDS = 0.2  # between two looks whether the state is complete
 
 
-class Health:
-    """`start` binds it; `set` says whether the node is served."""
+async def serve(listen: str, complete: Callable[[], bool]) -> None:
+    """Answers on HOST:PORT until cancelled: serving from the moment that `complete` is true, and from then on.
 
-    def __init__(self, listen: str) -> None:
-        self._listen = listen
-        self._server = grpc.aio.server()
-        self._servicer = health.aio.HealthServicer()
-        self._serving: bool | None = None
-        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, self._server)
+    Raises `AgentError` when the address cannot be bound.
+    """
+    servicer, server = health.aio.HealthServicer(), _bound(listen)
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    await _set(servicer, serving=False)
+    await server.start()
+    try:
+        while not complete():  # noqa: ASYNC110 - the agent is synchronous and has no event to wait for
+            await asyncio.sleep(LOOK_SECONDS)
+        await _set(servicer, serving=True)
+        await asyncio.Event().wait()
+    finally:
+        await server.stop(grace=None)
 
-    async def start(self) -> None:
-        """Raises `AgentError` when the address cannot be bound."""
-        try:
-            bound = self._server.add_insecure_port(listening(self._listen))
-        except RuntimeError as error:
-            raise AgentError(f"--health-listen={self._listen}: cannot bind; is another agent running?") from error
-        if not bound:
-            raise AgentError(f"--health-listen={self._listen}: cannot bind; is another agent running?")
-        await self.set(serving=False)
-        await self._server.start()
 
-    async def set(self, *, serving: bool) -> None:
-        if serving == self._serving:
-            return
-        self._serving = serving
-        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        for service in SERVICES:
-            await self._servicer.set(service, status)
+def _bound(listen: str) -> grpc.aio.Server:
+    server = grpc.aio.server(options=options())
+    if not bind(server, listen):
+        raise AgentError(f"--health-listen={listen}: cannot bind; is another agent running?")
+    return server
 
-    async def stop(self) -> None:
-        await self._server.stop(grace=None)
+
+async def _set(servicer: health.aio.HealthServicer, *, serving: bool) -> None:
+    status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+    for service in SERVICES:
+        await servicer.set(service, status)

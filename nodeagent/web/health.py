@@ -14,8 +14,9 @@ from typing import Any
 
 from msgspec import Struct
 
+from deltaplane.http1 import JSON
 from deltaplane.model import Node
-from nodeagent.web.server import JSON, NOT_FOUND, Response
+from nodeagent.web.server import NOT_FOUND, Response
 
 FAMILIES = {4: "IPv4", 6: "IPv6"}
 NEVER = "0001-01-01T00:00:00Z"  # Go's zero time, which clients of kube-proxy know

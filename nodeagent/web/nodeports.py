@@ -2,7 +2,7 @@
 
 One listener for each address of each Service that wants one. `Wanted` is pure: it holds what Services want and says
 what to open and to close. `HealthCheckNodePorts` is the edge that does it, and tries again what could not be opened.
-The numbers are read when somebody asks, so a changed number costs nothing.
+The numbers are read at a request, so that a changed number costs nothing.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ import errno
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from ipaddress import ip_address
 from typing import NamedTuple
 
 from deltaplane.forwarding import HealthCheck, ServiceForwarding
+from deltaplane.http1 import JSON
 from deltaplane.logs import event
 from deltaplane.model import ObjectKey
 from nodeagent.dataplane.outcome import Failed
-from nodeagent.web.server import JSON, Handler, Response, Server, listen
+from nodeagent.web.server import Handler, Response, Server, listen
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +62,12 @@ class Wanted:
                 self._checks[key] = now
         return moved
 
-    def forget(self) -> None:
-        """Nothing is wanted but what is told from now on."""
-        self._checks.clear()
+    def keep(self, names: Collection[ObjectKey]) -> bool:
+        """There are no Services but these; whether listeners are to be closed."""
+        gone = [service for service in self._checks if service not in names]
+        for service in gone:
+            del self._checks[service]
+        return bool(gone)
 
     def move(self, addresses: Addresses) -> bool:
         """Node ports answer on these addresses now; whether that changes anything."""
@@ -120,12 +124,10 @@ class HealthCheckNodePorts:
         self._failed: dict[Listener, Failed] = {}
         self._moved = asyncio.Event()
 
-    def update(self, forwardings: Iterable[ServiceForwarding], *, complete: bool = False) -> None:
-        """What these Services mean now, after it is in the kernel; `complete`: they are all there are."""
-        if complete:
-            self._wanted.forget()
-            self._moved.set()
-        if self._wanted.update(forwardings):
+    def update(self, forwardings: Iterable[ServiceForwarding], names: Collection[ObjectKey] | None = None) -> None:
+        """What these Services mean now, after it is in the kernel; `names`: all that there are, if known."""
+        gone = names is not None and self._wanted.keep(names)
+        if self._wanted.update(forwardings) or gone:
             self._moved.set()
 
     def move(self, addresses: Addresses) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, Metric, generate_latest
 
-from nodeagent.web.server import JSON, NOT_FOUND, Response
+from deltaplane.http1 import JSON
+from nodeagent.web.server import NOT_FOUND, Response
 from nodeagent.web.slis import Slis
 
 CONFIGZ = "kubeproxy.config.k8s.io"

@@ -2,24 +2,30 @@
 
 Probes and scrapes need no more, and a web framework does: aiohttp costs an agent 10 MiB of memory on every node, while
 the library's own `http.server` wants a thread per listener. Anybody may connect to a health check node port, so a
-connection has a deadline, a request a size, and a listener a number of connections.
+connection has a deadline, a request a size, and each client a share of the connections (`connections`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import http
+import logging
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 
 from msgspec import Struct
 
-REQUEST_SECONDS = 10.0  # from connecting to the last byte of the answer
+from deltaplane import http1
+from deltaplane.http1 import TEXT
+from deltaplane.logs import event
+from deltaplane.once import Once
+from nodeagent.web.connections import Connections, most
+
+log = logging.getLogger(__name__)
+
+REQUEST_SECONDS = 10.0
 REQUEST_BYTES = 16 * 1024
-CONNECTIONS = 128  # of one listener at a time; more are closed at once
 BACKLOG = 128
-TEXT, JSON = "text/plain; charset=utf-8", "application/json"
 
 
 class Response(Struct, frozen=True):
@@ -72,10 +78,24 @@ def _bound(family: socket.AddressFamily, host: str, port: int, *, both: bool) ->
     return opened
 
 
-class Server:
-    """Answers on one listening socket with `handler`."""
+EVERYBODY = Connections[asyncio.StreamWriter](most())
+"""Those of all servers of this process."""
 
-    def __init__(self, opened: socket.socket, handler: Handler) -> None:
+
+class Server:
+    """Answers on one listening socket with `handler`. `seconds`: from connecting to the last byte of the answer,
+    where not `REQUEST_SECONDS`."""
+
+    def __init__(
+        self,
+        opened: socket.socket,
+        handler: Handler,
+        everybody: Connections[asyncio.StreamWriter] = EVERYBODY,
+        *,
+        seconds: float | None = None,
+    ) -> None:
+        self._everybody, self._seconds = everybody, seconds
+        self._crowding = Once[str](256)  # addresses that had too many connections
         self._socket = opened
         self._handler = handler
         self._server: asyncio.Server | None = None
@@ -86,7 +106,7 @@ class Server:
         self._server = await asyncio.start_server(self._serve, sock=self._socket, limit=REQUEST_BYTES)
 
     def close(self) -> None:
-        """Stops listening at once and drops whoever is connected."""
+        """Stops listening at once and closes all connections."""
         if self._server is None:
             self._socket.close()
         else:
@@ -95,52 +115,51 @@ class Server:
             writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._connections) >= CONNECTIONS:
-            writer.transport.abort()
-            return
+        host = host_of(writer)
         self._connections.add(writer)
+        self._enter(host, writer)
         try:
             with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
-                async with asyncio.timeout(REQUEST_SECONDS):
+                async with asyncio.timeout(self._seconds or REQUEST_SECONDS):
                     await self._answer(reader, writer)
         finally:
             self._connections.discard(writer)
+            self._everybody.leave((self, host), writer)
             writer.transport.abort()
 
+    def _enter(self, host: str, writer: asyncio.StreamWriter) -> None:
+        """Who has most connections open loses the oldest of them to the newest of all."""
+        gone = self._everybody.enter((self, host), writer)
+        if gone is None:
+            return
+        (_, crowding), oldest = gone
+        oldest.transport.abort()
+        if self._crowding.note(crowding):
+            event(log, logging.WARNING, "too many connections: the oldest end", client=crowding)
+
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-        except asyncio.LimitOverrunError:
-            head = b""
-        method, path = _request(head)
+        method, target = http1.request_line(await http1.read_head(reader))
         if method == "":
             response = BAD_REQUEST
         elif method not in ("GET", "HEAD"):
             response = NOT_ALLOWED
         else:
-            response = await self._handler(path)
+            response = await self._respond(target.partition("?")[0], reader, writer)
         writer.write(_rendered(response, body=method != "HEAD"))
         writer.write_eof()
         await writer.drain()
         await reader.read(1)  # the client closes first, so that its last bytes do not turn the answer into a reset
 
+    async def _respond(self, path: str, _reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> Response:
+        return await self._handler(path)
 
-def _request(head: bytes) -> tuple[str, str]:
-    """Method and path of a request's first line; ("", "") for what is none."""
-    parts = head.partition(b"\r\n")[0].decode("latin-1").split(" ")
-    if len(parts) != 3 or not parts[2].startswith("HTTP/1."):
-        return "", ""
-    return parts[0], parts[1].partition("?")[0]
+
+def host_of(writer: asyncio.StreamWriter) -> str:
+    """The client's address; empty where it is gone already."""
+    return str((writer.get_extra_info("peername") or ("",))[0])
 
 
 def _rendered(response: Response, *, body: bool) -> bytes:
     payload = response.body.encode() if isinstance(response.body, str) else response.body
-    lines: Iterable[tuple[str, str]] = (
-        ("Content-Type", response.content_type),
-        *response.headers,
-        ("Content-Length", str(len(payload))),
-        ("Connection", "close"),
-    )
-    phrase = http.HTTPStatus(response.status).phrase
-    head = f"HTTP/1.1 {response.status} {phrase}\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines)
-    return head.encode("latin-1") + b"\r\n" + (payload if body else b"")
+    lines = (("Content-Type", response.content_type), *response.headers, ("Content-Length", str(len(payload))))
+    return http1.answer_head(response.status, lines) + (payload if body else b"")

@@ -35,6 +35,6 @@ class Slis:
         self.registry.register(_Started())
 
     def checked(self, name: str, page: str, *, fine: bool) -> None:
-        """A check was made because somebody asked for this page, "healthz" for instance."""
+        """A check was made by a request for this page, "healthz" for instance."""
         self._last.labels(name, page).set(fine)
         self._all.labels(name, page, "success" if fine else "error").inc()

@@ -10,10 +10,11 @@ from ipaddress import ip_address
 from typing import NamedTuple
 
 from deltaplane.forwarding import NodeForwarding
+from deltaplane.model import WIDTHS
 from nodeagent.dataplane.iptables import naming as n
-from nodeagent.dataplane.iptables.render import Line
 from nodeagent.dataplane.iptables.rules import LAST, LOCAL_DESTINATION, comment, counted, single
 from nodeagent.dataplane.iptables.settings import Settings
+from nodeagent.linux.iptables.saved import Line
 
 SHARED = (
     (n.FILTER, n.SERVICES),
@@ -66,7 +67,7 @@ def base(family: int, settings: Settings, node: NodeForwarding | None) -> Base:
 
 
 def _chains(settings: Settings) -> Iterator[tuple[tuple[str, str], tuple[str, ...]]]:
-    mark = settings.mark
+    mark = f"{settings.mark:#x}"
     fully = " --random-fully" if settings.random_fully else ""
     yield (
         (n.NAT, n.POSTROUTING),
@@ -86,16 +87,21 @@ def _forwarding(settings: Settings) -> Iterator[str]:
     if not settings.be_liberal:
         counting = counted(n.INVALID_COUNTER) if n.INVALID_COUNTER in settings.counted else ""
         yield f"-m conntrack --ctstate INVALID {counting}-j DROP"
-    yield f"{comment('kubernetes forwarding rules')}-m mark --mark {settings.mark}/{settings.mark} -j ACCEPT"
+    yield f"{comment('kubernetes forwarding rules')}-m mark --mark {settings.mark:#x}/{settings.mark:#x} -j ACCEPT"
     yield f"{comment('kubernetes forwarding conntrack rule')}-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
 
 
 def _guards(family: int, settings: Settings, node: NodeForwarding | None) -> Iterator[Line]:
     """Where loopback is routed, others must not reach what listens there (CVE-2020-8558)."""
     if node is not None and settings.opens_loopback(family, everywhere=family in node.match_all_families):
-        said = comment("block incoming localnet connections")
-        guard = f"! -s 127.0.0.0/8 -d 127.0.0.0/8 {said}-m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP"
-        yield Line(n.FILTER, n.KUBELET_FIREWALL, guard)
+        yield loopback_guard()
+
+
+def loopback_guard() -> Line:
+    """The rule itself."""
+    said = comment("block incoming localnet connections")
+    guard = f"! -s 127.0.0.0/8 -d 127.0.0.0/8 {said}-m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP"
+    return Line(n.FILTER, n.KUBELET_FIREWALL, guard)
 
 
 def _node_ports(family: int, settings: Settings, node: NodeForwarding) -> Iterator[Line]:
@@ -106,7 +112,7 @@ def _node_ports(family: int, settings: Settings, node: NodeForwarding) -> Iterat
         closed = "" if loopback else f"! -d {'127.0.0.0/8' if family == 4 else '::1/128'} "
         yield Line(n.NAT, n.SERVICES, f"{closed}{said}{LOCAL_DESTINATION}-j {n.NODE_PORTS}")
         return
-    addresses = [address for address in node.node_port_addresses if len(address) == (4 if family == 4 else 16)]
+    addresses = [address for address in node.node_port_addresses if len(address) == WIDTHS[family]]
     if loopback:
         addresses.append(ip_address("127.0.0.1").packed)
     yield from (Line(n.NAT, n.SERVICES, f"-d {single(address)} {said}-j {n.NODE_PORTS}") for address in addresses)

@@ -5,20 +5,16 @@ What the kubelet makes stays; KUBE-FIREWALL, which both make, stays where the ku
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import closing
 
-from nodeagent.dataplane.given_back import rule as given_back
 from nodeagent.dataplane.iptables import naming as n
-from nodeagent.dataplane.iptables import prune_tables
-from nodeagent.dataplane.iptables.accounting import Accounts
-from nodeagent.dataplane.iptables.delivery import MOST
-from nodeagent.dataplane.iptables.flavour import HINTS
-from nodeagent.dataplane.iptables.prune_tables import drop_empty, has_chain
-from nodeagent.dataplane.iptables.tables import Listing, listing
-from nodeagent.dataplane.iptables.tools import Flavour, Iptables, Tools, find, legacy_tables
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
-from nodeagent.linux.text import target
+from nodeagent.linux.iptables.flavour import HINTS
+from nodeagent.linux.iptables.programs import Flavour, Tools, find
+from nodeagent.linux.iptables.removal import has_chain, remove_everywhere, tables_there
+from nodeagent.linux.iptables.saved import Listing, listing
+from nodeagent.linux.netlink.accounting import Accounts
 
 _CHAINS = {
     n.FILTER: (n.SERVICES, n.EXTERNAL_SERVICES, n.FORWARD, n.NODE_PORTS, n.PROXY_FIREWALL, n.CANARY),
@@ -35,18 +31,9 @@ def cleanup(
     Where the nft flavour's tables have nothing left but the kernel's own chains, they go as well. Counters go where
     neither flavour is left. `keep`: chains by table that another mode has made its own. Raises KernelUnavailable.
     """
-    found: list[str] = []
-    chosen = frozenset(flavours)
-    for flavour in chosen:
-        if find(flavour, 4, "restore") is None:
-            continue
-        tools = Tools(flavour)
-        try:
-            for family in filter(tools.has, (4, 6)):
-                found += remove(tools, family, keep or {})
-        finally:
-            tools.close()
-    return (*found, *(_counters() if chosen == frozenset(Flavour) else ()))
+    these = frozenset(flavours)
+    found = remove_everywhere("iptables", lambda listed: chosen(listed, keep, kubelet=_has_kubelet(listed)), these)
+    return (*found, *(_counters() if these == frozenset(Flavour) else ()))
 
 
 def present() -> bool:
@@ -54,21 +41,28 @@ def present() -> bool:
     return any(_has_services(flavour) for flavour in Flavour if find(flavour, 4, "save") is not None)
 
 
+def filled() -> bool:
+    """Whether the chain of Services has rules, in either flavour: kube-proxy makes it before it fills it."""
+    return any(_filled(flavour) for flavour in Flavour if find(flavour, 4, "save") is not None)
+
+
+def _filled(flavour: Flavour) -> bool:
+    if not _has_services(flavour):
+        return False
+    with closing(Tools(flavour)) as tools:
+        return bool(listing(tools.save(4, n.NAT)).get(n.SERVICES))
+
+
 def _has_services(flavour: Flavour) -> bool:
     try:
         if flavour is Flavour.NFT:
             return has_chain(4, n.NAT, n.SERVICES)
-        return n.NAT in tables_there(flavour, 4) and n.SERVICES in _listed(flavour)
+        if n.NAT not in tables_there(flavour, 4):
+            return False
+        with closing(Tools(flavour)) as tools:
+            return n.SERVICES in listing(tools.save(4, n.NAT))
     except (KernelUnavailable, DataplaneUnavailable):
         return False
-
-
-def _listed(flavour: Flavour) -> Listing:
-    tools = Tools(flavour)
-    try:
-        return listing(tools.save(4, n.NAT))
-    finally:
-        tools.close()
 
 
 def _counters() -> list[str]:
@@ -79,61 +73,26 @@ def _counters() -> list[str]:
         return []  # a kernel without them
 
 
-def remove(kernel: Iptables, family: int, keep: Mapping[str, Collection[str]]) -> Iterator[str]:
-    """The same of one flavour and family. Raises KernelUnavailable."""
-    there = tables_there(kernel.flavour, family)
-    tables = [table for table in n.TABLES if table in there]
-    found = {table: listing(kernel.save(family, table)) for table in tables}
-    kubelet = any(hint in found.get(n.MANGLE, ()) for hint in HINTS)
-    for table in tables:
-        most = MOST if kernel.flavour is Flavour.NFT else 0
-        text, chains = removal(table, found[table], keep.get(table, ()), kubelet=kubelet, most=most)
-        if not chains:
-            continue
-        refusal = kernel.restore(family, text)
-        if refusal is not None:
-            raise KernelUnavailable(f"iptables: removing chains of {table} failed ({refusal.text}): try again")
-        yield f"ip{'6' if family == 6 else ''}tables-{kernel.flavour.value} {table}: {chains} chains"
-        if kernel.flavour is Flavour.NFT:
-            drop_empty(family, table)
+def chosen(
+    found: Mapping[str, Listing], keep: Mapping[str, Collection[str]] | None = None, *, kubelet: bool
+) -> dict[str, list[str]]:
+    """The chains of each table that are ours, those that lead to others first. `kubelet`: one runs on this machine."""
+    more, kept = () if kubelet else (n.KUBELET_FIREWALL,), keep or {}
+    ours = {
+        table: [name for name in chains if _is_ours(table, name, (*_CHAINS[table], *more))]
+        for table, chains in found.items()
+    }
+    return {
+        t: sorted((name for name in chains if name not in kept.get(t, ())), key=_rank) for t, chains in ours.items()
+    }
 
 
-def tables_there(flavour: Flavour, family: int) -> Collection[str]:
-    """Asking a program for a table may make it, or fail where the kernel has not this flavour."""
-    if flavour is Flavour.LEGACY:
-        return legacy_tables(family)
-    try:
-        return prune_tables.present(family)
-    except DataplaneUnavailable:
-        return ()
+def _has_kubelet(found: Mapping[str, Listing]) -> bool:
+    return any(hint in found.get(n.MANGLE, ()) for hint in HINTS)
 
 
-def removal(table: str, found: Listing, keep: Collection[str] = (), *, kubelet: bool, most: int = 0) -> tuple[str, int]:
-    """The restore input that removes what is ours from a table so listed, and how many chains that are.
-
-    `most`: chains in one transaction; 0: all.
-    """
-    known = _CHAINS[table] if kubelet else (*_CHAINS[table], n.KUBELET_FIREWALL)
-    ours = [name for name in found if name in known or (table == n.NAT and n.is_of_services(name))]
-    ours = [name for name in ours if name not in keep]
-    gone = frozenset(ours)
-    jumps = [
-        f"-D {name} {given_back(rule)}"
-        for name, rules in found.items()
-        for rule in rules
-        if name not in gone and target(rule) in gone
-    ]
-    lines: list[str] = []
-    for part in _parts(sorted(ours, key=_rank), most):
-        lines += (
-            f"*{table}",
-            *(f":{name} - [0:0]" for name in part),
-            *jumps,
-            *(f"-X {name}" for name in part),
-            "COMMIT",
-        )
-        jumps = []
-    return "\n".join((*lines, "")), len(ours)
+def _is_ours(table: str, name: str, known: Collection[str]) -> bool:
+    return name in known or (table == n.NAT and n.is_of_services(name))
 
 
 def _rank(name: str) -> int:
@@ -141,9 +100,3 @@ def _rank(name: str) -> int:
     if n.is_of_services(name):
         return n.DESCENT.index(name[:8])
     return len(n.DESCENT) if name in (n.MARK_MASQ, n.CANARY) else -1
-
-
-def _parts(names: list[str], most: int) -> Iterator[list[str]]:
-    """All at once, or so many in one transaction."""
-    size = most or len(names) or 1
-    return (names[start : start + size] for start in range(0, len(names), size))

@@ -1,33 +1,28 @@
 """Gets changes into the kernel: one restore for all, and what to do where the program refuses one.
 
-Between the pure parts and `tools`; called by `dataplane`.
+Between the pure parts and the programs; called by `dataplane`.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from deltaplane.model import ObjectKey
 from nodeagent.dataplane.iptables import naming as n
-from nodeagent.dataplane.iptables.script import Change, Script, Step
-from nodeagent.dataplane.iptables.tables import Tables, listing
-from nodeagent.dataplane.iptables.tools import Flavour, Iptables, Refusal
-from nodeagent.dataplane.iptables.tracker import NODE, Tracker
-from nodeagent.dataplane.outcome import Failed
-from nodeagent.errors import KernelUnavailable
+from nodeagent.dataplane.iptables.script import Script, Step
+from nodeagent.dataplane.iptables.tables import Tables
+from nodeagent.dataplane.iptables.tracker import Tracker
+from nodeagent.dataplane.outcome import Drifted, Failed, Round, Sent
+from nodeagent.dataplane.refusals import halves
+from nodeagent.dataplane.tracker import NODE
+from nodeagent.errors import KernelUnavailable, Unsure
+from nodeagent.linux.iptables.programs import Iptables, Refusal
+from nodeagent.linux.iptables.removal import most_of
+from nodeagent.linux.iptables.saved import listing
 
 RETRIES = 8  # objects that failed before and are tried again with one apply, each with a restore of its own
-
-MOST = 1000
-"""Chains in one transaction of the nft flavour, about.
-
-iptables-nft walks a list of all the names in a transaction at each of its lines, so that 50,000 chains at once take it
-tens of minutes. Smaller parts have the kernel walk all chains more often, as it does with every transaction. The legacy
-flavour replaces the whole table with every transaction, so there it is one for all.
-"""
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +35,11 @@ class Attempt(NamedTuple):
     """What one restore is to do."""
 
     owners: list[ObjectKey]
-    strays: bool = False  # what nobody has goes as well
+    strays: bool = False  # what no owner has goes as well
 
 
 class Delivery:
-    """One family's way into the kernel. Counts what was sent since `reset`.
+    """One family's way into the kernel. `written` counts the rules of the last `write`, by table.
 
     `doubts` and `refusals` count failed restores since the start: those after which the tables were read again, and
     those that failed for good, be it for one object.
@@ -53,58 +48,58 @@ class Delivery:
     def __init__(self, kernel: Iptables, tracker: Tracker) -> None:
         self._kernel, self.tracker = kernel, tracker
         self.failed: dict[ObjectKey, Failed] = {}
+        self.written: Counter[str] = Counter()
         self.doubts = self.refusals = 0
-        self.reset()
-        self.sweeping = False  # what nobody has is to go with the next write
-        self._doubted = False  # the tables were read again in this round
-        self._unsure = False  # a restore ended without saying how far it came
-        self._stuck: set[str] = set()  # chains of nobody that others' rules lead to
-
-    def reset(self) -> None:
-        self.messages = self.lines = self.size = 0
-        self.written: Counter[str] = Counter()  # rules by table
+        self._retiring = False
+        self._doubted = False  # a refusal had the tables read again: the next one is the object's
+        self._stuck: set[str] = set()  # chains without an owner that others' rules lead to
 
     def read(self) -> None:
-        """Takes over what the kernel holds. Raises KernelUnavailable."""
+        """Takes over what the kernel holds: everything may differ. Raises KernelUnavailable."""
         tables = Tables()
         for table in n.TABLES:
             tables.adopt(table, listing(self._kernel.save(self.tracker.family, table)))
-        self.tracker.tables = tables
-        self._unsure = False
+        self.tracker.adopt(tables)
+
+    def retire(self) -> None:
+        """What no owner has is to go with the next write."""
+        self._retiring = True
 
     @property
     def pending(self) -> bool:
-        return bool(self.tracker.dirty or self.sweeping)
+        return bool(self.tracker.dirty or self._retiring)
 
-    def write(self) -> None:
-        """Makes all that is dirty so. Raises KernelUnavailable."""
-        if self._unsure:
-            self.read()
-            self.tracker.suspect()
-        self._doubted = False
+    def write(self, sent: Sent, this: Round) -> None:
+        """Makes all that is dirty so. Raises Drifted for the first refusal, Unsure, Unwritable.
+
+        The tables may not be as we think: they are read again once; then whatever is refused is left out.
+        """
+        self._doubted = this.last or (this.again and self._doubted)
         self._stuck.clear()
+        self.written.clear()
         before = [owner for owner in self.tracker.dirty if owner in self.failed]
         fresh = [owner for owner in self.tracker.dirty if owner not in self.failed]
-        if fresh or self.sweeping:
-            self._send(Attempt(fresh, self.sweeping))
-        self.sweeping = False
+        if fresh or self._retiring:
+            self._send(Attempt(fresh, self._retiring), sent)
+        self._retiring = False
         self._doubted = True
         for owner in before[:RETRIES]:
             self.failed[owner] = self.failed.pop(owner)  # the next ones are others
-            self._send(Attempt([owner]))
+            self._send(Attempt([owner]), sent)
+        self._doubted = False
 
-    def _send(self, first: Attempt) -> None:
+    def _send(self, first: Attempt, sent: Sent) -> None:
         work = [first]
         while work:
-            work += reversed(self._attempt(work.pop()))
+            work += reversed(self._attempt(work.pop(), sent))
 
-    def _attempt(self, attempt: Attempt) -> list[Attempt]:
+    def _attempt(self, attempt: Attempt, sent: Sent) -> list[Attempt]:
         """One restore; what is to be tried instead where it was refused, in order."""
-        changes = self._changes(attempt.owners)
+        changes = [self.tracker.change(owner) for owner in attempt.owners]
         if attempt.strays:
             changes.append(self.tracker.strays(self._stuck))
-        script = Script(self.tracker.tables, changes, MOST if self._kernel.flavour is Flavour.NFT else 0)
-        refusal = self._restore(script) if script else None
+        script = Script(self.tracker.tables, changes, most_of(self._kernel.flavour))
+        refusal = self._restore(script, sent) if script else None
         if refusal is None:
             self._note(script)
             for change in changes:
@@ -112,44 +107,37 @@ class Delivery:
             return []
         sections, step = script.locate(refusal.line)
         self._note(script, sections)
-        said = [change.owner for change in changes if change.owner is not None]
-        return self._instead(Attempt(said, attempt.strays), step, refusal)
+        if not self._doubted:
+            self._doubted = True
+            log.warning("iptables: IPv%d restore failed (%s)", self.tracker.family, refusal.text)
+            raise Drifted
+        return self._instead(attempt, step, refusal)
 
     def _note(self, script: Script, sections: int | None = None) -> None:
         """So many sections are in; None: all."""
         script.done(sections)
         self.written += script.rules(sections)
 
-    def _changes(self, owners: Iterable[ObjectKey]) -> list[Change]:
-        changes = []
-        for owner in owners:
-            try:
-                changes.append(self.tracker.change(owner))
-            except (ValueError, OverflowError, KeyError) as error:
-                self.failed[owner] = Failed(owner, "INVALID_OBJECT", f"{owner}: {error}")
-        return changes
-
-    def _restore(self, script: Script) -> Refusal | None:
+    def _restore(self, script: Script, sent: Sent) -> Refusal | None:
+        """Raises Unsure where it is not known how far it came."""
         text = script.text()
-        self.messages += 1
-        self.lines += script.lines
-        self.size += len(text)
-        self._unsure = True  # until it is known how far it came
+        sent.messages += 1
+        sent.elements += script.lines
+        sent.size += len(text)
         try:
             refusal = self._kernel.restore(self.tracker.family, text)
-            if refusal is not None and refusal.busy:
-                raise self._unavailable(refusal)
-        except KernelUnavailable:
+        except KernelUnavailable as error:
             self.refusals += 1
-            raise
-        self._unsure = False
+            raise Unsure(str(error)) from error
         if refusal is not None:
-            self.refusals += self._doubted
-            self.doubts += not self._doubted
+            self.refusals += self._doubted or refusal.busy
+            self.doubts += not self._doubted and not refusal.busy
+            if refusal.busy:
+                raise Unsure(self._unavailable(refusal))
         return refusal
 
-    def _unavailable(self, refusal: Refusal) -> KernelUnavailable:
-        return KernelUnavailable(f"iptables: IPv{self.tracker.family} restore failed ({refusal.text}); it is retried")
+    def _unavailable(self, refusal: Refusal) -> str:
+        return f"iptables: IPv{self.tracker.family} restore failed ({refusal.text}); it is retried"
 
     def _settle(self, owner: ObjectKey | None) -> None:
         if owner is not None:
@@ -157,27 +145,21 @@ class Delivery:
             self.failed.pop(owner, None)
 
     def _instead(self, attempt: Attempt, step: Step | None, refusal: Refusal) -> list[Attempt]:
-        """The tables may not be as we think: they are read again once; then whatever was refused is left out."""
-        if not self._doubted:
-            self._doubted = True
-            log.warning("iptables: IPv%d restore failed (%s), reading again", self.tracker.family, refusal.text)
-            self.read()
-            self.tracker.suspect()
-            return [Attempt([each for each in self.tracker.dirty if each not in self.failed], attempt.strays)]
+        """Without what was refused."""
         owners = attempt.owners
         last = [Attempt([], strays=True)] if attempt.strays else []
         if step is not None and step.owner is None and step.text.startswith("-X "):
             self._stuck.add(step.text.removeprefix("-X "))
             return [Attempt(owners), *last] if owners else last
         if not owners:
-            log.warning("iptables: chains that nobody has any more stay: %s", refusal.text)
+            log.warning("iptables: chains that no owner has any more stay: %s", refusal.text)
             return []
         guilty = step.owner if step else None
         if guilty is None and len(owners) > 1:
             return [*_halves(owners), *last]
         guilty = guilty or owners[0]
         if guilty == NODE:
-            raise Unwritable(str(self._unavailable(refusal)))
+            raise Unwritable(self._unavailable(refusal))
         self._fail(guilty, refusal)
         at = owners.index(guilty)
         return [*(Attempt(some) for some in [owners[:at]] if some), *_halves(owners[at + 1 :]), *last]
@@ -189,6 +171,5 @@ class Delivery:
 
 def _halves(owners: list[ObjectKey]) -> list[Attempt]:
     """The base by itself, then two halves: however many are refused, each is sent again but a few times."""
-    first, rest = (owners[:1], owners[1:]) if owners[:1] == [NODE] else ([], owners)
-    middle = (len(rest) + 1) // 2
-    return [Attempt(some) for some in (first, rest[:middle], rest[middle:]) if some]
+    base = [NODE] if owners[:1] == [NODE] else []
+    return [Attempt(list(some)) for some in (base, *halves(owners[len(base) :])) if some]

@@ -1,4 +1,4 @@
-"""Noticing that somebody else changed our chains: by the kernel's word (nft), by counting (legacy).
+"""Noticing that another program changed our chains: by the kernel's word (nft), by counting (legacy).
 
 The nft flavour's tables are nftables' own, whose every change the kernel tells. The legacy flavour's are silent: how
 many entries and bytes each table has is asked for, without running anything, every few seconds.
@@ -12,14 +12,13 @@ import os
 import socket
 from collections.abc import Iterable
 from struct import Struct as Layout
-from typing import Protocol
 
 from nodeagent.dataplane.iptables import naming as n
-from nodeagent.dataplane.iptables.tools import Flavour, Tools
-from nodeagent.dataplane.nftables.monitor import Notifications
+from nodeagent.linux.iptables.programs import Flavour, families
 from nodeagent.linux.netlink import wire
 from nodeagent.linux.nft import objects
 from nodeagent.linux.nft.expressions import NFPROTO
+from nodeagent.linux.nft.monitor import Notifications
 from nodeagent.linux.timerfd import Timer
 
 INTERVAL, LONGEST = 5, 80  # seconds between two counts; doubled for as long as they find nothing that is ours
@@ -32,14 +31,22 @@ _RULES = (objects.NEW_RULE, objects.DELETE_RULE)
 log = logging.getLogger(__name__)
 
 
-class Watch(Protocol):
-    """What the dataplane asks and tells."""
+class Watch:
+    """What the dataplane asks and tells, and is told of each restore of ours; this one hears nothing."""
+
+    def before(self, process: int) -> None:
+        """See `Around.before`."""
+
+    def after(self) -> None:
+        """See `Around.after`."""
 
     def fileno(self) -> int:
         """Readable when something may have happened; -1: never."""
+        return -1
 
     def drifted(self) -> bool:
         """Whether our chains may have been changed since the last repair."""
+        return False
 
     def begin(self) -> None:
         """A repair reads the tables from now on: what happened before is known by it."""
@@ -51,42 +58,20 @@ class Watch(Protocol):
         """Hears no more."""
 
 
-class Deaf:
-    """Hears nothing."""
-
-    def fileno(self) -> int:
-        return -1
-
-    def drifted(self) -> bool:
-        return False
-
-    def begin(self) -> None:
-        """Nothing to forget."""
-
-    def repaired(self, *, fruitful: bool) -> None:
-        """Nothing to forget."""
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-
-def listen(tools: Tools) -> Watch:
+def listen(flavour: Flavour) -> Watch:
     """The watch for this flavour, in the network namespace of the calling thread; deaf where it cannot be had."""
     try:
-        if tools.flavour is Flavour.NFT:
-            heard = Notices()
-            tools.around = heard
-            return heard
-        counts = Counts([family for family in (4, 6) if tools.has(family)])
-        tools.around = counts
+        return Notices() if flavour is Flavour.NFT else Counts(families(flavour))
     except OSError as error:
         log.warning("iptables: what others change will not be noticed (%s)", os.strerror(error.errno or 0))
-        return Deaf()
-    return counts
+        return Watch()
 
 
-class Notices:
-    """The nft flavour: the kernel tells; what our own restores do is dropped inside the kernel."""
+class Notices(Watch):
+    """The nft flavour: the kernel tells; what our own restores do is dropped inside the kernel.
+
+    What is heard after `begin` stays until the next one: a repair may have read the tables before.
+    """
 
     def __init__(self) -> None:
         self._hearing = Notifications()
@@ -108,9 +93,6 @@ class Notices:
     def begin(self) -> None:
         self._hearing.heard()
         self._suspect = False
-
-    def repaired(self, *, fruitful: bool) -> None:
-        """What was heard since the tables were read stays."""
 
     def after(self) -> None:
         """The number may become another process's: the kernel has told all of ours by the time that it ends."""
@@ -145,7 +127,7 @@ def _is_our_chain(name: str) -> bool:
     return n.is_of_services(name) or name in (*ours, n.CANARY, n.KUBELET_FIREWALL)
 
 
-class Counts:
+class Counts(Watch):
     """The legacy flavour: entries and bytes of every table, compared with what they were after our last change."""
 
     def __init__(self, families: Iterable[int]) -> None:
@@ -157,7 +139,7 @@ class Counts:
         self._known: dict[tuple[int, str], bytes] | None = None
         self._suspect = False
 
-    def before(self, _: int) -> None:
+    def before(self, process: int) -> None:
         """What others did until now must not pass for ours."""
         self._look()
 

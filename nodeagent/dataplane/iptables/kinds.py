@@ -1,4 +1,4 @@
-"""The kinds of rules that the mode writes: one of each is tried before any of them is relied upon. Pure.
+"""The kinds of rules that the mode writes: one of each is tried before any of them is relied upon.
 
 A kind is a match or target extension with a table, and the option of it that not every kernel has. A test holds this
 list against all that `base` and `render` write.
@@ -6,9 +6,6 @@ list against all that `base` and `render` write.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
-from itertools import pairwise
 from typing import NamedTuple
 
 from nodeagent.dataplane.iptables import naming as n
@@ -22,12 +19,9 @@ from nodeagent.dataplane.iptables.rules import (
     counted,
     recent,
 )
-
-_CHAIN = "DELTAPLANE-PROBE"
-_QUOTED = re.compile(r'"[^"]*"')
-_OPTIONS = ("--random-fully",)
-
-Rule = tuple[str, str]  # table, rule
+from nodeagent.linux.iptables import trial
+from nodeagent.linux.iptables.programs import Iptables, Refusal
+from nodeagent.linux.iptables.trial import Rule
 
 
 class Option(NamedTuple):
@@ -61,7 +55,7 @@ NFACCT, RECENT, SCTP, REJECT, RANDOM = "nfacct", "recent", "sctp", "REJECT", "--
 def optional(family: int) -> dict[str, Option]:
     """What the mode goes on without, by its name."""
     counting = f"{counted(n.INVALID_COUNTER)}{DROP}"
-    known = recent(family, "--rcheck --seconds 1 --reap", _CHAIN)
+    known = recent(family, "--rcheck --seconds 1 --reap", trial.CHAIN)
     sctp = "-p sctp -m sctp --dport 1"
     return {
         NFACCT: Option(((n.FILTER, counting), (n.NAT, f"{counted(n.LOOPBACK_COUNTER)}-j RETURN")),
@@ -76,21 +70,20 @@ def optional(family: int) -> dict[str, Option]:
     }  # fmt: skip
 
 
-def kinds(table: str, rule: str) -> set[Rule]:
-    """Of one rule as it is written."""
-    words = _QUOTED.sub("", rule).split()
-    pairs = list(pairwise(words))
-    found = {word for before, word in pairs if before == "-m"}
-    found |= {word for before, word in pairs if before == "-j" and not word.startswith(("KUBE-", "DELTAPLANE-"))}
-    return {(table, kind) for kind in (*found, *(option for option in _OPTIONS if option in words))}
+def unwritable(kernel: Iptables, family: int) -> Refusal | None:
+    """Why what is required cannot be written. Raises KernelUnavailable."""
+    return kernel.attempt(family, trial.trial(required(family)))
 
 
-def trial(rules: Iterable[Rule]) -> str:
-    """A restore of these rules in a chain that nothing leads to, made and, in the next transaction, taken away."""
-    given = list(rules)
-    lines: list[str] = []
-    for table in dict.fromkeys(table for table, _ in given):
-        added = (f"-A {_CHAIN} {rule}" for where, rule in given if where == table)
-        lines += (f"*{table}", f":{_CHAIN} - [0:0]", *added, "COMMIT")
-        lines += (f"*{table}", f":{_CHAIN} - [0:0]", f"-X {_CHAIN}", "COMMIT")
-    return "\n".join((*lines, ""))
+def lacking(kernel: Iptables, family: int) -> frozenset[str]:
+    """The options that this kernel refuses; all at once are tried first, and one by one only where that fails.
+
+    A kernel that is busy is taken to have all. Raises KernelUnavailable.
+    """
+    options = optional(family)
+    if not all(map(kernel.account, n.COUNTERS)):
+        del options[NFACCT]  # nothing to count into: not asked for
+    refusal = kernel.attempt(family, trial.trial(rule for option in options.values() for rule in option.rules))
+    if refusal is None or refusal.busy:
+        return frozenset()
+    return frozenset(name for name, option in options.items() if kernel.attempt(family, trial.trial(option.rules)))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-FILTER, NAT, MANGLE = "filter", "nat", "mangle"
-TABLES = (FILTER, NAT, MANGLE)
+from nodeagent.linux.iptables.saved import FILTER, MANGLE, NAT, TABLES
+
+__all__ = ["FILTER", "MANGLE", "NAT", "TABLES"]
 
 SERVICES = "KUBE-SERVICES"
 EXTERNAL_SERVICES = "KUBE-EXTERNAL-SERVICES"
@@ -27,9 +28,7 @@ DESCENT = tuple(prefix[:8] for prefix in _OF_SERVICES)
 
 INVALID_COUNTER, LOOPBACK_COUNTER = "ct_state_invalid_dropped_pkts", "localhost_nps_accepted_pkts"
 COUNTERS = (INVALID_COUNTER, LOOPBACK_COUNTER)
-"""The kernel's counters that rules count into, where it has any: `accounting`."""
-
-PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
+"""The kernel's counters that rules count into, where it has any (`nodeagent.linux.netlink.accounting`)."""
 
 
 def port_name(namespace: str, name: str, port: str) -> str:

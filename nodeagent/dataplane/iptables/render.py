@@ -6,12 +6,13 @@ docs/behaviour.md. Rules are without their `-A CHAIN`, spelled as `iptables-save
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import NamedTuple
 
 from msgspec import Struct
 
 from deltaplane.forwarding import Entry, Frontend, FrontendKind, ServiceForwarding, Target, Verdict
+from deltaplane.model import PROTOCOL_NAMES
 from nodeagent.dataplane import widths
 from nodeagent.dataplane.iptables import naming as n
 from nodeagent.dataplane.iptables.rules import (
@@ -28,18 +29,8 @@ from nodeagent.dataplane.iptables.rules import (
     single,
 )
 from nodeagent.dataplane.iptables.settings import Settings
+from nodeagent.linux.iptables.saved import Line
 from nodeagent.linux.text import network
-
-Identity = tuple[bytes, int, int]  # address (empty: a node port), protocol, port
-
-
-class Line(NamedTuple):
-    """A rule in a chain that is not the Service's own. `frontend` None: nobody else can claim what it is about."""
-
-    table: str
-    chain: str
-    rule: str
-    frontend: Identity | None = None
 
 
 class Rendered(Struct, frozen=True, gc=False):
@@ -50,6 +41,27 @@ class Rendered(Struct, frozen=True, gc=False):
 
 
 NOTHING = Rendered({}, ())
+
+
+def check(service: ServiceForwarding, families: Container[int]) -> None:
+    """Raises KeyError for a protocol that is none of Kubernetes', ValueError for what else no rule can say.
+
+    Of what passes, `render` makes rules.
+    """
+    for entry in service.entries:
+        front = entry.frontend
+        if front.family not in families:
+            continue
+        widths.check(entry)
+        PROTOCOL_NAMES[front.protocol]
+        if not 0 < front.port < 1 << 16:
+            raise ValueError(f"port {front.port} is none")
+        comment(_LONGEST.format(n.port_name(service.key.namespace, service.key.name, entry.port_name)))
+        for text in entry.source_ranges:
+            network(text)
+
+
+_LONGEST = f"other traffic to {{}} will be dropped by {n.PROXY_FIREWALL}"  # of all comments with a name
 
 
 def render(
@@ -63,13 +75,11 @@ def render(
 ) -> Rendered:
     """`comments` False: none in the chains that lead to endpoints, as kube-proxy does it above 1,000 endpoints.
 
-    `loopback`: connections to node ports there are counted. `pod_cidrs`: this node's. Raises KeyError for a protocol
-    that is none of Kubernetes', ValueError for an address or port that is none.
+    `loopback`: connections to node ports there are counted. `pod_cidrs`: this node's.
     """
     ports: dict[tuple[str, int], list[Entry]] = {}
     for entry in service.entries:
         if entry.frontend.family == family:
-            widths.check(entry)
             ports.setdefault((entry.port_name, entry.frontend.protocol), []).append(entry)
     if not ports:
         return NOTHING
@@ -77,7 +87,7 @@ def render(
     lines: dict[Line, None] = {}
     manner = _Manner(family, settings, comments, loopback, pod_cidrs)
     for (name, protocol), entries in ports.items():
-        port = _Port(service, (name, n.PROTOCOLS[protocol]), entries, manner)
+        port = _Port(service, (name, PROTOCOL_NAMES[protocol]), entries, manner)
         chains.update(port.chains())
         lines.update(dict.fromkeys(port.lines()))
     return Rendered(chains, tuple(lines))
@@ -102,8 +112,10 @@ class _Port:
         self.name = n.port_name(service.key.namespace, service.key.name, port[0])
         self.protocol = port[1]
         self.family, self.settings, self.comments, self.loopback, self.pod_cidrs = manner
-        self.inside = [entry for entry in entries if entry.frontend.kind is FrontendKind.CLUSTER_IP]
-        self.outside = [entry for entry in entries if entry.frontend.kind is not FrontendKind.CLUSTER_IP]
+        outside = [entry for entry in entries if entry.frontend.kind is not FrontendKind.CLUSTER_IP]
+        inside = [entry for entry in entries if entry.frontend.kind is FrontendKind.CLUSTER_IP]
+        self.inside = [entry for entry in inside if not entry.source_ranges]
+        self.outside = outside + [entry for entry in inside if entry.source_ranges]  # a load balancer's address, too
         self.served = any(entry.verdict is not Verdict.REJECT for entry in entries)
         self.affinity = entries[0].affinity_seconds if self.settings.recalls else 0
         self.health_check = service.health_check.port if service.health_check else 0
@@ -133,14 +145,7 @@ class _Port:
     def lines(self) -> Iterator[Line]:
         for entry in self.inside:
             yield from self._inside_lines(entry)
-        taken = {entry.frontend.address for entry in self.inside}
-        guarded = {entry.frontend.address for entry in self.outside if entry.source_ranges}
         for entry in self.outside:
-            address = entry.frontend.address
-            if address in taken or (address in guarded and not entry.source_ranges):
-                continue  # given twice: the first stands, but closed to whom either closes it
-            if address:
-                taken.add(address)
             yield from self._outside_lines(entry)
         if self.health_check:
             said = comment(f"{self.name} health check node port")
@@ -150,27 +155,27 @@ class _Port:
         if entry.targets:
             match = self._match(entry.frontend, f"{self.name} cluster IP")
             to = self.chain(n.SVL if entry.local_policy else n.SVC)
-            yield Line(n.NAT, n.SERVICES, f"{match}-j {to}", identity(entry.frontend))
+            yield Line(n.NAT, n.SERVICES, f"{match}-j {to}")
         else:
             match = self._match(entry.frontend, self._reason(entry.verdict))
-            yield Line(n.FILTER, n.SERVICES, match + self._end(entry.verdict), identity(entry.frontend))
+            yield Line(n.FILTER, n.SERVICES, match + self._end(entry.verdict))
 
     def _outside_lines(self, entry: Entry) -> Iterator[Line]:
-        front, frontend = entry.frontend, identity(entry.frontend)
+        front = entry.frontend
         if self.served:
             where = n.SERVICES if front.address else n.NODE_PORTS
             to = self.chain(n.FW if entry.source_ranges else n.EXT)
             match = self._match(front, self._kind(front))
             if self.loopback and not front.address:
-                yield Line(n.NAT, where, f"-d 127.0.0.0/8 {match}{counted(n.LOOPBACK_COUNTER)}-j {to}", frontend)
-            yield Line(n.NAT, where, f"{match}-j {to}", frontend)
+                yield Line(n.NAT, where, f"-d 127.0.0.0/8 {match}{counted(n.LOOPBACK_COUNTER)}-j {to}")
+            yield Line(n.NAT, where, f"{match}-j {to}")
         if self.served and entry.source_ranges:
             reason = f"{self.name} traffic not accepted by {self.chain(n.FW)}"
-            yield Line(n.FILTER, n.PROXY_FIREWALL, self._match(front, reason) + DROP, frontend)
+            yield Line(n.FILTER, n.PROXY_FIREWALL, self._match(front, reason) + DROP)
         refusal = entry.verdict or entry.external_verdict
         if refusal:
             match = self._match(front, self._reason(refusal), local=True)
-            yield Line(n.FILTER, n.EXTERNAL_SERVICES, match + self._end(refusal), frontend)
+            yield Line(n.FILTER, n.EXTERNAL_SERVICES, match + self._end(refusal))
 
     def _kind(self, front: Frontend) -> str:
         if front.kind is FrontendKind.NODE_PORT:
@@ -179,13 +184,11 @@ class _Port:
 
     def _match(self, front: Frontend, said: str, *, local: bool = False, source: tuple[str, str] = ("", "")) -> str:
         """`local`: a node port only where the destination is this machine."""
-        if not 0 < front.port < 1 << 16:
-            raise ValueError(f"port {front.port} is none")
         before, after = source
         to = f"-d {single(front.address)} " if front.address else ""
-        here = LOCAL_DESTINATION if local and not front.address else ""
+        match = LOCAL_DESTINATION if local and not front.address else ""
         protocol = self.protocol
-        return f"{before}{to}{after}-p {protocol} {comment(said)}{here}-m {protocol} --dport {front.port} "
+        return f"{before}{to}{after}-p {protocol} {comment(said)}{match}-m {protocol} --dport {front.port} "
 
     def _reason(self, verdict: Verdict) -> str:
         return f"{self.name} has no {'' if verdict is Verdict.REJECT else 'local '}endpoints"
@@ -211,8 +214,8 @@ class _Port:
     def _external(self) -> Iterator[str]:
         """Who is asked for by an external address or node port (C1).
 
-        Under Local policy this node and its pods get any endpoint; other nodes' pods do where none is here, masqueraded
-        so that it answers through this node. kube-proxy takes every pod for this node's.
+        Under Local policy this node and its pods get any endpoint, all others the local ones; where there are none,
+        what falls off the end is dropped by the filter table (C3).
         """
         where, to_cluster = f"{self.name} external destinations", f"-j {self.chain(n.SVC)}"
         if all(entry.local_targets is None for entry in self.outside):
@@ -223,10 +226,6 @@ class _Port:
         if self.cluster:
             for pods in self.settings.own(self.family, self.pod_cidrs):
                 yield f"{pods}{comment(f'pod traffic for {where}')}{to_cluster}"
-            others = self.settings.others(self.family)
-            if others and not self.local:
-                yield f"{others}{comment(f'masquerade other pod traffic for {where}')}{TO_MASQUERADE}"
-                yield f"{others}{comment(f'route other pod traffic for {where}')}{to_cluster}"
             yield f"{comment(f'masquerade LOCAL traffic for {where}')}{LOCAL_SOURCE}{TO_MASQUERADE}"
             yield f"{comment(f'route LOCAL traffic for {where}')}{LOCAL_SOURCE}{to_cluster}"
         if self.local:
@@ -267,8 +266,3 @@ class _Port:
 def _sorted(targets: Iterable[Target]) -> list[str]:
     """Endpoints in kube-proxy's order, which is that of their text (E9)."""
     return sorted(endpoint(target.address, target.port) for target in targets)
-
-
-def identity(front: Frontend) -> Identity:
-    """What two Services cannot both have."""
-    return front.address, front.protocol, front.port

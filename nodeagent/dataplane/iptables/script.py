@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 from deltaplane.model import ObjectKey
 from nodeagent.dataplane.iptables import naming as n
-from nodeagent.dataplane.iptables.render import Line
 from nodeagent.dataplane.iptables.rules import LAST
 from nodeagent.dataplane.iptables.tables import Tables, digest
+from nodeagent.linux.iptables.saved import Line
 
-Owner = ObjectKey | None  # None: nobody's any more
+Owner = ObjectKey | None  # None: no owner has it any more
 
 
 class Change(NamedTuple):
@@ -127,7 +127,7 @@ def _batches(changes: list[Change], most: int) -> Iterator[list[Change]]:
 
 
 def _parts(change: Change, most: int) -> Iterator[Change]:
-    """What nobody has any more may be divided: lines go first, and chains after those that lead to them."""
+    """What no owner has any more may be divided: lines go first, and chains after those that lead to them."""
     if change.owner is not None or change.size <= most:
         yield change
         return
@@ -146,7 +146,7 @@ def _sections(tables: Tables, changes: list[Change]) -> list[Section]:
 
 
 def _section(table: str, tables: Tables, changes: list[Change]) -> Section:
-    """Chains are declared first, which empties them; lines that go and chains that nothing refers to come last."""
+    """Chains are declared first, which flushes them; lines that go and chains that nothing refers to come last."""
     steps = [step for change in changes for step in _headers(table, tables, change)]
     for change in changes:
         for (where, name), rules in change.write.items():

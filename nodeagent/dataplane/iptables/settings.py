@@ -3,43 +3,23 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_network
-
-from msgspec import Struct
+from ipaddress import ip_network
 
 from nodeagent.dataplane import local_traffic
+from nodeagent.dataplane.local_traffic import Detector
 from nodeagent.linux import text
 
 
-class Settings(Struct, frozen=True):
-    """How local traffic is told, what is masqueraded, whether node ports answer on loopback.
+class Settings(Detector, frozen=True):
+    """How local traffic is told, what is masqueraded, whether node ports answer on loopback."""
 
-    A family without any way to tell (no CIDR and no interface) has no local-traffic detector: nothing is masqueraded
-    towards ClusterIPs, and only the node itself counts as inside the cluster. Whose pods they tell: as
-    in nftables mode.
-    """
-
-    cluster_cidrs: tuple[str, ...] = ()  # local are these sources: the pods' networks, at most one used per family
-    interface: str = ""  # instead of CIDRs: local is what arrives at this interface, or at any named `prefix*`
-    masquerade_all: bool = False  # towards ClusterIPs, whatever the source
-    masquerade_bit: int = 14  # of the packet mark, 0 to 31
     localhost_node_ports: bool = True  # IPv4 node ports on 127.0.0.0/8, where node ports answer there at all (B5)
     node_port_networks: tuple[str, ...] = ()  # nodePortAddresses as given; only asked for loopback
     random_fully: bool = True
     recalls: bool = True  # session affinity; False: the kernel has no xt_recent
     refuses: bool = True  # who finds no endpoint; False: the kernel has no REJECT, they are dropped
-    counted: tuple[str, ...] = ()  # the kernel's counters that rules may count into, see `accounting`
+    counted: tuple[str, ...] = ()  # the kernel's counters that rules may count into
     be_liberal: bool = False  # nf_conntrack_tcp_be_liberal: then INVALID packets are not dropped (I6)
-    node_only: bool = False  # the CIDRs are those of this node's pods, not of all nodes'
-
-    @property
-    def mark(self) -> str:
-        return f"{1 << self.masquerade_bit:#x}"
-
-    def network(self, family: int) -> IPv4Network | IPv6Network | None:
-        """The first of the CIDRs that is of this family (I5). Raises ValueError for a CIDR that is none."""
-        networks = map(text.network, self.cluster_cidrs)
-        return next((network for network in networks if network.version == family), None)
 
     def local(self, family: int) -> str | None:
         """The match of local sources; "": all are local; None: there is no detector."""
@@ -52,15 +32,10 @@ class Settings(Struct, frozen=True):
 
     def own(self, family: int, pod_cidrs: tuple[str, ...]) -> tuple[str, ...]:
         """The matches of this node's pods; `pod_cidrs` are its Node's. Raises ValueError for a CIDR that is none."""
-        if self.others(family):
+        if local_traffic.of_all_nodes(self, family) is not None:
             return _own(self, family, pod_cidrs)
         found = self.local(family)
         return () if found is None else (found,)
-
-    def others(self, family: int) -> str:
-        """The match of pods, behind a rule for this node's; "": `local` tells of no other node's."""
-        network = local_traffic.of_all_nodes(self, family)
-        return "" if network is None else f"-s {network} "
 
     def off_cluster(self, family: int) -> tuple[str, str] | None:
         """The matches, before and after the destination, of sources to masquerade towards ClusterIPs; None: none."""

@@ -9,17 +9,13 @@ from collections.abc import Collection, Iterator
 
 from nodeagent.dataplane.iptables import naming as n
 from nodeagent.dataplane.iptables.base import HOOKS, KUBELETS, SHARED
-from nodeagent.dataplane.iptables.render import Line
 from nodeagent.dataplane.iptables.rules import LAST
-from nodeagent.linux.text import lines
+from nodeagent.linux.iptables.saved import Line, Listing
 
 _WHOLE = frozenset({(n.NAT, n.POSTROUTING), (n.NAT, n.MARK_MASQ), (n.FILTER, n.FORWARD)})
 _SHARED = frozenset(SHARED)
 _UNCOUNTED = (n.FILTER, n.KUBELET_FIREWALL)  # the kubelet's too
 _HOOKS = frozenset(HOOKS) | frozenset(KUBELETS)
-
-Listing = dict[str, list[str]]  # rules by chain, as `listing` reads them
-
 
 _BITS = 20  # of a digest that say how many rules there are
 
@@ -35,20 +31,8 @@ def _size(content: int) -> int:
     return content & (1 << _BITS) - 1
 
 
-def listing(text: str) -> Listing:
-    """The chains of one table in what `iptables-save -t` wrote."""
-    chains: Listing = {}
-    for line in lines(text):
-        if line.startswith(":"):
-            chains[line[1 : line.index(" ")]] = []
-        elif line.startswith("-A "):
-            _, name, *rule = line.split(" ", 2)
-            chains[name].append(rule[0] if rule else "")
-    return chains
-
-
 class Tables:
-    """One family. Nothing here changes the kernel: what was done to it is noted."""
+    """One family. Notes what was done to the kernel, and changes nothing there."""
 
     def __init__(self) -> None:
         self._rules = dict.fromkeys(n.TABLES, 0)  # in the chains that are written whole

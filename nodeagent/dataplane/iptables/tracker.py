@@ -10,20 +10,19 @@ from collections.abc import Container, Iterable, Iterator
 from typing import NamedTuple
 
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
-from deltaplane.model import Kind, ObjectKey
+from deltaplane.model import ObjectKey
 from nodeagent.dataplane.iptables import naming as n
-from nodeagent.dataplane.iptables.base import HOOKS, KUBELETS, SHARED, base
-from nodeagent.dataplane.iptables.claims import Claims
-from nodeagent.dataplane.iptables.render import NOTHING, Identity, Line, Rendered, identity, render
-from nodeagent.dataplane.iptables.rules import LAST, endpoint
+from nodeagent.dataplane.iptables.base import HOOKS, KUBELETS, SHARED, Base, base
+from nodeagent.dataplane.iptables.render import NOTHING, Rendered, render
+from nodeagent.dataplane.iptables.rules import LAST
 from nodeagent.dataplane.iptables.script import Change
 from nodeagent.dataplane.iptables.settings import Settings
 from nodeagent.dataplane.iptables.tables import Tables, digest
-from nodeagent.dataplane.outcome import Failed
+from nodeagent.dataplane.tracker import NODE
+from nodeagent.linux.iptables.saved import Line
 
-NODE = ObjectKey(Kind.NODE, "", "")
 MANY_ENDPOINTS = 1000  # above it, what leads to endpoints is written without comments (2.13)
-_REWRITE = 64  # lines that go from one shared chain: from here on it is shorter to write it anew
+_REWRITE = 64  # lines that go from one shared chain: with more it is shorter to write the chain anew
 _UNCOMMENTED = (n.SVC, n.SVL, n.SEP)
 
 
@@ -46,73 +45,83 @@ class Tracker:
         self.tables = Tables()
         self.dirty: dict[ObjectKey, None] = {NODE: None}
         self.node: NodeForwarding | None = None
-        self._wanted: dict[ObjectKey, ServiceForwarding] = {}
+        self.wanted: dict[ObjectKey, ServiceForwarding] = {}
         self._holdings: dict[ObjectKey, Holding] = {}
-        self._claims = Claims()
         self._endpoints = 0
 
     def put(self, service: ServiceForwarding) -> None:
-        """Takes what a Service means now."""
-        before = self._wanted.get(service.key)
-        if service == before or (before is None and not service.entries and service.key not in self._holdings):
+        """Takes what a Service means now; `render.check` has passed it."""
+        before = self.wanted.get(service.key)
+        if before is None and not service.entries and service.key not in self._holdings:
             return
         self._endpoints += _endpoints(service, self.family) - _endpoints(before, self.family)
         if service.entries:
-            self._wanted[service.key] = service
+            self.wanted[service.key] = service
         else:
-            self._wanted.pop(service.key, None)
-        touched = self._claims.change(service.key, self._frontends(before), self._frontends(service))
-        self.dirty.update(dict.fromkeys((service.key, *sorted(touched))))
+            self.wanted.pop(service.key, None)
+        self.dirty[service.key] = None
+
+    def check_node(self, node: NodeForwarding) -> None:
+        """Raises ValueError for a pod CIDR that is none."""
+        self.settings.own(self.family, self._pod_cidrs(node))
 
     def put_node(self, node: NodeForwarding) -> None:
         if node != self.node:
-            before, pods = self._counts_loopback, self._pod_cidrs
+            before, pods = self._counts_loopback, self._pod_cidrs(self.node)
             self.node = node
             self.dirty[NODE] = None
             if self._counts_loopback != before:
                 self.suspect()
-            elif self._pod_cidrs != pods:
-                self.dirty.update((key, None) for key, wanted in self._wanted.items() if _tells_pods(wanted))
+            elif self._pod_cidrs(node) != pods:
+                self.dirty.update((key, None) for key, wanted in self.wanted.items() if _tells_pods(wanted))
 
     def configure(self, settings: Settings) -> None:
         """Other settings from now on: everything may differ."""
         self.settings = settings
         self.suspect()
 
+    def adopt(self, tables: Tables) -> None:
+        """The kernel was read: everything may differ."""
+        self.tables = tables
+        self.suspect()
+
     def suspect(self) -> None:
         """Everything may differ."""
-        self.dirty = dict.fromkeys((NODE, *self._wanted, *self._holdings, *self.dirty))
+        self.dirty = dict.fromkeys((NODE, *self.wanted, *self._holdings, *self.dirty))
 
     def owners(self) -> list[ObjectKey]:
         """Every Service that is wanted or has something."""
-        return [*self._wanted, *(key for key in self._holdings if key not in self._wanted)]
-
-    def conflicts(self) -> Iterator[Failed]:
-        """Services that wait for an address or a node port of another one."""
-        for owner, frontend, holder in self._claims.conflicts():
-            yield Failed(owner, "CONFLICT", f"{owner}: {_name(frontend)} belongs to {holder}: change one of them")
+        return [*self.wanted, *(key for key in self._holdings if key not in self.wanted)]
 
     def change(self, owner: ObjectKey) -> Change:
-        """What is to be done for an object. Raises KeyError, ValueError for one that cannot be said."""
+        """What is to be done for an object."""
         if owner == NODE:
             return self._base_change()
         held = self._holdings.get(owner, _NONE)
         rendered, comments = self._render(owner)
-        lines = tuple(line for line in rendered.lines if self._claims.holds(owner, line.frontend))
         there = self.tables.chains[n.NAT]
-        kept = set(lines)
+        kept = set(rendered.lines)
         self._holdings[owner] = Holding(
             tuple(dict.fromkeys((*rendered.chains, *held.chains))),
-            tuple(dict.fromkeys((*lines, *held.lines))),
+            tuple(dict.fromkeys((*rendered.lines, *held.lines))),
             comments,
         )
         return Change(
             owner,
             write={(n.NAT, c): r for c, r in rendered.chains.items() if there.get(c) != digest(c, r)},
             drop=[name for name in held.chains if name not in rendered.chains and name in there],
-            add=[line for line in lines if not self.tables.has(line)],
+            add=[line for line in rendered.lines if not self.tables.has(line)],
             remove=[line for line in held.lines if line not in kept and self.tables.has(line)],
         )
+
+    def rendered(self, service: ServiceForwarding) -> Rendered:
+        """The text of a Service, in the manner in which this one is written."""
+        held = self._holdings.get(service.key)
+        return self._text(service, comments=held.comments if held else self._endpoints <= MANY_ENDPOINTS)
+
+    def base(self) -> Base:
+        """The text of everything else."""
+        return base(self.family, self.settings, self.node)
 
     def settle(self, owner: ObjectKey) -> None:
         """The change is in the kernel."""
@@ -129,7 +138,7 @@ class Tracker:
             del self._holdings[owner]
 
     def strays(self, stuck: Container[str] = ()) -> Change:
-        """What the kernel has of Services and nobody has any more; shared chains with too many are written anew.
+        """What the kernel has of Services and no owner has any more; shared chains with too many are written anew.
 
         `stuck`: chains that cannot go.
         """
@@ -162,7 +171,7 @@ class Tracker:
 
     def _render(self, owner: ObjectKey) -> tuple[Rendered, bool]:
         """The text, and whether it has comments: as what is there, for as long as anything is."""
-        service = self._wanted.get(owner)
+        service = self.wanted.get(owner)
         if service is None:
             return NOTHING, True
         held = self._holdings.get(owner)
@@ -175,14 +184,12 @@ class Tracker:
         return rendered, comments
 
     def _text(self, service: ServiceForwarding, *, comments: bool) -> Rendered:
-        pods = self._pod_cidrs
-        loopback = self._counts_loopback
+        pods, loopback = self._pod_cidrs(self.node), self._counts_loopback
         return render(service, self.family, self.settings, comments=comments, loopback=loopback, pod_cidrs=pods)
 
-    @property
-    def _pod_cidrs(self) -> tuple[str, ...]:
+    def _pod_cidrs(self, node: NodeForwarding | None) -> tuple[str, ...]:
         """This node's, of the family."""
-        return tuple(c for c in self.node.pod_cidrs if (":" in c) is (self.family == 6)) if self.node else ()
+        return tuple(c for c in node.pod_cidrs if (":" in c) is (self.family == 6)) if node else ()
 
     @property
     def _counts_loopback(self) -> bool:
@@ -197,7 +204,7 @@ class Tracker:
         return any(name in there and there[name] != digest(name, rendered.chains[name]) for name in ours)
 
     def _base_change(self) -> Change:
-        wanted, tables = base(self.family, self.settings, self.node), self.tables
+        wanted, tables = self.base(), self.tables
         jumps = wanted.node_ports
         there = [rule for rule in tables.shared.get((n.NAT, n.SERVICES), ()) if LAST in rule]
         stale = [] if jumps is None else [rule for rule in there if all(rule != line.rule for line in jumps)]
@@ -214,10 +221,6 @@ class Tracker:
             shared=[where for where in SHARED if where not in tables.shared],
         )
 
-    def _frontends(self, service: ServiceForwarding | None) -> set[Identity]:
-        entries = service.entries if service else ()
-        return {identity(entry.frontend) for entry in entries if entry.frontend.family == self.family}
-
 
 def _endpoints(service: ServiceForwarding | None, family: int) -> int:
     """About how many endpoints a Service has: the most of any of its entries."""
@@ -228,9 +231,3 @@ def _endpoints(service: ServiceForwarding | None, family: int) -> int:
 def _tells_pods(service: ServiceForwarding) -> bool:
     """Whether it matters which pods are this node's: under externalTrafficPolicy Local alone."""
     return any(entry.local_targets is not None for entry in service.entries)
-
-
-def _name(frontend: Identity) -> str:
-    address, protocol, port = frontend
-    place = endpoint(address, port) if address else f"node port {port}"
-    return f"{place}/{n.PROTOCOLS.get(protocol, protocol)}"

@@ -11,14 +11,16 @@ import logging
 import time
 from itertools import cycle, islice
 
+from deltaplane.model import WIDTHS
 from nodeagent.dataplane.ipvs import inventory, names, sets
-from nodeagent.dataplane.ipvs.ensure_base import Footing
+from nodeagent.dataplane.ipvs.ensure_base import Base
 from nodeagent.dataplane.ipvs.kernel import Channel
 from nodeagent.dataplane.ipvs.names import ADDRESS, Element
 from nodeagent.dataplane.ipvs.netlink_batch import Order
 from nodeagent.dataplane.ipvs.objects import VirtualKey
 from nodeagent.dataplane.ipvs.watch import Heard, Notice
-from nodeagent.dataplane.ipvs.writer import Drifted, Writer
+from nodeagent.dataplane.ipvs.writer import Writer
+from nodeagent.dataplane.outcome import Drifted
 from nodeagent.errors import KernelUnavailable
 
 log = logging.getLogger(__name__)
@@ -30,9 +32,8 @@ AT_A_TIME = 100  # virtual servers whose real servers are looked at in one tick
 class Drift:
     """Remembers that something was seen until it is put right."""
 
-    def __init__(self, writer: Writer, footing: Footing) -> None:
-        self._writer = writer
-        self.footing = footing
+    def __init__(self, writer: Writer, base: Base) -> None:
+        self._writer, self._base = writer, base
         self._seen = False
         self._turn: list[VirtualKey] = []  # whose real servers are still to be looked at
         self._names = cycle(names.TYPES)
@@ -78,7 +79,7 @@ class Drift:
         others = state.others - {found.address} if notice.gone else state.others | {found.address}
         if others != state.others:
             state.others = others
-            self._writer.tracker.put_addresses(others)
+            self._writer.desired.put_addresses(others)
 
     # ------------------------------------------------------------ looking
 
@@ -92,8 +93,8 @@ class Drift:
             log.warning("ipvs: looking for what others changed failed: %s", error)
 
     def _servers_differ(self) -> bool:
-        state, courier = self._writer.state, self._writer.courier
-        found = {key: held for key, held in inventory.keys(courier).items() if state.is_ours(key)}
+        state, batch = self._writer.state, self._writer.batch
+        found = {key: held for key, held in inventory.keys(batch).items() if state.is_ours(key)}
         if found.keys() != state.virtuals.keys():
             return True
         if any(found[key].manner != held.manner for key, held in state.virtuals.items()):
@@ -101,19 +102,19 @@ class Drift:
         self._turn = self._turn or list(state.virtuals)
         now, self._turn = self._turn[:AT_A_TIME], self._turn[AT_A_TIME:]
         there = (key for key in now if key in state.virtuals)
-        return any(inventory.read_reals(courier, key) != state.virtuals[key].reals for key in there)
+        return any(inventory.read_reals(batch, key) != state.virtuals[key].reals for key in there)
 
     def _sets_differ(self) -> bool:
         return any(self._set_differs(name) for name in islice(self._names, 2))
 
     def _set_differs(self, name: str) -> bool:
-        state, courier = self._writer.state, self._writer.courier
-        for family in self.footing.families:
+        state, batch = self._writer.state, self._writer.batch
+        for family in self._base.families:
             order = Order(sets.LIST, sets.about(names.named(family, name)))
-            width = 4 if family == 4 else 16
+            width = WIDTHS[family]
             found = {
                 key
-                for body in courier.ask(Channel.SETS, order)
+                for body in batch.ask(Channel.SETS, order)
                 for key, _ in sets.read_elements(names.TYPES[name], width, body)
             }
             if found != {e.key for e in state.elements if e.set == name and e.family == family}:
@@ -125,8 +126,8 @@ class Drift:
         began = time.monotonic()
         if began < self._rules_at:
             return False
-        kernel = self._writer.courier.kernel
-        differ = any(self.footing.lacking(kernel, family) for family in self.footing.families)
+        kernel = self._writer.batch.kernel
+        differ = any(self._base.lacking(kernel, family) for family in self._base.families)
         ended = time.monotonic()
         self._rules_at = ended + (ended - began) * RULES_SHARE
         return differ

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 
 from nodeagent.dataplane.api import Held
 from nodeagent.dataplane.ipvs.names import KNOWN, NODE_PORT, Element
-from nodeagent.dataplane.ipvs.objects import BY_MARK, VirtualKey
-from nodeagent.dataplane.ipvs.settings import Network
+from nodeagent.dataplane.ipvs.objects import BY_MARK, served_at
 from nodeagent.dataplane.ipvs.state import State, excluded
+from nodeagent.dataplane.local_traffic import Network
 
 _NODE_PORTS = {name: protocol for protocol, name in NODE_PORT.items()}
 
@@ -20,14 +20,9 @@ def frontends(state: State, others: Iterable[Network]) -> list[Held]:
     """
     networks = tuple(others)
     served = (key for key in state.virtuals if key.protocol != BY_MARK)
-    places = [*served, *(_place(element) for element in state.elements if element.set in KNOWN)]
+    places = [*served, *(served_at(element) for element in state.elements if element.set in KNOWN)]
     own = (Held(key.family, key.address, key.protocol, key.port) for key in places if not excluded(key, networks))
     return list(dict.fromkeys((*own, *_node_ports(state.elements))))
-
-
-def _place(element: Element) -> VirtualKey:
-    key = element.key
-    return VirtualKey(element.family, key[-3], key[:-3], int.from_bytes(key[-2:], "big"))
 
 
 def _node_ports(elements: Iterable[Element]) -> Iterator[Held]:

@@ -1,4 +1,4 @@
-"""The sockets of the mode and its two programs: the only module here that does I/O, and the seam its twin shares.
+"""The sockets of the mode and its two programs; tests have the same in memory.
 
 Netlink handles a request while `send` runs, so every answer is waiting when it returns. A socket belongs to the network
 namespace of the thread that made the kernel; the two programs, and the kernel's settings, to that of the thread that
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
 from collections.abc import Iterator
 from enum import IntEnum
 from pathlib import Path
@@ -17,16 +16,16 @@ from typing import NamedTuple, Protocol
 
 from nodeagent.dataplane.ipvs import wire as codec
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
+from nodeagent.linux.iptables.programs import LOCK_WAIT, run, which
 from nodeagent.linux.netlink import wire
 from nodeagent.linux.netlink.socket import NetlinkProtocol, NetlinkSocket
 
 _BUFFER = 8 << 20  # bytes; ceilings
-_PROGRAM_TIMEOUT = 60.0
 FAMILY_NAME = "IPVS"
 
 
 class Channel(IntEnum):
-    """The three kinds of netlink in use here."""
+    """The three kinds of netlink that the mode uses."""
 
     ROUTE = NetlinkProtocol.ROUTE  # links and addresses
     SETS = NetlinkProtocol.NETFILTER  # ipset
@@ -106,10 +105,10 @@ class NetlinkKernel:
         return (frame.body for frame in self._sockets[channel].ask(request))
 
     def save(self, family: int) -> str:
-        return _run(f"{_program(family)}-save", "")
+        return _iptables(family, "save")
 
     def restore(self, family: int, text: str) -> None:
-        _run(f"{_program(family)}-restore", text, "--noflush", "-w", "5")
+        _iptables(family, "restore", text, "--noflush", "-w", str(LOCK_WAIT))
 
     def has(self, family: int) -> bool:
         return family == 4 or self._ipv6
@@ -124,25 +123,15 @@ def is_loaded() -> bool:
     return Path("/proc/thread-self/net/ip_vs").exists()
 
 
-def _program(family: int) -> str:
-    return "iptables" if family == 4 else "ip6tables"
-
-
-def _run(program: str, text: str, *arguments: str) -> str:
-    environment = {**os.environ, "LC_ALL": "C", "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
-    try:
-        done = subprocess.run(  # noqa: S603 - one of four names, found on PATH
-            [program, *arguments], input=text, capture_output=True, env=environment, check=False,
-            timeout=_PROGRAM_TIMEOUT, encoding="utf-8", errors="surrogateescape",
-        )  # fmt: skip
-    except subprocess.TimeoutExpired as error:
-        raise TimeoutError(errno.ETIMEDOUT, f"{program} did not end within {_PROGRAM_TIMEOUT:.0f} s") from error
-    except FileNotFoundError as error:
-        raise FileNotFoundError(errno.ENOENT, f"there is no {program}: install iptables") from error
-    if done.returncode:
-        said = " ".join(done.stderr.encode("utf-8", "backslashreplace").decode().split())[:300]
-        raise OSError(errno.EINVAL, f"{program}: exit {done.returncode}: {said}")
-    return done.stdout
+def _iptables(family: int, action: str, text: str = "", *arguments: str) -> str:
+    name = f"{'iptables' if family == 4 else 'ip6tables'}-{action}"
+    program = which(name)
+    if program is None:
+        raise FileNotFoundError(errno.ENOENT, f"there is no {name}: install iptables")
+    code, output, said = run([program, *arguments], text)
+    if code:
+        raise OSError(errno.EINVAL, f"{name}: exit {code}: {said[:300]}")
+    return output
 
 
 def _advice(error: OSError) -> str:

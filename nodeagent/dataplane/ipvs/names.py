@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from deltaplane.model import Protocol
+
 DEVICE = "kube-ipvs0"
 _LONGEST = 31  # bytes of a set's name, IPSET_MAXNAMELEN less its end
 
@@ -43,10 +45,9 @@ DROP_OUTSIDE = "KUBE-IPVS-DROP-OUTSIDE"
 RESET = "KUBE-IPVS-RESET"
 OUTSIDE_MARK = "KUBE-IPVS-OUTSIDE-MARK"
 
-NODE_PORT = {6: "KUBE-NODE-PORT-TCP", 17: "KUBE-NODE-PORT-UDP", 132: "KUBE-NODE-PORT-SCTP-HASH"}
-NODE_PORT_LOCAL = {
-    6: "KUBE-NODE-PORT-LOCAL-TCP", 17: "KUBE-NODE-PORT-LOCAL-UDP", 132: "KUBE-NODE-PORT-LOCAL-SCTP-HASH"
-}  # fmt: skip
+_SUFFIXES = {int(each): f"{each.name}{'-HASH' if each == Protocol.SCTP else ''}" for each in Protocol}
+NODE_PORT = {number: f"KUBE-NODE-PORT-{suffix}" for number, suffix in _SUFFIXES.items()}  # by protocol
+NODE_PORT_LOCAL = {number: f"KUBE-NODE-PORT-LOCAL-{suffix}" for number, suffix in _SUFFIXES.items()}
 
 TYPES = {
     LOOP_BACK: HASH_IP_PORT_IP,
@@ -58,8 +59,8 @@ TYPES = {
     LOAD_BALANCER_FW: HASH_IP_PORT,
     SOURCE_CIDR: HASH_IP_PORT_NET,
     SOURCE_IP: HASH_IP_PORT_IP,
-    **{name: HASH_IP_PORT if number == 132 else BITMAP_PORT for number, name in NODE_PORT.items()},
-    **{name: HASH_IP_PORT if number == 132 else BITMAP_PORT for number, name in NODE_PORT_LOCAL.items()},
+    **{name: HASH_IP_PORT if number == Protocol.SCTP else BITMAP_PORT for number, name in NODE_PORT.items()},
+    **{name: HASH_IP_PORT if number == Protocol.SCTP else BITMAP_PORT for number, name in NODE_PORT_LOCAL.items()},
     HEALTH_CHECK: BITMAP_PORT,
     IPVS_IPS: HASH_IP,
     DROP: HASH_IP_PORT,

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from nodeagent.dataplane.ipvs import sets
 from nodeagent.dataplane.ipvs.kernel import Channel, Kernel, Refusal
+from nodeagent.dataplane.outcome import Sent
 from nodeagent.errors import KernelUnavailable
 from nodeagent.linux.netlink import wire
 
@@ -29,17 +30,18 @@ class Order(NamedTuple):
     flags: int = 0
 
 
-class Courier:
-    """Of one kernel. `messages` and `size` count what was sent since `reset`, `unrestored` failed restores."""
+class NetlinkBatch:
+    """To one kernel. What is sent is counted in `sent`; `unrestored`: failed restores, by family."""
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
-        self.messages = self.elements = self.size = 0
+        self.sent = Sent()
         self.unrestored: Counter[int] = Counter()
         self._sequence = 1
 
-    def reset(self) -> None:
-        self.messages = self.elements = self.size = 0
+    def count_in(self, sent: Sent) -> None:
+        """Counts in this from now on."""
+        self.sent = sent
 
     def send(self, channel: Channel, orders: Sequence[Order]) -> dict[int, int]:
         """The refused ones: errno by their place. Raises KernelUnavailable where the kernel refuses us altogether."""
@@ -65,8 +67,8 @@ class Courier:
 
     def _carry(self, channel: Channel, packed: list[bytes]) -> Iterator[Refusal]:
         data = b"".join(packed)
-        self.messages += len(packed)
-        self.size += len(data)
+        self.sent.messages += len(packed)
+        self.sent.size += len(data)
         for refusal in self.kernel.send(channel, data, self._sequence):
             if refusal.code in _NOBODYS:
                 raise KernelUnavailable(f"ipvs: the kernel refuses ({os.strerror(refusal.code)}); it is retried")
@@ -76,8 +78,8 @@ class Courier:
         """The bodies of the answer, without the header of their kind. Raises OSError."""
         self._sequence += 1
         request = self._packed(channel, order, self._sequence, wire.DUMP if listing else 0)
-        self.messages += 1
-        self.size += len(request)
+        self.sent.messages += 1
+        self.sent.size += len(request)
         skipped = 0 if channel is Channel.ROUTE else wire.GENERIC.size
         for body in self.kernel.ask(channel, request):
             yield body[skipped:]

@@ -8,9 +8,9 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from deltaplane.forwarding import Target
+from deltaplane.model import protocol_name
 from nodeagent.dataplane.ipvs.names import Element
 
-TCP, UDP, SCTP = 6, 17, 132
 FALLBACK = 0x8  # IP_VS_SVC_F_SCHED1: of sh and mh, to another endpoint where the hash leads to one that leaves
 BY_MARK = 0  # the protocol of a virtual server that is chosen by a packet mark
 
@@ -35,9 +35,9 @@ class Manner(NamedTuple):
 class Virtual(Struct, frozen=True, gc=False):
     """What one address and port of this node means.
 
-    `targets` None: there is no virtual server, packets are dropped (or nobody's). `outside`, where it is not None, is
-    the list for sources outside the cluster, scheduled as `outside_manner`; an empty list refuses. `elements` are
-    needed besides.
+    `targets` None: there is no virtual server, packets are dropped, or not for this node. `outside`, where it is not
+    None, is the list for sources outside the cluster, scheduled as `outside_manner`; an empty list refuses. `elements`
+    are needed besides.
     """
 
     manner: Manner
@@ -89,9 +89,14 @@ def mark_key(family: int, mark: int) -> VirtualKey:
     return VirtualKey(family, BY_MARK, b"", mark)
 
 
+def served_at(element: Element) -> VirtualKey:
+    """The address and port of an element of a set of hash:ip,port."""
+    key = element.key
+    return VirtualKey(element.family, key[-3], key[:-3], int.from_bytes(key[-2:], "big"))
+
+
 def described(key: VirtualKey) -> str:
     """For people, such as "172.30.0.1 TCP/80"."""
     if key.protocol == BY_MARK:
         return f"mark {key.port:#x}"
-    name = {TCP: "TCP", UDP: "UDP", SCTP: "SCTP"}.get(key.protocol, str(key.protocol))
-    return f"{ip_address(key.address)} {name}/{key.port}"
+    return f"{ip_address(key.address)} {protocol_name(key.protocol)}/{key.port}"

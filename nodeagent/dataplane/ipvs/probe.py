@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 
+from deltaplane.model import Protocol
 from nodeagent.dataplane.ipvs import names, sets
 from nodeagent.dataplane.ipvs import wire as codec
+from nodeagent.dataplane.ipvs.inventory import newest_revision
 from nodeagent.dataplane.ipvs.kernel import Channel, Kernel, NetlinkKernel
-from nodeagent.dataplane.ipvs.netlink_batch import Courier, Order, reason
-from nodeagent.dataplane.ipvs.objects import TCP, Manner, VirtualKey
+from nodeagent.dataplane.ipvs.netlink_batch import NetlinkBatch, Order, reason
+from nodeagent.dataplane.ipvs.objects import Manner, VirtualKey
 from nodeagent.dataplane.ipvs.settings import Settings
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
+from nodeagent.linux.iptables.trial import trial
 from nodeagent.linux.netlink import rtnetlink as rt
 from nodeagent.linux.netlink import wire
 
-DEVICE, CHAIN = "dp-probe", "DELTAPLANE-PROBE"
-SERVER = VirtualKey(4, TCP, bytes((198, 51, 100, 0)), 20000)  # an address for documentation, as kube-proxy does it
+DEVICE = "dp-probe"
+# An address for documentation, as kube-proxy does it.
+SERVER = VirtualKey(4, Protocol.TCP, bytes((198, 51, 100, 0)), 20000)
 _SET = "KUBE-IPVS-PROBE"
 
 
@@ -26,7 +30,7 @@ def probe(settings: Settings | None = None, kernel: Kernel | None = None) -> Non
     """
     used = kernel or NetlinkKernel()
     try:
-        _try(Courier(used), settings or Settings())
+        _try(NetlinkBatch(used), settings or Settings())
     except KernelUnavailable as error:
         raise DataplaneUnavailable(str(error).removesuffix("; it is retried")) from error
     finally:
@@ -34,41 +38,33 @@ def probe(settings: Settings | None = None, kernel: Kernel | None = None) -> Non
             used.close()
 
 
-def _try(courier: Courier, settings: Settings) -> None:
+def _try(batch: NetlinkBatch, settings: Settings) -> None:
     manner = Manner(settings.how, settings.flags, 0)
     _once(
-        courier, Channel.IPVS, f"a virtual server with the scheduler {settings.how}: load ip_vs_{settings.how}",
+        batch, Channel.IPVS, f"a virtual server with the scheduler {settings.how}: load ip_vs_{settings.how}",
         Order(codec.NEW_SERVICE, codec.service(SERVER, manner)), Order(codec.DEL_SERVICE, codec.service(SERVER)),
     )  # fmt: skip
     made = Order(rt.NEW_LINK, rt.link(DEVICE, "dummy"), wire.CREATE | wire.EXCLUSIVE)
-    _once(courier, Channel.ROUTE, "a dummy link: load dummy", made, Order(rt.DEL_LINK, rt.link(DEVICE)))
-    _try_sets(courier)
-    try_rules(courier.kernel, 4)
+    _once(batch, Channel.ROUTE, "a dummy link: load dummy", made, Order(rt.DEL_LINK, rt.link(DEVICE)))
+    _try_sets(batch)
+    try_rules(batch.kernel, 4)
 
 
-def _once(courier: Courier, channel: Channel, what: str, make: Order, unmake: Order) -> None:
+def _once(batch: NetlinkBatch, channel: Channel, what: str, make: Order, unmake: Order) -> None:
     """Makes something and takes it away. What a probe that was killed has left is taken away first."""
-    courier.send(channel, [unmake])
-    for code in courier.send(channel, [make]).values():
+    batch.send(channel, [unmake])
+    for code in batch.send(channel, [make]).values():
         raise DataplaneUnavailable(f"ipvs: the kernel refuses {what} ({reason(code)}), or choose another proxy mode")
-    courier.send(channel, [unmake])
+    batch.send(channel, [unmake])
 
 
-def _try_sets(courier: Courier) -> None:
+def _try_sets(batch: NetlinkBatch) -> None:
     """The types are tried, not only asked for: a type's module is loaded when it is asked for, its options are not."""
     for name in {kind: name for name, kind in names.TYPES.items()}.values():
         kind = names.TYPES[name]
-        try:
-            answer = next(courier.ask(Channel.SETS, Order(sets.TYPE, sets.revision(kind)), listing=False))
-        except OSError as error:
-            why = reason(error.errno or 0)
-            raise DataplaneUnavailable(
-                f"ipvs: no sets of type {kind} ({why}): load ip_set or choose another mode"
-            ) from error
-        revision = sets.read_revision(answer)
-        body = sets.create(4, name, revision, called=_SET)
+        body = sets.create(4, name, newest_revision(batch, kind), called=_SET)
         _once(
-            courier,
+            batch,
             Channel.SETS,
             f"a set of type {kind}",
             Order(sets.CREATE, body),
@@ -96,7 +92,6 @@ def kinds(family: int) -> dict[str, list[str]]:
         ],
         "filter": [
             *both,
-            f"-m addrtype ! --src-type LOCAL {member} -j RETURN",
             "-m mark --mark 0x1/0x1 -j ACCEPT",
             f"-j REJECT --reject-with {refusal}",
             *(["-p tcp -j REJECT --reject-with tcp-reset"] if family == 6 else []),
@@ -106,21 +101,18 @@ def kinds(family: int) -> dict[str, list[str]]:
 
 def try_rules(kernel: Kernel, family: int) -> None:
     """A chain that no packet meets, with one rule of each kind, over a set of its own. Raises DataplaneUnavailable."""
-    courier = Courier(kernel)
+    batch = NetlinkBatch(kernel)
     unmake = Order(sets.DESTROY, sets.about(_SET))
     try:
-        answer = next(courier.ask(Channel.SETS, Order(sets.TYPE, sets.revision(names.HASH_IP_PORT)), listing=False))
-        body = sets.create(family, names.CLUSTER_IP, sets.read_revision(answer), called=_SET)
-        courier.send(Channel.SETS, [unmake])
-        courier.send(Channel.SETS, [Order(sets.CREATE, body)])
+        body = sets.create(family, names.CLUSTER_IP, newest_revision(batch, names.HASH_IP_PORT), called=_SET)
+        batch.send(Channel.SETS, [unmake])
+        batch.send(Channel.SETS, [Order(sets.CREATE, body)])
         kernel.save(family)
         for table, rules in kinds(family).items():
-            made = "\n".join([f":{CHAIN} - [0:0]", *(f"-A {CHAIN} {rule}" for rule in rules)])
-            gone = f":{CHAIN} - [0:0]\n-X {CHAIN}"
-            kernel.restore(family, f"*{table}\n{made}\nCOMMIT\n*{table}\n{gone}\nCOMMIT\n")
+            kernel.restore(family, trial((table, rule) for rule in rules))
     except (OSError, KernelUnavailable) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise DataplaneUnavailable(f"ipvs: the rules of IPv{family} cannot be made: {why}") from error
     finally:
         with contextlib.suppress(KernelUnavailable):
-            courier.send(Channel.SETS, [unmake])
+            batch.send(Channel.SETS, [unmake])

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from deltaplane.model import Protocol
 from nodeagent.dataplane.ipvs import inventory
 from nodeagent.dataplane.ipvs import wire as codec
 from nodeagent.dataplane.ipvs.kernel import Channel, Kernel, unavailable
 from nodeagent.dataplane.ipvs.names import ADDRESS
-from nodeagent.dataplane.ipvs.netlink_batch import Courier, Order
-from nodeagent.dataplane.ipvs.objects import UDP, Held, VirtualKey
+from nodeagent.dataplane.ipvs.netlink_batch import NetlinkBatch, Order
+from nodeagent.dataplane.ipvs.objects import Held, VirtualKey
 from nodeagent.dataplane.ipvs.state import State
-from nodeagent.dataplane.sockets import in_use
 from nodeagent.linux.netlink import rtnetlink as rt
 from nodeagent.linux.netlink import wire
+from nodeagent.linux.tcp_sockets import in_use
 
 
 def release(kernel: Kernel) -> bool:
@@ -26,22 +27,22 @@ def release(kernel: Kernel) -> bool:
     To be called again, after a moment, until it is False: what was on its way when it was called first has to arrive.
     UDP is not waited for.
     """
-    courier, state = Courier(kernel), State()
+    batch, state = NetlinkBatch(kernel), State()
     try:
-        inventory.read(courier, state, [family for family in (4, 6) if kernel.has(family)])
+        inventory.read(batch, state, [family for family in (4, 6) if kernel.has(family)])
         orders = [order for key, held in state.virtuals.items() for order in _weightless(key, held)]
         if orders:
-            courier.send(Channel.IPVS, orders)
-            courier.send(Channel.ROUTE, [order for family in (4, 6) for order in _elsewhere(courier, state, family)])
+            batch.send(Channel.IPVS, orders)
+            batch.send(Channel.ROUTE, [order for family in (4, 6) for order in _elsewhere(batch, state, family)])
             return True
     except OSError as error:
         raise unavailable("reading what is to be removed", error) from error
-    if any(held.active and key.protocol != UDP for key, held in state.virtuals.items()):
+    if any(held.active and key.protocol != Protocol.UDP for key, held in state.virtuals.items()):
         return True
     return in_use(element.key for element in state.elements if element.set == ADDRESS)
 
 
-def resume(courier: Courier, state: State) -> None:
+def resume(batch: NetlinkBatch, state: State) -> None:
     """Takes back what `release` did to addresses, where ipvs mode is in use again; weights come with the Services.
 
     Else an address that is removed later would stay the node's own. Raises KernelUnavailable.
@@ -50,7 +51,7 @@ def resume(courier: Courier, state: State) -> None:
     if weights and not any(weights):
         addresses = [element.key for element in state.elements if element.set == ADDRESS]
         orders = [order for address in addresses for order in _here(address, state.link)]
-        courier.send(Channel.ROUTE, [*orders, *strays(state)])
+        batch.send(Channel.ROUTE, [*orders, *strays(state)])
 
 
 def _here(address: bytes, link: int) -> Iterator[Order]:
@@ -68,12 +69,12 @@ def _weightless(key: VirtualKey, held: Held) -> Iterator[Order]:
         yield Order(codec.SET_DEST, codec.service(key) + codec.dest(key.family, target, 0))
 
 
-def _elsewhere(courier: Courier, state: State, family: int) -> Iterator[Order]:
+def _elsewhere(batch: NetlinkBatch, state: State, family: int) -> Iterator[Order]:
     """The node's own connections to our addresses come from another one, which stays when the link goes.
 
     The kernel takes an address that is the node's own for the source as well, whoever translates the destination.
     """
-    source = _source(courier, state, family)
+    source = _source(batch, state, family)
     addresses = [element.key for element in state.elements if element.set == ADDRESS and element.family == family]
     for address in addresses if source else ():
         if family == 4:
@@ -83,13 +84,13 @@ def _elsewhere(courier: Courier, state: State, family: int) -> Iterator[Order]:
             yield Order(rt.DELETE_ROUTE, rt.local(address, state.link))
 
 
-def _source(courier: Courier, state: State, family: int) -> bytes:
+def _source(batch: NetlinkBatch, state: State, family: int) -> bytes:
     """The address that the kernel takes towards an endpoint; empty where there is none."""
     targets = (target for key, held in state.virtuals.items() if key.family == family for target in held.reals)
     for target in targets:
         try:
             asked = Order(rt.GET_ROUTE, rt.route(target.address))
-            body = next(courier.ask(Channel.ROUTE, asked, listing=False))
+            body = next(batch.ask(Channel.ROUTE, asked, listing=False))
         except OSError:
             continue  # there is no way to it at the moment
         return rt.read_source(body)

@@ -1,6 +1,6 @@
 """What a Service means in IPVS: a pure function of its forwarding entries, the node's addresses and the settings.
 
-Called by `tracker`. Knows kube-proxy's sets and which of them an address belongs in; not messages, not the kernel.
+Called by `desired`. Knows kube-proxy's sets and which of them an address belongs in; not messages, not the kernel.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ from collections.abc import Set as AbstractSet
 from msgspec import Struct
 
 from deltaplane.forwarding import Entry, FrontendKind, Masquerade, ServiceForwarding, Verdict
+from deltaplane.model import Protocol, family_of
 from nodeagent.dataplane import widths
 from nodeagent.dataplane.ipvs import names
 from nodeagent.dataplane.ipvs.names import Element, place
-from nodeagent.dataplane.ipvs.objects import SCTP, TCP, Manner, Virtual, VirtualKey
+from nodeagent.dataplane.ipvs.objects import Manner, Virtual, VirtualKey
 from nodeagent.dataplane.ipvs.settings import PERSISTENT, Settings
 from nodeagent.linux.text import network
 
 
-class Here(Struct, frozen=True):
+class NodeAddresses(Struct, frozen=True):
     """This node's own addresses: those its node ports answer on, and all that other links than ours have.
 
-    `neighbours` are those of other Nodes. On our link they would be this node's: answers to that Node would end here,
-    and its other ports be refused (kube-proxy does that). The `tracker` changes this set.
+    `neighbours` are those of other Nodes. On our link they would be this node's: answers to that Node would end on this
+    one, and its other ports be refused (kube-proxy does that). `desired` changes this set.
     """
 
     node_ports: dict[int, tuple[bytes, ...]] = {}  # by family
@@ -32,7 +33,7 @@ class Here(Struct, frozen=True):
 
 
 def virtuals(
-    service: ServiceForwarding, here: Here, settings: Settings, families: Iterable[int] = (4, 6)
+    service: ServiceForwarding, node: NodeAddresses, settings: Settings, families: Iterable[int] = (4, 6)
 ) -> dict[VirtualKey, Virtual]:
     """Everything of a Service that clients can connect to. Raises ValueError for an entry that no set can hold."""
     found: dict[VirtualKey, Virtual] = {}
@@ -42,22 +43,10 @@ def virtuals(
             continue
         widths.check(entry)
         own = frontend.kind == FrontendKind.NODE_PORT
-        for address in here.node_ports.get(frontend.family, ()) if own else (frontend.address,):
+        for address in node.node_ports.get(frontend.family, ()) if own else (frontend.address,):
             key = VirtualKey(frontend.family, frontend.protocol, address, frontend.port)
-            made = _virtual(entry, key, here, settings)
-            found[key] = _closed(found[key], made) if key in found else made
+            found.setdefault(key, _virtual(entry, key, node, settings))
     return found
-
-
-def _closed(first: Virtual, other: Virtual) -> Virtual:
-    """An address that is given twice is the first one's, but closed to the sources that either closes it to."""
-    walls = tuple(e for e in other.elements if e.set in _WALLS)
-    if not walls or any(e.set in _WALLS for e in first.elements):
-        return first
-    return Virtual(first.manner, first.targets, first.outside, (*first.elements, *walls))
-
-
-_WALLS = (names.LOAD_BALANCER_FW, names.SOURCE_CIDR, names.SOURCE_IP)
 
 
 def extras(service: ServiceForwarding, families: Iterable[int] = (4, 6)) -> tuple[Element, ...]:
@@ -65,7 +54,7 @@ def extras(service: ServiceForwarding, families: Iterable[int] = (4, 6)) -> tupl
     found = []
     widths.check_hairpins(service.hairpins)
     for address, protocol, port in service.hairpins:
-        family = 4 if len(address) == 4 else 6
+        family = family_of(address)
         if family in families:
             found.append(Element(family, names.LOOP_BACK, place(address, protocol, port) + address))
     if service.health_check is not None:
@@ -74,30 +63,30 @@ def extras(service: ServiceForwarding, families: Iterable[int] = (4, 6)) -> tupl
     return tuple(found)
 
 
-def _virtual(entry: Entry, key: VirtualKey, here: Here, settings: Settings) -> Virtual:
+def _virtual(entry: Entry, key: VirtualKey, node: NodeAddresses, settings: Settings) -> Virtual:
     sticky = PERSISTENT if entry.affinity_seconds else 0
     manner = Manner(settings.how, settings.flags | sticky, entry.affinity_seconds)
     targets = None if entry.verdict is Verdict.DROP else entry.targets
     outside = entry.local_targets
     if outside is not None and (outside == entry.targets or entry.external_verdict is Verdict.DROP or targets is None):
         outside = None
-    return Virtual(manner, targets, outside, tuple(_elements(entry, key, here)))
+    return Virtual(manner, targets, outside, tuple(_elements(entry, key, node)))
 
 
-def _elements(entry: Entry, key: VirtualKey, here: Here) -> Iterator[Element]:
+def _elements(entry: Entry, key: VirtualKey, node: NodeAddresses) -> Iterator[Element]:
     family, protocol, address, port = key
     where = place(address, protocol, port)
     if entry.frontend.kind == FrontendKind.NODE_PORT:
-        number = where if protocol == SCTP else port.to_bytes(2, "big")
+        number = where if protocol == Protocol.SCTP else port.to_bytes(2, "big")
         yield from (Element(family, name, number) for name in _node_port_sets(entry, protocol))
     else:
         yield from (Element(family, name, where) for name in _sets(entry))
-        if address not in here.others and address not in here.neighbours:
+        if address not in node.others and address not in node.neighbours:
             yield Element(family, names.IPVS_IPS, address)
             yield Element(family, names.ADDRESS, address)
     if entry.verdict is Verdict.DROP:
         yield Element(family, names.DROP, where)
-    elif entry.verdict is Verdict.REJECT and (family, protocol) == (6, TCP):
+    elif entry.verdict is Verdict.REJECT and (family, protocol) == (6, Protocol.TCP):
         yield Element(family, names.RESET, where)
     elif entry.local_targets is not None and entry.external_verdict is Verdict.DROP:
         yield Element(family, names.DROP_OUTSIDE, where)

@@ -1,29 +1,30 @@
 """The iptables rules of the mode: as many on every node, whatever the Services. A pure function of the settings.
 
 Chains carry the names kube-proxy's ipvs mode gives them; each rule stands as `iptables-save` prints it, so that
-`difference` can tell by comparing text whether the kernel has them. Where every packet goes:
+`rule_changes.difference` can tell by comparing text whether the kernel has them. Where every packet goes:
 
     mangle OUTPUT       what a load balancer address is closed to, for the node's own connections (G1): IPVS takes them
                         before the filter table sees them
-    nat PREROUTING, OUTPUT   who is masqueraded (I1, I2), other nodes' pods too where a policy leaves no endpoint here
-    mangle INPUT        sources outside, and other nodes' pods, get a mark that chooses the endpoints of this node (C4):
-                        last before IPVS
-    filter INPUT        what is dropped, closed, or refused at an address of ours
+    nat PREROUTING, OUTPUT   who is masqueraded (I1, I2)
+    mangle INPUT        sources outside, and other nodes' pods, get a mark that chooses the endpoints of this node (C4),
+                        and are dropped where it has none (C3): last before IPVS
+    filter INPUT        what is closed or refused at an address of ours
     mangle POSTROUTING  the mark is taken off again
     nat POSTROUTING     masquerading
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
+from deltaplane.model import PROTOCOL_NAMES, Protocol
 from nodeagent.dataplane import local_traffic
-from nodeagent.dataplane.given_back import rule as given_back
 from nodeagent.dataplane.ipvs import names
-from nodeagent.dataplane.ipvs.settings import Network, Settings
-from nodeagent.linux.text import arriving, lines, target, word
+from nodeagent.dataplane.ipvs.settings import Settings
+from nodeagent.dataplane.local_traffic import Network
+from nodeagent.linux.text import arriving, word
 
 MARKS = 0xDE << 24  # the packet marks 0xde000000 to 0xdeffffff are virtual servers of ours
 MARKS_MASK = 0xFF << 24
@@ -31,7 +32,7 @@ MARKS_MASK = 0xFF << 24
 FORWARD, FIREWALL, FILTER = "KUBE-FORWARD", "KUBE-PROXY-FIREWALL", "KUBE-IPVS-FILTER"
 RANGES, NODE_PORT, OUT_FILTER = "KUBE-SOURCE-RANGES-FIREWALL", "KUBE-NODE-PORT", "KUBE-IPVS-OUT-FILTER"
 SERVICES, BALANCER, MARK_MASQ, POSTROUTING = "KUBE-SERVICES", "KUBE-LOAD-BALANCER", "KUBE-MARK-MASQ", "KUBE-POSTROUTING"
-OUTSIDE, UNMARK, OTHER_PODS = "KUBE-IPVS-OUTSIDE", "KUBE-IPVS-UNMARK", "KUBE-IPVS-OTHER-PODS"
+OUTSIDE, UNMARK = "KUBE-IPVS-OUTSIDE", "KUBE-IPVS-UNMARK"
 
 
 class Jump(NamedTuple):
@@ -54,14 +55,14 @@ def tables(family: int, settings: Settings, pod_cidrs: tuple[str, ...] = ()) -> 
     spared = [f"-s {network} -j RETURN" for network in own]
     return {
         "mangle": _mangle(family, settings, spared),
-        "nat": _nat(family, settings, spared),
+        "nat": _nat(family, settings),
         "filter": _filter(family, settings),
     }
 
 
 CHAINS = {
     "mangle": (OUTSIDE, OUT_FILTER, RANGES, UNMARK),
-    "nat": (SERVICES, BALANCER, NODE_PORT, OTHER_PODS, POSTROUTING, MARK_MASQ),
+    "nat": (SERVICES, BALANCER, NODE_PORT, POSTROUTING, MARK_MASQ),
     "filter": (FORWARD, FIREWALL, FILTER, RANGES, NODE_PORT),
 }
 
@@ -93,10 +94,12 @@ def _mangle(family: int, settings: Settings, own_pods: Sequence[str]) -> Table:
     member = partial(_in, family)
     outside = "" if local_traffic.of_all_nodes(settings, family) else _outside(family, settings)
     mark = names.named(family, names.OUTSIDE_MARK)
-    to_map = f"-j SET --map-set {mark} dst,dst --map-mark"
-    marking = [] if outside is None else [_join(outside, _FOREIGN_SOURCE, member(names.OUTSIDE_MARK), to_map)]
+    ends = (
+        (member(names.OUTSIDE_MARK), f"-j SET --map-set {mark} dst,dst --map-mark"),
+        (_NEW, member(names.DROP_OUTSIDE), "-j DROP"),
+    )
     chains = {
-        OUTSIDE: [*own_pods, *marking],
+        OUTSIDE: [] if outside is None else [*own_pods, *(_join(outside, _FOREIGN_SOURCE, *end) for end in ends)],
         OUT_FILTER: [_join(_NEW, member(names.LOAD_BALANCER_FW), f"-j {RANGES}")],
         RANGES: _ranges(family),
         UNMARK: [f"-m mark --mark {MARKS:#x}/{MARKS_MASK:#x} -j MARK --set-xmark 0x0/0xffffffff"],
@@ -118,13 +121,12 @@ def _ranges(family: int) -> list[str]:
     return [*(f"{_in(family, name, 'dst,dst,src')} -j RETURN" for name in allowed), "-j DROP"]
 
 
-def _nat(family: int, settings: Settings, own_pods: Sequence[str]) -> Table:
+def _nat(family: int, settings: Settings) -> Table:
     mark = f"{settings.mark:#x}/{settings.mark:#x}"
     chains = {
         SERVICES: list(_services(family, settings)),
         BALANCER: _balancer(family),
         NODE_PORT: list(_node_ports(family)),
-        OTHER_PODS: [*own_pods, f"-j {MARK_MASQ}"],
         POSTROUTING: [
             f"{_in(family, names.LOOP_BACK, 'dst,dst,src')} -j MASQUERADE",
             f"-m mark ! --mark {mark} -j RETURN",
@@ -144,9 +146,6 @@ def _nat(family: int, settings: Settings, own_pods: Sequence[str]) -> Table:
 def _services(family: int, settings: Settings) -> Iterator[str]:
     member = partial(_in, family)
     yield f"-s {'127.0.0.0/8' if family == 4 else '::1/128'} -j RETURN"
-    network = local_traffic.of_all_nodes(settings, family)
-    if network is not None:
-        yield f"-s {network} {member(names.DROP_OUTSIDE)} -j {OTHER_PODS}"
     yield f"{member(names.LOAD_BALANCER)} -j {BALANCER}"
     yield from _off_cluster(family, settings)
     yield f"{member(names.EXTERNAL_IP)} -j {MARK_MASQ}"
@@ -176,7 +175,8 @@ def _balancer(family: int) -> list[str]:
 
 
 def _node_ports(family: int) -> Iterator[str]:
-    for number, protocol, way in ((6, "tcp", "dst"), (17, "udp", "dst"), (132, "sctp", "dst,dst")):
+    for number, protocol in PROTOCOL_NAMES.items():
+        way = "dst,dst" if number == Protocol.SCTP else "dst"
         local = _in(family, names.NODE_PORT_LOCAL[number], way)
         yield f"-p {protocol} {_LOCAL_SOURCE} {local} -j {MARK_MASQ}"
         yield f"-p {protocol} {local} -j RETURN"
@@ -206,15 +206,12 @@ def _filter(family: int, settings: Settings) -> Table:
 
 
 def _access(family: int, settings: Settings) -> Iterator[str]:
-    """What becomes of new connections to addresses of ours: dropped, let through, or refused (C2, C3, F5)."""
+    """What becomes of new connections to addresses of ours: dropped, let through, or refused (C2, F5)."""
     member = partial(_in, family)
     icmp, refusal = ("icmp", "icmp-port-unreachable") if family == 4 else ("ipv6-icmp", "icmp6-port-unreachable")
-    outside = _outside(family, settings)
     yield f"-p {icmp} -j RETURN"
     yield from _untranslatable(settings.network(family))
     yield f"{_NEW} {member(names.DROP)} -j DROP"
-    if outside is not None:
-        yield _join(outside, _NEW, _FOREIGN_SOURCE, member(names.DROP_OUTSIDE), "-j DROP")
     if family == 6:  # an ICMPv6 error, as IPVS sends it, is lost on a socket that is connecting, for a second
         yield f"-p tcp {_NEW} {member(names.RESET)} -j REJECT --reject-with tcp-reset"
     for name in names.KNOWN:
@@ -228,90 +225,8 @@ def _access(family: int, settings: Settings) -> Iterator[str]:
 def _untranslatable(network: Network | None) -> Iterator[str]:
     """What conntrack calls INVALID is not translated back: the node, or who is masqueraded, would reset the stream.
 
-    Forwarded packets IPVS knows by itself. All of what comes to the node's own sockets passes here, in both directions,
-    so that nothing is INVALID for having come another way.
+    Forwarded packets IPVS knows by itself. All of what comes to the node's own sockets passes this chain, in both
+    directions, so that nothing is INVALID for having come another way.
     """
     if network is not None and network.prefixlen:
         yield f"-s {network} -m conntrack --ctstate INVALID -j DROP"
-
-
-def difference(wanted: Mapping[str, Table], saved: str) -> str:
-    """What `iptables-restore --noflush` is to be given so that the kernel has these tables; empty: it has them.
-
-    Jumps to chains of ours that we do not make are another mode's, which has chains of the same names: they go.
-    """
-    chains, texts = _parsed(saved), []
-    for table, (ours, jumps) in wanted.items():
-        found = chains.get(table, {})
-        changed = [chain for chain, rules in ours.items() if found.get(chain) != list(rules)]
-        lines = [f":{chain} - [0:0]" for chain in changed]
-        lines += [f"-A {chain} {rule}" for chain in changed for rule in ours[chain]]
-        lines += [
-            f"-D {chain} {given_back(rule)}"
-            for chain, rule in _leading_to(found, ours)
-            if Jump(chain, rule) not in jumps
-        ]
-        missing = [jump for jump in jumps if jump.rule not in found.get(jump.chain, ())]
-        lines += [f"-I {jump.chain} 1 {jump.rule}" for jump in reversed(missing)]
-        if lines:
-            texts.append("\n".join([f"*{table}", *lines, "COMMIT\n"]))
-    return "".join(texts)
-
-
-def is_another_modes(saved: str) -> bool:
-    """Whether rules send Services' traffic somewhere now that are not ours: those of iptables or of userspace mode."""
-    nat = _parsed(saved).get("nat", {})
-    return any(name.startswith(("KUBE-SVC-", "DELTAPLANE-")) and found for name, found in nat.items())
-
-
-class Kept(NamedTuple):
-    """What another mode needs of the chains that have the same names, and the jumps that it makes itself."""
-
-    chains: Mapping[str, Collection[str]] = {}  # by table
-    jumps: Collection[tuple[str, str, str]] = ()  # table, chain, rule
-
-
-NOTHING = Kept()
-
-
-def removal(saved: str, keep: Kept) -> tuple[str, tuple[str, ...]]:
-    """What takes away every chain of ours with the jumps there, but those to `keep`; and the chains' names."""
-    chains, texts, gone = _parsed(saved), [], []
-    made = tables(4, Settings())
-    for table, ours in CHAINS.items():
-        found = chains.get(table, {})
-        there = [chain for chain in ours if chain in found and chain not in keep.chains.get(table, ())]
-        jumps = [
-            (chain, rule) for chain, rule in _leading_to(found, ours)
-            if target(rule) in there
-            or (Jump(chain, rule) in made[table].jumps and (table, chain, rule) not in keep.jumps)
-        ]  # fmt: skip
-        lines = [f":{chain} - [0:0]" for chain in there]
-        lines += [f"-D {chain} {given_back(rule)}" for chain, rule in jumps if chain not in there]
-        lines += [f"-X {chain}" for chain in there]
-        if lines:
-            texts.append("\n".join([f"*{table}", *lines, "COMMIT\n"]))
-        gone += [f"{table} {chain}" for chain in there]
-    return "".join(texts), tuple(gone)
-
-
-def _leading_to(found: Mapping[str, Sequence[str]], ours: Collection[str]) -> list[tuple[str, str]]:
-    """Rules in other chains than ours that jump to one of ours."""
-    return [
-        (chain, rule) for chain, rules in found.items() if chain not in ours for rule in rules if target(rule) in ours
-    ]
-
-
-def _parsed(saved: str) -> dict[str, dict[str, list[str]]]:
-    """Rules by table and chain, of the output of `iptables-save`."""
-    found: dict[str, dict[str, list[str]]] = {}
-    chains: dict[str, list[str]] = {}
-    for line in lines(saved):
-        if line.startswith("*"):
-            chains = found.setdefault(line[1:].strip(), {})
-        elif line.startswith(":"):
-            chains.setdefault(line[1:].split(" ")[0], [])
-        elif line.startswith("-A "):
-            _, chain, rule = (line + " ").split(" ", 2)
-            chains.setdefault(chain, []).append(rule.strip())
-    return found

@@ -10,12 +10,13 @@ from collections.abc import Iterator, Sequence
 from struct import Struct as Layout
 from typing import NamedTuple
 
+from deltaplane.model import WIDTHS
 from nodeagent.dataplane.ipvs import names
-from nodeagent.dataplane.ipvs.names import BITMAP_PORT, HASH_IP, HASH_IP_PORT, HASH_IP_PORT_IP, HASH_IP_PORT_NET
+from nodeagent.dataplane.ipvs.names import BITMAP_PORT, HASH_IP, HASH_IP_PORT_IP, HASH_IP_PORT_NET
 from nodeagent.linux.netlink import wire
 
 SUBSYSTEM = 6  # NFNL_SUBSYS_IPSET
-CREATE, DESTROY, LIST, ADD, DEL, TYPE = 2, 3, 7, 9, 10, 13
+CREATE, DESTROY, LIST, ADD, DEL, TEST, TYPE = 2, 3, 7, 9, 10, 11, 13
 PROTOCOL_VERSION = 6
 LARGEST = 1 << 20  # elements of a hash
 PER_MESSAGE = 400  # elements; their attribute's length has 16 bits
@@ -106,9 +107,15 @@ def data(kind: str, width: int, key: bytes, mark: int = 0) -> bytes:
 
 def change(family: int, name: str, elements: Sequence[tuple[bytes, int]]) -> bytes:
     """The body that adds or deletes elements (key, mark)."""
-    kind, width = names.TYPES[name], 4 if family == 4 else 16
+    kind, width = names.TYPES[name], WIDTHS[family]
     parts = [wire.attribute(_NESTED | DATA, data(kind, width, key, mark)) for key, mark in elements]
     return about(names.named(family, name)) + _net(LINENO, _be32(0)) + wire.attribute(_NESTED | ADT, b"".join(parts))
+
+
+def test(family: int, name: str, key: bytes) -> bytes:
+    """The body that asks whether an element is there; the kernel refuses with IPSET_ERR_EXIST where it is not."""
+    kind, width = names.TYPES[name], WIDTHS[family]
+    return about(names.named(family, name)) + wire.attribute(_NESTED | DATA, data(kind, width, key))
 
 
 def read_header(body: bytes) -> Header | None:
@@ -144,6 +151,3 @@ def _key(kind: str, width: int, given: dict[int, bytes]) -> bytes:
 def _address(nested: bytes) -> bytes:
     given = wire.attributes(nested)
     return given.get(1, given.get(2, b""))
-
-
-__all__ = ["HASH_IP", "HASH_IP_PORT", "change", "create", "read_elements", "read_header", "request"]

@@ -2,20 +2,20 @@
 
 Ours is a virtual server whose address is on our link, or that one of our sets knows: by address and port, or, at an
 address of another link, by the port among the node ports; and those by mark whose mark is in our range. Everything else
-is somebody else's and is never touched; neither is what lies in the excluded CIDRs ever deleted.
+is another program's and is never touched; neither is what lies in the excluded CIDRs ever deleted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from ipaddress import ip_address
 
-from deltaplane.forwarding import Target
+from deltaplane.model import Protocol
 from nodeagent.dataplane.ipvs import names
 from nodeagent.dataplane.ipvs.names import Element, place
-from nodeagent.dataplane.ipvs.objects import BY_MARK, Held, Server, VirtualKey, mark_key
+from nodeagent.dataplane.ipvs.objects import BY_MARK, Held, VirtualKey, mark_key
 from nodeagent.dataplane.ipvs.rules import MARKS, MARKS_MASK
-from nodeagent.dataplane.ipvs.settings import Network
+from nodeagent.dataplane.local_traffic import Network
 
 _MARKS_OF = 1 << 24
 
@@ -50,7 +50,7 @@ class State:
         where = place(address, protocol, port)
         if any(Element(family, name, where) in self.elements for name in names.KNOWN):
             return True
-        number = where if protocol == 132 else port.to_bytes(2, "big")
+        number = where if protocol == Protocol.SCTP else port.to_bytes(2, "big")
         known = names.NODE_PORT.get(protocol)
         return known is not None and address in self.others and Element(family, known, number) in self.elements
 
@@ -75,23 +75,6 @@ class State:
             if mark not in self._marked and mark_key(family, mark) not in self.virtuals:
                 return mark
         raise ValueError("every packet mark is taken")
-
-
-class Change:
-    """How one virtual server differs from what is wanted."""
-
-    __slots__ = ("added", "create", "edit", "idle", "leaving", "revived")
-
-    def __init__(self, server: Server, held: Held | None) -> None:
-        have: Mapping[Target, int] = held.reals if held is not None else {}
-        wanted = frozenset(server.targets)
-        self.create = held is None
-        self.edit = held is not None and held.manner != server.manner
-        self.added = [target for target in server.targets if target not in have]
-        self.revived = [target for target, weight in have.items() if target in wanted and weight != 1]
-        idle = held.idle if held is not None else ()
-        self.idle = [target for target in idle if target not in wanted and have.get(target) == 0]
-        self.leaving = [target for target, weight in have.items() if target not in wanted and weight]
 
 
 def excluded(key: VirtualKey, networks: Iterable[Network]) -> bool:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from deltaplane.forwarding import Target
+from deltaplane.model import Protocol
 from nodeagent.dataplane.ipvs import wire as codec
 from nodeagent.dataplane.ipvs.netlink_batch import Order, reason
-from nodeagent.dataplane.ipvs.objects import TCP, Held, Server, VirtualKey
-from nodeagent.dataplane.ipvs.state import Change
+from nodeagent.dataplane.ipvs.objects import Held, Server, VirtualKey
 
 CONTRADICTIONS = {
     codec.NEW_SERVICE: (errno.EEXIST,),
@@ -36,17 +36,19 @@ class Step(NamedTuple):
 
 def steps_to(at: VirtualKey, cause: VirtualKey, server: Server, held: Held | None) -> Iterator[Step]:
     """From what is held (None: nothing) to the server. TCP endpoints that leave get weight 0, others go at once."""
-    change = Change(server, held)
-    if change.create or change.edit:
-        yield Step(codec.NEW_SERVICE if change.create else codec.SET_SERVICE, at, cause, server)
-    for target in change.added:
+    have: Mapping[Target, int] = held.reals if held is not None else {}
+    idle = held.idle if held is not None else ()
+    if held is None or held.manner != server.manner:
+        yield Step(codec.NEW_SERVICE if held is None else codec.SET_SERVICE, at, cause, server)
+    wanted = frozenset(server.targets)
+    for target in [target for target in server.targets if target not in have]:
         yield Step(codec.NEW_DEST, at, cause, target=target)
-    for target in change.revived:
+    for target in [target for target, weight in have.items() if target in wanted and weight != 1]:
         yield Step(codec.SET_DEST, at, cause, target=target)
-    for target in change.idle:
+    for target in [target for target in idle if target not in wanted and have.get(target) == 0]:
         yield Step(codec.DEL_DEST, at, cause, target=target)
-    for target in change.leaving:
-        if cause.protocol == TCP:
+    for target in [target for target, weight in have.items() if target not in wanted and weight]:
+        if cause.protocol == Protocol.TCP:
             yield Step(codec.SET_DEST, at, cause, target=target, weight=0)
         else:
             yield Step(codec.DEL_DEST, at, cause, target=target)

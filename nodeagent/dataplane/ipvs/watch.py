@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import select
 from contextlib import ExitStack, closing
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from nodeagent.linux.netlink import rtnetlink as rt
 from nodeagent.linux.netlink import wire
@@ -35,33 +35,22 @@ class Heard(NamedTuple):
     ticked: bool = False
 
 
-class Watch(Protocol):
-    """What the dataplane needs to know of others."""
+class Watch:
+    """What the dataplane needs to know of others; this one hears nothing, as of a kernel in memory."""
 
     def fileno(self) -> int:
-        """Readable when there is something."""
+        """Readable when there is something; -1: never."""
+        return -1
 
     def heard(self) -> Heard:
         """Takes it, without waiting."""
+        return Heard()
 
     def close(self) -> None:
         """Hears no more."""
 
 
-class Silence:
-    """Nothing is heard: for a kernel in memory, and where nothing can be."""
-
-    def fileno(self) -> int:
-        return -1
-
-    def heard(self) -> Heard:
-        return Heard()
-
-    def close(self) -> None:
-        """Nothing to let go of."""
-
-
-class NetlinkWatch:
+class NetlinkWatch(Watch):
     """The real one, in the network namespace of the calling thread. Raises OSError."""
 
     def __init__(self, period: float = PERIOD) -> None:

@@ -9,6 +9,7 @@ import sys
 from struct import Struct as Layout
 
 from deltaplane.forwarding import Target
+from deltaplane.model import WIDTHS
 from nodeagent.dataplane.ipvs.objects import BY_MARK, Manner, Real, VirtualKey
 from nodeagent.linux.netlink import wire
 from nodeagent.linux.netlink.rtnetlink import AF, FAMILIES
@@ -96,7 +97,7 @@ def read_service(body: bytes) -> tuple[VirtualKey, Manner] | None:
     manner = Manner(wire.as_text(given.get(_SCHEDULER, b"")), flags, number(given.get(_TIMEOUT, b"")))
     if _FWMARK in given and number(given[_FWMARK]):
         return VirtualKey(family, BY_MARK, b"", number(given[_FWMARK])), _timed(manner)
-    address = given.get(_ADDR, bytes(16))[: 4 if family == 4 else 16]
+    address = given.get(_ADDR, bytes(16))[: WIDTHS[family]]
     port = int.from_bytes(given.get(_PORT, b""), "big")
     return VirtualKey(family, number(given.get(_PROTOCOL, b"")), address, port), _timed(manner)
 
@@ -108,7 +109,7 @@ def _timed(manner: Manner) -> Manner:
 
 def read_dest(family: int, body: bytes) -> Real:
     given = wire.attributes(wire.attributes(body).get(DEST, b""))
-    address = given.get(_DEST_ADDR, bytes(16))[: 4 if family == 4 else 16]
+    address = given.get(_DEST_ADDR, bytes(16))[: WIDTHS[family]]
     target = Target(address, int.from_bytes(given.get(_DEST_PORT, b""), "big"))
     active = number(given.get(_ACTIVE, b""))
     return Real(target, number(given.get(_WEIGHT, b"")), active + number(given.get(_INACTIVE, b"")), active)

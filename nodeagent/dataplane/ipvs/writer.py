@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from deltaplane.forwarding import Target
 from nodeagent.dataplane.ipvs import sets
 from nodeagent.dataplane.ipvs import wire as codec
+from nodeagent.dataplane.ipvs.desired import Desired
 from nodeagent.dataplane.ipvs.kernel import Channel
 from nodeagent.dataplane.ipvs.names import ADDRESS, OUTSIDE_MARK, Element, place
-from nodeagent.dataplane.ipvs.netlink_batch import Courier, Order, reason
-from nodeagent.dataplane.ipvs.objects import BY_MARK, Held, Server, Virtual, VirtualKey, mark_key
+from nodeagent.dataplane.ipvs.netlink_batch import NetlinkBatch, Order, reason
+from nodeagent.dataplane.ipvs.objects import BY_MARK, Held, Server, Virtual, VirtualKey, mark_key, served_at
 from nodeagent.dataplane.ipvs.state import State
 from nodeagent.dataplane.ipvs.steps import CONTRADICTIONS, Step, explained, order, steps_to
-from nodeagent.dataplane.ipvs.tracker import Tracker
+from nodeagent.dataplane.outcome import Drifted
 from nodeagent.linux.netlink import rtnetlink as rt
 from nodeagent.linux.netlink import wire
 
@@ -30,57 +31,57 @@ _NO_SET = errno.ENOENT
 PATIENCE, PAUSE = 100, 0.001  # how often, and how long in seconds, an address of IPv6 is waited for
 
 
-class Drifted(Exception):
-    """The kernel holds something else than we think: it is to be read again."""
-
-
 class Writer:
-    """`failed` says of everything that was refused why; `draining` has the virtual servers with leaving endpoints."""
+    """`failed` says of everything that was refused why; `draining` has the virtual servers with leaving endpoints.
 
-    def __init__(self, tracker: Tracker, state: State, courier: Courier) -> None:
-        self.tracker, self.state, self.courier = tracker, state, courier
+    `keeps` tells the virtual servers that are never to be deleted.
+    """
+
+    def __init__(
+        self, desired: Desired, state: State, batch: NetlinkBatch, keeps: Callable[[VirtualKey], bool]
+    ) -> None:
+        self.desired, self.state, self.batch = desired, state, batch
         self.failed: dict[Thing, str] = {}
         self.draining: set[VirtualKey] = set()
-        self.keeps: Callable[[VirtualKey], bool] = lambda _: False  # never to be deleted
+        self._keeps = keeps
 
     def write(self) -> None:
         """Raises KernelUnavailable and Drifted; what was wanted stays to be written."""
-        tracker = self.tracker
-        self._again()
-        keys, elements = list(tracker.dirty), list(tracker.dirty_elements)
+        wanted = self.desired.wanted
+        self.failed = {}
+        keys, elements = list(self.desired.virtuals.pending), list(self.desired.elements.pending)
         plain = [element for element in elements if element.set != ADDRESS]
         addresses = [element for element in elements if element.set == ADDRESS]
-        gone = [key for key in keys if not _served(tracker.wanted(key))]
+        gone = [key for key in keys if not _served(wanted(key))]
         self._add(plain)
-        self._bring([key for key in keys if _served(tracker.wanted(key))])
+        self._bring([key for key in keys if _served(wanted(key))])
         self._change_addresses([e for e in addresses if self._lacks(e)], rt.NEW_ADDRESS)
         self._unmark(gone)
         self._run([step for key in gone for step in self._removal(key)])
         self._change_addresses([e for e in addresses if self._superfluous(e)], rt.DEL_ADDRESS)
         self._delete(plain)
-        tracker.dirty.clear()
-        tracker.dirty_elements.clear()
+        self._settled(keys, elements)
 
     def forget(self) -> None:
         """The kernel was read again: who drains is told by the weights."""
         self.draining = {key for key, held in self.state.virtuals.items() if 0 in held.reals.values()}
 
-    def _again(self) -> None:
-        """What failed before is tried again, unless nobody wants it any more."""
-        for thing in self.failed:
-            if isinstance(thing, VirtualKey):
-                self.tracker.dirty.setdefault(thing)
-            else:
-                self.tracker.dirty_elements.setdefault(thing)
-        self.failed = {}
+    def _settled(self, keys: Iterable[VirtualKey], elements: Iterable[Element]) -> None:
+        """What failed stays pending."""
+        for key in keys:
+            if key not in self.failed:
+                self.desired.virtuals.settle(key, self.desired.wanted(key))
+        for element in elements:
+            if element not in self.failed:
+                self.desired.elements.settle(element, present=element in self.state.elements)
 
     # ------------------------------------------------------------ sets and addresses
 
     def _lacks(self, element: Element) -> bool:
-        return self.tracker.needs(element) and element not in self.state.elements
+        return element in self.desired.elements and element not in self.state.elements
 
     def _superfluous(self, element: Element) -> bool:
-        return not self.tracker.needs(element) and element in self.state.elements
+        return element not in self.desired.elements and element in self.state.elements
 
     def _add(self, elements: Iterable[Element]) -> None:
         self._change_sets([(e, 0) for e in elements if self._lacks(e)], sets.ADD)
@@ -92,13 +93,15 @@ class Writer:
         """Many in one message; where that is refused, one by one, so that the bad one alone is left out."""
         parts = list(_parts(elements))
         refused = self._send_sets(parts, command)
+        bad: set[Element] = set()
         singles = [[item] for number in refused for item in parts[number]]
         for number, code in self._send_sets(singles, command).items():
             if code == _NO_SET:
                 raise Drifted
-            self.failed[singles[number][0][0]] = reason(code)
+            self.failed.setdefault(_cause(singles[number][0][0]), reason(code))
+            bad.add(singles[number][0][0])
         for element, _ in elements:
-            if element not in self.failed:
+            if element not in bad:
                 self._settle_element(element, there=command == sets.ADD)
 
     def _send_sets(self, parts: Sequence[Sequence[tuple[Element, int]]], command: int) -> dict[int, int]:
@@ -107,8 +110,8 @@ class Writer:
             family, name, _ = part[0][0]
             body = sets.change(family, name, [(element.key, mark) for element, mark in part])
             orders.append(Order(command, body))
-            self.courier.elements += len(part)
-        return self.courier.send(Channel.SETS, orders)
+            self.batch.sent.elements += len(part)
+        return self.batch.send(Channel.SETS, orders)
 
     def _settle_element(self, element: Element, *, there: bool) -> None:
         (self.state.elements.add if there else self.state.elements.discard)(element)
@@ -118,8 +121,8 @@ class Writer:
         flags = wire.CREATE | wire.EXCLUSIVE if adding else 0
         link = self.state.link
         orders = [Order(command, rt.address(rt.Address(e.family, e.key, link)), flags) for e in elements]
-        self.courier.elements += len(orders)
-        refused = self.courier.send(Channel.ROUTE, orders)
+        self.batch.sent.elements += len(orders)
+        refused = self.batch.send(Channel.ROUTE, orders)
         for number, element in enumerate(elements):
             code = refused.get(number, 0)
             if code == errno.ENODEV:
@@ -137,7 +140,7 @@ class Writer:
         order = Order(rt.GET_ROUTE, rt.route(address.address))
         for _ in range(PATIENCE):
             with contextlib.suppress(OSError):  # no route at all is no local one
-                if rt.is_local(next(self.courier.ask(Channel.ROUTE, order, listing=False))):
+                if rt.is_local(next(self.batch.ask(Channel.ROUTE, order, listing=False))):
                     return
             time.sleep(PAUSE)
 
@@ -147,7 +150,7 @@ class Writer:
         steps: list[Step] = []
         marks: list[tuple[Element, int]] = []
         for key in keys:
-            virtual = self.tracker.wanted(key)
+            virtual = self.desired.wanted(key)
             if virtual is None or virtual.targets is None:
                 continue
             steps += steps_to(key, key, Server(virtual.manner, virtual.targets), self.state.virtuals.get(key))
@@ -158,14 +161,14 @@ class Writer:
                 marks.append((_marking(key), mark))
         self._run(steps)
         self._change_sets([item for item in marks if item[0] not in self.state.elements], sets.ADD)
-        unmarked = [key for key in keys if _unmarked(self.tracker.wanted(key))]
+        unmarked = [key for key in keys if _unmarked(self.desired.wanted(key))]
         self._unmark(unmarked)
         self._run([step for key in unmarked for step in self._mark_removal(key)])
         self.drain({step.at for step in steps if step.command == codec.SET_DEST and not step.weight})
 
     def _removal(self, key: VirtualKey) -> Iterator[Step]:
         yield from self._mark_removal(key)
-        if key in self.state.virtuals and not self.keeps(key):
+        if key in self.state.virtuals and not self._keeps(key):
             yield Step(codec.DEL_SERVICE, key, key)
 
     def _mark_removal(self, key: VirtualKey) -> Iterator[Step]:
@@ -182,8 +185,8 @@ class Writer:
         self._change_sets([(element, 0) for element in there], sets.DEL)
 
     def _run(self, steps: Sequence[Step]) -> None:
-        refused = self.courier.send(Channel.IPVS, [order(step) for step in steps])
-        self.courier.elements += len(steps)
+        refused = self.batch.send(Channel.IPVS, [order(step) for step in steps])
+        self.batch.sent.elements += len(steps)
         broken: set[VirtualKey] = set()  # what follows on a virtual server that could not be made says nothing
         for number, step in enumerate(steps):
             code = refused.get(number, 0)
@@ -232,7 +235,7 @@ class Writer:
     def _idle(self, key: VirtualKey) -> set[Target]:
         """Those without a connection; a virtual server that has gone has none at all."""
         try:
-            bodies = list(self.courier.ask(Channel.IPVS, Order(codec.GET_DEST, codec.service(key))))
+            bodies = list(self.batch.ask(Channel.IPVS, Order(codec.GET_DEST, codec.service(key))))
         except OSError as error:
             raise Drifted from error
         reals = (codec.read_dest(key.family, body) for body in bodies)
@@ -249,6 +252,11 @@ def _unmarked(virtual: Virtual | None) -> bool:
 
 def _marking(key: VirtualKey) -> Element:
     return Element(key.family, OUTSIDE_MARK, place(key.address, key.protocol, key.port))
+
+
+def _cause(element: Element) -> Thing:
+    """What is refused with an element: a mark has no owner, it belongs to an address and port."""
+    return served_at(element) if element.set == OUTSIDE_MARK else element
 
 
 def _parts(elements: Sequence[tuple[Element, int]]) -> Iterator[list[tuple[Element, int]]]:

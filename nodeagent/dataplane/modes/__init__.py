@@ -1,7 +1,17 @@
 """The proxy modes: which one runs, how its backend is opened, and how what another one left is taken away."""
 
-from nodeagent.dataplane.modes.backends import Backend, Others, alone, backend, chosen, cleanup, open_dataplane
+from nodeagent.dataplane.modes.backends import (
+    Backend,
+    Others,
+    alone,
+    backend,
+    chosen,
+    cleanup,
+    hand_back,
+    open_dataplane,
+)
 from nodeagent.dataplane.modes.choice import ORDER, Choice, candidates, choose
+from nodeagent.dataplane.modes.initial import initialised
 from nodeagent.dataplane.modes.opened import Opened, Released
 
 __all__ = [
@@ -17,5 +27,7 @@ __all__ = [
     "choose",
     "chosen",
     "cleanup",
+    "hand_back",
+    "initialised",
     "open_dataplane",
 ]

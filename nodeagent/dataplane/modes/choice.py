@@ -1,8 +1,8 @@
-"""Which mode runs: the one that is asked for, or the first that works here. Pure; the probes are given."""
+"""Which mode runs: the one that is asked for, or the first that works on this machine. Pure; the probes are given."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from msgspec import Struct
 
@@ -33,13 +33,17 @@ class Choice(Struct, frozen=True):
         return "; ".join(self.reasons)
 
 
-def choose(asked: str, probe: Probe, *, scheduler: bool = False, strict: bool = False) -> Choice:
+def choose(
+    asked: str, probe: Probe, *, scheduler: bool = False, strict: bool = False, never: Collection[str] = ()
+) -> Choice:
     """The first mode of `candidates` whose probe succeeds. Raises AgentError where none does.
 
-    `strict`: a mode that is named works, or that is an error.
+    `strict`: a mode that is named works, or that is an error. `never`: modes that are not tried.
     """
     reasons: list[str] = []
     for mode in candidates(asked, scheduler=scheduler, strict=strict):
+        if mode in never:
+            continue
         try:
             probe(mode)
         except DataplaneUnavailable as error:

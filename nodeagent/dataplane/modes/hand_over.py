@@ -1,6 +1,6 @@
 """The end of an agent that carries connections itself: it goes on until nothing leads to it any more, for a while.
 
-The kernel modes need none of this: their rules stay and work without the agent. Called by `nodeagent.main` once the
+The kernel modes need none of this: their rules stay and work without the agent. Called by `nodeagent.app` once the
 stream is closed, so that a successor, in the same mode or another, takes over while clients are still served.
 """
 
@@ -8,29 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 PAUSE = 0.1  # seconds between two looks
 
 
 @runtime_checkable
-class Carrying(Protocol):
+class CarriesConnections(Protocol):
     """A dataplane that new connections still come to after the agent was asked to end."""
 
     def superseded(self) -> bool:
         """Whether nothing in the kernel leads to this process any more, and no connection goes through it."""
 
 
-async def finish(
-    dataplane: object, seconds: float, hurry: asyncio.Event, clock: Callable[[], float] = time.monotonic
-) -> bool:
+async def finish(dataplane: object, seconds: float, hurry: asyncio.Event) -> bool:
     """Waits until the dataplane is superseded; False where that was not so after `seconds`, or `hurry` was set."""
-    if not isinstance(dataplane, Carrying):
+    if not isinstance(dataplane, CarriesConnections):
         return True
-    until = clock() + seconds
+    until = time.monotonic() + seconds
     while not dataplane.superseded():
-        if clock() >= until or hurry.is_set():
+        if time.monotonic() >= until or hurry.is_set():
             return False
         try:
             await asyncio.wait_for(hurry.wait(), PAUSE)

@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-from nodeagent.config import Detector, Settings
+from nodeagent.config import AgentSettings
 from nodeagent.config.defaults import PRIMARY
 from nodeagent.dataplane.iptables import cleanup as chains
-from nodeagent.dataplane.iptables import probe as trial
+from nodeagent.dataplane.iptables import kinds
 from nodeagent.dataplane.iptables.dataplane import IptablesDataplane
 from nodeagent.dataplane.iptables.settings import Settings as Iptables
-from nodeagent.dataplane.iptables.tools import Flavour, plain
-from nodeagent.dataplane.modes.opened import Opened, Released, interface_of
+from nodeagent.dataplane.modes.opened import Opened, Released, local_traffic, opened
+from nodeagent.linux.iptables import trial
+from nodeagent.linux.iptables.programs import Flavour, plain
 
-__all__ = ["cleanup", "open_dataplane", "probe", "release"]
+__all__ = ["cleanup", "open_dataplane", "probe", "release", "translated"]
 
 
-def probe(settings: Settings | None = None) -> None:  # noqa: ARG001 - nothing that may be set makes a difference
+def probe(settings: AgentSettings | None = None) -> None:  # noqa: ARG001 - nothing that may be set makes a difference
     """See `Backend.probe`."""
-    trial.probe()
+    trial.probe(kinds.required(4))
 
 
-def open_dataplane(settings: Settings) -> Opened:
+def open_dataplane(settings: AgentSettings) -> Opened:
     """See `Backend.open_dataplane`."""
-    dataplane = IptablesDataplane(settings=_translated(settings, settings.cluster_cidrs))
-
-    def follow(cidrs: tuple[str, ...]) -> None:
-        dataplane.configure(_translated(settings, cidrs))
+    dataplane = IptablesDataplane(settings=translated(settings, settings.cluster_cidrs))
 
     def beside() -> tuple[str, ...]:
         return chains.cleanup(flavour for flavour in Flavour if flavour is not dataplane.flavour)
 
-    return Opened(dataplane, follow if settings.detector is Detector.NODE_CIDR else None, beside)
+    return opened(settings, dataplane, translated, beside)
 
 
 def present() -> bool:
@@ -37,11 +35,16 @@ def present() -> bool:
     return chains.present()
 
 
+def kube_proxy_serves() -> bool:
+    """Whether kube-proxy's chains are there, with rules. Raises `AgentError`."""
+    return chains.filled()
+
+
 def cleanup(in_use: str = "") -> tuple[str, ...]:
     """See `Backend.cleanup`; ipvs mode has chains of the same names, which it has written anew by then."""
     if in_use != "ipvs":
         return chains.cleanup()
-    from nodeagent.dataplane.ipvs.rules import CHAINS  # noqa: PLC0415 - that mode is in use
+    from nodeagent.dataplane.ipvs.rules import CHAINS
 
     used = plain()  # that mode asks for no flavour
     others = chains.cleanup(flavour for flavour in Flavour if flavour is not used)
@@ -53,14 +56,11 @@ def release(in_use: str = "") -> Released:
     return Released(cleanup(in_use))
 
 
-def _translated(settings: Settings, cluster_cidrs: tuple[str, ...]) -> Iptables:
+def translated(settings: AgentSettings, cluster_cidrs: tuple[str, ...]) -> Iptables:
+    """The mode's own settings."""
     networks = tuple(text for text in settings.node_port_addresses if text != PRIMARY)
     return Iptables(
-        cluster_cidrs=cluster_cidrs,
-        interface=interface_of(settings),
-        node_only=settings.detector is Detector.NODE_CIDR,
-        masquerade_all=settings.masquerade_all,
-        masquerade_bit=settings.masquerade_bit,
+        **local_traffic(settings, cluster_cidrs),
         localhost_node_ports=settings.configuration.iptables.localhost_node_ports,
         node_port_networks=networks,
         be_liberal=settings.configuration.conntrack.tcp_be_liberal,

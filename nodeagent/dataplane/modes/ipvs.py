@@ -4,34 +4,30 @@ from __future__ import annotations
 
 import socket
 
-from nodeagent.config import Detector, Settings
+from nodeagent.config import AgentSettings
 from nodeagent.dataplane.ipvs import cleanup as leaving
 from nodeagent.dataplane.ipvs import probe as trial
 from nodeagent.dataplane.ipvs.dataplane import IpvsDataplane
 from nodeagent.dataplane.ipvs.kernel import NetlinkKernel, is_loaded
 from nodeagent.dataplane.ipvs.names import DEVICE
 from nodeagent.dataplane.ipvs.release import release as release_step
-from nodeagent.dataplane.ipvs.rules import Kept
+from nodeagent.dataplane.ipvs.rule_changes import Kept
 from nodeagent.dataplane.ipvs.settings import Settings as Ipvs
-from nodeagent.dataplane.modes.opened import Opened, Released, interface_of
+from nodeagent.dataplane.modes.opened import Opened, Released, local_traffic, opened
 from nodeagent.errors import DataplaneUnavailable
 
 __all__ = ["cleanup", "open_dataplane", "probe", "release"]
 
 
-def probe(settings: Settings | None = None) -> None:
+def probe(settings: AgentSettings | None = None) -> None:
     """See `Backend.probe`; with the scheduler that is asked for."""
     trial.probe(None if settings is None else _translated(settings, ()))
 
 
-def open_dataplane(settings: Settings) -> Opened:
+def open_dataplane(settings: AgentSettings) -> Opened:
     """See `Backend.open_dataplane`; what kube-proxy left in this mode is made our own."""
     dataplane = IpvsDataplane(settings=_translated(settings, settings.cluster_cidrs))
-
-    def follow(cidrs: tuple[str, ...]) -> None:
-        dataplane.configure(_translated(settings, cidrs))
-
-    return Opened(dataplane, follow if settings.detector is Detector.NODE_CIDR else None)
+    return opened(settings, dataplane, _translated)
 
 
 def present() -> bool:
@@ -58,7 +54,7 @@ def _removed(in_use: str, *, patient: bool) -> Released:
         return Released()
     try:
         if patient and release_step(kernel):
-            return Released(carrying=("virtual servers",))
+            return Released(still_used=("virtual servers",))
         return Released(leaving.cleanup(kernel, _of_iptables() if in_use == "iptables" else Kept()))
     finally:
         kernel.close()
@@ -66,21 +62,17 @@ def _removed(in_use: str, *, patient: bool) -> Released:
 
 def _of_iptables() -> Kept:
     """The chains that iptables mode has as well."""
-    from nodeagent.dataplane.iptables import naming as n  # noqa: PLC0415 - that mode is in use
-    from nodeagent.dataplane.iptables.base import HOOKS  # noqa: PLC0415
+    from nodeagent.dataplane.iptables import naming as n
+    from nodeagent.dataplane.iptables.base import HOOKS
 
     chains = {n.FILTER: (n.FORWARD, n.PROXY_FIREWALL), n.NAT: (n.SERVICES, n.POSTROUTING, n.MARK_MASQ)}
     return Kept(chains, frozenset((line.table, line.chain, line.rule) for line in HOOKS))
 
 
-def _translated(settings: Settings, cluster_cidrs: tuple[str, ...]) -> Ipvs:
+def _translated(settings: AgentSettings, cluster_cidrs: tuple[str, ...]) -> Ipvs:
     section = settings.configuration.ipvs
     return Ipvs(
-        cluster_cidrs=cluster_cidrs,
-        interface=interface_of(settings),
-        node_only=settings.detector is Detector.NODE_CIDR,
-        masquerade_all=settings.masquerade_all,
-        masquerade_bit=settings.masquerade_bit,
+        **local_traffic(settings, cluster_cidrs),
         scheduler=section.scheduler,
         strict_arp=section.strict_arp,
         exclude_cidrs=section.exclude_cidrs,

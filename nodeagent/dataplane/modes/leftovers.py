@@ -1,4 +1,4 @@
-"""What another mode, or kube-proxy, has left in this kernel goes once everything wanted is in: a follower of commits.
+"""What another mode, or kube-proxy, has left in this kernel goes once everything wanted is in: a commit hook.
 
 Not before, so that no packet is without rules; and not later, since what is left is what was true in the past. The Ack
 goes first, and changes are served meanwhile, since looking at every mode takes a while. What connections go through
@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.logs import event
+from nodeagent.dataplane.commit_hooks import CommitHook, Wanted
 from nodeagent.dataplane.modes import Released
-from nodeagent.dataplane.outcome import Commit, Failed
+from nodeagent.dataplane.outcome import Commit
 from nodeagent.errors import AgentError
 
 log = logging.getLogger(__name__)
@@ -24,9 +24,8 @@ log = logging.getLogger(__name__)
 PAUSE = 1.0  # seconds between two looks at what still carries connections
 
 
-class Leftovers:
-    """Implements `nodeagent.dataplane.commit_hooks.Follower`. `remove` takes them away; told to be patient, not what is
-    still used.
+class Leftovers(CommitHook):
+    """`remove` takes them away; told to be patient, not what is still used.
 
     It is called once, and again while something is used, for `seconds` at most. Where it fails, that is told, and it is
     tried again with the next complete state.
@@ -48,10 +47,8 @@ class Leftovers:
             if self.due.is_set():
                 await asyncio.sleep(PAUSE)
 
-    def want(
-        self, services: Sequence[ServiceForwarding], node: NodeForwarding | None = None, *, complete: bool = False
-    ) -> None:
-        self._complete |= complete
+    def want(self, wanted: Wanted) -> None:
+        self._complete |= wanted.complete
 
     def committed(self, done: Commit, seconds: float) -> None:
         if not self._complete or self._done:
@@ -73,15 +70,9 @@ class Leftovers:
         if found.removed:
             removed = "; ".join(found.removed)
             event(log, logging.INFO, "removed what another mode or kube-proxy left", removed=removed)
-        if found.carrying and not self._told:
-            what = "; ".join(found.carrying)
+        if found.still_used and not self._told:
+            what = "; ".join(found.still_used)
             event(log, logging.INFO, "what another mode left stays while connections go through it", what=what)
-        self._told = bool(found.carrying)
-        if not found.carrying:
+        self._told = bool(found.still_used)
+        if not found.still_used:
             self.due.clear()
-
-    def refused(self) -> None:
-        """Nothing goes before everything is in."""
-
-    def failures(self) -> tuple[Failed, ...]:
-        return ()

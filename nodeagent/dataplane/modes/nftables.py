@@ -2,44 +2,52 @@
 
 from __future__ import annotations
 
-from nodeagent.config import Detector, Settings
-from nodeagent.dataplane.modes.opened import Opened, Released, interface_of
-from nodeagent.dataplane.nftables import cleanup as tables
+from nodeagent.config import AgentSettings
+from nodeagent.dataplane.modes.opened import Opened, Released, local_traffic, opened
 from nodeagent.dataplane.nftables import probe as trial
 from nodeagent.dataplane.nftables.dataplane import NftablesDataplane
-from nodeagent.dataplane.nftables.kernel import NetlinkKernel, unavailable
 from nodeagent.dataplane.nftables.settings import Settings as Nftables
-from nodeagent.errors import DataplaneUnavailable
+from nodeagent.linux.nft import tables
 
 __all__ = ["cleanup", "open_dataplane", "probe", "release"]
 
 
-def probe(settings: Settings | None = None) -> None:  # noqa: ARG001 - nothing that may be set makes a difference
+OURS, KUBE_PROXY = "deltaplane", "kube-proxy"
+
+
+def probe(settings: AgentSettings | None = None) -> None:  # noqa: ARG001 - nothing that may be set makes a difference
     """See `Backend.probe`."""
     trial.probe()
 
 
-def open_dataplane(settings: Settings) -> Opened:
+def open_dataplane(settings: AgentSettings) -> Opened:
     """See `Backend.open_dataplane`."""
     dataplane = NftablesDataplane(settings=_translated(settings, settings.cluster_cidrs))
 
-    def follow(cidrs: tuple[str, ...]) -> None:
-        dataplane.configure(_translated(settings, cidrs))
-
     def beside() -> tuple[str, ...]:
-        return _removed(tables.KUBE_PROXY)
+        return tables.delete_here(KUBE_PROXY)
 
-    return Opened(dataplane, follow if settings.detector is Detector.NODE_CIDR else None, beside)
+    return opened(settings, dataplane, _translated, beside)
 
 
 def present() -> bool:
     """See `Backend.present`."""
-    return tables.present((tables.OURS, tables.KUBE_PROXY))
+    return tables.any_there((OURS, KUBE_PROXY))
+
+
+def kube_proxy_serves() -> bool:
+    """Whether kube-proxy serves in its own nftables mode."""
+    return tables.any_there((KUBE_PROXY,))
+
+
+def own_cleanup() -> tuple[str, ...]:
+    """Removes what is ours, and leaves kube-proxy's. Raises `AgentError`."""
+    return tables.delete_here(OURS)
 
 
 def cleanup(in_use: str = "") -> tuple[str, ...]:  # noqa: ARG001 - no other mode needs it
-    """See `Backend.cleanup`; the tables are nobody else's."""
-    return _removed(tables.OURS, tables.KUBE_PROXY)
+    """See `Backend.cleanup`; the tables are no other program's."""
+    return tables.delete_here(OURS, KUBE_PROXY)
 
 
 def release(in_use: str = "") -> Released:
@@ -47,24 +55,7 @@ def release(in_use: str = "") -> Released:
     return Released(cleanup(in_use))
 
 
-def _removed(*names: str) -> tuple[str, ...]:
-    try:
-        kernel = NetlinkKernel()
-    except DataplaneUnavailable:
-        return ()  # where there is no nftables, nothing was left in it
-    try:
-        return tuple(f"nftables {found}" for found in tables.cleanup(kernel, names))
-    except OSError as error:
-        raise unavailable(error, tables.OURS) from error
-    finally:
-        kernel.close()
-
-
-def _translated(settings: Settings, cluster_cidrs: tuple[str, ...]) -> Nftables:
+def _translated(settings: AgentSettings, cluster_cidrs: tuple[str, ...]) -> Nftables:
     return Nftables(
-        cluster_cidrs=cluster_cidrs,
-        interface=interface_of(settings),
-        node_only=settings.detector is Detector.NODE_CIDR,
-        masquerade_all=settings.masquerade_all,
-        masquerade_bit=settings.masquerade_bit,
+        **local_traffic(settings, cluster_cidrs),
     )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from nodeagent.config import Detector, Settings
+from nodeagent.config import AgentSettings, Detector
 from nodeagent.dataplane.api import Dataplane
+from nodeagent.dataplane.reconciler import Reconciler
+
+S = TypeVar("S")
 
 
 def _nothing() -> tuple[str, ...]:
@@ -28,14 +31,39 @@ class Opened(NamedTuple):
 class Released(NamedTuple):
     """What a mode that is not in use had left: the names of what is removed, and what stays for now.
 
-    `carrying` says what that is: connections go through it, which would end with it; further ones do not come to it.
+    `still_used` says what that is: connections go through it, which would end with it; further ones do not come to it.
     """
 
     removed: tuple[str, ...] = ()
-    carrying: tuple[str, ...] = ()
+    still_used: tuple[str, ...] = ()
 
 
-def interface_of(settings: Settings) -> str:
+def opened(
+    settings: AgentSettings,
+    dataplane: Reconciler[S],
+    translated: Callable[[AgentSettings, tuple[str, ...]], S],
+    beside: Callable[[], tuple[str, ...]] = _nothing,
+) -> Opened:
+    """With what goes along; `translated` gives the mode's own settings for these CIDRs of local traffic."""
+
+    def follow(cidrs: tuple[str, ...]) -> None:
+        dataplane.configure(translated(settings, cidrs))
+
+    return Opened(dataplane, follow if settings.detector is Detector.NODE_CIDR else None, beside)
+
+
+def local_traffic(settings: AgentSettings, cluster_cidrs: tuple[str, ...]) -> dict[str, Any]:
+    """The fields of `nodeagent.dataplane.local_traffic.Detector`, with which the settings of every mode begin."""
+    return {
+        "cluster_cidrs": cluster_cidrs,
+        "interface": interface_of(settings),
+        "node_only": settings.detector is Detector.NODE_CIDR,
+        "masquerade_all": settings.masquerade_all,
+        "masquerade_bit": settings.masquerade_bit,
+    }
+
+
+def interface_of(settings: AgentSettings) -> str:
     """The interface, or prefix with an asterisk, that local traffic arrives at; empty where addresses tell (I5)."""
     if settings.detector is Detector.BRIDGE:
         return settings.bridge_interface

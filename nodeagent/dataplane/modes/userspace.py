@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nodeagent.config import Detector, Settings
-from nodeagent.dataplane.modes.opened import Opened, Released, interface_of
+from nodeagent.config import AgentSettings
+from nodeagent.dataplane.modes.opened import Opened, Released, local_traffic, opened
 from nodeagent.dataplane.userspace import cleanup as redirects
 from nodeagent.dataplane.userspace import probe as trial
 from nodeagent.dataplane.userspace.dataplane import UserspaceDataplane
@@ -12,19 +12,15 @@ from nodeagent.dataplane.userspace.settings import Settings as Userspace
 __all__ = ["cleanup", "open_dataplane", "probe", "release"]
 
 
-def probe(settings: Settings | None = None) -> None:  # noqa: ARG001 - nothing that may be set makes a difference
+def probe(settings: AgentSettings | None = None) -> None:  # noqa: ARG001 - nothing that may be set makes a difference
     """See `Backend.probe`."""
     trial.probe()
 
 
-def open_dataplane(settings: Settings) -> Opened:
+def open_dataplane(settings: AgentSettings) -> Opened:
     """See `Backend.open_dataplane`."""
     dataplane = UserspaceDataplane(settings=_translated(settings, settings.cluster_cidrs))
-
-    def follow(cidrs: tuple[str, ...]) -> None:
-        dataplane.configure(_translated(settings, cidrs))
-
-    return Opened(dataplane, follow if settings.detector is Detector.NODE_CIDR else None)
+    return opened(settings, dataplane, _translated)
 
 
 def present() -> bool:
@@ -43,13 +39,10 @@ def release(in_use: str = "") -> Released:  # noqa: ARG001 - no other mode needs
     return Released(removed, tuple(f"{address} on the loopback interface" for address in used))
 
 
-def _translated(settings: Settings, cluster_cidrs: tuple[str, ...]) -> Userspace:
+def _translated(settings: AgentSettings, cluster_cidrs: tuple[str, ...]) -> Userspace:
     usual = Userspace()
     return Userspace(
-        cluster_cidrs=cluster_cidrs,
-        interface=interface_of(settings),
-        node_only=settings.detector is Detector.NODE_CIDR,
-        mark_bit=settings.masquerade_bit,
+        **local_traffic(settings, cluster_cidrs),
         udp_idle=settings.udp_idle_seconds,
         udp_patience=max(usual.udp_patience, settings.udp_idle_seconds),  # who waits is remembered as long as others
         max_connections=settings.max_connections or usual.max_connections,

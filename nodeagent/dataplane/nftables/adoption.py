@@ -1,7 +1,7 @@
 """Endpoint lists from the elements that a table holds, and the elements that fit no list. Pure; `listing` asks.
 
-Somebody else may have changed our maps: whatever does not make a dense list of ours is a stray, to be deleted with the
-frontend's next change.
+Another program may have changed our maps: whatever does not make a dense list of ours is a stray, to be deleted with
+the frontend's next change.
 """
 
 from __future__ import annotations
@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from nodeagent.dataplane.nftables import affinity, elements
+from nodeagent.dataplane.frontend_key import is_node_port
+from nodeagent.dataplane.nftables import affinity
 from nodeagent.dataplane.nftables.shared import LOCAL_OFFSET
+from nodeagent.dataplane.nftables.slots import ENDPOINT_WIDTHS
+from nodeagent.linux.nft import elements
 
 Place = tuple[str, bytes]  # a map and a key in it
 
@@ -40,7 +43,7 @@ def plain_lists(family: int, name: str, listed: Iterable[tuple[bytes, bytes]]) -
 
 def all_places(frontend: bytes, name: str, lists: Lists, *, sticky: bool) -> list[Place]:
     """Where all elements of a frontend are; `name` is the map of plain lists."""
-    width = 8 if frontend[0] == 4 else 20
+    width = ENDPOINT_WIDTHS[frontend[0]]
     if sticky:
         return [*lists.strays, *affinity.elements_of(frontend, lists.slots, lists.local, width)]
     slots = (*range(len(lists.slots) // width), *range(LOCAL_OFFSET, LOCAL_OFFSET + len(lists.local) // width))
@@ -60,8 +63,8 @@ def sticky_lists(family: int, maps: dict[str, dict[bytes, bytes]]) -> dict[bytes
 
 
 def _sticky(frontend: bytes, by_slot: dict[int, bytes], there: affinity.Elements) -> Lists:
-    names = affinity.NODE_MAPS if len(frontend) == 9 else affinity.ADDRESS_MAPS
-    key, width = frontend[1:], 8 if frontend[0] == 4 else 20
+    names = affinity.NODE_MAPS if is_node_port(frontend) else affinity.ADDRESS_MAPS
+    key, width = frontend[1:], ENDPOINT_WIDTHS[frontend[0]]
     slots, local = (
         b"".join(there.get((name, key + number), b"") for number in _dense(by_slot, start))
         for start, name in ((0, names[1]), (LOCAL_OFFSET, names[2]))

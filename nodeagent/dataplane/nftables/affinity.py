@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from zlib import crc32
 
+from nodeagent.dataplane.frontend_key import is_node_port
 from nodeagent.dataplane.nftables.shared import (
     AFFINITY_ENDPOINTS,
     AFFINITY_LOCALS,
@@ -27,6 +28,9 @@ Elements = dict[tuple[str, bytes], bytes]  # (map, key) -> value
 
 ADDRESS_MAPS = (AFFINITY_SLOTS, AFFINITY_ENDPOINTS, AFFINITY_LOCALS)
 NODE_MAPS = (NODEPORT_AFFINITY_SLOTS, NODEPORT_AFFINITY_ENDPOINTS, NODEPORT_AFFINITY_LOCALS)
+
+BY_NUMBER = {name: slots for slots, *rest in (ADDRESS_MAPS, NODE_MAPS) for name in rest}
+"""The maps by number, each with the map that has the numbers."""
 
 
 def numbers(values: Iterable[bytes]) -> dict[bytes, int]:
@@ -50,8 +54,8 @@ def numbers(values: Iterable[bytes]) -> dict[bytes, int]:
 def elements_of(frontend: bytes, slots: bytes, local: bytes, width: int) -> Elements:
     """All that the affinity maps hold of one frontend (`render.identity`) with these lists."""
     key = frontend[1:]
-    by_slot, everywhere, here = NODE_MAPS if len(frontend) == 9 else ADDRESS_MAPS
-    lists = ((0, everywhere, split(slots, width)), (LOCAL_OFFSET, here, split(local, width)))
+    by_slot, everywhere, own = NODE_MAPS if is_node_port(frontend) else ADDRESS_MAPS
+    lists = ((0, everywhere, split(slots, width)), (LOCAL_OFFSET, own, split(local, width)))
     known = numbers({*lists[0][2], *lists[1][2]})
     found: Elements = {}
     for offset, by_number, values in lists:

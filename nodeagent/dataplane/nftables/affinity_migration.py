@@ -9,10 +9,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 
-from nodeagent.dataplane.nftables.kernel import Kernel
 from nodeagent.linux.netlink import wire
-from nodeagent.linux.nft import objects
-from nodeagent.linux.nft.expressions import LAYOUTS, NFPROTO
+from nodeagent.linux.nft import tables
+from nodeagent.linux.nft.expressions import LAYOUTS
+from nodeagent.linux.nft.kernel import Kernel
+from nodeagent.linux.nft.objects import Table
 
 _KEY, _DATA, _TIMEOUT, _EXPIRATION = 1, 2, 4, 5  # NFTA_SET_ELEM_*
 _NUMBER = 4  # bytes of an endpoint's number
@@ -32,11 +33,9 @@ def places(kernel: Kernel, family: int, table: str, name: str) -> list[bytes]:
 def _listed(kernel: Kernel, family: int, place: tuple[str, str], sizes: tuple[int, int]) -> list[bytes]:
     """`sizes`: of keys and values."""
     table, name = place
-    body = wire.text(1, table) + wire.text(2, name)
     found: list[bytes] = []
     try:
-        for message in kernel.ask(wire.request(objects.GET_ELEMENT, wire.DUMP, 0, NFPROTO[family], body)):
-            listed = wire.attributes(message.body).get(3, b"")
+        for listed in tables.packed_elements(kernel, Table(family, table), name):
             for _, start, end in wire.each_attribute(listed):
                 found += _element(wire.attributes(listed[start:end]), sizes)
     except OSError:

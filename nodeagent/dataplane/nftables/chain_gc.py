@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from nodeagent.dataplane.nftables.program import Program
-from nodeagent.dataplane.nftables.shared import Part
+from nodeagent.linux.nft.program import Part
 
 Use = tuple[int, str]  # a family and a private chain's name
 

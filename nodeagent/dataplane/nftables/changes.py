@@ -1,6 +1,6 @@
 """The difference between what the tables say of a frontend and what they should, as elements to delete and to add.
 
-`dataplane` asks for it, `transaction` sends it. A changed value is a deletion and an addition of the same key, because
+`dataplane` asks for it, `delivery` sends it. A changed value is a deletion and an addition of the same key, because
 the kernel refuses another value under an existing key. Pure.
 """
 
@@ -11,21 +11,18 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from deltaplane.model import ObjectKey
-from nodeagent.dataplane.nftables import affinity, elements, program, shared
-from nodeagent.dataplane.nftables.desired import WIDTHS
-from nodeagent.dataplane.nftables.render import RANGE_MEMBERS, Placement, is_node_port
-from nodeagent.dataplane.nftables.settings import OWN_PODS
+from nodeagent.dataplane import nft_sets
+from nodeagent.dataplane.frontend_key import is_node_port
+from nodeagent.dataplane.nftables import affinity, program, shared
+from nodeagent.dataplane.nftables.render import Placement
 from nodeagent.dataplane.nftables.shared import LOCAL_OFFSET, is_private
-from nodeagent.dataplane.nftables.slots import SlotChange, arrange, changed
+from nodeagent.dataplane.nftables.slots import ENDPOINT_WIDTHS, SlotChange, arrange, changed
+from nodeagent.linux.nft import elements
 from nodeagent.linux.nft.ranges import Range
+from nodeagent.linux.nft.transaction import Operation
 
-Operation = tuple[int, str, bytes]  # family, set, element
 Operations = tuple[list[Operation], list[Operation]]  # deletions, additions
 
-MEMBER_SETS = (  # by `render`'s number
-    *(program.CLUSTER_IPS, program.HAIRPINS, program.NODEPORT_IPS),
-    *(program.SERVICE_CIDRS, program.NODEPORT_ANYWHERE, OWN_PODS),
-)
 _ADDRESS_MAPS = (program.SERVICE_IPS, shared.ENDPOINTS, program.NO_ENDPOINT_SERVICES)
 _NODE_MAPS = (program.SERVICE_NODEPORTS, shared.NODEPORT_ENDPOINTS, program.NO_ENDPOINT_NODEPORTS)
 EMPTY = Placement("")
@@ -64,7 +61,7 @@ def frontend_change(
 ) -> Change | None:
     """What takes a frontend from one placement to another; None where they agree. `strays` are deleted with it."""
     family = frontend[0]
-    width = WIDTHS[family]
+    width = ENDPOINT_WIDTHS[family]
     old = before or EMPTY
     new = arranged(old, wanted, width) if wanted is not None else EMPTY
     deletes: list[Operation] = list(strays)
@@ -99,7 +96,7 @@ def _endpoints(frontend: bytes, old: Placement, new: Placement, into: Operations
 
 
 def _list(frontend: bytes, offset: int, before: bytes, after: bytes, into: Operations) -> None:
-    family, width = frontend[0], WIDTHS[frontend[0]]
+    family, width = frontend[0], ENDPOINT_WIDTHS[frontend[0]]
     if before:
         _slots(frontend, offset, changed(before, after, width), into)
     else:
@@ -108,11 +105,11 @@ def _list(frontend: bytes, offset: int, before: bytes, after: bytes, into: Opera
 
 
 def _sticky(frontend: bytes, old: Placement, new: Placement, into: Operations) -> None:
+    family, width = frontend[0], ENDPOINT_WIDTHS[frontend[0]]
     before, after = (
-        affinity.elements_of(frontend, one.slots, one.local, WIDTHS[frontend[0]]) if is_private(one.chain) else {}
+        affinity.elements_of(frontend, one.slots, one.local, width) if is_private(one.chain) else {}
         for one in (old, new)
     )
-    family = frontend[0]
     into[0].extend(
         (family, name, elements.member(key)) for (name, key), v in before.items() if after.get((name, key)) != v
     )
@@ -135,7 +132,7 @@ def _verdict(frontend: bytes, name: str, values: tuple[str, str], into: Operatio
     if was != now and was:
         into[0].append((frontend[0], name, elements.member(frontend[1:])))
     if was != now and now:
-        into[1].append((frontend[0], name, elements.dispatch(frontend[1:], now)))
+        into[1].append((frontend[0], name, nft_sets.dispatch(frontend[1:], now)))
 
 
 def arranged(before: Placement, wanted: Placement, width: int) -> Placement:
@@ -148,11 +145,6 @@ def arranged(before: Placement, wanted: Placement, width: int) -> Placement:
 
 def member_change(owner: ObjectKey, member: bytes, present: bool) -> Change:
     """What puts a set's member in or takes it out."""
-    family, kind, key = member[0], member[1], member[2:]
-    if kind in RANGE_MEMBERS:
-        packed = Range(key[: len(key) // 2], key[len(key) // 2 :]).elements()
-    else:
-        packed = [elements.member(key)]
-    operations = [(family, MEMBER_SETS[kind], element) for element in packed]
-    deletes, adds = ([], operations) if present else (operations, [])
+    elements_of = nft_sets.operations(member)
+    deletes, adds = ([], elements_of) if present else (elements_of, [])
     return Change(owner, member, deletes, adds, member=True, present=present)

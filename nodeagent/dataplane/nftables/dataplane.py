@@ -13,22 +13,24 @@ from contextlib import ExitStack
 
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.model import ObjectKey
+from nodeagent.dataplane import frontend_key
 from nodeagent.dataplane.api import Held
 from nodeagent.dataplane.left_out import LeftOut
-from nodeagent.dataplane.nftables import inventory, listing, naming
+from nodeagent.dataplane.nftables import inventory, listing, read_back
 from nodeagent.dataplane.nftables.delivery import Delivery
 from nodeagent.dataplane.nftables.desired import Desired
-from nodeagent.dataplane.nftables.drift import Damage, Watch
-from nodeagent.dataplane.nftables.kernel import Kernel, NetlinkKernel, unavailable
-from nodeagent.dataplane.nftables.monitor import Monitor, NetlinkMonitor
 from nodeagent.dataplane.nftables.pending import Pending
-from nodeagent.dataplane.nftables.program import Program, program
+from nodeagent.dataplane.nftables.program import TRANSLATED, Program, program
 from nodeagent.dataplane.nftables.settings import Settings
-from nodeagent.dataplane.nftables.shared import is_private
+from nodeagent.dataplane.nftables.shared import CLIENTS, is_private
 from nodeagent.dataplane.nftables.writer import MAIN, Writer
 from nodeagent.dataplane.outcome import Drifted, Failed, Round, Sent
+from nodeagent.dataplane.read_back import Found
 from nodeagent.dataplane.reconciler import Reconciler
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
+from nodeagent.linux.nft.kernel import Kernel, NetlinkKernel, unavailable
+from nodeagent.linux.nft.monitor import Monitor
+from nodeagent.linux.nft.watch import Damage, listen
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +52,19 @@ class NftablesDataplane(Reconciler[Settings]):
 
     def held(self) -> list[Held]:
         """See `Remembering.held`; nothing of a table that another version of the program wrote."""
-        return [naming.held(frontend) for frontend in self.driver.desired.frontends.actual]
+        return [frontend_key.held(frontend) for frontend in self.driver.desired.frontends.actual]
+
+    def wanted(self, frontends: Iterable[bytes], services: Iterable[ServiceForwarding]) -> Found:
+        """See `Readable.wanted`."""
+        return read_back.wanted(self.driver.desired, services)
+
+    def account(self, frontends: Iterable[bytes], services: Iterable[ServiceForwarding]) -> Found:
+        """See `Readable.account`."""
+        return read_back.account(self.driver.desired, frontends, services)
+
+    def look(self, frontends: Iterable[bytes], services: Iterable[ServiceForwarding]) -> Found:
+        """See `Readable.look`."""
+        return self.driver.look(frontends, services)
 
     def dump(self) -> dict[int, listing.Dump]:
         """Every element of our tables by family as the kernel has them now: a listing, for tests and inspection."""
@@ -63,8 +77,7 @@ class NftablesDriver:
     mode = "nftables"
 
     def __init__(self, kernel: Kernel | None, settings: Settings, monitor: Monitor | None) -> None:
-        self._given, self._settings = kernel, settings
-        self._watch = Watch(monitor, settings.table)
+        self._given, self._settings, self._monitor = kernel, settings, monitor
         self._opened = ExitStack()
 
     def open(self, left: LeftOut) -> None:
@@ -72,31 +85,20 @@ class NftablesDriver:
         self._left = left
         self._kernel = self._given or NetlinkKernel()
         self._opened.callback(self._kernel.close)
-        deaf = self._listen()  # before anything is read
+        table = self._settings.table
+        self._watch = listen(self.mode, self._kernel, table, weigh, self._monitor)  # before anything is read
         self._opened.callback(self._watch.close)
         families = [family for family in (4, 6) if self._kernel.has(family)]
         if 6 not in families:
-            left.leave("this kernel has no IPv6")
-            log.warning("nftables: this kernel has no IPv6, the family is left out")
+            left.leave("this kernel has no IPv6", refused=False)
         try:
             self._programs = _programs(families, self._settings)
         except ValueError as error:
             raise DataplaneUnavailable(f"nftables: cluster CIDR: {error}: correct --cluster-cidr") from error
         self.desired = Desired(families)
         self._pending = Pending(self.desired)
-        self._delivery = Delivery(self._kernel, self._programs, self._settings.table)
+        self._delivery = Delivery(self._kernel, self._programs, table)
         self._writer = Writer(self._pending, self._delivery, self._leave_out)
-        if deaf:
-            log.warning("nftables: what others change will not be noticed (%s)", deaf)
-
-    def _listen(self) -> str:
-        """Hears from now on what others change in this network namespace; gives the reason where that cannot be had."""
-        if isinstance(self._kernel, NetlinkKernel) and self._watch.monitor is None:
-            try:
-                self._watch.monitor = NetlinkMonitor(self._kernel)
-            except OSError as error:
-                return os.strerror(error.errno or 0)
-        return ""
 
     @property
     def adopted(self) -> bool:
@@ -132,7 +134,7 @@ class NftablesDriver:
         self._pending.retire()
 
     def pending(self) -> bool:
-        return bool(self.desired.frontends.pending or self.desired.members.pending)
+        return self.desired.pending
 
     def failures(self) -> Iterator[Failed]:
         return iter(self._pending.failed.values())
@@ -143,7 +145,7 @@ class NftablesDriver:
         """See `Driver.read`."""
         pending, delivery = self._pending, self._delivery
         pending.forget()
-        delivery.absent, delivery.foreign = set(), set()
+        delivery.forget()
         for family, wanted in list(self._programs.items()):
             try:
                 found = inventory.take(self._kernel, wanted)
@@ -157,7 +159,7 @@ class NftablesDriver:
             elif found.adopted is None or self._watch.damage.get(family) is Damage.STRUCTURE:
                 delivery.foreign.add(family)
             else:
-                delivery.chains[family], delivery.sets[family] = set(found.chains), found.sets
+                delivery.adopt(family, set(found.chains), found.sets)
                 self.desired.members.actual.update(found.adopted.members)
                 pending.adopt(found.adopted.frontends, found.adopted.strays)
                 private = {(family, name) for name in found.chains if is_private(name)}
@@ -165,12 +167,10 @@ class NftablesDriver:
 
     def _leave_out(self, family: int, reason: str) -> None:
         """Goes on without a family that the kernel will not have; the other one is not held back."""
-        log.error("nftables: IPv%d Services are left out until a restart: the kernel refuses: %s", family, reason)
         self._left.leave(reason)
         del self._programs[family]
         self.desired.leave_out(family)
-        self._delivery.absent.discard(family)
-        self._delivery.foreign.discard(family)
+        self._delivery.leave_out(family)
 
     def write(self, sent: Sent, this: Round) -> None:
         """See `Driver.write`."""
@@ -201,9 +201,24 @@ class NftablesDriver:
     def drifted(self) -> bool:
         return self._watch.drifted(self._programs)
 
+    def look(self, frontends: Iterable[bytes], services: Iterable[ServiceForwarding]) -> Found:
+        """See `Readable.look`."""
+        return read_back.look(self._kernel, self._programs, frontends, list(services))
+
     def dump(self) -> dict[int, listing.Dump]:
         """See `NftablesDataplane.dump`."""
         return {family: listing.dump(self._kernel, wanted) for family, wanted in self._programs.items()}
+
+
+def weigh(name: str) -> Damage | None:
+    """What it means that another program changed an element of this set.
+
+    What packets write, such as the clients of session affinity, may be taken away by any program. What a firewall holds
+    is written once, with its chain.
+    """
+    if name.startswith(CLIENTS) or name == TRANSLATED:
+        return None
+    return Damage.STRUCTURE if name.startswith("firewall/") else Damage.ELEMENTS
 
 
 def _programs(families: Iterable[int], settings: Settings) -> dict[int, Program]:

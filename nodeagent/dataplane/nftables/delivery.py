@@ -1,9 +1,7 @@
-"""Getting changes into the kernel: one transaction for each group of changes, and finding the one that spoils it.
+"""Getting changes into the kernel: one transaction for each group of changes, and setting aside what spoils it.
 
-A refused transaction changes nothing. The change at fault is known by the refused message's sequence number and, on
-kernels that report it, by the element's offset; it is set aside and the rest goes out again. Where the fault cannot be
-placed, the group is halved. Either way the number of attempts is bounded by the number of changes. `dataplane` calls
-this.
+The change at fault is known by the refused message's sequence number and, on kernels that report it, by the element's
+offset; `refusals` searches. `dataplane` calls this.
 """
 
 from __future__ import annotations
@@ -17,25 +15,14 @@ from typing import NamedTuple
 from nodeagent.dataplane.nftables import affinity_migration
 from nodeagent.dataplane.nftables.chain_gc import Unused, Use, unused
 from nodeagent.dataplane.nftables.changes import Change, Need
-from nodeagent.dataplane.nftables.kernel import Kernel
 from nodeagent.dataplane.nftables.program import TRANSLATED, Program
-from nodeagent.dataplane.nftables.shared import CLIENTS, Part
-from nodeagent.dataplane.nftables.transaction import Batch
-from nodeagent.dataplane.outcome import Drifted, Sent
+from nodeagent.dataplane.nftables.shared import CLIENTS
+from nodeagent.dataplane.outcome import Sent
+from nodeagent.dataplane.refusals import NoneTaken, at_fault, send_apart
 from nodeagent.errors import KernelUnavailable
-from nodeagent.linux.netlink import wire
-
-SINGLE_OUTS = 8  # times that objects at fault are set aside before a group is halved instead
-WHOLE = frozenset((errno.EPERM, errno.EACCES, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN, errno.EINTR))
-DRIFT = frozenset((errno.ENOENT, errno.EEXIST))
-
-
-class Uninstallable(Exception):
-    """The kernel will not have the table itself, whatever is in it; `code` is its errno."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(os.strerror(code))
-        self.code = code
+from nodeagent.linux.nft.kernel import Kernel
+from nodeagent.linux.nft.program import Part
+from nodeagent.linux.nft.transaction import WHOLE, Batch
 
 
 class Refusal(NamedTuple):
@@ -59,12 +46,25 @@ class Delivery:
 
     def __init__(self, kernel: Kernel, programs: Mapping[int, Program], table: str) -> None:
         self.absent: set[int] = set(programs)  # families without our table
-        self.foreign: set[int] = set()  # families whose table another version, other settings or somebody else wrote
+        self.foreign: set[int] = set()  # families whose table another version, other settings or another program wrote
         self.chains: dict[int, set[str]] = {family: set() for family in programs}
         self.sets: dict[int, set[str]] = {family: set() for family in programs}
         self.transactions = 0  # committed so far
         self._kernel, self._programs, self._table = kernel, programs, table
         self._sequence = 1
+
+    def forget(self) -> None:
+        """The kernel is read again."""
+        self.absent, self.foreign = set(), set()
+
+    def adopt(self, family: int, chains: set[str], sets: set[str]) -> None:
+        """What our table of this family has."""
+        self.chains[family], self.sets[family] = chains, sets
+
+    def leave_out(self, family: int) -> None:
+        """Has nothing more to do with a family."""
+        self.absent.discard(family)
+        self.foreign.discard(family)
 
     @property
     def fresh(self) -> list[int]:
@@ -78,27 +78,33 @@ class Delivery:
 
         `install`: the family whose table goes in with the first of them, which are all of that family; call once for
         each of `fresh`. `known`: identities refused before. Where the kernel contradicts another one, raises Drifted at
-        once; None: never. Raises Uninstallable, KernelUnavailable.
+        once; None: never. Raises KernelUnavailable, and NoneTaken where the kernel will not have the table itself.
         """
-        rest = list(changes)
-        for _ in range(SINGLE_OUTS):
-            if not rest and install is None:
-                return
-            batch, made = self._build(rest, install)
-            replies = self._kernel.commit(batch.data(), batch.first, batch.last)
-            if not replies:
-                self._committed(batch, made, install, into.sent)
-                into.done += rest
-                return
-            guilty = self._guilty(batch, replies, rest, (known, install))
-            if not guilty:
-                break
-            into.refused += [Refusal(rest[index], code) for index, code in guilty.items()]
-            rest = [change for index, change in enumerate(rest) if index not in guilty]
-        middle = (len(rest) + 1) // 2
-        for half in (rest[:middle], rest[middle:]):
-            if half:
-                self.deliver(half, into, known, install if install in self.fresh else None)
+        send_apart(changes, lambda group: self._attempt(group, into, known, install))
+
+    def _attempt(
+        self, changes: Sequence[Change], into: Delivered, known: frozenset[bytes] | None, install: int | None
+    ) -> dict[int, int] | None:
+        """One transaction, as for `send_apart`."""
+        if install is not None and install not in self.fresh:
+            install = None  # it went in with a group before
+        if not changes and install is None:
+            return None
+        batch, made = self._build(changes, install)
+        replies = self._kernel.commit(batch.data(), batch.first, batch.last)
+        if not replies:
+            self._committed(batch, made, install, into.sent)
+            into.done += changes
+            return None
+        self._sequence = batch.following
+        try:
+            guilty = at_fault(batch, replies, [known is None or change.identity in known for change in changes])
+        except NoneTaken as error:
+            if install is None or error.code in WHOLE:
+                raise _refused(error.code) from None
+            raise
+        into.refused += [Refusal(changes[place], code) for place, code in guilty.items()]
+        return guilty
 
     def _build(self, changes: Sequence[Change], install: int | None) -> tuple[Batch, dict[int, Part]]:
         """One transaction, and the shared chains and sets that it makes, by family."""
@@ -155,21 +161,20 @@ class Delivery:
         if install is not None:
             self.chains[install] = {chain.name for chain in self._programs[install].chains}
             self.sets[install] = {declared.name for declared in self._programs[install].sets}
-            self.foreign.discard(install)
-            self.absent.discard(install)
+            self.leave_out(install)
         for family, part in made.items():
             self.chains[family].update(chain.name for chain in part.chains)
             self.sets[family].update(declared.name for declared in part.sets)
         self._count(batch, sent)
 
     def _count(self, batch: Batch, sent: Sent) -> None:
-        self._advance(batch)
+        self._sequence = batch.following
         self.transactions += 1
         sent.messages += batch.messages
         sent.elements += batch.elements
         sent.size += batch.size
 
-    def sweep(self, released: set[Use], used: Iterable[Use], sent: Sent) -> None:
+    def remove_unused(self, released: set[Use], used: Iterable[Use], sent: Sent) -> None:
         """Takes private chains and sets away that nothing goes to any more, in a transaction of their own.
 
         A kernel may still count what the transaction before let go of (before 6.2): then they stay in `released` for
@@ -186,46 +191,16 @@ class Delivery:
         if batch.empty:
             released.clear()
         elif self._kernel.commit(batch.data(), batch.first, batch.last):
-            self._advance(batch)
+            self._sequence = batch.following
         else:
             self._count(batch, sent)
-            self._swept(gone)
+            self._removed(gone)
             released.clear()
 
-    def _swept(self, gone: Mapping[int, Unused]) -> None:
+    def _removed(self, gone: Mapping[int, Unused]) -> None:
         for family, (chains, sets) in gone.items():
             self.chains[family].difference_update(chains)
             self.sets[family].difference_update(sets)
-
-    def _advance(self, batch: Batch) -> None:
-        self._sequence = batch.last + 2 if batch.last < 0x7000_0000 else 1
-
-    def _guilty(
-        self,
-        batch: Batch,
-        replies: list[wire.Reply],
-        changes: list[Change],
-        how: tuple[frozenset[bytes] | None, int | None],
-    ) -> dict[int, int]:
-        """The changes (index: errno) that are surely at fault; empty where the group must be halved.
-
-        `how`: what was refused before and the family that is installed, as for `deliver`.
-        """
-        known, install = how
-        self._advance(batch)
-        guilty: dict[int, int] = {}
-        for answer in replies:
-            blamed = batch.blamed(answer)
-            if answer.errno in WHOLE:
-                raise _refused(answer.errno)
-            if not blamed and (answer.sequence != batch.first or not changes):
-                raise Uninstallable(answer.errno) if install else _refused(answer.errno)
-            drift = answer.errno in DRIFT and known is not None
-            if drift and not all(known is not None and changes[index].identity in known for index in blamed):
-                raise Drifted
-            if len(blamed) == 1 or len(changes) == 1:
-                guilty[blamed[0] if blamed else 0] = answer.errno
-        return guilty
 
 
 def _refused(code: int) -> KernelUnavailable:

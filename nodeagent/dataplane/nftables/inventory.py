@@ -1,6 +1,6 @@
 """Whether a table in the kernel is the one we would have written, and what it holds. Reads; `dataplane` asks.
 
-Once at the start and whenever somebody else is known to have changed the table. Rules are counted, not compared: the
+Once at the start and whenever another program is known to have changed the table. Rules are counted, not compared: the
 table's comment carries the digest of the program that wrote them.
 """
 
@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from nodeagent.dataplane.nftables import listing
-from nodeagent.dataplane.nftables.kernel import Kernel
 from nodeagent.dataplane.nftables.listing import Adopted
 from nodeagent.dataplane.nftables.program import Program
+from nodeagent.linux.nft import tables
+from nodeagent.linux.nft.kernel import Kernel
 
 TRIES = 3
 
@@ -29,7 +30,7 @@ class Inventory(NamedTuple):
 def take(kernel: Kernel, wanted: Program) -> Inventory | None:
     """What our table of a family holds; None where there is none. Raises OSError.
 
-    A table that somebody takes away while it is read is read again, and counts as away if it goes each time.
+    A table that another program takes away while it is read is read again, and counts as away if it goes each time.
     """
     for _ in range(TRIES):
         try:
@@ -41,14 +42,30 @@ def take(kernel: Kernel, wanted: Program) -> Inventory | None:
 
 
 def _taken(kernel: Kernel, wanted: Program) -> Inventory | None:
-    found = listing.comment(kernel, wanted)
+    found = tables.comment(kernel, wanted.table)
     if found is None:
         return None
-    chains, sets = listing.chains(kernel, wanted), listing.sets(kernel, wanted)
-    intact = found == wanted.table.comment and sets.issuperset(declared.name for declared in wanted.sets)
+    chains, sets = tables.chains(kernel, wanted.table), tables.sets(kernel, wanted.table)
+    intact = found == wanted.comment and sets.issuperset(declared.name for declared in wanted.sets)
     if not intact or not _whole(chains, wanted):
         return Inventory(chains, sets, None)
     return Inventory(chains, sets, listing.adopt(kernel, wanted))
+
+
+def problem(kernel: Kernel, wanted: Program) -> str:
+    """Why our table of a family is not as we would have written it; empty: it is. Only constant chains are counted.
+
+    Raises OSError.
+    """
+    found, name = tables.comment(kernel, wanted.table), wanted.table.name
+    if found is None:
+        return f"table {name} is not there"
+    if found != wanted.comment:
+        return f"table {name} is another version's"
+    for chain in wanted.chains:
+        if tables.rules_in(kernel, wanted.table, chain.name) != len(chain.rules):
+            return f"table {name} is not as the agent writes it: chain {chain.name} has other rules"
+    return ""
 
 
 def _whole(chains: Mapping[str, int], wanted: Program) -> bool:

@@ -10,14 +10,15 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from nodeagent.dataplane import frontend_key, set_members
 from nodeagent.dataplane.nftables.chain_gc import Use
-from nodeagent.dataplane.nftables.changes import EMPTY, Change, Operation, frontend_change, member_change
+from nodeagent.dataplane.nftables.changes import EMPTY, Change, frontend_change, member_change
 from nodeagent.dataplane.nftables.desired import Desired
-from nodeagent.dataplane.nftables.naming import describe
-from nodeagent.dataplane.nftables.render import RANGE_MEMBERS, Placement
+from nodeagent.dataplane.nftables.render import Placement
 from nodeagent.dataplane.nftables.shared import is_private
-from nodeagent.dataplane.outcome import Failed
+from nodeagent.dataplane.outcome import Failed, refused_object
 from nodeagent.dataplane.tracker import NODE, Claim
+from nodeagent.linux.nft.transaction import Operation
 
 
 class Pending:
@@ -45,7 +46,7 @@ class Pending:
         self.released.clear()
 
     def retire(self) -> None:
-        """What the kernel has and nobody wants is to go."""
+        """What the kernel has and no owner wants is to go."""
         self._desired.retire()
         self._desired.frontends.pending.update(dict.fromkeys(self.strays))
 
@@ -80,7 +81,7 @@ class Pending:
 
     def _ranges_to_go(self) -> list[bytes]:
         members = self._desired.members
-        return [m for m in members.pending if m[1] in RANGE_MEMBERS and m not in members]
+        return [m for m in members.pending if m[1] in set_members.RANGE_MEMBERS and m not in members]
 
     def _frontend(self, frontend: bytes, claim: Claim[Placement] | None) -> Iterator[Change]:
         """The change of a frontend, if there is one."""
@@ -116,9 +117,8 @@ class Pending:
                 self._settle_frontend(change)
             self.failed.pop(change.identity, None)
         for change, code in refused:
-            reason = f"the kernel refused {describe(change)}: {os.strerror(code)}"
-            text = f"{change.owner}: {reason}; tried again with the next change"
-            self.failed[change.identity] = Failed(change.owner, "KERNEL_REJECTED", text)
+            name = (set_members if change.member else frontend_key).name_of(change.identity)
+            self.failed[change.identity] = refused_object(change.owner, name, os.strerror(code))
         for pending in (self._desired.frontends.pending, self._desired.members.pending):
             if not pending:
                 pending.clear()  # one that was big stays as long to walk through as it was, until it is cleared

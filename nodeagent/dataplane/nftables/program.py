@@ -8,56 +8,43 @@ nothing accepts packets, because an accept cannot override another table's drop 
 
 from __future__ import annotations
 
-from hashlib import sha256
-from ipaddress import ip_network
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
+from nodeagent.dataplane import nft_rules
+from nodeagent.dataplane.nft_rules import at_node_ports, key
 from nodeagent.dataplane.nftables import shared
-from nodeagent.dataplane.nftables.settings import OWN_PODS, Settings
-from nodeagent.dataplane.nftables.shared import Builder, Part
+from nodeagent.dataplane.nftables.settings import Settings
+from nodeagent.dataplane.nftables.shared import Builder
+from nodeagent.dataplane.set_members import CLUSTER_IPS, HAIRPINS
 from nodeagent.linux.nft import expressions as x
+from nodeagent.linux.nft import program as linux
 from nodeagent.linux.nft import statements as s
-from nodeagent.linux.nft.objects import DYNAMIC, INTERVAL, TIMEOUT, Chain, Hook, Rule, Set, Table, rule
+from nodeagent.linux.nft.objects import DYNAMIC, TIMEOUT, Chain, Hook, Rule, Set, rule
+from nodeagent.linux.nft.program import Part
 from nodeagent.linux.nft.ranges import Range, merged
 
 __all__ = ["Program", "Settings", "program"]
 
-REJECT_CHAIN = "reject-chain"
 SERVICE_IPS, SERVICE_NODEPORTS = "service-ips", "service-nodeports"
 NO_ENDPOINT_SERVICES, NO_ENDPOINT_NODEPORTS = "no-endpoint-services", "no-endpoint-nodeports"
 FIREWALL_IPS = "firewall-ips"
-CLUSTER_IPS, NODEPORT_IPS, HAIRPINS = "cluster-ips", "nodeport-ips", "hairpin-connections"
-SERVICE_CIDRS, NODEPORT_ANYWHERE = "service-cidrs", "nodeport-anywhere"
 TRANSLATED = "translated"
 REMEMBERED = 432_000  # seconds that a place is known after the last connection was sent there: as conntrack's own
 
 
-class Program(NamedTuple):
-    """Everything of one family that does not depend on Services."""
+@dataclass(frozen=True)
+class Program(linux.Program):
+    """Everything of one family that does not depend on Services, and the shared chains that they may need."""
 
-    family: int
-    sets: tuple[Set, ...]
-    chains: tuple[Chain, ...]  # in the order of creation
-    settings: Settings
-    digest: str
-
-    @property
-    def table(self) -> Table:
-        return Table(self.family, self.settings.table, f"deltaplane program {self.digest}")
+    settings: Settings = field(default_factory=Settings)
 
     def part(self, name: str, ranges: tuple[Range, ...] = ()) -> Part:
         """The shared chain of this name with all it needs, see `shared`."""
         return Builder(self.family, self.settings).part(name, ranges)
 
-    def text(self, *names: str) -> str:
-        """The program in nft syntax, with these shared chains; `nft -f` takes it."""
-        parts = [self.part(name, SAMPLE_RANGES[self.family]) for name in names]
-        sets = {declared.name: declared for part in parts for declared in part.sets}
-        chains = {chain.name: chain for part in parts for chain in part.chains}
-        body = [line for declared in (*self.sets, *sets.values()) for line in declared.lines()]
-        body += [line for chain in (*chains.values(), *self.chains) for line in chain.lines()]
-        head = f"table {x.LAYOUTS[self.family].name} {self.settings.table} {{"
-        return "\n".join([head, f'\tcomment "{self.table.comment}"', *("\t" + line for line in body), "}", ""])
+    def samples(self, *names: str) -> list[Part]:
+        """Shared chains; firewalls among them with ranges for documentation."""
+        return [self.part(name, SAMPLE_RANGES[self.family]) for name in names]
 
 
 _AFFINITY = "/60/namespace/name/port/tcp"
@@ -71,21 +58,16 @@ SAMPLE_RANGES = {4: merged(["192.0.2.0/24"]), 6: merged(["2001:db8::/32"])}
 
 def program(family: int, settings: Settings) -> Program:
     """The program of a family (4 or 6). Raises ValueError for a CIDR that is none."""
-    draft = Program(family, _sets(family), _chains(family, settings), settings, "")
-    text = draft.text(*SAMPLES, "firewall/sample")
-    return draft._replace(digest=sha256(text.encode()).hexdigest()[:16])
+    draft = Program(family, settings.table, _sets(family), _chains(family, settings), settings=settings)
+    return nft_rules.signed(draft, *draft.samples(*SAMPLES, "firewall/sample"))
 
 
 def _sets(family: int) -> tuple[Set, ...]:
-    address, node, slot = shared.key("cluster", family), shared.key("node", family), x.random(65536)
-    destination, number = (x.destination(family),), (x.priority(),)
+    address, node, slot = key("cluster", family), key("node", family), x.random(65536)
+    number = (x.priority(),)
     target = (x.destination(family), x.port())
     return (
-        Set(CLUSTER_IPS, destination),
-        Set(NODEPORT_IPS, destination),
-        Set(NODEPORT_ANYWHERE, (x.protocol(1),)),
-        Set(SERVICE_CIDRS, destination, flags=INTERVAL),
-        Set(OWN_PODS, (x.source(family),), flags=INTERVAL),
+        *nft_rules.node_sets(family),
         Set(TRANSLATED, address, flags=DYNAMIC | TIMEOUT),
         Set(HAIRPINS, (x.source(family), *address)),
         Set(FIREWALL_IPS, address, "verdict"),
@@ -128,61 +110,30 @@ def _base_chains(family: int) -> tuple[Chain, ...]:
 
 
 def _inner_chains(family: int, settings: Settings) -> tuple[Chain, ...]:
-    address, node = shared.key("cluster", family), shared.key("node", family)
+    address, node = key("cluster", family), key("node", family)
     ports = s.dispatch(node, family, NO_ENDPOINT_NODEPORTS)
     return (
-        Chain(REJECT_CHAIN, _refusing(family)),
+        nft_rules.refusing(family),
         Chain("services", _services(family, settings)),
         Chain("masquerading", _masquerading(family, settings)),
         Chain("firewall-check", (rule(s.dispatch(address, family, FIREWALL_IPS)),)),
         Chain("service-endpoints-check", (rule(s.dispatch(address, family, NO_ENDPOINT_SERVICES)),)),
-        Chain("nodeport-endpoints-check", _at_node_ports(family, ports)),
-        Chain("cluster-ips-check", _cluster_check(family)),
-    )
-
-
-def _refusing(family: int) -> tuple[Rule, ...]:
-    """Port unreachable (F4); for IPv6 TCP a reset.
-
-    The kernel drops an ICMPv6 error that arrives while the connecting socket is locked, as it is for clients on this
-    node or behind a veth (TcpExtLockDroppedIcmps counts it): they were refused only after the SYN's retransmission, a
-    second later. A reset is heard at once.
-    """
-    return (*((rule(s.reset()),) if family == 6 else ()), rule(s.reject(family)))
-
-
-def _cluster_check(family: int) -> tuple[Rule, ...]:
-    """Other ports of active ClusterIPs are refused (F5), unallocated addresses dropped where CIDRs are known (F6)."""
-    destination = (x.destination(family),)
-    active = rule(s.member(destination, family, CLUSTER_IPS), s.goto(REJECT_CHAIN))
-    return (active, rule(s.member(destination, family, SERVICE_CIDRS), s.drop()))
-
-
-def _at_node_ports(family: int, then: s.Statement) -> tuple[Rule, ...]:
-    """What happens at addresses on which node ports answer, never loopback ones (B5, B6).
-
-    They are listed, or all the node's own for the protocols in `nodeport-anywhere` (B4).
-    """
-    loopback = ip_network("127.0.0.0/8" if family == 4 else "::1/128")
-    guard = s.inside(x.destination(family), family, loopback, negate=True)
-    anywhere = s.member((x.protocol(1),), family, NODEPORT_ANYWHERE)
-    return (
-        rule(guard, s.member((x.destination(family),), family, NODEPORT_IPS), then),
-        rule(guard, anywhere, s.to_this_node(), then),
+        Chain("nodeport-endpoints-check", at_node_ports(family, ports)),
+        nft_rules.cluster_ips_check(family),
     )
 
 
 def _services(family: int, settings: Settings) -> tuple[Rule, ...]:
     """Addresses before node ports, so that a node address used as an external IP is that Service's (A7)."""
-    off_cluster = settings.off_cluster(family)
+    off_cluster = () if settings.masquerade_all else nft_rules.off_cluster(settings, family)
     detect: tuple[Rule, ...] = ()
     if off_cluster is not None:
         to_cluster_ip = s.member((x.destination(family),), family, CLUSTER_IPS)
         detect = (rule(*off_cluster, to_cluster_ip, s.mark(settings.mark)),)
     return (
         *detect,
-        rule(s.dispatch(shared.key("cluster", family), family, SERVICE_IPS)),
-        *_at_node_ports(family, s.dispatch(shared.key("node", family), family, SERVICE_NODEPORTS)),
+        rule(s.dispatch(key("cluster", family), family, SERVICE_IPS)),
+        *at_node_ports(family, s.dispatch(key("node", family), family, SERVICE_NODEPORTS)),
     )
 
 
@@ -198,11 +149,11 @@ def _untranslatable(family: int) -> Rule:
 
 
 def _masquerading(family: int, settings: Settings) -> tuple[Rule, ...]:
-    """The first packet of each connection comes here, and says where those are sent that are translated."""
-    hairpin = s.member((x.source(family), *shared.key("cluster", family)), family, HAIRPINS)
+    """The first packet of each connection passes this chain, which notes where those are sent that are translated."""
+    hairpin = s.member((x.source(family), *key("cluster", family)), family, HAIRPINS)
     translated = s.connection("status", "dnat")
     return (
-        rule(translated, s.note(shared.key("cluster", family), family, TRANSLATED, REMEMBERED)),
+        rule(translated, s.note(key("cluster", family), family, TRANSLATED, REMEMBERED)),
         rule(s.marked(settings.mark), s.unmark(settings.mark), s.masquerade()),
         rule(translated, hairpin, s.masquerade()),
     )

@@ -8,29 +8,12 @@ from hashlib import sha256
 from msgspec import Struct
 from msgspec.structs import replace
 
-from deltaplane.forwarding import (
-    Entry,
-    FrontendKind,
-    Hairpin,
-    Masquerade,
-    NodeForwarding,
-    ServiceForwarding,
-    Target,
-    Verdict,
-)
-from deltaplane.model import ObjectKey
-from nodeagent.dataplane import widths
+from deltaplane.forwarding import Entry, FrontendKind, Masquerade, Target, Verdict
+from deltaplane.model import PROTOCOL_NAMES, ObjectKey
 from nodeagent.dataplane.nftables.shared import LOCAL_OFFSET, SMALLEST
-from nodeagent.linux.nft.ranges import Range, merged, without
+from nodeagent.linux.nft.ranges import Range, merged
 
 REFUSALS = {Verdict.FORWARD: "", Verdict.REJECT: "reject", Verdict.DROP: "drop"}
-CLUSTER_IP_MEMBER, HAIRPIN_MEMBER, NODE_PORT_MEMBER, SERVICE_CIDR_MEMBER, ANYWHERE_MEMBER, OWN_POD_MEMBER = range(6)
-"""Of which set a member is."""
-RANGE_MEMBERS = (SERVICE_CIDR_MEMBER, OWN_POD_MEMBER)
-OF_NODE = (NODE_PORT_MEMBER, SERVICE_CIDR_MEMBER, ANYWHERE_MEMBER, OWN_POD_MEMBER)
-PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
-
-_IDENTITIES = {4: b"\x04", 6: b"\x06"}
 
 
 class Placement(Struct, frozen=True, gc=False):
@@ -47,16 +30,6 @@ class Placement(Struct, frozen=True, gc=False):
     refusal: str = ""
     firewall: str = ""
     ranges: tuple[Range, ...] = ()
-
-
-def identity(entry: Entry) -> bytes:
-    """The frontend's identity: a byte for the family, then its key in the maps (12 or 24 bytes; node ports 8)."""
-    _, family, address, protocol, port = entry.frontend
-    return b"%b%b%c\0\0\0%b\0\0" % (_IDENTITIES[family], address, protocol, port.to_bytes(2, "big"))
-
-
-def is_node_port(frontend: bytes) -> bool:
-    return len(frontend) == 9
 
 
 def place(entry: Entry, owner: ObjectKey) -> Placement:
@@ -90,7 +63,7 @@ _REFUSED = {verdict: Placement("", refusal=text) for verdict, text in REFUSALS.i
 
 def affinity(entry: Entry, owner: ObjectKey) -> str:
     """What is behind the names of a service port's chains with affinity: its timeout and its own name."""
-    protocol = PROTOCOLS.get(entry.frontend.protocol, str(entry.frontend.protocol))
+    protocol = PROTOCOL_NAMES.get(entry.frontend.protocol, str(entry.frontend.protocol))
     return f"/{entry.affinity_seconds}/{owner.namespace}/{owner.name}/{entry.port_name}/{protocol}"
 
 
@@ -124,43 +97,3 @@ def _shared(node: bool, marked: bool, count: int) -> str:
 
 def _by_source(node: bool, count: int, local: int) -> str:
     return f"{'nodeport' if node else 'external'}-local-{power(count)}-{power(local) if local else 0}"
-
-
-def members(service: ServiceForwarding) -> tuple[bytes, ...]:
-    """The set elements a Service needs, each once: its ClusterIPs and its hairpin connections.
-
-    A member's identity is a byte for the family, a byte for the set, then the element's key.
-    """
-    addresses = (e.frontend for e in service.entries if e.frontend.kind == FrontendKind.CLUSTER_IP)
-    found = [_IDENTITIES[f.family] + b"\0" + f.address for f in addresses]
-    return tuple(dict.fromkeys(found + [_hairpin(hairpin) for hairpin in service.hairpins]))
-
-
-def _hairpin(hairpin: Hairpin) -> bytes:
-    address, protocol, port = hairpin
-    family = b"\x04\x01" if len(address) == 4 else b"\x06\x01"
-    return b"%b%b%b%c\0\0\0%b\0\0" % (family, address, address, protocol, port.to_bytes(2, "big"))
-
-
-def node_members(node: NodeForwarding) -> tuple[bytes, ...]:
-    """The elements of `nodeport-ips` without loopback addresses (B5, B6), `service-cidrs`, `own-pods` and
-    `nodeport-anywhere`.
-
-    A CIDR's member has the first and the last address of a range behind the set's byte. Raises ValueError.
-    """
-    widths.check_addresses(node.node_port_addresses)
-    fit = (address for address in node.node_port_addresses if not is_loopback(address))
-    found = [(b"\x04\x02" if len(a) == 4 else b"\x06\x02") + a for a in fit]
-    for family in (4, 6):
-        services, taken, pods = (
-            merged(c for c in cidrs if (":" in c) is (family == 6))
-            for cidrs in (node.service_cidrs, node.taken_cidrs, node.pod_cidrs)
-        )
-        for number, ranges in ((SERVICE_CIDR_MEMBER, without(services, taken)), (OWN_POD_MEMBER, pods)):
-            found += [bytes((family, number)) + first + last for first, last in ranges]
-    found += [bytes((family, ANYWHERE_MEMBER, number)) for family in node.match_all_families for number in PROTOCOLS]
-    return tuple(dict.fromkeys(found))
-
-
-def is_loopback(address: bytes) -> bool:
-    return address[0] == 127 if len(address) == 4 else address == bytes(15) + b"\x01"

@@ -8,8 +8,8 @@ use and takes those with a "/" in their name away after their last.
     local-L, node-local-L        choose among this node's own
     external-local-K-L, nodeport-local-K-L
                                  this node's connections go anywhere masqueraded, those of its pods go anywhere, all
-                                 others to local endpoints (C1); with L = 0 other nodes' pods go anywhere masqueraded,
-                                 and the rest falls through to the no-endpoints check
+                                 others to local endpoints (C1); with L = 0 these fall through to the no-endpoints
+                                 check, which drops them (C3)
     firewall/HASH                drops sources outside the list of ranges that has this hash (G1)
     any choosing one /SECONDS/NAMESPACE/NAME/PORT/PROTOCOL
                                  the same, with session affinity (H1): see `_sticky`; and KIND-keep/..., see `_keep`
@@ -26,10 +26,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from nodeagent.dataplane.nft_rules import key, own_pods
 from nodeagent.dataplane.nftables.settings import Settings
 from nodeagent.linux.nft import expressions as x
 from nodeagent.linux.nft import statements as s
 from nodeagent.linux.nft.objects import DYNAMIC, INTERVAL, TIMEOUT, Chain, Rule, Set, rule
+from nodeagent.linux.nft.program import Part
 from nodeagent.linux.nft.ranges import Range
 
 TRIES = 8
@@ -45,13 +47,6 @@ NODEPORT_AFFINITY_SLOTS, NODEPORT_AFFINITY_ENDPOINTS, NODEPORT_AFFINITY_LOCALS =
     "nodeport-affinity-endpoints",
     "nodeport-affinity-local-endpoints",
 )
-
-
-class Part(NamedTuple):
-    """Sets and chains that belong together, each after what it refers to."""
-
-    chains: tuple[Chain, ...]
-    sets: tuple[Set, ...] = ()
 
 
 class Builder(NamedTuple):
@@ -94,15 +89,13 @@ class Builder(NamedTuple):
         count, own = counts
         everywhere = self._chains(f"{kind.removesuffix('-local')}-{count}", tail)
         rules = [rule(s.from_this_node(), s.goto(everywhere[-1].name))]
-        pods, others = self.settings.own(self.family), self.settings.others(self.family)
+        pods = own_pods(self.settings, self.family)
         if pods is not None:
             rules.append(rule(*pods, s.goto(f"{plain}-{count}{tail}")))
         local: tuple[Chain, ...] = ()
         if own:
             local = self._chains(f"{'local' if plain == 'cluster' else 'node-local'}-{own}", tail)
             rules.append(rule(s.goto(local[-1].name)))
-        elif others is not None:
-            rules.append(rule(*others, rules[0].statements[-1]))
         return (*everywhere, *local, Chain(head + tail, tuple(rules)))
 
     def _choice(self, kind: str, size: int) -> tuple[Rule, ...]:
@@ -116,7 +109,7 @@ class Builder(NamedTuple):
         (`affinity.numbers`); further maps hold the numbers of a frontend's slots, and the endpoints by number. A client
         whose number is not among the frontend's endpoints any more is forgotten at once and draws anew. The packet's
         priority carries the number from one look-up to the next, because nft cannot show look-ups that are chained
-        through registers. Only the first packet of a connection comes here; its queueing priority is overwritten.
+        through registers. Only the first packet of a connection takes this way; its queueing priority is overwritten.
         """
         clients, keep = clients_of(kind + tail), self._keep(kind, tail)
         known = s.prioritise((x.source(self.family),), self.family, clients)
@@ -152,12 +145,6 @@ _STICKY = {  # by kind: the numbers of slots, the endpoints of numbers
     "node": (NODEPORT_AFFINITY_SLOTS, NODEPORT_AFFINITY_ENDPOINTS),
     "node-local": (NODEPORT_AFFINITY_SLOTS, NODEPORT_AFFINITY_LOCALS),
 }
-
-
-def key(kind: str, family: int) -> tuple[x.Field, ...]:
-    """What tells frontends apart: node ports ("node...") have no address of their own."""
-    number = (x.protocol(), x.port())
-    return number if kind.startswith("node") else (x.destination(family), *number)
 
 
 def split(head: str) -> tuple[str, *tuple[int, ...]]:

@@ -1,12 +1,17 @@
 """Dense slots: which endpoint stands at which index of its frontend's list.
 
 A list is one byte string of values of equal width, slot after slot: 100,000 endpoints then cost their bytes and little
-more. `render` makes lists in canonical order, `changes` keeps the kernel's order here. Pure.
+more. `render` makes lists in canonical order, `changes` keeps the kernel's order by these functions. Pure.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
+
+from deltaplane.model import WIDTHS
+
+ENDPOINT_WIDTHS = {family: width + 4 for family, width in WIDTHS.items()}
+"""Bytes of an endpoint value, by family: the address, the port, two zero bytes."""
 
 
 class SlotChange(NamedTuple):

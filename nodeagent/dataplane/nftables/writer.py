@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterable, Iterator
 from sys import maxsize
 
 from nodeagent.dataplane.nftables.changes import Change
-from nodeagent.dataplane.nftables.delivery import Delivered, Delivery, Uninstallable
+from nodeagent.dataplane.nftables.delivery import Delivered, Delivery
 from nodeagent.dataplane.nftables.pending import Pending
 from nodeagent.dataplane.outcome import Drifted, Sent
+from nodeagent.dataplane.refusals import NoneTaken
 from nodeagent.errors import KernelUnavailable
 
 MAIN = 4  # the family without which nothing works; the other may be left out
-PER_BATCH = 8_000  # elements in one transaction of a cold load: some 30 ms, so that the first Services work early
+PER_BATCH = 4_000  # elements in one transaction of a cold load: some 15 ms, so that the first Services work early
 
 
 class Writer:
@@ -32,7 +33,7 @@ class Writer:
             self._install(family, sent, known)
         for group in _groups(self._pending.changes(), PER_BATCH):
             self._send(group, sent, known)
-        self._delivery.sweep(self._pending.released, self._pending.uses, sent)
+        self._delivery.remove_unused(self._pending.released, self._pending.uses, sent)
 
     def _install(self, family: int, sent: Sent, known: frozenset[bytes] | None) -> None:
         """One family's table with its first changes; a table that is replaced with all of them, so without a gap."""
@@ -40,8 +41,8 @@ class Writer:
         group = next(_groups(self._pending.changes(family), maxsize if replaces else PER_BATCH))
         try:
             self._send(group, sent, known, family)
-        except Uninstallable as error:
-            if replaces and error.code == errno.ENOENT:  # somebody took away what is to be replaced
+        except NoneTaken as error:
+            if replaces and error.code == errno.ENOENT:  # another program took away what is to be replaced
                 if known is not None:
                     raise Drifted from error
                 raise KernelUnavailable("nftables: our table went while it was replaced; it is retried") from error

@@ -1,17 +1,16 @@
-"""Opens the way that brings traffic to the listeners: the first that works here, or the one asked for."""
+"""Opens the way that brings traffic to the listeners: the first that works on this machine, or the one asked for."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
 
-from nodeagent.dataplane.iptables.tools import Flavour
-from nodeagent.dataplane.userspace.direct import DirectRedirects
 from nodeagent.dataplane.userspace.iptables import IptablesRedirects
 from nodeagent.dataplane.userspace.nft import NftRedirects
 from nodeagent.dataplane.userspace.probe import first_working
 from nodeagent.dataplane.userspace.redirects import Redirects
 from nodeagent.dataplane.userspace.settings import Settings
+from nodeagent.linux.iptables.programs import Flavour
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +19,6 @@ _MAKERS: dict[str, Callable[[Settings], Redirects]] = {
     "iptables": IptablesRedirects,
     "iptables-nft": lambda settings: IptablesRedirects(settings, flavour=Flavour.NFT),
     "iptables-legacy": lambda settings: IptablesRedirects(settings, flavour=Flavour.LEGACY),
-    "direct": lambda _: DirectRedirects(),
 }
 
 

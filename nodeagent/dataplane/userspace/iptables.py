@@ -1,6 +1,6 @@
 """Redirects as iptables rules, each write one restore per family. Called by `dataplane` through `Redirects`.
 
-The programs and their flavours are those of iptables mode; what stands is `lines`'. What others change is noticed
+What stands is `lines`'. What others change is noticed
 when a restore contradicts it, and not before.
 """
 
@@ -9,18 +9,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 
-from nodeagent.dataplane.given_back import rule as given_back
-from nodeagent.dataplane.iptables.flavour import detect
-from nodeagent.dataplane.iptables.tables import Listing, listing
-from nodeagent.dataplane.iptables.tools import Flavour, Iptables, Tools
+from nodeagent.dataplane.outcome import Drifted
 from nodeagent.dataplane.userspace import lines as l
-from nodeagent.dataplane.userspace.lines import FILTER, NAT, TOP, Line
+from nodeagent.dataplane.userspace.lines import FILTER, NAT, TOP
 from nodeagent.dataplane.userspace.loopback import Home
-from nodeagent.dataplane.userspace.redirects import Drifted, Written
+from nodeagent.dataplane.userspace.redirects import Written
 from nodeagent.dataplane.userspace.settings import Settings
-from nodeagent.dataplane.userspace.tracker import Difference, Placement
+from nodeagent.dataplane.userspace.tracker import STANDS, Difference, Placement
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
-from nodeagent.linux.text import target
+from nodeagent.linux.iptables.flavour import detect
+from nodeagent.linux.iptables.programs import Flavour, Iptables, Tools
+from nodeagent.linux.iptables.saved import Line, Listing, deletion, listing, target
 
 log = logging.getLogger(__name__)
 
@@ -81,12 +80,8 @@ class IptablesRedirects:
 
     def _read(self, family: int) -> dict[bytes, Placement]:
         tables = {table: listing(self._tools.save(family, table)) for table in (NAT, FILTER)}
-        wanted = l.constant(family, self._settings)
         ours = any(name.startswith(TOP) for found in tables.values() for name in found)
-        whole = all(tables[table].get(chain) == rules for (table, chain), rules in wanted.items())
-        whole = whole and all(chain in tables[table] for table, chains in l.VARIABLE.items() for chain in chains)
-        whole = whole and TOP in tables[FILTER] and _jumps(tables) == set(l.jumps(self._settings))
-        if whole:
+        if self._whole(family, tables):
             try:
                 return l.slots(family, tables)
             except ValueError as error:
@@ -95,29 +90,56 @@ class IptablesRedirects:
         self._foreign |= ours
         return {}
 
+    def _whole(self, family: int, tables: Mapping[str, Listing]) -> bool:
+        """Whether the constant chains and the jumps are as we write them, and the others are there."""
+        wanted = l.constant(family, self._settings)
+        whole = all(tables[table].get(chain) == rules for (table, chain), rules in wanted.items())
+        whole = whole and all(chain in tables[table] for table, chains in l.VARIABLE.items() for chain in chains)
+        return whole and TOP in tables[FILTER] and _jumps(tables) == set(l.jumps(self._settings))
+
+    def shows(self, member: bytes) -> bool:
+        """See `Redirects.shows`."""
+        return bool(l.lines(member, STANDS))
+
+    def standing(self, slots: Iterable[bytes]) -> dict[bytes, Placement]:
+        """See `Redirects.standing`: our chains alone are listed, and those of the kernel that lead to them."""
+        asked = set(slots)
+        found: dict[bytes, Placement] = {}
+        for family in sorted(self.families & {slot[0] for slot in asked}):
+            tables = {table: self._chains(family, table) for table in (NAT, FILTER)}
+            if not self._whole(family, tables):
+                raise ValueError(f"chains {TOP} of IPv{family} are not as the agent writes them")
+            found.update((slot, placed) for slot, placed in l.slots(family, tables).items() if slot in asked)
+        return found
+
+    def _chains(self, family: int, table: str) -> Listing:
+        constant = [chain for where, chain in l.constant(family, self._settings) if where == table]
+        hooks = [line.chain for line in l.jumps(self._settings) if line.table == table]
+        names = dict.fromkeys((TOP, *constant, *l.VARIABLE[table], *hooks))
+        listed = {name: self._tools.chain(family, table, name) for name in names}
+        return {name: rules for name, rules in listed.items() if rules is not None}
+
     # ------------------------------------------------------------ writing
 
-    def write(self, differences: Sequence[Difference], *, again: bool = False) -> Written:
+    def write(self, differences: Sequence[Difference], into: Written, *, again: bool = False) -> None:
         """See `Redirects.write`. A family whose restore is refused is written one difference after the other."""
-        sent = Written()
         for family in sorted(self.families):
             mine = [difference for difference in differences if difference.slot[0] == family]
             if mine or family in self._make:
-                self._write(family, mine, sent, again=again)
-        return sent
+                self._write(family, mine, into, again=again)
 
-    def _write(self, family: int, differences: list[Difference], sent: Written, *, again: bool) -> None:
-        if self._restore(family, differences, sent):
+    def _write(self, family: int, differences: list[Difference], into: Written, *, again: bool) -> None:
+        if self._restore(family, differences, into):
             return
         if not again:
             raise Drifted
-        if family in self._make and not self._restore(family, [], sent):
+        if family in self._make and not self._restore(family, [], into):
             raise KernelUnavailable(f"userspace: iptables refuses our chains of IPv{family}; it is retried")
         for difference in differences:
-            if not self._restore(family, [difference], sent):
-                sent.refused.append((difference, f"iptables refuses its redirect ({self._said})"))
+            if not self._restore(family, [difference], into):
+                into.refused.append((difference, f"iptables refuses its redirect ({self._said})"))
 
-    def _restore(self, family: int, differences: list[Difference], sent: Written) -> bool:
+    def _restore(self, family: int, differences: list[Difference], into: Written) -> bool:
         """Whether it was done. Raises KernelUnavailable where nothing is wrong with the input."""
         changed = [line for difference in differences for line in _changes(difference)]
         text = "".join(self._table(family, table, changed) for table in (NAT, FILTER))
@@ -129,10 +151,10 @@ class IptablesRedirects:
             return False
         self._make.pop(family, None)
         self._foreign = self._foreign and bool(self._make)
-        sent.done += differences
-        sent.messages += text.count("\n")
-        sent.elements += len(changed)
-        sent.size += len(text)
+        into.done += differences
+        into.sent.messages += text.count("\n")
+        into.sent.elements += len(changed)
+        into.sent.size += len(text)
         return True
 
     def _table(self, family: int, table: str, changed: Iterable[tuple[str, Line]]) -> str:
@@ -147,12 +169,7 @@ class IptablesRedirects:
         }
         chains = dict.fromkeys((TOP, *wanted, *l.VARIABLE[table]))
         there, jumps = self._make[family][table], [line for line in l.jumps(self._settings) if line.table == table]
-        stale = [
-            f"-D {chain} {given_back(rule)}"
-            for chain, rules in there.items()
-            for rule in rules
-            if _leads_in(chain, rule)
-        ]
+        stale = [deletion(chain, rule) for chain, rules in there.items() for rule in rules if _leads_in(chain, rule)]
         return [
             *(f":{chain} - [0:0]" for chain in chains),
             *stale,
@@ -191,5 +208,5 @@ def _jumps(tables: Mapping[str, Listing]) -> set[Line]:
 
 
 def _leads_in(chain: str, rule: str) -> bool:
-    """Whether a rule of somebody else's chain goes to one of ours."""
+    """Whether a rule of another program's chain goes to one of ours."""
     return not chain.startswith(TOP) and target(rule).startswith(TOP)

@@ -2,7 +2,7 @@
 
 `iptables` puts them into restores. Rules stand exactly as `iptables-save` prints them, so that what is listed can be
 compared. Sources outside that a policy drops leave the nat table untranslated, and the filter table drops what still
-has the Service's address; pods of other nodes go on from there as this node's do. As in iptables mode, only the
+has the Service's address; pods of other nodes are such sources. As in iptables mode, only the
 addresses and ports of Services are known (F5, F6), and an address without endpoints refuses everybody (F7).
 """
 
@@ -11,14 +11,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_address, ip_network, summarize_address_range
-from typing import NamedTuple
 
+from deltaplane.model import PROTOCOL_NAMES, PROTOCOL_NUMBERS
 from nodeagent.dataplane import local_traffic
-from nodeagent.dataplane.iptables.tables import Listing
-from nodeagent.dataplane.nftables import render
+from nodeagent.dataplane.frontend_key import is_frontend, is_node_port, packed, port_of
+from nodeagent.dataplane.set_members import ANYWHERE_MEMBER, NODE_PORT_MEMBER, OWN_POD_MEMBER
 from nodeagent.dataplane.userspace import tracker as t
 from nodeagent.dataplane.userspace.settings import Settings
-from nodeagent.dataplane.userspace.tracker import STANDS, Placement, Value, is_frontend
+from nodeagent.dataplane.userspace.tracker import STANDS, Placement, Value
+from nodeagent.linux.iptables.saved import Line, Listing
 from nodeagent.linux.text import arriving
 
 NAT, FILTER = "nat", "filter"
@@ -27,19 +28,11 @@ INSIDE, IPS, IPS_OUTSIDE = f"{TOP}-INSIDE", f"{TOP}-IPS", f"{TOP}-IPS-OUTSIDE"
 AT, AT_OUTSIDE = f"{TOP}-AT", f"{TOP}-AT-OUTSIDE"  # by destination: where node ports answer
 PORTS, PORTS_OUTSIDE = f"{TOP}-PORTS", f"{TOP}-PORTS-OUTSIDE"
 PODS = f"{TOP}-PODS"  # this node's, where the detector tells all nodes'
-CLOSED = f"{TOP}-CLOSED"  # to sources outside, which leave the nat table here
 GUARD = f"{TOP}-GUARD"  # who was not redirected has no business at the listeners
 STRAY = "stray"  # the map of lines that make no placement of ours
 _REJECT = {4: "REJECT --reject-with icmp-port-unreachable", 6: "REJECT --reject-with icmp6-port-unreachable"}
 _RESET = "REJECT --reject-with tcp-reset"  # IPv6 TCP: see the nftables program
 _LOOPBACK = {4: "127.0.0.0/8", 6: "::1/128"}
-_NUMBERS = {name: number for number, name in render.PROTOCOLS.items()}
-
-
-class Line(NamedTuple):
-    table: str
-    chain: str
-    rule: str
 
 
 _CHAINS = {  # by map: the chain of what leads to a listener
@@ -56,10 +49,8 @@ VARIABLE = {NAT: (IPS, IPS_OUTSIDE, PORTS, PORTS_OUTSIDE, AT, AT_OUTSIDE, PODS),
 def constant(family: int, settings: Settings) -> dict[tuple[str, str], list[str]]:
     """The chains that never change, by table and name. Raises ValueError for a CIDR that is none."""
     node = f"-m addrtype --src-type LOCAL -g {INSIDE}"
-    network = local_traffic.of_all_nodes(settings.local, family)
     return {
         (NAT, TOP): [*_pods(family, settings), node, *_to(IPS_OUTSIDE, AT_OUTSIDE), f"-g {INSIDE}"],
-        (NAT, CLOSED): [*([] if network is None else [f"-s {network} -j RETURN"]), "-j ACCEPT"],
         (NAT, INSIDE): _to(IPS, AT),
         (FILTER, GUARD): [f"{_to_host(settings.address(family))} -m conntrack ! --ctstate DNAT -j DROP"],
     }
@@ -69,10 +60,10 @@ def _pods(family: int, settings: Settings) -> list[str]:
     """The rule for this node's pods, if there is a way to tell them."""
     if settings.interface:
         return [f"-i {arriving(settings.interface)} -g {INSIDE}"]
-    network = settings.local.network(family)
+    network = settings.network(family)
     if network is None:
         return []
-    if local_traffic.of_all_nodes(settings.local, family):
+    if local_traffic.of_all_nodes(settings, family):
         return [f"-s {network} -j {PODS}"]
     return [f"-s {network} -g {INSIDE}" if network.prefixlen else f"-g {INSIDE}"]
 
@@ -114,30 +105,30 @@ def _frontend(slot: bytes, name: str, value: Value) -> list[Line]:
         to = f"[{address}]:{port}" if slot[0] == 6 else f"{address}:{port}"
         return [Line(NAT, _CHAINS[name], f"{match} -j DNAT --to-destination {to}")]
     target = "DROP" if value == "drop" else _RESET if (slot[0], slot[-8]) == (6, 6) else _REJECT[slot[0]]
-    untranslated = [Line(NAT, _UNTRANSLATED[name], f"{match} -j {CLOSED}")] if name in _UNTRANSLATED else []
+    untranslated = [Line(NAT, _UNTRANSLATED[name], f"{match} -j ACCEPT")] if name in _UNTRANSLATED else []
     return [*untranslated, Line(FILTER, _REFUSING[name], f"{match} -j {target}")]
 
 
 def _match(slot: bytes) -> str:
-    protocol = render.PROTOCOLS[slot[-8]]
-    port = f"-p {protocol} -m {protocol} --dport {int.from_bytes(slot[-4:-2], 'big')}"
-    return port if render.is_node_port(slot) else f"{_to_host(slot[1:-8])} {port}"
+    protocol = PROTOCOL_NAMES[slot[-8]]
+    port = f"-p {protocol} -m {protocol} --dport {port_of(slot)}"
+    return port if is_node_port(slot) else f"{_to_host(slot[1:-8])} {port}"
 
 
-def _to_host(packed: bytes) -> str:
-    return f"-d {ip_address(packed)}/{8 * len(packed)}"
+def _to_host(address: bytes) -> str:
+    return f"-d {ip_address(address)}/{8 * len(address)}"
 
 
 def _members(slot: bytes) -> list[Line]:
     """A node port address, or all of the machine, or this node's pods; the other sets have no lines."""
-    if slot[1] == render.OWN_POD_MEMBER:
+    if slot[1] == OWN_POD_MEMBER:
         middle = 1 + len(slot) // 2
         networks = summarize_address_range(*map(ip_address, (slot[2:middle], slot[middle:])))
         return [Line(NAT, PODS, f"-s {network} -j {INSIDE}") for network in networks]
-    if slot[1] == render.NODE_PORT_MEMBER:
+    if slot[1] == NODE_PORT_MEMBER:
         match = f"{_to_host(slot[2:])} "
-    elif slot[1] == render.ANYWHERE_MEMBER and slot[2] in render.PROTOCOLS:
-        match = f"! -d {_LOOPBACK[slot[0]]} -p {render.PROTOCOLS[slot[2]]} -m addrtype --dst-type LOCAL "
+    elif slot[1] == ANYWHERE_MEMBER and slot[2] in PROTOCOL_NAMES:
+        match = f"! -d {_LOOPBACK[slot[0]]} -p {PROTOCOL_NAMES[slot[2]]} -m addrtype --dst-type LOCAL "
     else:
         return []
     return [
@@ -176,16 +167,16 @@ def _slot(family: int, rule: str) -> bytes:
     head = bytes((family,))
     if found := _FRONTEND.match(rule):
         address = ip_address(found["address"]).packed if found["address"] else b""
-        protocol, port = _NUMBERS.get(found["protocol"], 0), int(found["port"])
-        return b"%b%b%c\0\0\0%b\0\0" % (head, address, protocol, port.to_bytes(2, "big"))
+        protocol, port = PROTOCOL_NUMBERS.get(found["protocol"], 0), int(found["port"])
+        return packed(family, address, protocol, port)
     if found := _NODE_ADDRESS.match(rule):
-        return head + bytes((render.NODE_PORT_MEMBER,)) + ip_address(found["address"]).packed
+        return head + bytes((NODE_PORT_MEMBER,)) + ip_address(found["address"]).packed
     if found := _POD_CIDR.match(rule):
         network = ip_network(found["network"])
         edges = network.network_address.packed + network.broadcast_address.packed
-        return head + bytes((render.OWN_POD_MEMBER,)) + edges
+        return head + bytes((OWN_POD_MEMBER,)) + edges
     if found := _ANYWHERE.match(rule):
-        return head + bytes((render.ANYWHERE_MEMBER, _NUMBERS.get(found["protocol"], 0)))
+        return head + bytes((ANYWHERE_MEMBER, PROTOCOL_NUMBERS.get(found["protocol"], 0)))
     raise ValueError(f"{rule}: not a rule of ours")
 
 
@@ -215,7 +206,7 @@ def _values(slot: bytes, found: Iterable[Line]) -> dict[str, Value]:
         else:
             refusal = "drop" if parts["target"] == "DROP" else "reject"
     if refusal:
-        usual = t.NODE_REFUSALS if render.is_node_port(slot) else t.REFUSALS
+        usual = t.NODE_REFUSALS if is_node_port(slot) else t.REFUSALS
         values[_OUTSIDE_MAPS.get(outside, usual)] = refusal
     return values
 

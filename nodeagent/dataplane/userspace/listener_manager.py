@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from deltaplane.forwarding import Verdict
-from nodeagent.dataplane.nftables import render
+from nodeagent.dataplane.frontend_key import is_node_port
 from nodeagent.dataplane.userspace import tracker as t
 from nodeagent.dataplane.userspace.plan import Line, Plan, Port, Route
 from nodeagent.dataplane.userspace.proxy import Order, Proxy
-from nodeagent.dataplane.userspace.tracker import STANDS, Placement, Value
+from nodeagent.dataplane.userspace.tracker import Placement, Value
 
 _REFUSALS = {Verdict.REJECT: "reject", Verdict.DROP: "drop"}
 _MAPS = {  # by whether it is a node port and whether for sources outside: what leads to a listener, what refuses
@@ -24,8 +24,8 @@ _MAPS = {  # by whether it is a node port and whether for sources outside: what 
 Standing = Mapping[bytes, Placement]
 
 
-class Staff:
-    """`place` gives a family's own address for listeners, packed."""
+class ListenerManager:
+    """Listeners of the proxy; `place` gives a family's own address for them, packed."""
 
     def __init__(self, proxy: Proxy, place: Callable[[int], bytes]) -> None:
         self.unopened: dict[Port, str] = {}  # and why
@@ -68,9 +68,17 @@ class Staff:
         self._proxy.retire(self._leaving)
         self._leaving.clear()
 
+    def value(self, port: Port) -> bytes:
+        """What leads to a listener; empty: it is not open."""
+        return self._values.get(port, b"")
+
+    def line_at(self, value: bytes) -> Line | None:
+        """What the open listener that a redirect leads to was told; None: nobody of this process listens there."""
+        return next((self._lines[port] for port, held in self._values.items() if held == value), None)
+
     def placements(self, wanted: Plan) -> dict[bytes, Placement]:
         """What is to stand for a plan; frontends whose listener could not be opened are left out."""
-        found: dict[bytes, Placement] = dict.fromkeys(wanted.cluster_ips, STANDS)
+        found: dict[bytes, Placement] = {}
         for slot, route in wanted.routes.items():
             values = tuple((name, self._value(end)) for name, end in _ends(slot, route))
             if all(values for _, values in values):
@@ -85,7 +93,7 @@ def _ends(slot: bytes, route: Route) -> Iterator[tuple[str, Port | Verdict]]:
     """The maps a frontend stands in, and what it leads to."""
     for outside, end in enumerate(route):
         if end is not None:
-            yield _MAPS[render.is_node_port(slot), bool(outside)][not isinstance(end, Port)], end
+            yield _MAPS[is_node_port(slot), bool(outside)][not isinstance(end, Port)], end
 
 
 def _number(port: Port, wanted: Plan, standing: Standing) -> int:

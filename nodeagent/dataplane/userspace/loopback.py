@@ -42,7 +42,7 @@ class Home:
         return address
 
     def forget(self) -> None:
-        """Somebody else may have taken them away: they are added again if need be."""
+        """Another program may have taken them away: they are added again if need be."""
         self._there.clear()
 
     def close(self) -> None:

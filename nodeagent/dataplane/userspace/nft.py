@@ -1,36 +1,32 @@
 """Redirects as elements of our nft tables, each write one transaction. Called by `dataplane` through `Redirects`.
 
-Messages, socket and monitor are those of nftables mode; the rules are `program`'s and never change.
+The rules are `program`'s and never change.
 """
 
 from __future__ import annotations
 
-import errno
-import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-from nodeagent.dataplane.nftables import elements, listing, naming
-from nodeagent.dataplane.nftables.changes import MEMBER_SETS, Change, Operation, member_change
-from nodeagent.dataplane.nftables.drift import Damage, Watch
-from nodeagent.dataplane.nftables.kernel import Kernel, NetlinkKernel, unavailable
-from nodeagent.dataplane.nftables.monitor import Monitor, NetlinkMonitor
-from nodeagent.dataplane.nftables.program import Program
-from nodeagent.dataplane.nftables.render import HAIRPIN_MEMBER, RANGE_MEMBERS
-from nodeagent.dataplane.nftables.transaction import Batch
+from nodeagent.dataplane import frontend_key, nft_sets, set_members
+from nodeagent.dataplane.frontend_key import is_frontend, is_node_port
+from nodeagent.dataplane.nft_listing import read_members, read_some
+from nodeagent.dataplane.refusals import NoneTaken, at_fault, send_apart
 from nodeagent.dataplane.userspace.loopback import Home
-from nodeagent.dataplane.userspace.program import MAPS, VERDICT_MAPS, program
-from nodeagent.dataplane.userspace.redirects import Drifted, Written
+from nodeagent.dataplane.userspace.program import MAPS, NODE_MAPS, VERDICT_MAPS, program
+from nodeagent.dataplane.userspace.redirects import Written
 from nodeagent.dataplane.userspace.settings import Settings
-from nodeagent.dataplane.userspace.tracker import STANDS, Difference, Placement, Value, is_frontend
+from nodeagent.dataplane.userspace.tracker import STANDS, Difference, Placement, Value
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
-from nodeagent.linux.netlink import wire
-
-log = logging.getLogger(__name__)
+from nodeagent.linux.nft import elements, tables
+from nodeagent.linux.nft.kernel import Kernel, NetlinkKernel, unavailable
+from nodeagent.linux.nft.monitor import Monitor
+from nodeagent.linux.nft.program import Program
+from nodeagent.linux.nft.transaction import Batch, Operation
+from nodeagent.linux.nft.watch import Damage, listen
 
 PER_BATCH = 4_000  # slots in one transaction of a cold load
-WHOLE = frozenset((errno.EPERM, errno.EACCES, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN, errno.EINTR))
-DRIFT = frozenset((errno.ENOENT, errno.EEXIST))
 
 
 class NftRedirects:
@@ -40,7 +36,7 @@ class NftRedirects:
 
     def __init__(self, settings: Settings, kernel: Kernel | None = None, monitor: Monitor | None = None) -> None:
         self._kernel = kernel or NetlinkKernel()
-        self._watch = Watch(monitor or self._hear(), settings.table)
+        self._watch = listen("userspace", self._kernel, settings.table, monitor=monitor)
         self._table = settings.table
         self._home = Home(settings)
         self.families = frozenset(family for family in (4, 6) if self._kernel.has(family))
@@ -55,13 +51,6 @@ class NftRedirects:
     def place(self, family: int) -> bytes:
         """The listeners' own address, which is there afterwards. Raises KernelUnavailable."""
         return self._home.place(family)
-
-    def _hear(self) -> Monitor | None:
-        try:
-            return NetlinkMonitor(self._kernel) if isinstance(self._kernel, NetlinkKernel) else None
-        except OSError as error:
-            log.warning("userspace: what others change will not be noticed (%s)", os.strerror(error.errno or 0))
-            return None
 
     @property
     def foreign(self) -> bool:
@@ -83,7 +72,7 @@ class NftRedirects:
             for family, wanted in self._programs.items():
                 if self._ours(family, wanted):
                     self._read_maps(wanted, found)
-                    standing.update(dict.fromkeys(self._members(wanted), STANDS))
+                    standing.update(dict.fromkeys(read_members(self._kernel, wanted), STANDS))
         except OSError as error:
             raise unavailable(error, self._table) from error
         self._watch.damage.clear()
@@ -91,61 +80,81 @@ class NftRedirects:
         return {**standing, **{slot: tuple(sorted(values)) for slot, values in found.items()}}
 
     def _ours(self, family: int, wanted: Program) -> bool:
-        comment = listing.comment(self._kernel, wanted)
+        comment = tables.comment(self._kernel, wanted.table)
         if comment is None:
             self._install.add(family)
             return False
-        chains = {chain.name: len(chain.rules) for chain in wanted.chains}
-        intact = comment == wanted.table.comment and listing.chains(self._kernel, wanted) == chains
-        intact = intact and listing.sets(self._kernel, wanted) == {declared.name for declared in wanted.sets}
+        intact = comment == wanted.comment and self._intact(wanted)
         if not intact or self._watch.damage.get(family) is Damage.STRUCTURE:
             self._replace.add(family)
         return family not in self._replace
 
+    def _intact(self, wanted: Program) -> bool:
+        """Whether chains and sets are those that we made; rules are counted."""
+        chains = {chain.name: len(chain.rules) for chain in wanted.chains}
+        if tables.chains(self._kernel, wanted.table) != chains:
+            return False
+        return tables.sets(self._kernel, wanted.table) == {declared.name for declared in wanted.sets}
+
+    def shows(self, member: bytes) -> bool:
+        """See `Redirects.shows`."""
+        name = set_members.SETS[member[1]]
+        return any(declared.name == name for declared in self._programs[member[0]].sets)
+
+    def standing(self, slots: Iterable[bytes]) -> dict[bytes, Placement]:
+        """See `Redirects.standing`: each element is asked for alone."""
+        asked, found = list(slots), dict[bytes, Placement]()
+        for family, wanted in self._programs.items():
+            mine = [slot for slot in asked if slot[0] == family]
+            if not mine:
+                continue
+            if tables.comment(self._kernel, wanted.table) != wanted.comment or not self._intact(wanted):
+                raise ValueError(f"table {self._table} of IPv{family} is not as the agent writes it")
+            members = [slot for slot in mine if not is_frontend(slot)]
+            found.update(dict.fromkeys(read_some(self._kernel, wanted, members), STANDS))
+            found.update((slot, self._values(wanted, slot)) for slot in mine if is_frontend(slot))
+        return {slot: placement for slot, placement in found.items() if placement}
+
+    def _values(self, wanted: Program, slot: bytes) -> Placement:
+        """What stands for one frontend, map by map."""
+        names = [name for name in MAPS if (name in NODE_MAPS) is is_node_port(slot)]
+        there = ((name, tables.element(self._kernel, wanted.table, name, slot[1:])) for name in names)
+        return tuple(sorted((name, _value(name, data)) for name, data in there if data is not None))
+
     def _read_maps(self, wanted: Program, into: dict[bytes, list[tuple[str, Value]]]) -> None:
         prefix = bytes((wanted.family,))
         for name in MAPS:
-            for key, data in listing.listed(self._kernel, wanted, name):
-                value = elements.verdict_name(data) if name in VERDICT_MAPS else data
-                into.setdefault(prefix + key, []).append((name, value))
-
-    def _members(self, wanted: Program) -> Iterator[bytes]:
-        prefix = bytes((wanted.family,))
-        for number, name in enumerate(MEMBER_SETS):
-            if number in RANGE_MEMBERS:
-                yield from listing.ranges(self._kernel, wanted, number)
-            elif number != HAIRPIN_MEMBER:
-                for key, _ in listing.listed(self._kernel, wanted, name):
-                    yield prefix + bytes((number,)) + key
+            for key, data in tables.listed(self._kernel, wanted.table, name):
+                into.setdefault(prefix + key, []).append((name, _value(name, data)))
 
     # ------------------------------------------------------------ writing
 
-    def write(self, differences: Sequence[Difference], *, again: bool = False) -> Written:
+    def write(self, differences: Sequence[Difference], into: Written, *, again: bool = False) -> None:
         """See `Redirects.write`. A table that is to be replaced goes with its successor in one transaction."""
-        sent = Written()
         items = [(difference, _change(difference)) for difference in differences]
         size = len(items) if self._replace else PER_BATCH
         while items or self._install or self._replace:
-            self._deliver(items[:size], sent, again=again)
+            send_apart(items[:size], lambda group: self._attempt(group, into, again=again))
             items = items[size:]
-        return sent
 
-    def _deliver(self, items: list[tuple[Difference, Change]], sent: Written, *, again: bool) -> None:
-        while items or self._install or self._replace:
-            batch = self._build([change for _, change in items])
-            replies = self._kernel.commit(batch.data(), batch.first, batch.last)
-            self._sequence = batch.last + 2 if batch.last < 0x7000_0000 else 1
-            if not replies:
-                self._settled(batch, items, sent)
-                return
-            guilty = self._guilty(batch, replies, again=again)
-            if guilty is None:
-                middle = len(items) // 2
-                self._deliver(items[:middle], sent, again=again)
-                items = items[middle:]
-                continue
-            sent.refused += [(items[index][0], _why(items[index][1], code)) for index, code in guilty.items()]
-            items = [item for index, item in enumerate(items) if index not in guilty]
+    def _attempt(
+        self, items: Sequence[tuple[Difference, Change]], into: Written, *, again: bool
+    ) -> dict[int, int] | None:
+        """One transaction, as for `send_apart`."""
+        if not (items or self._install or self._replace):
+            return None
+        batch = self._build([change for _, change in items])
+        replies = self._kernel.commit(batch.data(), batch.first, batch.last)
+        self._sequence = batch.following
+        if not replies:
+            self._settled(batch, items, into)
+            return None
+        try:
+            guilty = at_fault(batch, replies, [again] * len(items))
+        except NoneTaken as error:
+            raise KernelUnavailable(f"userspace: the kernel refused a transaction ({error}); it is retried") from None
+        into.refused += [(items[place][0], _why(items[place][0].slot, code)) for place, code in guilty.items()]
+        return guilty
 
     def _build(self, changes: list[Change]) -> Batch:
         batch = Batch(self._table, self._sequence)
@@ -156,29 +165,13 @@ class NftRedirects:
         batch.change(changes)
         return batch
 
-    def _settled(self, batch: Batch, items: Iterable[tuple[Difference, Change]], sent: Written) -> None:
+    def _settled(self, batch: Batch, items: Iterable[tuple[Difference, Change]], into: Written) -> None:
         self._install.clear()
         self._replace.clear()
-        sent.done += [difference for difference, _ in items]
-        sent.messages += batch.messages
-        sent.elements += batch.elements
-        sent.size += batch.size
-
-    def _guilty(self, batch: Batch, replies: Iterable[wire.Reply], *, again: bool) -> dict[int, int] | None:
-        """The changes (index: errno) at fault; None where that cannot be told and the group is to be halved."""
-        guilty: dict[int, int] = {}
-        for answer in replies:
-            blamed = batch.blamed(answer)
-            if answer.errno in WHOLE or not blamed:
-                raise KernelUnavailable(
-                    f"userspace: the kernel refused a transaction ({os.strerror(answer.errno)}); it is retried"
-                )
-            if answer.errno in DRIFT and not again:
-                raise Drifted
-            if len(blamed) > 1:
-                return None
-            guilty[blamed[0]] = answer.errno
-        return guilty
+        into.done += [difference for difference, _ in items]
+        into.sent.messages += batch.messages
+        into.sent.elements += batch.elements
+        into.sent.size += batch.size
 
     # ------------------------------------------------------------ others
 
@@ -194,20 +187,33 @@ class NftRedirects:
         self._home.close()
 
 
+class Change(NamedTuple):
+    """The elements of one difference."""
+
+    deletes: list[Operation]
+    adds: list[Operation]
+
+
+def _value(name: str, data: bytes) -> Value:
+    return nft_sets.verdict_name(data) if name in VERDICT_MAPS else data
+
+
 def _change(difference: Difference) -> Change:
-    owner, slot, before, after = difference
+    _, slot, before, after = difference
     if not is_frontend(slot):
-        return member_change(owner, slot, bool(after))
+        operations = nft_sets.operations(slot)
+        return Change([], operations) if after else Change(operations, [])
     family, key = slot[0], slot[1:]
-    deletes: list[Operation] = [(family, name, elements.member(key)) for name, v in before if (name, v) not in after]
-    adds = [(family, name, _element(key, value)) for name, value in after if (name, value) not in before]
-    return Change(owner, slot, deletes, adds)
+    return Change(
+        [(family, name, elements.member(key)) for name, value in before if (name, value) not in after],
+        [(family, name, _element(key, value)) for name, value in after if (name, value) not in before],
+    )
 
 
 def _element(key: bytes, value: Value) -> bytes:
-    return elements.dispatch(key, value) if isinstance(value, str) else elements.pair(key, value)
+    return nft_sets.dispatch(key, value) if isinstance(value, str) else elements.pair(key, value)
 
 
-def _why(change: Change, code: int) -> str:
-    what = naming.name_of(change.identity) if is_frontend(change.identity) else naming.describe(change)
-    return f"the kernel refused {what}: {os.strerror(code)}"
+def _why(slot: bytes, code: int) -> str:
+    name = (frontend_key if is_frontend(slot) else set_members).name_of(slot)
+    return f"the kernel refused {name}: {os.strerror(code)}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-SIZE = 1 << 16  # bytes; a pipe's capacity unless somebody changes it
+SIZE = 1 << 16  # bytes; a pipe's capacity unless another program changes it
 KEPT = 64  # unused pipes held ready
 
 

@@ -12,11 +12,10 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from deltaplane.forwarding import Entry, FrontendKind, ServiceForwarding, Target, Verdict
-from deltaplane.model import ObjectKey
+from deltaplane.model import ObjectKey, Protocol
 from nodeagent.dataplane import widths
-from nodeagent.dataplane.nftables import render
-
-SCTP = 132
+from nodeagent.dataplane.frontend_key import identity
+from nodeagent.dataplane.set_members import cluster_ips
 
 
 class Port(NamedTuple):
@@ -46,11 +45,11 @@ class Route(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """All that one Service asks for; routes by the frontend's identity (`nftables.render.identity`)."""
+    """All that one Service asks for; routes by the frontend's identity (`frontend_key`)."""
 
     lines: dict[Port, Line]
     routes: dict[bytes, Route]
-    cluster_ips: tuple[bytes, ...]  # members of the set, by `nftables.render`'s scheme
+    cluster_ips: tuple[bytes, ...]  # of the set (`set_members`)
     unsupported: tuple[str, ...] = ()  # what this mode cannot do, in words
 
 
@@ -59,22 +58,16 @@ def plan(service: ServiceForwarding, families: frozenset[int]) -> Plan:
     lines: dict[Port, Line] = {}
     routes: dict[bytes, Route] = {}
     unsupported: dict[str, None] = {}
-    for entry in sorted(service.entries, key=_open_last):
+    for entry in service.entries:
         if entry.frontend.family not in families:
             continue
         widths.check(entry)
-        if entry.frontend.protocol == SCTP and entry.verdict == Verdict.FORWARD:
+        if entry.frontend.protocol == Protocol.SCTP and entry.verdict == Verdict.FORWARD:
             unsupported[f"SCTP port {entry.port_name or entry.frontend.port}"] = None
-        elif (frontend := render.identity(entry)) not in routes:
-            routes[frontend] = _route(service.key, entry, lines)
-    members = (member for member in render.members(service) if member[1] == render.CLUSTER_IP_MEMBER)
-    cluster = tuple(member for member in members if member[0] in families)
+        else:
+            routes[identity(entry)] = _route(service.key, entry, lines)
+    cluster = tuple(dict.fromkeys(member for member in cluster_ips(service) if member[0] in families))
     return Plan(lines, routes, cluster, tuple(unsupported))
-
-
-def _open_last(entry: Entry) -> bool:
-    """An address that is given twice is closed to the sources that either closes it to."""
-    return not entry.source_ranges
 
 
 def _route(owner: ObjectKey, entry: Entry, lines: dict[Port, Line]) -> Route:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import errno
 import os
 
-from nodeagent.dataplane.iptables import probe as iptables
-from nodeagent.dataplane.iptables.tools import Flavour
-from nodeagent.dataplane.nftables.kernel import Kernel, NetlinkKernel
-from nodeagent.dataplane.nftables.transaction import Batch
 from nodeagent.dataplane.userspace.program import program
 from nodeagent.dataplane.userspace.settings import Settings
-from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
-from nodeagent.linux.nft.objects import DELETE_TABLE, Table
+from nodeagent.errors import DataplaneUnavailable
+from nodeagent.linux.iptables import trial
+from nodeagent.linux.iptables.programs import Flavour
+from nodeagent.linux.iptables.saved import FILTER, NAT
+from nodeagent.linux.iptables.trial import Rule
+from nodeagent.linux.nft import tables
 
-PROBE, NO_TABLE = "deltaplane-probe", "deltaplane-no-table"
-USUAL = ("nft", "iptables", "direct")  # best first; iptables in the flavour that this machine uses
-WAYS = ("nft", "iptables", "iptables-nft", "iptables-legacy", "direct")
+USUAL = ("nft", "iptables")  # best first; iptables in the flavour that this machine uses
+WAYS = ("nft", "iptables", "iptables-nft", "iptables-legacy")
 
 
 def probe(settings: Settings | None = None) -> None:
-    """Raises DataplaneUnavailable where no way works that these settings allow; the last resort always does."""
+    """Raises DataplaneUnavailable where no way works that these settings allow."""
     first_working(settings or Settings())
 
 
@@ -42,31 +40,32 @@ def first_working(settings: Settings) -> tuple[str, tuple[str, ...]]:
 def _try(name: str) -> None:
     """Raises DataplaneUnavailable."""
     if name == "nft":
-        probe_nft()
-    elif name != "direct":
+        _try_nft()
+    else:
         _, _, flavour = name.partition("-")
-        iptables.probe(Flavour(flavour) if flavour else None)
+        trial.probe(kinds(4), Flavour(flavour) if flavour else None)
 
 
-def probe_nft(kernel: Kernel | None = None) -> None:
-    """Offers the IPv4 program in a transaction whose last message must fail, so that none of it ever holds.
-
-    Raises DataplaneUnavailable.
-    """
-    used = kernel or NetlinkKernel()
-    batch = Batch(PROBE, 1)
-    batch.install(program(4, Settings(table=PROBE)))
-    batch.add(DELETE_TABLE, 0, 4, Table(4, NO_TABLE).attributes())
-    try:
-        replies = used.commit(batch.data(), batch.first, batch.last)
-    except KernelUnavailable as error:
-        raise DataplaneUnavailable(str(error).removesuffix("; it is retried")) from error
-    finally:
-        if kernel is None:
-            used.close()
-    if [(reply.sequence, reply.errno) for reply in replies] != [(batch.last, errno.ENOENT)]:
-        code = replies[0].errno if replies else errno.EPROTO
+def _try_nft() -> None:
+    """Offers the IPv4 program. Raises DataplaneUnavailable."""
+    batch = tables.trial()
+    batch.install(program(4, Settings(table=tables.TRIED)))
+    code = tables.offered(batch)
+    if code:
         raise DataplaneUnavailable(
             f"userspace: this kernel refuses the nft redirects ({os.strerror(code)}): give the agent CAP_NET_ADMIN, "
             "load nf_tables with NAT, maps and fib, or install iptables"
         )
+
+
+def kinds(family: int) -> list[Rule]:
+    """One rule of each kind that `lines` writes; a test holds the two together."""
+    to = "192.0.2.1:1" if family == 4 else "[2001:db8::1]:1"
+    local = "-m addrtype --src-type LOCAL"
+    return [
+        (NAT, f"{local} -j ACCEPT"),
+        (NAT, "-m mark ! --mark 0x4000/0x4000 -j ACCEPT"),
+        *((NAT, f"-p {name} -m {name} --dport 1 -j DNAT --to-destination {to}") for name in ("tcp", "udp")),
+        (FILTER, "-m conntrack --ctstate NEW -p tcp -m tcp --dport 1 -j DROP"),
+        (FILTER, f"{local} -p udp -m udp --dport 1 -j DROP"),
+    ]

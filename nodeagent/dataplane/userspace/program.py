@@ -9,25 +9,17 @@ because the node connects to them.
 
 from __future__ import annotations
 
-from hashlib import sha256
 from ipaddress import ip_network
 
-from nodeagent.dataplane.nftables import shared
-from nodeagent.dataplane.nftables.program import (
-    CLUSTER_IPS,
-    NODEPORT_ANYWHERE,
-    NODEPORT_IPS,
-    REJECT_CHAIN,
-    SERVICE_CIDRS,
-    Program,
-)
-from nodeagent.dataplane.nftables.settings import OWN_PODS
+from nodeagent.dataplane import nft_rules
+from nodeagent.dataplane.nft_rules import at_node_ports
 from nodeagent.dataplane.userspace import tracker as t
 from nodeagent.dataplane.userspace.settings import Settings
 from nodeagent.linux.netlink import wire
 from nodeagent.linux.nft import expressions as x
 from nodeagent.linux.nft import statements as s
-from nodeagent.linux.nft.objects import INTERVAL, Chain, Hook, Rule, Set, rule
+from nodeagent.linux.nft.objects import Chain, Hook, Rule, Set, rule
+from nodeagent.linux.nft.program import Program
 
 DATA_MAPS = (t.REDIRECTS, t.OUTSIDE, t.NODE_PORTS, t.NODE_PORTS_OUTSIDE)
 VERDICT_MAPS = (t.REFUSALS, t.REFUSALS_OUTSIDE, t.NODE_REFUSALS, t.NODE_REFUSALS_OUTSIDE)
@@ -37,21 +29,18 @@ MAPS = (*DATA_MAPS, *VERDICT_MAPS)
 
 def program(family: int, settings: Settings) -> Program:
     """The program of a family (4 or 6). Raises ValueError for a CIDR that is none."""
-    draft = Program(family, _sets(family), _chains(family, settings), settings.local, "")
-    return draft._replace(digest=sha256(draft.text().encode()).hexdigest()[:16])
+    return nft_rules.signed(Program(family, settings.table, _sets(family), _chains(family, settings)))
 
 
 def _sets(family: int) -> tuple[Set, ...]:
-    destination, target = (x.destination(family),), (x.destination(family), x.port())
+    target = (x.destination(family), x.port())
     maps = [Set(name, _key(name, family), target) for name in DATA_MAPS]
     maps += [Set(name, _key(name, family), "verdict") for name in VERDICT_MAPS]
-    members = (Set(CLUSTER_IPS, destination), Set(NODEPORT_IPS, destination), Set(NODEPORT_ANYWHERE, (x.protocol(1),)))
-    ranges = (Set(SERVICE_CIDRS, destination, flags=INTERVAL), Set(OWN_PODS, (x.source(family),), flags=INTERVAL))
-    return (*members, *ranges, *maps)
+    return (*nft_rules.node_sets(family), *maps)
 
 
 def _key(name: str, family: int) -> tuple[x.Field, ...]:
-    return shared.key("node" if name in NODE_MAPS else "cluster", family)
+    return nft_rules.key("node" if name in NODE_MAPS else "cluster", family)
 
 
 def _redirect(family: int, name: str) -> s.Statement:
@@ -63,19 +52,19 @@ def _refuse(family: int, name: str) -> s.Statement:
 
 
 def _chains(family: int, settings: Settings) -> tuple[Chain, ...]:
-    outside = rule(_redirect(family, t.OUTSIDE)), *_at_node_ports(family, _redirect(family, t.NODE_PORTS_OUTSIDE))
+    outside = rule(_redirect(family, t.OUTSIDE)), *at_node_ports(family, _redirect(family, t.NODE_PORTS_OUTSIDE))
     return (
-        Chain(REJECT_CHAIN, (*((rule(s.reset()),) if family == 6 else ()), rule(s.reject(family)))),
+        nft_rules.refusing(family),
         Chain(
-            "inside", (rule(_redirect(family, t.REDIRECTS)), *_at_node_ports(family, _redirect(family, t.NODE_PORTS)))
+            "inside", (rule(_redirect(family, t.REDIRECTS)), *at_node_ports(family, _redirect(family, t.NODE_PORTS)))
         ),
         Chain("outside", (*outside, rule(s.goto("inside")))),
-        Chain("services", (*_from(settings.local.own(family), "inside"), rule(s.goto("outside")))),
+        Chain("services", (*_from(nft_rules.own_pods(settings, family), "inside"), rule(s.goto("outside")))),
         Chain("unrestricted", ()),
         Chain("outside-check", _outside_check(family, settings)),
         Chain("service-endpoints-check", (rule(_refuse(family, t.REFUSALS)),)),
-        Chain("nodeport-endpoints-check", _at_node_ports(family, _refuse(family, t.NODE_REFUSALS))),
-        Chain("cluster-ips-check", _cluster_check(family)),
+        Chain("nodeport-endpoints-check", at_node_ports(family, _refuse(family, t.NODE_REFUSALS))),
+        nft_rules.cluster_ips_check(family),
         *_base_chains(family, settings),
     )
 
@@ -87,28 +76,10 @@ def _from(pods: tuple[s.Statement, ...] | None, chain: str) -> tuple[Rule, ...]:
 
 
 def _outside_check(family: int, settings: Settings) -> tuple[Rule, ...]:
-    """What a policy drops of sources outside; other nodes' pods go to any endpoint then."""
+    """What a policy drops of sources outside and of other nodes' pods (C3)."""
     refused = rule(_refuse(family, t.REFUSALS_OUTSIDE))
-    at_node_ports = _at_node_ports(family, _refuse(family, t.NODE_REFUSALS_OUTSIDE))
-    return (*_from(settings.local.local(family), "unrestricted"), refused, *at_node_ports)
-
-
-def _cluster_check(family: int) -> tuple[Rule, ...]:
-    """Other ports of active ClusterIPs are refused (F5), unallocated addresses dropped where CIDRs are known (F6)."""
-    destination = (x.destination(family),)
-    active = rule(s.member(destination, family, CLUSTER_IPS), s.goto(REJECT_CHAIN))
-    return (active, rule(s.member(destination, family, SERVICE_CIDRS), s.drop()))
-
-
-def _at_node_ports(family: int, then: s.Statement) -> tuple[Rule, ...]:
-    """What happens at addresses on which node ports answer, never loopback ones (B5, B6)."""
-    loopback = ip_network("127.0.0.0/8" if family == 4 else "::1/128")
-    guard = s.inside(x.destination(family), family, loopback, negate=True)
-    anywhere = s.member((x.protocol(1),), family, NODEPORT_ANYWHERE)
-    return (
-        rule(guard, s.member((x.destination(family),), family, NODEPORT_IPS), then),
-        rule(guard, anywhere, s.to_this_node(), then),
-    )
+    node_ports = at_node_ports(family, _refuse(family, t.NODE_REFUSALS_OUTSIDE))
+    return (*_from(nft_rules.own_pods(settings, family), "unrestricted"), refused, *node_ports)
 
 
 def _at_listeners(family: int, settings: Settings) -> Rule:

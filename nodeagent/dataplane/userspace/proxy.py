@@ -20,11 +20,10 @@ from weakref import WeakValueDictionary
 
 from msgspec import Struct
 
-from deltaplane.model import ObjectKey
+from deltaplane.model import ObjectKey, Protocol
 from nodeagent.dataplane.userspace import sockets
 from nodeagent.dataplane.userspace.balancer import Balancer, Clients
-from nodeagent.dataplane.userspace.connection_limits import Room
-from nodeagent.dataplane.userspace.direct import Door
+from nodeagent.dataplane.userspace.connection_limits import ConnectionLimits
 from nodeagent.dataplane.userspace.plan import Line, Port
 from nodeagent.dataplane.userspace.settings import Settings
 from nodeagent.dataplane.userspace.tcp import TcpListener
@@ -33,7 +32,6 @@ from nodeagent.errors import KernelUnavailable
 
 log = logging.getLogger(__name__)
 
-UDP = 17
 _TAKEN = (errno.EADDRINUSE, errno.EACCES)
 _WAIT = 30.0  # seconds; the loop never does anything long
 
@@ -49,16 +47,17 @@ class Order(NamedTuple):
 
 
 class Count(Struct, frozen=True):
-    """How much there is at the moment; the last three are since the start."""
+    """How much there is at the moment; the last four are since the start."""
 
     listeners: int
     connections: int
     flows: int
-    waiting: int  # listeners that do not accept for want of room
+    waiting: int  # listeners that do not accept, since there are as many connections as allowed
     held: int  # bytes taken from one end of a connection and not yet taken by the other
     failed: int  # clients that no endpoint was found for
     connected: int  # TCP connections taken
     clients: int  # UDP clients
+    crowded: int  # TCP connections that were reset, because their client had its share
 
 
 class Proxy:
@@ -68,17 +67,18 @@ class Proxy:
         self._settings = settings
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(_complain)
-        self._room = Room(self._loop, settings)
-        self._flows = Flows(self._room)
+        self._limits = ConnectionLimits(self._loop, settings, _allow_files(), self._sockets)
+        self._flows = Flows(self._limits)
         self._listeners: dict[Port, TcpListener | UdpListener] = {}
-        self._doors: dict[Door, TcpListener | UdpListener] = {}
         self._clients: WeakValueDictionary[tuple[ObjectKey, str, int, int], Clients] = WeakValueDictionary()
         self._thread = threading.Thread(target=self._loop.run_forever, name="userspace-proxy", daemon=True)
 
     def start(self) -> None:
-        self._room.files = _allow_files()
-        self._room.sockets = lambda: len(self._listeners) + len(self._doors) + len(self._flows)
         self._thread.start()
+
+    def _sockets(self) -> int:
+        """Those of listeners and UDP clients."""
+        return len(self._listeners) + len(self._flows)
 
     def close(self) -> None:
         """Ends every listener and connection, and the thread."""
@@ -97,10 +97,6 @@ class Proxy:
         gone = list(ports)
         if gone:
             self._do(lambda: self._retire(gone))
-
-    def doors(self, opening: Iterable[Door], closing: Iterable[Door]) -> dict[Door, str]:
-        """Listens at further places for listeners that are open; which places could not be had, and why."""
-        return self._do(lambda: self._move(tuple(opening), tuple(closing)))
 
     def count(self) -> Count:
         """How much there is."""
@@ -135,9 +131,8 @@ class Proxy:
         line = order.line
         clients = self._clients_of(port) if line.affinity else None
         listener.balancer.set(line.targets, line.affinity, clients)
-        for one in (listener, *(door for door in self._doors.values() if door.port == port)):
-            if isinstance(one, UdpListener):
-                one.updated(line.serving)
+        if isinstance(listener, UdpListener):
+            listener.updated(line.serving)
         return listener.number
 
     def _open(self, port: Port, place: Place) -> TcpListener | UdpListener:
@@ -150,25 +145,9 @@ class Proxy:
         return self._listener(port, bound, Balancer(self._settings.suspect_seconds))
 
     def _listener(self, port: Port, bound: socket.socket, balancer: Balancer) -> TcpListener | UdpListener:
-        if port.protocol == UDP:
+        if port.protocol == Protocol.UDP:
             return UdpListener(port, bound, balancer, self._flows)
-        return TcpListener(port, bound, balancer, self._room)
-
-    def _move(self, opening: Iterable[Door], closing: Iterable[Door]) -> dict[Door, str]:
-        for door in closing:
-            if (listener := self._doors.pop(door, None)) is not None:
-                listener.close()
-        behind = {(one.port.family, one.port.protocol, one.number): one for one in self._listeners.values()}
-        failed: dict[Door, str] = {}
-        for door in opening:
-            try:
-                first = behind[door.family, door.protocol, door.number]
-                bound = sockets.listening(first.port, (door.address, door.port), self._settings)
-            except (OSError, KeyError) as error:
-                failed[door] = sockets.reason(error) if isinstance(error, OSError) else "it has no listener"
-            else:
-                self._doors[door] = self._listener(first.port, bound, first.balancer)
-        return failed
+        return TcpListener(port, bound, balancer, self._limits)
 
     def _clients_of(self, port: Port) -> Clients:
         """Who was sent where, shared by all listeners of a service port (H2)."""
@@ -186,23 +165,23 @@ class Proxy:
                 listener.close()
 
     def _count(self) -> Count:
-        room, flows = self._room, self._flows
+        limits, flows = self._limits, self._flows
         return Count(
             listeners=len(self._listeners),
-            connections=len(room.guests),
+            connections=len(limits.guests),
             flows=len(flows),
-            waiting=len(room.waiting),
-            held=room.held,
-            failed=room.failed,
-            connected=room.entered,
+            waiting=len(limits.waiting),
+            held=limits.held,
+            failed=limits.failed,
+            connected=limits.entered,
             clients=flows.opened,
+            crowded=limits.crowded,
         )
 
     def _end(self) -> None:
-        self._move((), tuple(self._doors))
         self._retire(list(self._listeners))
         self._flows.close()
-        self._room.close()
+        self._limits.close()
 
 
 def _allow_files() -> int:

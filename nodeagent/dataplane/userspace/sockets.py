@@ -15,12 +15,13 @@ from functools import lru_cache
 from ipaddress import ip_address
 
 from deltaplane.forwarding import Target
-from nodeagent.dataplane.userspace import filters
+from deltaplane.model import Protocol
 from nodeagent.dataplane.userspace.plan import Port
 from nodeagent.dataplane.userspace.settings import Settings
+from nodeagent.linux import socket_filter as filters
 
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
-KINDS = {6: socket.SOCK_STREAM, 17: socket.SOCK_DGRAM}
+KINDS: dict[int, int] = {Protocol.TCP: socket.SOCK_STREAM, Protocol.UDP: socket.SOCK_DGRAM}
 SO_MARK = 36
 KEEPALIVE = 30  # seconds of silence after which a peer is asked whether it is there, and again
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends a reset

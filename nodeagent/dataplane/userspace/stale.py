@@ -1,6 +1,6 @@
 """Tracked UDP flows to redirects that are gone: the kernel would go on sending them where nobody, or another, listens.
 
-The agent's own cleaner knows endpoints; a listener is none. Redirects that a start finds and nobody wants any more go
+The agent's own cleaner knows endpoints; a listener is none. Redirects that a start finds and no owner wants any more go
 as all others do, and their flows with them, so this mode has no need to be `Remembering`. Called by `dataplane` after
 each write, and costs a walk of the kernel's table only where a UDP redirect went.
 """
@@ -12,14 +12,13 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from deltaplane.forwarding import Target
+from deltaplane.model import Protocol
 from nodeagent.conntrack.query import Flow, Query, Table
-from nodeagent.dataplane.nftables.render import is_node_port
-from nodeagent.dataplane.userspace.tracker import Difference, is_frontend
+from nodeagent.dataplane.frontend_key import is_frontend, is_node_port
+from nodeagent.dataplane.userspace.tracker import Difference
 from nodeagent.errors import KernelUnavailable
 
 log = logging.getLogger(__name__)
-
-UDP = 17
 
 
 class Gone(NamedTuple):
@@ -45,7 +44,7 @@ class StaleFlows:
         self._table = table
         self._gone: dict[Gone, None] = {}
 
-    def sweep(self, done: Iterable[Difference]) -> None:
+    def delete(self, done: Iterable[Difference]) -> None:
         """Deletes the flows of redirects that these took away. Never raises."""
         self._gone.update((gone, None) for difference in done for gone in _gone(difference))
         if self._table is None or not self._gone:
@@ -64,7 +63,7 @@ class StaleFlows:
 
 def _gone(difference: Difference) -> Iterator[Gone]:
     slot = difference.slot
-    if not is_frontend(slot) or slot[-8] != UDP:
+    if not is_frontend(slot) or slot[-8] != Protocol.UDP:
         return
     address = b"" if is_node_port(slot) else slot[1:-8]
     for name, value in difference.before:

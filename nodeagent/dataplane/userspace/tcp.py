@@ -17,7 +17,7 @@ from deltaplane.forwarding import Target
 from deltaplane.logs import event
 from nodeagent.dataplane.userspace import sockets
 from nodeagent.dataplane.userspace.balancer import Balancer
-from nodeagent.dataplane.userspace.connection_limits import Room
+from nodeagent.dataplane.userspace.connection_limits import ConnectionLimits
 from nodeagent.dataplane.userspace.plan import Port
 from nodeagent.dataplane.userspace.relay import Relay
 
@@ -29,8 +29,8 @@ ACCEPTS = 64  # connections taken from a listener before others get their turn
 class TcpListener:
     """One listener; `balancer` is changed by its owner at any time."""
 
-    def __init__(self, port: Port, bound: socket.socket, balancer: Balancer, room: Room) -> None:
-        self.port, self.balancer, self.room = port, balancer, room
+    def __init__(self, port: Port, bound: socket.socket, balancer: Balancer, limits: ConnectionLimits) -> None:
+        self.port, self.balancer, self.limits = port, balancer, limits
         self._socket = bound
         self.listen()
 
@@ -41,17 +41,17 @@ class TcpListener:
     def listen(self) -> None:
         """Takes connections (again)."""
         if self._socket.fileno() >= 0:
-            self.room.loop.add_reader(self._socket.fileno(), self._accept)
+            self.limits.loop.add_reader(self._socket.fileno(), self._accept)
 
     def close(self) -> None:
         """Takes no more; what is established goes on."""
-        self.room.loop.remove_reader(self._socket.fileno())
-        self.room.waiting.discard(self)
+        self.limits.loop.remove_reader(self._socket.fileno())
+        self.limits.waiting.discard(self)
         self._socket.close()
 
     def _accept(self) -> None:
         for _ in range(ACCEPTS):
-            if not self.room.free:
+            if not self.limits.free:
                 self._wait()
                 return
             try:
@@ -61,18 +61,21 @@ class TcpListener:
             except OSError as error:
                 self._refused(error)
                 return
+            if not self.limits.admits(str(peer[0])):
+                sockets.reset(client)
+                continue
             client.setblocking(False)
             _Attempt(self, client, str(peer[0]))
 
     def _refused(self, error: OSError) -> None:
         if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
             self._wait()
-            self.room.try_again_later()
+            self.limits.try_again_later()
 
     def _wait(self) -> None:
-        """The queue of the kernel holds what comes until there is room."""
-        self.room.loop.remove_reader(self._socket.fileno())
-        self.room.wait(self)
+        """The kernel queues what comes until a connection is free."""
+        self.limits.loop.remove_reader(self._socket.fileno())
+        self.limits.wait(self)
 
 
 class _Attempt:
@@ -82,12 +85,12 @@ class _Attempt:
 
     def __init__(self, listener: TcpListener, client: socket.socket, name: str) -> None:
         self._listener, self._client, self._name = listener, client, name
-        self._room = listener.room
+        self._limits = listener.limits
         self._tried: dict[Target, bool] = {}  # whether it was silent, and may be asked again with more patience
         self._silent = 0  # tries that ended by time
         self._upstream: socket.socket | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._room.enter(self)
+        self._limits.enter(self, name)
         self._next()
 
     def _next(self) -> None:
@@ -95,13 +98,13 @@ class _Attempt:
         while (target := self._pick()) is not None:
             if self._started(target):
                 return
-        self._room.failed += 1
+        self._limits.failed += 1
         self.abort()
 
     def _pick(self) -> Target | None:
-        if self._silent == len(self._room.settings.connect_timeouts):
+        if self._silent == len(self._limits.settings.connect_timeouts):
             return None
-        balancer, now = self._listener.balancer, self._room.loop.time()
+        balancer, now = self._listener.balancer, self._limits.loop.time()
         target = balancer.choose(self._name, self._tried, now)
         if target is None and self._silent:
             self._tried = {other: False for other, silent in self._tried.items() if not silent}
@@ -111,7 +114,7 @@ class _Attempt:
     def _started(self, target: Target) -> bool:
         """Whether an endpoint may still answer."""
         try:
-            made, code = sockets.upstream(self._listener.port, target, self._room.settings.mark)
+            made, code = sockets.upstream(self._listener.port, target, self._limits.settings.mark)
         except OSError:
             self._tried[target] = True
             self._silent += 1
@@ -121,14 +124,14 @@ class _Attempt:
             self._failed(target, silent=False)
             return False
         self._upstream = made
-        self._room.loop.add_writer(made.fileno(), self._answered, target)
-        patience = self._room.settings.connect_timeouts[self._silent]
-        self._timer = self._room.loop.call_later(patience, self._late, target)
+        self._limits.loop.add_writer(made.fileno(), self._answered, target)
+        patience = self._limits.settings.connect_timeouts[self._silent]
+        self._timer = self._limits.loop.call_later(patience, self._late, target)
         return True
 
     def _failed(self, target: Target, *, silent: bool) -> None:
         self._tried[target] = silent
-        self._listener.balancer.failed(target, self._room.loop.time())
+        self._listener.balancer.failed(target, self._limits.loop.time())
 
     def _late(self, target: Target) -> None:
         self._let_go()
@@ -149,31 +152,31 @@ class _Attempt:
             self._tried[target] = False
             self._next()
         else:
-            balancer.worked(self._name, target, self._room.loop.time())
+            balancer.worked(self._name, target, self._limits.loop.time())
             self._carry(made, target)
 
     def _carry(self, made: socket.socket, target: Target) -> None:
         self._unwatch(made)
-        room = self._room
-        over = self._telling(target) if log.isEnabledFor(logging.DEBUG) else room.leave
-        room.replace(self, Relay(room.loop, room.pipes, (self._client, made), over))
+        limits = self._limits
+        over = self._telling(target) if log.isEnabledFor(logging.DEBUG) else limits.leave
+        limits.replace(self, Relay(limits.loop, limits.pipes, (self._client, made), over))
 
     def _telling(self, target: Target) -> Callable[[Relay], None]:
         """For those who want to see the traffic: a line for every connection, when it is over."""
-        began, port, room, client = self._room.loop.time(), self._listener.port, self._room, self._name
+        began, port, limits, client = self._limits.loop.time(), self._listener.port, self._limits, self._name
 
         def over(relay: Relay) -> None:
-            room.leave(relay)
+            limits.leave(relay)
             event(
                 log, logging.DEBUG, "connection is over", service=port.owner, port=port.name, client=client,
                 endpoint=f"{ip_address(target.address)} {target.port}", to_endpoint=relay.carried[0],
-                to_client=relay.carried[1], seconds=round(room.loop.time() - began, 3),
+                to_client=relay.carried[1], seconds=round(limits.loop.time() - began, 3),
             )  # fmt: skip
 
         return over
 
     def _unwatch(self, made: socket.socket) -> None:
-        self._room.loop.remove_writer(made.fileno())
+        self._limits.loop.remove_writer(made.fileno())
         if self._timer is not None:
             self._timer.cancel()
 
@@ -187,4 +190,4 @@ class _Attempt:
         """The client hears of it as a reset."""
         self._let_go()
         sockets.reset(self._client)
-        self._room.leave(self)
+        self._limits.leave(self)

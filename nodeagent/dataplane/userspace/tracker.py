@@ -1,7 +1,7 @@
-"""Which redirects are wanted, which stand, and which of them differ. Pure; the model is nftables mode's tracker.
+"""Which redirects are wanted, which stand, and which of them differ. Pure.
 
-A *slot* is a frontend (`nftables.render.identity`) or a set's member (`nftables.render.members`); its *placement* says
-what stands for it, map by map. Two Services may claim one frontend: the one whose namespace and name sort first has it.
+A *slot* is a frontend (`frontend_key`) or a set's member (`set_members`); its *placement* says
+what stands for it, map by map.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from deltaplane.model import Kind, ObjectKey
-from nodeagent.dataplane.nftables import render
+from deltaplane.model import ObjectKey
+from nodeagent.dataplane import tracker
+from nodeagent.dataplane.frontend_key import is_frontend
+from nodeagent.dataplane.tracker import NODE
 
 Value = bytes | str  # packed, b"" for a member, or a verdict: "reject", "drop"
 Placement = tuple[tuple[str, Value], ...]  # maps and values, sorted
 
-NODE = ObjectKey(Kind.NODE, "", "")
 REDIRECTS, OUTSIDE = "redirects", "redirects-outside"
 NODE_PORTS, NODE_PORTS_OUTSIDE = "redirects-nodeports", "redirects-nodeports-outside"
 REFUSALS, REFUSALS_OUTSIDE = "no-endpoint-services", "no-endpoint-services-outside"
 NODE_REFUSALS, NODE_REFUSALS_OUTSIDE = "no-endpoint-nodeports", "no-endpoint-nodeports-outside"
 MEMBER = "member"
-_FRONTENDS = (9, 13, 25)  # bytes: no member has as many
 
 
 class Difference(NamedTuple):
@@ -33,10 +33,6 @@ class Difference(NamedTuple):
     after: Placement
 
 
-def is_frontend(slot: bytes) -> bool:
-    return len(slot) in _FRONTENDS
-
-
 def leads(placement: Placement) -> bool:
     """Whether it leads to a listener, and is no member of a set and no refusal."""
     return any(isinstance(value, bytes) and value for _, value in placement)
@@ -45,89 +41,50 @@ def leads(placement: Placement) -> bool:
 STANDS: Placement = ((MEMBER, b""),)  # the placement of every set member
 
 
-class Tracker:
-    """Wanted, standing and differing slots of all families."""
-
-    def __init__(self) -> None:
-        self.standing: dict[bytes, Placement] = {}
-        self.dirty: dict[bytes, None] = {}  # slots that may differ, in the order they were wanted
-        self._claims: dict[bytes, tuple[tuple[ObjectKey, Placement], ...]] = {}  # the holder first
-        self._holdings: dict[ObjectKey, tuple[bytes, ...]] = {}
-        self._contested: set[bytes] = set()
-        self._node_known = False
-
-    def hold(self, owner: ObjectKey, placements: Mapping[bytes, Placement]) -> None:
-        """Takes all that an owner wants now."""
-        self._node_known = self._node_known or owner == NODE
-        for slot in self._holdings.get(owner, ()):
-            if slot not in placements:
-                self._claim(slot, owner, None)
-        for slot, placement in placements.items():
-            self._claim(slot, owner, placement)
-        if placements:
-            self._holdings[owner] = tuple(placements)
-        else:
-            self._holdings.pop(owner, None)
-
-    def owners(self) -> list[ObjectKey]:
-        """Everything that holds something, the node aside."""
-        return [owner for owner in self._holdings if owner != NODE]
-
-    def wanted(self, slot: bytes) -> tuple[ObjectKey, Placement] | None:
-        claims = self._claims.get(slot)
-        return claims[0] if claims else None
+class Slots(tracker.Slots[Placement]):
+    """As `tracker.Slots`: what stands, and the differences."""
 
     def differences(self) -> Iterator[Difference]:
         """What is to be written: everything to come and to change in the order it was wanted, then what is to go."""
         gone: list[Difference] = []
-        for slot in list(self.dirty):
-            owner, after = self.wanted(slot) or (NODE, ())
-            before = self.standing.get(slot, ())
-            if before == after:
-                del self.dirty[slot]
-            elif after:
-                yield Difference(owner, slot, before, after)
+        for slot in self._order():
+            found = self._difference(slot)
+            if found.before == found.after:
+                (self.frontends if is_frontend(slot) else self.members).pending.pop(slot, None)
+            elif found.after:
+                yield found
             else:
-                gone.append(Difference(owner, slot, before, after))
+                gone.append(found)
         yield from gone
+
+    def _order(self) -> dict[bytes, None]:
+        """Slots that may differ: the node's, then each Service's members before its first frontend."""
+        order = dict.fromkeys(self.members.of(NODE))
+        for slot in self.frontends.pending:
+            claim = self.frontends.desired.get(slot)
+            if claim is not None:
+                order.update(dict.fromkeys(self.members.of(claim.owner)))
+            order[slot] = None
+        order.update(self.members.pending)
+        return order
+
+    def _difference(self, slot: bytes) -> Difference:
+        if is_frontend(slot):
+            owner, after = self.frontends.desired.get(slot) or (NODE, ())
+            return Difference(owner, slot, self.frontends.actual.get(slot, ()), after)
+        wants = self.members.owner(slot)
+        stands = STANDS if slot in self.members.actual else ()
+        return Difference(wants or NODE, slot, stands, () if wants is None else STANDS)
 
     def settle(self, done: Iterable[Difference]) -> None:
         """These stand now as they should."""
-        for difference in done:
-            if difference.after:
-                self.standing[difference.slot] = difference.after
+        for _, slot, _, after in done:
+            if is_frontend(slot):
+                self.frontends.settle(slot, after or None)
             else:
-                self.standing.pop(difference.slot, None)
-            self.dirty.pop(difference.slot, None)
+                self.members.settle(slot, present=bool(after))
 
-    def retire_unclaimed(self) -> None:
-        """What stands and nobody wants is to go; the node's own only once the node is known."""
-        for slot in self.standing:
-            if slot not in self._claims and (self._node_known or is_frontend(slot) or slot[1] not in render.OF_NODE):
-                self.dirty[slot] = None
-
-    def restart(self, standing: Mapping[bytes, Placement]) -> None:
+    def forget(self, standing: Mapping[bytes, Placement]) -> None:
         """What stands was read (again): everything wanted may differ."""
-        self.standing = dict(standing)
-        self.dirty.update(dict.fromkeys(self._claims))
-
-    def conflicts(self) -> Iterator[tuple[ObjectKey, bytes, ObjectKey]]:
-        """Who waits for which frontend, and who has it."""
-        for slot in self._contested:
-            holder, *losers = self._claims[slot]
-            yield from ((loser[0], slot, holder[0]) for loser in losers)
-
-    def _claim(self, slot: bytes, owner: ObjectKey, placement: Placement | None) -> None:
-        rest = [claim for claim in self._claims.get(slot, ()) if claim[0] != owner]
-        if placement is not None:
-            rest.append((owner, placement))
-        rest.sort(key=lambda claim: claim[0])
-        if len(rest) > 1 and is_frontend(slot):
-            self._contested.add(slot)
-        else:
-            self._contested.discard(slot)
-        if rest:
-            self._claims[slot] = tuple(rest)
-        else:
-            self._claims.pop(slot, None)
-        self.dirty[slot] = None
+        self.frontends.forget({slot: placement for slot, placement in standing.items() if is_frontend(slot)})
+        self.members.forget(slot for slot in standing if not is_frontend(slot))

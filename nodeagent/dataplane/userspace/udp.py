@@ -13,7 +13,7 @@ from collections import OrderedDict
 from deltaplane.forwarding import Target
 from nodeagent.dataplane.userspace import sockets
 from nodeagent.dataplane.userspace.balancer import Balancer
-from nodeagent.dataplane.userspace.connection_limits import Room
+from nodeagent.dataplane.userspace.connection_limits import ConnectionLimits
 from nodeagent.dataplane.userspace.plan import Port
 
 RECEIVES = 64  # datagrams taken from a socket before others get their turn
@@ -23,13 +23,13 @@ Peer = tuple[str | int, ...]  # what a socket calls the other side
 class Flows:
     """Every client of every listener; of those that wait for an answer, and of the others, the longest silent first."""
 
-    def __init__(self, room: Room) -> None:
-        self.room = room
+    def __init__(self, limits: ConnectionLimits) -> None:
+        self.limits = limits
         self.buffer = bytearray(1 << 16)
         self.view = memoryview(self.buffer)
         self._idle: OrderedDict[Flow, None] = OrderedDict()
         self._waiting: OrderedDict[Flow, None] = OrderedDict()
-        self._sweeping = False
+        self._scheduled = False
         self.opened = 0  # clients since the start
 
     def __len__(self) -> int:
@@ -37,35 +37,35 @@ class Flows:
 
     def make_room(self) -> None:
         """The one silent for longest gives way where there are too many."""
-        full = len(self) >= self.room.settings.max_flows or self.room.spare < 1
+        full = len(self) >= self.limits.settings.max_flows or self.limits.spare < 1
         if full and len(self):
             next(iter(self._idle or self._waiting)).close()
 
     def touch(self, flow: Flow, *, answered: bool) -> None:
         """A client asked, or was answered, just now."""
-        flow.last = self.room.loop.time()
+        flow.last = self.limits.loop.time()
         now, before = (self._idle, self._waiting) if answered else (self._waiting, self._idle)
         before.pop(flow, None)
         now[flow] = None
         now.move_to_end(flow)
-        self._sweep_later()
+        self._forget_idle_later()
 
     def discard(self, flow: Flow) -> None:
         self._idle.pop(flow, None)
         self._waiting.pop(flow, None)
 
-    def _sweep_later(self) -> None:
-        if not self._sweeping and len(self):
-            self._sweeping = True
-            self.room.loop.call_later(self.room.settings.udp_idle / 2, self._sweep)
+    def _forget_idle_later(self) -> None:
+        if not self._scheduled and len(self):
+            self._scheduled = True
+            self.limits.loop.call_later(self.limits.settings.udp_idle / 2, self._forget_idle)
 
-    def _sweep(self) -> None:
-        self._sweeping = False
-        settings, now = self.room.settings, self.room.loop.time()
+    def _forget_idle(self) -> None:
+        self._scheduled = False
+        settings, now = self.limits.settings, self.limits.loop.time()
         for flows, patience in ((self._idle, settings.udp_idle), (self._waiting, settings.udp_patience)):
             while flows and (flow := next(iter(flows))).last <= now - patience:
                 flow.close()
-        self._sweep_later()
+        self._forget_idle_later()
 
     def close(self) -> None:
         for flow in [*self._idle, *self._waiting]:
@@ -79,7 +79,7 @@ class UdpListener:
         self.port, self.balancer, self.shared = port, balancer, flows
         self.flows: dict[Peer, Flow] = {}
         self.socket = bound
-        flows.room.loop.add_reader(bound.fileno(), self._readable)
+        flows.limits.loop.add_reader(bound.fileno(), self._readable)
 
     @property
     def number(self) -> int:
@@ -89,7 +89,7 @@ class UdpListener:
         """Hears no more; its clients are forgotten."""
         for flow in list(self.flows.values()):
             flow.close()
-        self.shared.room.loop.remove_reader(self.socket.fileno())
+        self.shared.limits.loop.remove_reader(self.socket.fileno())
         self.socket.close()
 
     def updated(self, serving: tuple[Target, ...]) -> None:
@@ -114,7 +114,7 @@ class UdpListener:
         self.shared.make_room()
         flow = Flow(self, peer)
         if not flow.move():
-            self.shared.room.failed += 1
+            self.shared.limits.failed += 1
             return None
         self.flows[peer] = flow
         self.shared.opened += 1
@@ -126,27 +126,27 @@ class Flow:
 
     def __init__(self, listener: UdpListener, peer: Peer) -> None:
         self._listener, self._peer, self._shared = listener, peer, listener.shared
-        self._room = listener.shared.room
+        self._limits = listener.shared.limits
         self._tried: dict[Target, None] = {}
         self._open = b""  # the first datagram since the last answer
         self._upstream: socket.socket | None = None
         self.target = Target(b"", 0)
-        self.last = self._room.loop.time()
+        self.last = self._limits.loop.time()
 
     def move(self) -> bool:
         """Goes to the next endpoint; false where all were tried."""
         self._let_go()
-        balancer, now, name = self._listener.balancer, self._room.loop.time(), str(self._peer[0])
+        balancer, now, name = self._listener.balancer, self._limits.loop.time(), str(self._peer[0])
         while (target := balancer.choose(name, self._tried, now)) is not None:
             self._tried[target] = None
             try:
-                made, code = sockets.upstream(self._listener.port, target, self._room.settings.mark)
+                made, code = sockets.upstream(self._listener.port, target, self._limits.settings.mark)
             except OSError:
                 return False
             if not code:
                 balancer.worked(name, target, now)
                 self.target, self._upstream = target, made
-                self._room.loop.add_reader(made.fileno(), self._readable)
+                self._limits.loop.add_reader(made.fileno(), self._readable)
                 return True
             made.close()
             balancer.failed(target, now)
@@ -194,7 +194,7 @@ class Flow:
 
     def _refused(self) -> bool:
         """The endpoint refuses: whether there is another one for what was not answered."""
-        self._listener.balancer.failed(self.target, self._room.loop.time())
+        self._listener.balancer.failed(self.target, self._limits.loop.time())
         if self._open and self.move():
             return True
         self.close()
@@ -209,7 +209,7 @@ class Flow:
 
     def _let_go(self) -> None:
         if self._upstream is not None:
-            self._room.loop.remove_reader(self._upstream.fileno())
+            self._limits.loop.remove_reader(self._upstream.fileno())
             self._upstream.close()
             self._upstream = None
 

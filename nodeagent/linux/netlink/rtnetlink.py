@@ -19,12 +19,14 @@ NEW_LINK, DEL_LINK, GET_LINK = 16, 17, 18
 NEW_ADDRESS, DEL_ADDRESS, GET_ADDRESS = 20, 21, 22
 NEW_ROUTE, DELETE_ROUTE, GET_ROUTE = 24, 25, 26
 GROUP_LINK, GROUP_IPV4, GROUP_IPV6 = 1, 5, 9  # RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR
+GET_NAMESPACE = 90  # RTM_GETNSID
 REPLACE = 0x100
 LOOPBACK = 1  # the interface's number, the same in every network namespace
 HOST = 254  # RT_SCOPE_HOST
 
 _LINK = Layout("=BxHiII")  # ifinfomsg: family, type, index, flags, change
 _IFLA_IFNAME, _IFLA_LINKINFO, _INFO_KIND, _INFO_PORT_KIND = 3, 18, 1, 4
+_IFLA_LINK_NETNSID, _NETNSA_NSID, _NETNSA_FD = 37, 1, 3
 _ADDRESS = Layout("=BBBBI")  # ifaddrmsg: family, prefix length, flags, scope, interface
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_CACHEINFO = 1, 2, 6  # the peer's, one's own, lifetimes
 _NODAD = 0x02
@@ -64,6 +66,25 @@ def read_port(body: bytes) -> tuple[str, str]:
     given = wire.attributes(body[_LINK.size :])
     kind = wire.attributes(given.get(_IFLA_LINKINFO, b"")).get(_INFO_PORT_KIND, b"")
     return wire.as_text(given.get(_IFLA_IFNAME, b"?\0")), wire.as_text(kind)
+
+
+# ---------------------------------------------------------------- namespaces
+
+
+def namespace(descriptor: int) -> bytes:
+    """Asks by which number this network namespace knows the one behind an open file."""
+    return bytes(4) + wire.attribute(_NETNSA_FD, descriptor.to_bytes(4, sys.byteorder))
+
+
+def read_namespace(body: bytes) -> int:
+    """The number; -1: it knows it not."""
+    return int.from_bytes(wire.attributes(body[4:]).get(_NETNSA_NSID, b"\xff" * 4), sys.byteorder, signed=True)
+
+
+def read_peers(body: bytes) -> int:
+    """The number of the network namespace that a link's other end is in; -1: it has none elsewhere."""
+    given = wire.attributes(body[_LINK.size :]).get(_IFLA_LINK_NETNSID, b"\xff" * 4)
+    return int.from_bytes(given, sys.byteorder, signed=True)
 
 
 # ---------------------------------------------------------------- addresses

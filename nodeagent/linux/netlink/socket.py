@@ -1,4 +1,4 @@
-"""A netlink socket: the one place that opens AF_NETLINK. Nothing here knows what a message means beyond its header.
+"""A netlink socket: the one place that opens AF_NETLINK. It reads the header of messages, and nothing behind it.
 
 The kernel handles a request while `send` runs, so an answer is waiting when it returns. A socket belongs to the network
 namespace of the thread that made it, whichever thread uses it later. Everything raises OSError with the kernel's errno.
@@ -6,7 +6,6 @@ namespace of the thread that made it, whichever thread uses it later. Everything
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import socket
@@ -15,12 +14,13 @@ from contextlib import suppress
 from enum import IntEnum
 from struct import pack
 
+from nodeagent.linux import socket_filter
 from nodeagent.linux.netlink import wire
 from nodeagent.linux.netlink.wire import Frame
 
 TIMEOUT = 30.0  # seconds, for an answer that is due at once
 _SOL_NETLINK, _ADD_MEMBERSHIP, _DROP_MEMBERSHIP, _CAP_ACK, _EXT_ACK = 270, 1, 2, 10, 11  # linux/netlink.h
-_SO_ATTACH_FILTER, _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 26, 32, 33  # asm-generic/socket.h
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33  # asm-generic/socket.h
 _DATAGRAM = 1 << 16  # bytes; the kernel fills at most 32 KiB of it
 
 
@@ -162,12 +162,9 @@ class NetlinkSocket:
             else:
                 return found, whole
 
-    def attach(self, steps: Iterable[tuple[int, int, int, int]]) -> None:
-        """A classic BPF program (code, jump if true, jump if false, operand) that says which messages are heard."""
-        listed = tuple(steps)
-        code = ctypes.create_string_buffer(b"".join(pack("=HBBI", *step) for step in listed))
-        program = pack("@HP", len(listed), ctypes.addressof(code))
-        self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+    def attach(self, steps: list[socket_filter.Step]) -> None:
+        """A program that says which messages are heard."""
+        socket_filter.attach(self._socket, steps)
 
 
 def _check(frame: Frame) -> None:

@@ -2,7 +2,7 @@
 
 `program` declares them, `transaction` sends them. Attribute numbers are those of `linux/netfilter/nf_tables.h`. The
 user data of sets is what nft itself stores (libnftnl `NFTNL_UDATA_SET_*`): without it a stock `nft list` cannot show
-keys by `typeof`. Nothing here is hot.
+keys by `typeof`. Sent once, with the program.
 """
 
 from __future__ import annotations

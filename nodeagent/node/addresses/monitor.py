@@ -5,16 +5,16 @@ Sockets belong to the network namespace of the thread that made the monitor. Not
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from deltaplane.logs import event
 from nodeagent.errors import KernelUnavailable
 from nodeagent.linux.netlink.rtnetlink import GROUP_IPV4, GROUP_IPV6, Holding
 from nodeagent.linux.netlink.socket import NetlinkProtocol, NetlinkSocket
+from nodeagent.linux.readable import readable
 from nodeagent.node.addresses import wire
 from nodeagent.node.addresses.wire import Notice
 
@@ -117,19 +117,12 @@ class Monitor:
                     return interrupted
 
 
-async def follow(monitor: Monitor, changed: Callable[[], None]) -> None:
-    """Reads for as long as it is not cancelled, and calls `changed` when `monitor.addresses` is another set."""
-    loop = asyncio.get_running_loop()
-    news = asyncio.Event()
-    loop.add_reader(monitor.fileno(), news.set)
-    try:
-        while True:
-            await news.wait()
-            news.clear()
-            if monitor.read():
-                changed()
-    finally:
-        loop.remove_reader(monitor.fileno())
+async def follow(monitor: Monitor, changed: Callable[[], Awaitable[None]]) -> None:
+    """Reads for as long as it is not cancelled, and awaits `changed` when `monitor.addresses` is another set."""
+    while True:
+        await readable(monitor.fileno())
+        if monitor.read():
+            await changed()
 
 
 def _open() -> NetlinkSocket:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from deltaplane.forwarding import NodeForwarding
 from deltaplane.logs import event
+from deltaplane.once import Once
 from nodeagent.node.addresses.selection import Policy, select
 
 log = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ class NodePorts:
         self._everywhere = False  # some family's node ports answer on every address of this machine (B4)
         self._known = False  # the Node had an address once
         self._deadline: float | None = None
-        self._said: tuple[str, ...] = ()
+        self._said = Once[str]()
 
     @property
     def follows_machine(self) -> bool:
@@ -64,7 +65,7 @@ class NodePorts:
 
     def _say(self, notes: tuple[str, ...]) -> None:
         """Each once, until it is over."""
+        self._said.retain(notes)
         for note in notes:
-            if note not in self._said:
+            if self._said.note(note):
                 event(log, logging.WARNING, "node port addresses", note=note)
-        self._said = notes

@@ -1,0 +1,173 @@
+"""Reads this node: kernel, links, rules, programs. Changes nothing; the modes are tried as an agent tries them.
+
+Everything is of the network namespace of the calling thread. What cannot be read is noted, and the rest goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from nodeagent.dataplane.modes import ORDER, backend
+from nodeagent.doctor import process
+from nodeagent.doctor.checks.firewalls import FIREWALLD, UFW, UFW_DEFAULTS
+from nodeagent.doctor.facts import Hook, Machine, Saved
+from nodeagent.errors import AgentError
+from nodeagent.linux.errors import KernelUnavailable
+from nodeagent.linux.iptables import programs, saved
+from nodeagent.linux.iptables.programs import Flavour
+from nodeagent.linux.iptables.removal import tables_there
+from nodeagent.linux.netlink import rtnetlink as rt
+from nodeagent.linux.netlink import wire
+from nodeagent.linux.netlink.socket import NetlinkProtocol, NetlinkSocket
+from nodeagent.linux.nft import objects
+from nodeagent.linux.nft.kernel import NetlinkKernel
+from nodeagent.linux.nft.objects import Table
+from nodeagent.linux.nft.tables import is_there
+
+FAMILIES = {1: "inet", 2: "ip", 10: "ip6"}  # NFPROTO_* of linux/netfilter.h
+POINTS = {1: "input", 2: "forward"}  # NF_INET_LOCAL_IN, NF_INET_FORWARD
+DROP = 0  # NF_DROP
+RAW = "raw"
+SYSCTLS = (
+    "ipv4/ip_forward", "ipv6/conf/all/forwarding", "ipv4/conf/all/route_localnet", "ipv4/conf/all/arp_ignore",
+    "ipv4/conf/all/arp_announce", "netfilter/nf_conntrack_max", "bridge/bridge-nf-call-iptables",
+    "bridge/bridge-nf-call-ip6tables",
+)  # fmt: skip
+FILES = (FIREWALLD, UFW, UFW_DEFAULTS)
+MOST_BYTES = 256 * 1024
+T = TypeVar("T")
+
+
+def read(root: Path = Path("/")) -> Machine:
+    """This node. `root`: where etc and proc are."""
+    unread: list[str] = []
+    nothing: tuple[frozenset[str], tuple[Hook, ...]] = (frozenset(), ())
+    tables, hooks = _noted(unread, "nftables' rules", _nftables, nothing)
+    none: dict[str, str] = {}
+    links = _noted(unread, "links", _links, none)
+    return Machine(
+        release=os.uname().release,
+        cores=os.cpu_count() or 1,
+        modes={mode: _works(mode) for mode in ORDER},
+        sysctls={name: number for name in SYSCTLS if (number := _number(root / "proc/sys/net" / name)) is not None},
+        links=frozenset(links),
+        bridge_ports=frozenset(name for name, kind in links.items() if kind == "bridge"),
+        tables=tables,
+        hooks=hooks,
+        iptables={each.value: _saved(each, unread) for each in Flavour},
+        versions=dict(_versions()),
+        plain=found.value if (found := programs.plain()) else "",
+        processes=tuple(process.here(root / "proc")),
+        listening=_noted(unread, "ports in use", lambda: process.listening(root / "proc"), {}),
+        files={path: text for path in FILES if (text := _text(root / path.lstrip("/")))},
+        unread=tuple(unread),
+    )
+
+
+def _noted(unread: list[str], what: str, ask: Callable[[], T], instead: T) -> T:
+    try:
+        return ask()
+    except (OSError, AgentError, KernelUnavailable) as error:
+        unread.append(f"{what}: {error.strerror if isinstance(error, OSError) else error}")
+        return instead
+
+
+def _works(mode: str) -> str:
+    try:
+        backend(mode).probe()
+    except AgentError as error:
+        return str(error)
+    return ""
+
+
+def _links() -> dict[str, str]:
+    """By name, the kind of link that each is a port of. /sys may be another network's. Raises OSError."""
+    with closing(NetlinkSocket(NetlinkProtocol.ROUTE)) as asking:
+        request = wire.frame(rt.GET_LINK, wire.REQUEST | wire.DUMP, 1, rt.all_links())
+        return dict(rt.read_port(message.body) for message in asking.ask(request))
+
+
+def _nftables() -> tuple[frozenset[str], tuple[Hook, ...]]:
+    """Names of tables, and the base chains that drop by default. Raises OSError."""
+    with closing(NetlinkKernel()) as kernel:
+        tables = {
+            f"{name} {wire.as_text(found[1])}"
+            for family, name in FAMILIES.items()
+            for found in _dumped(kernel, objects.GET_TABLE, family)
+        }
+        chains = [
+            (name, each) for family, name in FAMILIES.items() for each in _dumped(kernel, objects.GET_CHAIN, family)
+        ]
+    return frozenset(tables), tuple(hook for name, each in chains for hook in _hook(name, each))
+
+
+def _dumped(kernel: NetlinkKernel, operation: int, family: int) -> Iterator[dict[int, bytes]]:
+    for message in kernel.ask(wire.request(operation, wire.DUMP, 0, family, b"")):
+        yield wire.attributes(message.body)
+
+
+def _hook(family: str, chain: dict[int, bytes]) -> Iterator[Hook]:
+    """Of a base chain (NFTA_CHAIN_HOOK 4, NFTA_HOOK_HOOKNUM 1, NFTA_CHAIN_POLICY 5) that drops."""
+    point = POINTS.get(wire.as_number(wire.attributes(chain[4]).get(1, b"\0"))) if 4 in chain else None
+    if point and wire.as_number(chain.get(5, b"\1")) == DROP:
+        yield Hook(family, wire.as_text(chain[1]), wire.as_text(chain[3]), point)
+
+
+def _saved(flavour: Flavour, unread: list[str]) -> Saved:
+    """The rules of both families together. A table that is not there is not asked for, which might make it."""
+    found: dict[str, dict[str, tuple[str, ...]]] = {}
+    for family in (4, 6):
+        program = programs.find(flavour, family, "save")
+        for table in _tables(flavour, family) if program else ():
+            text = _noted(unread, f"iptables-{flavour.value} {table}", partial(_run, program or "", "-t", table), "")
+            for chain, rules in saved.listing(text).items():
+                chains = found.setdefault(table, {})
+                chains[chain] = (*chains.get(chain, ()), *rules)
+    return found
+
+
+def _tables(flavour: Flavour, family: int) -> list[str]:
+    there = list(tables_there(flavour, family))
+    if flavour is Flavour.LEGACY:
+        return [*there, *({RAW} & programs.legacy_tables(family))]
+    try:
+        with closing(NetlinkKernel()) as kernel:
+            return [*there, *([RAW] if is_there(kernel, Table(family, RAW)) else [])]
+    except (AgentError, OSError):
+        return there
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for name, program in (("nft", "nft"), *((f"iptables-{each.value}",) * 2 for each in Flavour)):
+        path = programs.which(program)
+        found = re.search(r"v?(\d+(?:\.\d+)+)", _run(path, "--version")) if path else None
+        if found:
+            yield name, found[1]
+
+
+def _run(*command: str) -> str:
+    """What it prints, as text that can be shown. Raises OSError, KernelUnavailable."""
+    code, output, said = programs.run(command, "")
+    if code:
+        raise KernelUnavailable(said)
+    return output.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")[:MOST_BYTES]
+    except OSError:
+        return ""

@@ -1,0 +1,1 @@
+"""The iptables programs: which flavour, running them, and what `iptables-save` prints."""

@@ -1,0 +1,23 @@
+"""How streams fare that do not go on, on the page of metrics. Part of `metrics.registry`."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter
+
+
+class Ends:
+    """Counted by `stream.client` and the agent."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        text = "Streams, and attempts at one, that ended, by reason."
+        self._ends = Counter("deltaplane_streams_ended_total", text, ("reason",), registry=registry)
+        text = "What streams had that was wrong, by code."
+        self._reports = Counter("deltaplane_stream_reports_total", text, ("code",), registry=registry)
+
+    def ended(self, reason: str) -> None:
+        """A stream, or an attempt at one, ended (nodeagent.stream.ends)."""
+        self._ends.labels(reason).inc()
+
+    def reported(self, code: str) -> None:
+        """The session said something that an operator should know (stream.events.Report)."""
+        self._reports.labels(code).inc()

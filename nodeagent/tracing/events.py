@@ -1,0 +1,53 @@
+"""What the kernel tells of traced packets and of new connections, read: pure. After `linux/netfilter/nf_tables.h`."""
+
+from __future__ import annotations
+
+from nodeagent.conntrack import wire as conntrack
+from nodeagent.linux.netlink import wire
+from nodeagent.linux.nft.expressions import LAYOUTS, NFPROTO
+from nodeagent.tracing.flow import Flow, Step, Translated
+
+TRACE_GROUP, CONNECTIONS_GROUP = 9, 1  # NFNLGRP_NFTRACE, NFNLGRP_CONNTRACK_NEW
+TRACE = wire.SUBSYSTEM << 8 | 17  # NFT_MSG_TRACE
+_TABLE, _CHAIN, _HANDLE, _TYPE, _VERDICT, _ID, _POLICY = 1, 2, 3, 4, 5, 6, 16  # NFTA_TRACE_...
+_IS_POLICY, _IS_RULE = 1, 3  # NFT_TRACETYPE_...
+_VERDICTS = {0: "drop", 1: "accept", 2: "stolen", 3: "queue", -1: "continue", -2: "break", -5: "return"}
+_BRANCHES = {-3: "jump", -4: "goto"}
+_FAMILIES = {NFPROTO[family]: layout.name for family, layout in LAYOUTS.items()} | {1: "inet"}
+
+
+def step(message: wire.Message) -> Step | None:
+    """What a message of the trace group says; None for what is no step."""
+    if message.type != TRACE:
+        return None
+    given = wire.attributes(message.body)
+    kind = wire.as_number(given.get(_TYPE, b""))
+    if kind == _IS_RULE and _HANDLE in given:  # the end of a chain has none
+        verdict, handle = _verdict(given.get(_VERDICT, b"")), wire.as_number(given.get(_HANDLE, b""))
+    elif kind == _IS_POLICY:
+        verdict, handle = _VERDICTS.get(wire.as_number(given.get(_POLICY, b"")), "?"), 0
+    else:
+        return None
+    family = _FAMILIES.get(message.family, str(message.family))
+    table = f"{family} {wire.as_text(given.get(_TABLE, b''))}"
+    return Step(wire.as_number(given.get(_ID, b"")), table, wire.as_text(given.get(_CHAIN, b"")), handle, verdict)
+
+
+def _verdict(body: bytes) -> str:
+    given = wire.attributes(body)
+    code = int.from_bytes(given.get(1, b""), "big", signed=True)
+    if code in _BRANCHES:
+        return f"{_BRANCHES[code]} {wire.as_text(given.get(2, b''))}"
+    return _VERDICTS.get(code if code < 0 else code & 0xFF, str(code))
+
+
+def translated(message: wire.Message, flow: Flow) -> Translated | None:
+    """What a new connection became, where it is the flow's; None: another's."""
+    if message.type != conntrack.NEW:
+        return None
+    ends = conntrack.ends(message.body, flow.protocol)
+    if ends is None:
+        return None
+    if (ends.client, ends.to, ends.to_port) != (flow.source, flow.address, flow.port):
+        return None
+    return Translated(ends.answers, ends.answers_port, ends.seen)

@@ -1,0 +1,104 @@
+"""Follows one packet: marks the flow, hears what the kernel tells, sends the packet where that can be done here."""
+
+from __future__ import annotations
+
+import selectors
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from ipaddress import ip_address
+from pathlib import Path
+
+from nodeagent.linux.iptables.programs import legacy_tables
+from nodeagent.linux.netlink import wire
+from nodeagent.linux.netlink.socket import NetlinkProtocol, NetlinkSocket
+from nodeagent.linux.nft.kernel import NetlinkKernel
+from nodeagent.tracing import events, sending
+from nodeagent.tracing.flow import Flow, Step, Traced, Translated
+from nodeagent.tracing.marking import TABLE, marked
+from nodeagent.tracing.texts import Texts
+
+QUIET = 0.3  # seconds without a word after which a packet's way is at its end
+_BUFFER = 1 << 20  # bytes; a ceiling
+LEGACY = "rules of iptables-legacy are not shown: that flavour writes its trace to the kernel log alone (dmesg, TRACE:)"
+IPVS = "IPVS has no tracing of its own: rules are shown up to the chain INPUT, then the connection that it made"
+
+
+class _Heard:
+    """What was told so far of the flow."""
+
+    def __init__(self, flow: Flow) -> None:
+        self._flow = flow
+        self.steps: list[Step] = []
+        self.translated: Translated | None = None
+        self.at = 0.0
+
+    @property
+    def packets(self) -> int:
+        return len({step.packet for step in self.steps})
+
+    def take(self, message: wire.Message, now: float) -> None:
+        step = events.step(message)
+        if step is not None:
+            self.steps.append(step)
+            self.at = now
+        found = events.translated(message, self._flow)
+        if found is not None:
+            self.translated, self.at = self.translated or found, now
+
+    def first(self) -> Iterator[Step]:
+        """The way of the packet that came first, but for the rules that have it traced."""
+        mine = [step for step in self.steps if step.packet == self.steps[0].packet]
+        return (step for step in mine if step.table.partition(" ")[2] != TABLE)
+
+
+def trace(flow: Flow, timeout: float, *, wait: bool = False) -> Traced:
+    """What the kernel does with the flow's next packet, within `timeout` seconds.
+
+    `wait`: it comes by itself; else it is sent from here, and waited for where nobody here has the source's address.
+    Raises KernelUnavailable, OSError.
+    """
+    heard, notes = _Heard(flow), list(_notes(flow))
+    groups = events.TRACE_GROUP, events.CONNECTIONS_GROUP
+    sent: Future[str] | None = None
+    hearing = NetlinkSocket(NetlinkProtocol.NETFILTER, groups, receive_buffer=_BUFFER)
+    with closing(hearing) as ear, marked(flow), ThreadPoolExecutor(1, "packet") as pool:
+        try:
+            sent = None if wait else pool.submit(sending.sent, flow, sending.opened(flow))
+        except sending.NotHere as error:
+            notes.append(f"{error}: the packet was waited for")
+        _listen(ear, heard, timeout, sent)
+    outcome = "" if sent is None else sent.result()
+    with closing(NetlinkKernel()) as kernel:
+        steps = Texts(kernel).shown(heard.first()) if heard.steps else ()
+    return Traced(heard.packets, steps, outcome, *_ends(heard.translated), notes=tuple(notes))
+
+
+def _listen(ear: NetlinkSocket, heard: _Heard, timeout: float, sent: Future[str] | None) -> None:
+    """Until the packet's way is at its end, or the time is over."""
+    deadline = time.monotonic() + timeout
+    with selectors.DefaultSelector() as selector:
+        selector.register(ear, selectors.EVENT_READ)
+        while (now := time.monotonic()) < deadline:
+            done = sent is None or sent.done()
+            if heard.steps and done and now - heard.at > QUIET:
+                return
+            if selector.select(min(QUIET, deadline - now)):
+                for data in ear.heard()[0]:
+                    for message in wire.messages(data):
+                        heard.take(message, time.monotonic())
+
+
+def _ends(found: Translated | None) -> tuple[str, str]:
+    if found is None:
+        return "", ""
+    address = ip_address(found.endpoint)
+    place = f"[{address}]:{found.port}" if address.version == 6 else f"{address}:{found.port}"
+    return place, str(ip_address(found.seen))
+
+
+def _notes(flow: Flow) -> Sequence[str]:
+    """What cannot be seen on this machine."""
+    found = [LEGACY] if legacy_tables(flow.family) else []
+    return [*found, IPVS] if Path("/proc/thread-self/net/ip_vs").exists() else found
