@@ -1,0 +1,80 @@
+"""A port of a Pod as a unix socket of this user alone: gRPC dials it, and connections go through the API server.
+
+Threads: one that accepts, two for each connection that carry bytes. All end with `close`, or with the process.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import tempfile
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+CHUNK = 64 * 1024
+
+
+class Forward:
+    """`dial` opens one connection to the port; what it raises is in `error`, and ends the connection."""
+
+    def __init__(self, dial: Callable[[], socket.socket]) -> None:
+        self._dial = dial
+        self.error: Exception | None = None
+        self._folder = tempfile.mkdtemp(prefix="deltaplane-")  # mode 0700
+        self._listener = socket.socket(socket.AF_UNIX)
+        self.path = Path(self._folder, "replica.sock")
+        self._listener.bind(str(self.path))
+        self._listener.listen()
+        _start(self._accept)
+
+    @property
+    def target(self) -> str:
+        """As gRPC takes it."""
+        return f"unix:{self.path}"
+
+    def _accept(self) -> None:
+        with suppress(OSError):  # it was closed
+            while True:
+                near, _ = self._listener.accept()
+                _start(lambda near=near: self._connect(near))  # type: ignore[misc]
+
+    def _connect(self, near: socket.socket) -> None:
+        try:
+            far = self._dial()
+        except Exception as error:  # noqa: BLE001 - of the Kubernetes client and its websockets; told by who asks
+            self.error = error
+            near.close()
+            return
+        _start(lambda: _carry(near, far))
+        _carry(far, near)
+
+    def close(self) -> None:
+        """Ends the listener; connections end with their peers."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _start(run: Callable[[], None]) -> None:
+    threading.Thread(target=run, name="forward", daemon=True).start()
+
+
+def _carry(source: socket.socket, target: socket.socket) -> None:
+    """Bytes, until either ends."""
+    with suppress(OSError):
+        while data := source.recv(CHUNK):
+            target.sendall(data)
+    for each in (source, target):
+        with suppress(OSError):
+            each.shutdown(socket.SHUT_RDWR)
+        each.close()

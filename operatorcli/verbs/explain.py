@@ -1,0 +1,70 @@
+"""`explain`, `diff`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from deltaplane.v1 import agent_pb2
+from deltaplane.v1 import inspection_pb2 as pb
+from operatorcli import names
+from operatorcli.connect.target import SCHEME
+from operatorcli.exits import Exit
+from operatorcli.flags import Asked, usage, verb
+from operatorcli.views import diff as diff_view
+from operatorcli.views import explain as explain_view
+
+Source = Annotated[str, typer.Argument(metavar="FROM", help="The client's address: a pod's, a node's or any other.")]
+Target = Annotated[str, typer.Argument(metavar="ADDRESS:PORT[/PROTO]", help="Where it connects to; TCP if not said.")]
+OnNode = Annotated[str, typer.Option("--node", metavar="NODE", help="The node whose kernel sees the connection first.")]
+Cidrs = Annotated[
+    str, typer.Option("--cluster-cidr", metavar="CIDR[,CIDR]", help="The agents' --cluster-cidr, if they have one.")
+]
+One = Annotated[str, typer.Argument(metavar="NODE")]
+Other = Annotated[str, typer.Argument(metavar="NODE")]
+Only = Annotated[str, typer.Option("--service", metavar="svc/NAME", help="Only this Service.")]
+Namespace = Annotated[str, typer.Option("--namespace", "-n", metavar="NAME", help="Of the Service.")]
+
+
+def add(app: typer.Typer) -> None:
+    """Adds them."""
+
+    @verb(
+        app, "explain", "explain 10.244.1.7 10.96.0.10:80 --node=node-a",
+        "explain 203.0.113.9 10.96.0.20:5432/TCP --node=node-b -o json",
+    )  # fmt: skip
+    def explain(asked: Asked, source: Source, target: Target, node: OnNode = "", cluster_cidr: Cidrs = "") -> Exit:
+        """What becomes of a new connection at a node, and why; where no Service has the address, which are near.
+
+        Ends with 0 when it reaches an endpoint, else with 1. At an agent's own socket (--server=unix:///PATH, without
+        --node) the answer is compared with what is in the kernel.
+        """
+        connection = names.connection(source, target)
+        if not node and not asked.flags.server.startswith(SCHEME):
+            raise usage(
+                "--node is missing",
+                "Nodes decide for themselves: name one by --node=NODE; `deltaplane nodes` lists them.",
+            )
+        with asked.replica() as replica:
+            if node:
+                cidrs = [cidr for cidr in cluster_cidr.split(",") if cidr]
+                request = pb.ExplainRequest(node_name=names.named(node), connection=connection, cluster_cidrs=cidrs)
+                answer, code = explain_view.answer(replica.ask("Explain", request, pb.ExplainResponse), node)
+            else:
+                here = agent_pb2.ExplainHereRequest(connection=connection)
+                answer, code = explain_view.here(replica.ask("ExplainHere", here, agent_pb2.ExplainHereResponse))
+        asked.show(answer)
+        return code
+
+    @verb(app, "diff", "diff node-a node-b", "diff node-a node-b --service=svc/shop/web")
+    def diff(asked: Asked, node: One, other: Other, service: Only = "", namespace: Namespace = "") -> Exit:
+        """In what two nodes differ: their agents, and what each forwards. Ends with 1 when they do."""
+        request = pb.DiffRequest(node_name=names.named(node), other_node_name=names.named(other))
+        if service:
+            key = names.key(service, asked.namespace(namespace))
+            request.namespace, request.name = key.namespace, key.name
+        with asked.replica() as replica:
+            answer, code = diff_view.answer(replica.ask("Diff", request, pb.DiffResponse), node, other)
+        asked.show(answer)
+        return code

@@ -1,0 +1,54 @@
+"""`status`, `nodes`."""
+
+from __future__ import annotations
+
+import time
+
+import typer
+
+from deltaplane.v1 import agent_pb2
+from deltaplane.v1 import inspection_pb2 as pb
+from operatorcli.ask import Replica
+from operatorcli.connect.target import SCHEME
+from operatorcli.exits import Exit, Failed
+from operatorcli.flags import Asked, verb
+from operatorcli.output import Answer
+from operatorcli.views import node as node_view
+from operatorcli.views import nodes as nodes_view
+from operatorcli.views import status as status_view
+
+
+def add(app: typer.Typer) -> None:
+    """Adds them."""
+
+    @verb(app, "status", "status", "status -o json")
+    def status(asked: Asked) -> Exit:
+        """The control plane at a glance: what it follows, its nodes, and what is wrong.
+
+        Ends with 1 when something is wrong: a kind of object is not followed, a node is gone, stalled or more than ten
+        seconds behind, an object fails, or a safety brake holds. At an agent's own socket (--server=unix:///PATH) it
+        shows that agent.
+        """
+        with asked.replica() as replica:
+            answer, code = overview(asked, replica)
+        asked.show(answer)
+        return code
+
+    @verb(app, "nodes", "nodes", "nodes -o wide")
+    def nodes(asked: Asked) -> None:
+        """Every node agent: what it was sent, what is in its kernel, and what fails there."""
+        with asked.replica() as replica:
+            found = replica.ask("ListNodes", pb.ListNodesRequest(), pb.ListNodesResponse)
+        asked.show(nodes_view.answer(found))
+
+
+def overview(asked: Asked, replica: Replica) -> tuple[Answer, Exit]:
+    """Of the control plane, or of the agent whose socket this is. Raises `Failed`."""
+    try:
+        found = replica.ask("GetStatus", pb.GetStatusRequest(), pb.GetStatusResponse)
+    except Failed as failure:
+        if failure.code is not Exit.FAILED or not asked.flags.server.startswith(SCHEME):
+            raise
+        return node_view.here(replica.ask("GetAgent", agent_pb2.GetAgentRequest(), agent_pb2.GetAgentResponse))
+    listed = replica.ask("ListNodes", pb.ListNodesRequest(), pb.ListNodesResponse)
+    return status_view.answer(found, listed, replica.where, time.time())

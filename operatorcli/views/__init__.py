@@ -1,0 +1,1 @@
+"""From messages of InspectionService to tables and sentences. Pure."""

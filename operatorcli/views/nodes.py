@@ -1,0 +1,131 @@
+"""`deltaplane nodes` and what `status` says of nodes. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+from deltaplane.v1 import delta_pb2, inspection_pb2
+from operatorcli.output import Answer, plain
+from operatorcli.tables import Block, Cell, Sentence, Table, columns
+from operatorcli.text import count, key, listed, seconds, word
+
+LAGS = 10.0  # seconds behind from which on a node is a problem, and not just about to acknowledge
+STATES = inspection_pb2.NodeState
+TONES = {
+    inspection_pb2.NODE_STATE_LIVE: "good",
+    inspection_pb2.NODE_STATE_SYNCING: "warn",
+    inspection_pb2.NODE_STATE_MERGING: "warn",
+    inspection_pb2.NODE_STATE_STALLED: "bad",
+    inspection_pb2.NODE_STATE_DISCONNECTED: "bad",
+}
+HEADINGS = columns(
+    "NODE*", "STATE", "MODE", "SENT>+", "RECEIVED>+", "APPLIED>", "BEHIND>", "FAILED>", "BRAKE", "VERSION", "PEER+",
+    "REPLICA+", "BROUGHT UP+",
+)  # fmt: skip
+
+
+def answer(response: inspection_pb2.ListNodesResponse) -> Answer:
+    """The table, and a sentence for each thing that is wrong."""
+    nodes = response.nodes
+    table = Table(HEADINGS, [_row(node, head(node, response)) for node in nodes], empty=NONE)
+    blocks: list[Block] = [table, *(Sentence(text, "bad") for text in troubles(response))]
+    return Answer(blocks, plain(response), [f"node/{node.node_name}" for node in nodes])
+
+
+def head(node: inspection_pb2.NodeStatus, response: inspection_pb2.ListNodesResponse) -> int:
+    """The newest revision of the replica that the node follows; replicas count by themselves."""
+    return node.head_rev or response.head_rev
+
+
+NONE = "no node's agent is known"
+
+
+def state(node: inspection_pb2.NodeStatus) -> Cell:
+    """`live`, `stalled` and so on."""
+    return Cell(word(STATES.Name(node.state), "NODE_STATE_"), TONES.get(node.state, ""))
+
+
+def failing(node: inspection_pb2.NodeStatus) -> int:
+    """How many objects fail there."""
+    return len(node.failed) + node.more_failed
+
+
+def behind(node: inspection_pb2.NodeStatus) -> Cell:
+    """How long it has lacked the head."""
+    if not node.behind_seconds:
+        return Cell("-", "faint")
+    return Cell(seconds(node.behind_seconds), "bad" if node.behind_seconds > LAGS else "warn")
+
+
+def _row(node: inspection_pb2.NodeStatus, head: int) -> Sequence[Cell | str]:
+    number = failing(node)
+    fallback = node.proxy_mode_asked not in {"", "auto", node.proxy_mode}
+    return (
+        node.node_name,
+        state(node),
+        Cell(node.proxy_mode, "warn" if fallback else ""),
+        str(node.sent_rev),
+        str(node.received_rev),
+        Cell(str(node.applied_rev), "" if node.applied_rev >= head else "warn"),
+        behind(node),
+        Cell(str(number), "bad" if number else "faint"),
+        Cell("held", "bad") if node.HasField("brake") else Cell("-", "faint"),
+        node.agent_version,
+        node.peer,
+        node.server_id or "-",
+        node.brought_up,
+    )
+
+
+def troubles(response: inspection_pb2.ListNodesResponse) -> Iterator[str]:
+    """What is wrong, a sentence each, which says what to do."""
+    for node in response.nodes:
+        yield from _troubles(node)
+    if response.without_agent:
+        who = listed(list(response.without_agent))
+        yield f"{who}: no agent has connected; see that one runs there, and its log."
+    for replica in response.replicas:
+        if replica.error:
+            yield f"The replica {replica.address} does not answer, so its nodes may be missing: {replica.error}."
+
+
+def _troubles(node: inspection_pb2.NodeStatus) -> Iterator[str]:
+    name = node.node_name
+    if node.state == inspection_pb2.NODE_STATE_DISCONNECTED:
+        reason = f" ({node.disconnected_reason})" if node.disconnected_reason else ""
+        yield f"{name}: its agent is not connected{reason}; see its log, and whether it reaches the replicas."
+    elif node.state == inspection_pb2.NODE_STATE_STALLED:
+        yield f"{name}: connected, but makes no progress; see the agent's log and load."
+    elif node.behind_seconds > LAGS:
+        yield f"{name}: {seconds(node.behind_seconds)} behind; see the agent's log and load."
+    for failure in node.failed:
+        yield f"{name}: {failed(failure)}"
+    if node.more_failed:
+        yield f"{name}: {count(node.more_failed, 'more object')} failing; see the agent's log."
+    if node.HasField("brake"):
+        yield (
+            f"{name}: its safety brake holds a change that removes {node.brake.services_removed} of"
+            f" {count(node.brake.services, 'Service')}; if that is right: deltaplane release-brake {name}"
+        )
+    if node.proxy_mode_asked not in {"", "auto", node.proxy_mode}:
+        yield f"{name}: runs {node.proxy_mode} instead of {node.proxy_mode_asked}: {node.proxy_mode_reason}."
+
+
+def failed(failure: delta_pb2.ObjectFailure) -> str:
+    """An object that a node cannot serve, and why."""
+    code = delta_pb2.ErrorCode.Name(failure.code).removeprefix("ERROR_CODE_")
+    return f"{key(failure.key)} fails with {code}: {failure.text or 'the agent gave no text'}"
+
+
+def states(nodes: Sequence[inspection_pb2.NodeStatus]) -> str:
+    """`3 nodes: 2 live, 1 stalled`."""
+    numbers = Counter(state(node).text for node in nodes)
+    each = ", ".join(f"{number} {name}" for name, number in sorted(numbers.items(), key=lambda item: -item[1]))
+    return f"{count(len(nodes), 'node')}{': ' if each else ''}{each}"
+
+
+def slowest(nodes: Iterable[inspection_pb2.NodeStatus]) -> str:
+    """`node-b (12s) and node-c (3.0s)`; empty where all have the head."""
+    late = sorted((node for node in nodes if node.behind_seconds), key=lambda node: -node.behind_seconds)
+    return listed([f"{node.node_name} ({seconds(node.behind_seconds)})" for node in late], 3)

@@ -1,0 +1,54 @@
+"""`deltaplane wait`: whether every node's kernel has it, and which lack it and why. Pure."""
+
+from __future__ import annotations
+
+from deltaplane.v1 import inspection_pb2 as pb
+from operatorcli.exits import Exit
+from operatorcli.output import Answer, plain
+from operatorcli.tables import Block, Cell, Sentence, Table, columns
+from operatorcli.text import count, seconds, word
+from operatorcli.views.basis import silent
+
+LACKING = columns("NODE*", "REASON", "WHAT IS KNOWN*", "REPLICA+")
+
+
+def answer(what: str, last: pb.WaitAppliedResponse) -> tuple[Answer, Exit]:
+    """Of the last message. `what`: what was waited for."""
+    if last.applied:
+        blocks: list[Block] = [Sentence(_yes(what, last), "good")]
+    else:
+        rows = [_row(each) for each in last.lacking]
+        more = [Sentence(f"and {count(last.more_lacking, 'more node')}")] if last.more_lacking else []
+        blocks = [Sentence(_no(what, last), "bad"), Table(LACKING, rows, empty="no node is named"), *more]
+    blocks += silent(last.replicas)
+    names = [f"node/{each.node_name}" for each in last.lacking]
+    return Answer(blocks, plain(last), names), Exit.YES if last.applied else Exit.NO
+
+
+def _yes(what: str, last: pb.WaitAppliedResponse) -> str:
+    nodes = count(last.chosen_nodes, "node")
+    if last.nodes_applied < last.chosen_nodes:
+        where = f"{last.nodes_applied} of {nodes}, which are enough,"
+    else:
+        where = f"all {nodes}" if last.chosen_nodes > 1 else nodes
+    return f"{what}: on {where} after {seconds(last.waited_seconds)} (revision {last.rev})."
+
+
+def _no(what: str, last: pb.WaitAppliedResponse) -> str:
+    lack = last.chosen_nodes - last.nodes_applied
+    text = f"{what}: not on {lack} of {count(last.chosen_nodes, 'node')} after {seconds(last.waited_seconds)}"
+    return f"{text}: {last.text}" if last.text else f"{text}."
+
+
+def _row(of: pb.Lacking) -> tuple[Cell | str, ...]:
+    return (
+        of.node_name,
+        Cell(word(pb.LackReason.Name(of.reason), "LACK_REASON_"), "bad"),
+        of.text or (f"{seconds(of.behind_seconds)} behind" if of.behind_seconds else "-"),
+        of.server_id,
+    )
+
+
+def progress(last: pb.WaitAppliedResponse) -> str:
+    """How far it is, for a terminal."""
+    return f"{last.nodes_applied} of {count(last.chosen_nodes, 'node')} after {seconds(last.waited_seconds)}"
