@@ -1,0 +1,1 @@
+"""What watches Deltaplane: alert rules and dashboards. `python -m deploy.monitoring` writes what is derived of them."""
