@@ -9,7 +9,7 @@ HOLD ?=
 export COLD COLD_ARGS
 ARGS ?=
 
-.PHONY: help bootstrap real-parts demo test cold test-slow test-fast test-e2e test-vm conformance soak check bench proto lock clean
+.PHONY: help bootstrap real-parts demo test cold image test-slow test-fast test-e2e test-vm test-cluster test-upstream walkthrough conformance soak check bench proto manual site diagrams lock clean
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
@@ -23,15 +23,16 @@ demo: bootstrap ## three nodes, pods and a client in namespaces, shown step by s
 	@$(AS_ROOT) $(RUN) -m deploy.demo $(if $(filter 1 yes true,$(HOLD)),--hold)
 
 test: bootstrap ## unit, sessions, kernel, real Kubernetes (ARGS=... go to pytest)
-	@$(call PARTS_FOR,-m "not slow" $(ARGS))
-	@$(AS_ROOT) $(RUN) -m pytest -n 2 --dist loadgroup -m "not slow" $(ARGS)
+	@$(call PARTS_FOR,-m "not slow and not cluster" $(ARGS))
+	@$(AS_ROOT) $(RUN) -m pytest -n 3 --dist loadgroup -m "not slow and not cluster" $(ARGS)
 
-test-slow: bootstrap ## what takes minutes: large samples, long loads, the corpus on kube-proxy
+test-slow: bootstrap ## what takes minutes: large samples, long loads, the corpus on kube-proxy, the page in a browser
+	@DELTAPLANE_BROWSER=yes tools/bootstrap
 	@$(call PARTS_FOR,-m slow $(ARGS))
-	@$(AS_ROOT) $(RUN) -m pytest -m slow $(ARGS)
+	@$(AS_ROOT) $(RUN) -m pytest -n 2 --dist loadgroup -m slow $(ARGS)
 
 test-fast: bootstrap ## the part that takes less than two minutes
-	@$(AS_ROOT) $(RUN) -m pytest -m "not e2e and not vm and not slow" $(ARGS)
+	@$(AS_ROOT) $(RUN) -m pytest -m "not e2e and not vm and not slow and not cluster" $(ARGS)
 
 test-e2e: bootstrap ## real Kubernetes, grpcurl and Jaeger only
 	@$(call PARTS_FOR,-m e2e $(ARGS))
@@ -41,6 +42,22 @@ test-vm: bootstrap ## what needs a kernel with IPVS or SCTP, in a User-mode Linu
 	@DELTAPLANE_GUEST=yes tools/bootstrap
 	@$(if $(SLOW),tools/real-parts >/dev/null || $(UNBUILT))
 	@$(RUN) -m tools.guest --limit $(if $(SLOW),3600,1500) -- $(RUN) -m pytest tests/vm -m "$(if $(SLOW),slow,not slow)" -p no:cacheprovider $(ARGS)
+
+test-cluster: bootstrap ## Deltaplane on a real Kubernetes of two nodes on this machine: kubelets, containers (a quarter of an hour)
+	@DELTAPLANE_CLUSTER=yes tools/bootstrap
+	@tools/real-parts --cluster >/dev/null || $(UNBUILT)
+	@$(AS_ROOT) $(RUN) -m pytest tests/cluster -m cluster -p no:randomly $(ARGS)
+
+test-upstream: bootstrap ## Kubernetes' own specs of Services on that cluster; writes docs/conformance.md (MODE=iptables, PROXY=kube-proxy, ARGS=--smoke)
+	@DELTAPLANE_CLUSTER=yes tools/bootstrap
+	@tools/real-parts --cluster >/dev/null || $(UNBUILT)
+	@$(AS_ROOT) $(RUN) -m tests.cluster.upstream --proxy=$(or $(PROXY),deltaplane) --mode=$(or $(MODE),nftables) $(ARGS)
+
+walkthrough: bootstrap ## what an operator does and sees, W1 to W19, on that cluster; writes docs/walkthrough.md (ten minutes)
+	@DELTAPLANE_CLUSTER=yes DELTAPLANE_GUEST=yes tools/bootstrap
+	@tools/real-parts --cluster >/dev/null || $(UNBUILT)
+	@mkdir -p build/walkthrough && $(RUN) -m tools.guest --limit 900 --results build/walkthrough -- $(RUN) -m tests.walkthrough.guest /run/out/seen.json
+	@$(AS_ROOT) $(RUN) -m tests.walkthrough $(ARGS)
 
 conformance: bootstrap real-parts ## every scenario of tests/flows in every column, kube-proxy among them; writes docs/behaviour.md
 	@DELTAPLANE_GUEST=yes tools/bootstrap
@@ -55,6 +72,10 @@ cold: bootstrap ## make demo and make test in a fresh Debian root, as root and t
 	@$(if $(filter all,$(COLD)),,tools/real-parts >/dev/null || $(UNBUILT))
 	@$(AS_ROOT) tools/cold $(ARGS)
 
+image: bootstrap ## build the image, and say what each part of it costs (build/image/deltaplane.tar)
+	@DELTAPLANE_IMAGE=yes tools/bootstrap
+	@$(AS_ROOT) tools/image $(ARGS)
+
 check: bootstrap ## every static check
 	@tools/check $(ARGS)
 
@@ -63,6 +84,17 @@ bench: bootstrap real-parts ## measure, and write docs/performance.md
 
 proto: bootstrap ## generate deltaplane/v1 from proto/
 	@tools/generate-proto
+
+manual: bootstrap ## write docs/command.md, flags.md and metrics.md from the programs themselves
+	@$(RUN) -m tools.command_page
+	@$(RUN) -m tools.flags_page
+	@$(RUN) -m tools.metrics_page
+
+site: bootstrap ## build the documentation as a site, every link checked (build/site/index.html)
+	@$(RUN) -m tools.site $(ARGS)
+
+diagrams: bootstrap ## draw the documents' state diagrams from the programs' tables
+	@$(RUN) -m tools.state_diagrams
 
 lock: bootstrap ## resolve requirements.lock anew (ARGS=--upgrade for newer versions)
 	@tools/lock $(ARGS)

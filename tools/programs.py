@@ -24,7 +24,7 @@ class Unlisted(RuntimeError):
 
 @dataclass(frozen=True)
 class Program:
-    """`when` is "always", "guest", "cold" or "debian", as the list explains."""
+    """`when` is "always", "guest", "cold", "cluster", "image", "browser" or "debian", as the list explains."""
 
     name: str
     package: str

@@ -1,8 +1,8 @@
 """A real Kubernetes API: etcd and kube-apiserver on the API server's host of the fabric.
 
-Called by end-to-end tests and the benchmark. The administrator is a static token; everybody else is a real
-ServiceAccount with RBAC. No kubelet and no controllers run: Services, slices and nodes are written by hand through
-`admin` (see `rest`).
+Called by end-to-end tests, the benchmark and the two-node cluster. The administrator is a static token; everybody else
+is a real ServiceAccount with RBAC, or a kubelet. Where no kubelet and no controllers run, Services, slices and nodes
+are written by hand through `admin` (see `rest`).
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ ETCD = "http://127.0.0.1:2379"
 class ApiServer:
     """Started with `start`; `stop` and `start` again is a restart on the same data and port."""
 
-    def __init__(self, host: Host, folder: Path) -> None:
+    def __init__(self, host: Host, folder: Path, kubelets: Iterable[str] = ()) -> None:
+        """`kubelets`: names of nodes that real kubelets run on; then Pods get their ServiceAccounts, too."""
         self.host, self.folder = host, folder
+        self._kubelets = {name: secrets.token_hex(16) for name in kubelets}
         self._certificate = folder / "certs" / "apiserver.crt"
         self._admin_token = secrets.token_hex(16)
         self.admin = Rest(host.space, host.v4, PORT, self._certificate, self._admin_token)
@@ -60,10 +62,14 @@ class ApiServer:
 
     def _prepare(self) -> None:
         (self.folder / "certs").mkdir(parents=True, exist_ok=True)
-        key = self.folder / "accounts.key"
-        subprocess.run([self._programs["openssl"], "genrsa", "-out", key, "2048"], check=True, capture_output=True)
+        subprocess.run(
+            [self._programs["openssl"], "genrsa", "-out", self.accounts_key, "2048"], check=True, capture_output=True
+        )
+        lines = [f'{self._admin_token},admin,admin,"system:masters"']
+        lines += [f'{token},system:node:{name},{name},"system:nodes"' for name, token in self._kubelets.items()]
         tokens = self.folder / "tokens.csv"
-        tokens.write_text(f'{self._admin_token},admin,admin,"system:masters"\n')
+        tokens.touch(mode=0o600)
+        tokens.write_text("\n".join(lines) + "\n")
 
     def _start_etcd(self) -> Process:
         command: list[str | Path] = [
@@ -76,7 +82,6 @@ class ApiServer:
         return etcd
 
     def _command(self) -> list[str | Path]:
-        key = self.folder / "accounts.key"
         return [
             self._programs["kube-apiserver"],
             f"--etcd-servers={ETCD}",
@@ -85,15 +90,23 @@ class ApiServer:
             f"--cert-dir={self.folder / 'certs'}",
             f"--service-cluster-ip-range={','.join(SERVICE_CIDRS)}",
             "--service-account-issuer=https://kubernetes.default.svc",
-            f"--service-account-key-file={key}",
-            f"--service-account-signing-key-file={key}",
+            f"--service-account-key-file={self.accounts_key}",
+            f"--service-account-signing-key-file={self.accounts_key}",
             f"--token-auth-file={self.folder / 'tokens.csv'}",
             "--allow-privileged=true",  # as installers have it
-            "--authorization-mode=RBAC",
-            "--disable-admission-plugins=ServiceAccount",
+            *self._admission(),
             "--max-requests-inflight=2000",
             "--max-mutating-requests-inflight=2000",
             "--enable-priority-and-fairness=false",
+        ]
+
+    def _admission(self) -> list[str]:
+        if not self._kubelets:
+            return ["--authorization-mode=RBAC", "--disable-admission-plugins=ServiceAccount"]
+        return [
+            "--authorization-mode=Node,RBAC",
+            "--enable-admission-plugins=NodeRestriction",
+            "--kubelet-preferred-address-types=InternalIP",
         ]
 
     def _ready(self) -> bool:
@@ -132,15 +145,30 @@ class ApiServer:
             answer: dict[str, Any] = json.loads(connection.getresponse().read())
             return answer
 
-    def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
+    def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True, timeout: float = 120) -> str:
         """The output of kubectl as administrator. Raises RuntimeError with its complaint."""
         config = f"--kubeconfig={self.folder / 'admin.kubeconfig'}"
-        return run(self.host.space, str(self._programs["kubectl"]), config, *arguments, stdin=stdin, check=check)
+        command = (str(self._programs["kubectl"]), config, *arguments)
+        return run(self.host.space, *command, stdin=stdin, check=check, timeout=timeout)
 
     def kubeconfig(self, account: str, namespace: str) -> Path:
         """A file with which a program is this ServiceAccount, with a fresh token."""
         path = self.folder / f"{namespace}-{account}.kubeconfig"
         return self._write_kubeconfig(path, self.admin.create_token(account, namespace))
+
+    def node_kubeconfig(self, name: str) -> Path:
+        """A file with which the kubelet is the node of this name, one of `kubelets`."""
+        return self._write_kubeconfig(self.folder / f"{name}.kubeconfig", self._kubelets[name])
+
+    @property
+    def certificate(self) -> Path:
+        """Its own, with the CA that signed it."""
+        return self._certificate
+
+    @property
+    def accounts_key(self) -> Path:
+        """What tokens of ServiceAccounts are signed with."""
+        return self.folder / "accounts.key"
 
     @property
     def admin_kubeconfig(self) -> Path:

@@ -7,7 +7,6 @@ any route or address on the machine. One thread drives all doors.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import threading
 from functools import cache
@@ -62,9 +61,15 @@ class Relay:
         with near, far:
             for sock in (near, far):
                 sock.setblocking(False)
-            with contextlib.suppress(OSError):
+            try:
                 await asyncio.get_running_loop().sock_connect(far, self._target)
-                await asyncio.gather(_pump(near, far), _pump(far, near))
+                # Where one pump fails the other ends too, before both close: the loop would take the next connection of
+                # the same descriptor for one that it knows, and fail it.
+                async with asyncio.TaskGroup() as pumps:
+                    pumps.create_task(_pump(near, far))
+                    pumps.create_task(_pump(far, near))
+            except* OSError:
+                pass
 
 
 async def _pump(source: socket.socket, sink: socket.socket) -> None:

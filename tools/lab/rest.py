@@ -57,6 +57,10 @@ class Rest:
         self._lock = threading.Lock()
         self._connection: _Connection | None = None
 
+    def another(self) -> Rest:
+        """The same identity with a connection of its own."""
+        return Rest(*self._where, self._ca, self._token)
+
     def call(self, method: str, path: str, body: object = None, content_type: str = JSON, **query: object) -> Any:
         """The decoded answer. Raises `Refused`, or OSError where the server cannot be reached."""
         target = path + (f"?{urlencode(query)}" if query else "")
@@ -141,11 +145,19 @@ class Rest:
             if not (missing_ok and refusal.status == 404):
                 raise
 
-    def create_token(self, account: str, namespace: str, seconds: int = 86400) -> str:
-        """A token of this ServiceAccount, as a pod of it would get (TokenRequest)."""
+    def create_token(
+        self, account: str, namespace: str, seconds: int = 86400, *, audience: str = "", pod: Object | None = None
+    ) -> str:
+        """A token of this ServiceAccount, as a pod of it would get (TokenRequest). `pod`: the one it is bound to."""
+        wanted: dict[str, object] = {"expirationSeconds": seconds}
+        if audience:
+            wanted["audiences"] = [audience]
+        if pod is not None:
+            names = {key: pod["metadata"][key] for key in ("name", "uid")}
+            wanted["boundObjectRef"] = {"apiVersion": "v1", "kind": "Pod", **names}
         path = f"{path_to('v1', 'ServiceAccount', namespace, account)}/token"
         request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"}
-        answer = self.call("POST", path, request | {"spec": {"expirationSeconds": seconds}})
+        answer = self.call("POST", path, request | {"spec": wanted})
         return str(answer["status"]["token"])
 
 

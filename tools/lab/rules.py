@@ -8,11 +8,13 @@ from pathlib import Path
 
 from tools.lab.netns import Namespace
 
+_LISTENERS = ("169.254.86.1/32", "fd64:656c:7461::1/128")  # where userspace mode listens
 
-def run(space: Namespace, *command: str, check: bool = True, stdin: str | None = None) -> str:
+
+def run(space: Namespace, *command: str, check: bool = True, stdin: str | None = None, timeout: float = 120) -> str:
     """Runs a program in the namespace and returns its output; raises RuntimeError with what it complained about."""
     with space.entered():
-        done = subprocess.run(command, capture_output=True, text=True, input=stdin, timeout=120, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, input=stdin, timeout=timeout, check=False)
     if check and done.returncode != 0:
         raise RuntimeError(f"{space.name}: {' '.join(command)}: exit {done.returncode}: {done.stderr.strip()}")
     return done.stdout
@@ -28,7 +30,7 @@ def table(space: Namespace, family: str = "ip", name: str = "deltaplane") -> str
 
 
 def wipe(space: Namespace) -> None:
-    """Nothing of any proxy mode is left: rules of either kind, sets, virtual servers, tracked connections."""
+    """Nothing of any proxy mode is left: rules, sets, virtual servers, addresses, tracked connections."""
     run(space, "nft", "flush", "ruleset", check=False)
     for names, restore in (("ip_tables_names", "iptables"), ("ip6_tables_names", "ip6tables")):
         loaded = _words(space, f"/proc/thread-self/net/{names}")
@@ -40,6 +42,8 @@ def wipe(space: Namespace) -> None:
             run(space, *command, check=False)
     if Path("/sys/module/ip_set").exists():
         run(space, "ipset", "destroy", check=False)
+    for address in _LISTENERS:
+        run(space, "ip", "address", "delete", address, "dev", "lo", check=False)
     run(space, "conntrack", "-F", check=False)
     space.sysctl({"ipv4/conf/all/route_localnet": 0})
 
