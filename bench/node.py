@@ -16,15 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from bench import cluster, machine
-from deltaplane import logs
+from deltaplane import heap, logs
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.v1 import delta_pb2 as pb
 from nodeagent.agent import Agent
 from nodeagent.dataplane.nftables.dataplane import NftablesDataplane
 from nodeagent.dataplane.nftables.program import Settings
 from nodeagent.dataplane.outcome import Commit
-from nodeagent.main import tune
-from nodeagent.node.node_info import Here
+from nodeagent.node.node_info import NodeInfo
 from nodeagent.stream.journal import Journal
 
 
@@ -45,10 +44,10 @@ class Counted(NftablesDataplane):
 
 def main(stream: str, folder: str, pause: str) -> None:
     logs.configure(2)
-    tune()
+    heap.tune(whole=2000)
     dataplane = Counted()
     dataplane.start()
-    agent = Agent(Here(cluster.NODE), dataplane, Journal(folder))
+    agent = Agent(NodeInfo(cluster.NODE), dataplane, Journal(folder))
     agent.connected(time.monotonic())
     with Path(stream).open("rb") as file:
         messages = cluster.read(file)

@@ -200,9 +200,10 @@ def _admit(api: ApiServer, fabric: Fabric) -> Path:
         api.admin.apply_node(node_object(node))
     objects = api.kustomize(BASE)
     api.grant(objects)
-    deployment = next(thing for thing in objects if thing["kind"] == "Deployment")
-    account = deployment["spec"]["template"]["spec"]["serviceAccountName"]
-    return api.kubeconfig(account, deployment["metadata"]["namespace"])
+    named = ("DaemonSet", "deltaplane-controlplane")
+    workload = next(thing for thing in objects if (thing["kind"], thing["metadata"]["name"]) == named)
+    account = workload["spec"]["template"]["spec"]["serviceAccountName"]
+    return api.kubeconfig(account, workload["metadata"]["namespace"])
 
 
 def _started(process: Process, began: float, text: str, times: int) -> tuple[Process, Start]:

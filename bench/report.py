@@ -19,7 +19,7 @@ PARTS = (
     ("decode", "decode", "inflate, decode, validate"),
     ("check", "check", "hash, compare with the digest, take into the mirror"),
     ("resolve", "resolve", "resolve for this node"),
-    ("commit", "render and netlink", "121,000 elements in 16 transactions, with the kernel's part"),
+    ("commit", "render and netlink", "121,000 elements in transactions of 4,000, with the kernel's part"),
 )
 
 
