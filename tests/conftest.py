@@ -1,4 +1,4 @@
-"""Which tests go to which process: two of them, so that what computes does not wait for what waits for programs."""
+"""Which tests go to which process: three of them, so that what computes does not wait for what waits for programs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import pytest
 
 from tools import programs
 
-_LAB = [Path(__file__).parent / name for name in ("kernel", "e2e", "vm")]
+_HERE = Path(__file__).parent
+_NETWORKS = [_HERE / name for name in ("kernel", "vm")]
 
 
 def pytest_configure() -> None:
@@ -18,7 +19,12 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All that builds networks is one process's: there is one network for all, and clients count what they meet."""
+    """What builds networks is one process's, and what needs a real API server another's.
+
+    Each process has one network (and API server) for all of its tests, and clients count what they meet there.
+    """
     for item in items:
-        if any(map(item.path.is_relative_to, _LAB)) or item.get_closest_marker("kernel"):
-            item.add_marker(pytest.mark.xdist_group("lab"))
+        if item.path.is_relative_to(_HERE / "e2e"):
+            item.add_marker(pytest.mark.xdist_group("e2e"))
+        elif item.get_closest_marker("kernel") or any(map(item.path.is_relative_to, _NETWORKS)):
+            item.add_marker(pytest.mark.xdist_group("kernel"))

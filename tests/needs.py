@@ -19,7 +19,9 @@ from types import ModuleType
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
-PARTS = frozenset(("kubectl", "kube-proxy", "grpcurl", "jaeger", "kube-apiserver"))
+PARTS = frozenset(
+    ("kubectl", "kube-proxy", "grpcurl", "jaeger", "kube-apiserver", "kube-controller-manager", "helm", "promtool")
+)
 _NAMED = re.compile(r'"([a-z-]+)"')
 
 

@@ -15,17 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.shop import Shop
+from tests.e2e.shop import Shop, deployed
 from tools.lab import fabric as fabrics
 from tools.lab.apiserver import ApiServer
 from tools.lab.deltaplane import Deployment
 from tools.lab.echo import EchoServers
 from tools.lab.fabric import Fabric
 from tools.lab.jaeger import Jaeger
-from tools.lab.manifests import node_object
+from tools.lab.manifests import Object, node_object
 from tools.lab.parts import PartMissing
 from tools.lab.rest import Rest, path_to
-from tools.lab.rules import delete_tables
 
 HERE = Path(__file__).parent
 BASE = HERE.parents[1] / "deploy" / "kustomize" / "base"
@@ -76,13 +75,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             api.close()
 
 
-def _kubeconfig(api: ApiServer, objects: list[dict[str, object]]) -> Path:
-    """The identity the Deployment of the control plane runs under, whatever it is called there."""
-    deployment = next(thing for thing in objects if thing["kind"] == "Deployment")
-    assert isinstance(deployment["spec"], dict)
-    assert isinstance(deployment["metadata"], dict)
-    account = deployment["spec"]["template"]["spec"]["serviceAccountName"]
-    return api.kubeconfig(account, deployment["metadata"]["namespace"])
+def _kubeconfig(api: ApiServer, objects: list[Object]) -> Path:
+    """The identity the control plane runs under, whatever it is called there."""
+    workload = next(thing for thing in objects if _key(thing) == ("DaemonSet", "deltaplane-controlplane"))
+    account = workload["spec"]["template"]["spec"]["serviceAccountName"]
+    return api.kubeconfig(account, workload["metadata"]["namespace"])
+
+
+def _key(thing: Object) -> tuple[str, str]:
+    return thing["kind"], thing["metadata"]["name"]
 
 
 @pytest.fixture
@@ -117,13 +118,9 @@ def jaeger(cluster: Cluster) -> Iterator[Jaeger]:
 @pytest.fixture(scope="module")
 def line(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """The product: a control plane on the real API, an agent per node. Kernels are clean before and after."""
-    spaces = [node.space for node in cluster.fabric.nodes]
-    delete_tables(spaces)
     source = ("--source=kubernetes", f"--kubeconfig={cluster.kubeconfig}")
-    with Deployment(cluster.fabric, tmp_path_factory.mktemp("line"), *source) as deployment:
-        deployment.start()
+    with deployed(cluster.fabric, tmp_path_factory.mktemp("line"), *source) as deployment:
         yield deployment
-    delete_tables(spaces)
 
 
 @pytest.fixture

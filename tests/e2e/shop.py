@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tests.e2e import tables
@@ -14,12 +16,23 @@ from tools.lab.fabric import Fabric, Node, Pod
 from tools.lab.manifests import port, slice_port
 from tools.lab.netns import Namespace
 from tools.lab.rest import Rest
-from tools.lab.rules import run
+from tools.lab.rules import delete_tables, run
 
 PORTS = [port(80, 8080, "web"), port(80, 8080, "dns", "UDP")]
 SLICE_PORTS = [slice_port(8080, "web"), slice_port(8080, "dns", "UDP")]
 LIMIT = 20.0  # seconds: generous, for a machine that does other things too
 ENOUGH = 120  # of six endpoints, one is missed by chance once in 500 million runs
+
+
+@contextmanager
+def deployed(fabric: Fabric, folder: Path, *source: str, agent_flags: Sequence[str] = ()) -> Iterator[Deployment]:
+    """The product, started: a control plane and an agent per node. Kernels are clean before and after."""
+    spaces = [node.space for node in fabric.nodes]
+    delete_tables(spaces)
+    with Deployment(fabric, folder, *source, agent_flags=agent_flags) as deployment:
+        deployment.start()
+        yield deployment
+    delete_tables(spaces)
 
 
 @dataclass(frozen=True)

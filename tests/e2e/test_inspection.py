@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -16,6 +19,8 @@ from tests.e2e.shop import Shop
 from tools.lab import parts
 
 Grpcurl = Callable[..., str]
+MANUAL = Path(__file__).parents[2] / "docs" / "operating.md"
+SERVICE = "deltaplane.v1.InspectionService/"
 Answer = TypeVar("Answer", bound=Message)
 
 
@@ -91,3 +96,69 @@ def test_w17_list_nodes_shows_what_each_has_in_its_kernel(shop: Shop, grpcurl: G
 def test_w17_the_health_service_says_serving(grpcurl: Grpcurl, service: str) -> None:
     answer = json.loads(grpcurl("grpc.health.v1.Health/Check", data=json.dumps({"service": service})))
     assert answer == {"status": "SERVING"}
+
+
+def examples() -> list[list[str]]:
+    """Every question to a replica in the manual, in plain text: the words of its grpcurl."""
+    lines = re.findall(r"^grpcurl -plaintext (?!-unix).*$", MANUAL.read_text(), re.MULTILINE)
+    return [shlex.split(line, comments=True)[2:] for line in lines]
+
+
+def asked(words: list[str], shop: Shop, addresses: list[str]) -> list[str]:
+    """An example's words, about what this network has."""
+    names = shop.line.names
+    texts = {"127.0.0.1:50051": shop.line.controlplane.relay.target, "node-a": names[0], "node-b": names[1]}
+    texts |= {"10.96.0.1": addresses[0], '"port": 443': '"port": 80'}
+    found = []
+    for word in words:
+        for text, here in texts.items():
+            word = word.replace(text, here)  # noqa: PLW2901 - one text after the other
+        found.append(word)
+    return found
+
+
+def test_w17_every_question_of_the_manual_is_answered(shop: Shop) -> None:
+    addresses = shop.open()
+    shop.endpoints(shop.fabric.pods)
+    shop.settle()
+    program = str(parts.find("grpcurl"))
+    said: dict[str, str] = {}
+
+    for words in examples():
+        endless = words[-1].rpartition("/")[2] in {"TailCommits", "TailChanges"}
+        command = [program, "-plaintext", *(["-max-time", "2"] if endless else []), *asked(words, shop, addresses)]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+        said[words[-1].rpartition("/")[2]] = done.stdout
+        assert endless or done.returncode == 0 or "ReleaseBrake" in words[-1], (words, done.stderr)
+        assert not endless or "DeadlineExceeded" in done.stderr, done.stderr
+
+    assert json.loads(said["Explain"])["explanation"]["fate"] == "FATE_REACHES"
+    assert f'"{addresses[0]}"' in said["GetObject"]
+    assert '"end"' in said["Dump"]
+    assert json_format.Parse(said["Diff"], inspection.DiffResponse()).node.acknowledged
+
+
+def test_a_wait_ends_when_every_kernel_has_it_and_names_the_node_that_has_not(shop: Shop, grpcurl: Grpcurl) -> None:
+    shop.open()
+    shop.settle()
+    shop.line.wait_applied()
+    stopped = shop.line.names[0]
+    shop.line.agents[stopped].kill()
+    try:
+        shop.endpoints(shop.fabric.pods)
+        what = {"object": {"key": {"kind": "KIND_SERVICE", "namespace": "default", "name": "my-service"}}}
+        held = last(grpcurl(f"{SERVICE}WaitApplied", data=json.dumps({**what, "timeout_seconds": 2})))
+    finally:
+        shop.line.agents[stopped].start()
+    whole = last(grpcurl(f"{SERVICE}WaitApplied", data=json.dumps({**what, "timeout_seconds": 20})))
+
+    assert [one.node_name for one in held.lacking] == [stopped]
+    assert held.lacking[0].reason == inspection.LACK_REASON_DISCONNECTED
+    assert not held.applied
+    assert (whole.applied, whole.nodes_applied) == (True, len(shop.line.names))
+
+
+def last(output: str) -> inspection.WaitAppliedResponse:
+    """The last of the messages that grpcurl printed."""
+    text = output[output.rindex("\n{") if "\n{" in output else 0 :]
+    return json_format.Parse(text, inspection.WaitAppliedResponse())

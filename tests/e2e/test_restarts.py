@@ -39,8 +39,12 @@ class Clients:
 
 
 @contextmanager
-def busy(shop: Shop) -> Iterator[Clients]:
-    """Clients that knock meanwhile, on the ClusterIPs from a pod and on a node port from outside. None may fail."""
+def busy(shop: Shop, *, moved: bool = False) -> Iterator[Clients]:
+    """Clients that knock meanwhile, on the ClusterIPs from a pod and on a node port from outside. None may fail.
+
+    `moved`: endpoints go meanwhile. Their UDP clients move when the tracked flow is deleted, and an answer that is
+    under way just then comes from an address that the client does not ask: each may miss one.
+    """
     made = shop.rest.get("Service", "my-service")
     addresses, numbers = made["spec"]["clusterIPs"], [one["nodePort"] for one in made["spec"]["ports"]]
     pod, outside, node = shop.clients["pod"], shop.clients["outside"], shop.fabric.nodes[1]
@@ -58,7 +62,9 @@ def busy(shop: Shop) -> Iterator[Clients]:
         clients.more()
         yield clients
         clients.more()
-    assert clients.failures == {}
+    failures = clients.failures
+    excused = {name for name, how in failures.items() if moved and name.startswith("open udp") and len(how) == 1}
+    assert failures.keys() <= excused, failures
 
 
 @pytest.fixture
@@ -134,7 +140,7 @@ def test_a_control_plane_killed_and_restarted(served: Shop) -> None:
 
 def test_a_change_made_while_the_control_plane_is_down_is_the_only_one_written(served: Shop) -> None:
     generation, plane = generations(served), served.line.controlplane
-    with busy(served):
+    with busy(served, moved=True):
         plane.kill()
         served.endpoints(served.fabric.pods[:5])
         plane.start()

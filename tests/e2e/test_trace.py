@@ -11,12 +11,10 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Cluster
-from tests.e2e.shop import LIMIT, Shop
+from tests.e2e.shop import LIMIT, Shop, deployed
 from tools.lab.client import until
-from tools.lab.deltaplane import Deployment
 from tools.lab.jaeger import Jaeger
 from tools.lab.rest import Rest
-from tools.lab.rules import delete_tables
 
 ONCE = ("api event", "ingest", "batch")
 ON_EACH_NODE = ("send", "receive", "resolve", "kernel commit", "ack")
@@ -25,13 +23,9 @@ ON_EACH_NODE = ("send", "receive", "resolve", "kernel commit", "ack")
 @contextmanager
 def traced(cluster: Cluster, objects: Rest, folder: Path, endpoint: str) -> Iterator[Shop]:
     """The product with every change traced to this collector."""
-    spaces = [node.space for node in cluster.fabric.nodes]
-    delete_tables(spaces)
     flags = (f"--kubeconfig={cluster.kubeconfig}", f"--otlp-endpoint={endpoint}", "--trace-sample-ratio=1")
-    with Deployment(cluster.fabric, folder, *flags) as line:
-        line.start()
+    with deployed(cluster.fabric, folder, *flags) as line:
         yield Shop(objects, line, cluster.fabric)
-    delete_tables(spaces)
 
 
 def about(trace: dict[str, Any], name: str) -> bool:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from deltaplane.forwarding import Target
 from deltaplane.model import Protocol
-from nodeagent.conntrack.intent import Place
+from nodeagent.conntrack.places import Place
 from nodeagent.conntrack.query import Flow, Query
 from nodeagent.errors import KernelUnavailable
 

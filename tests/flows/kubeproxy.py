@@ -22,7 +22,7 @@ def run(scenario: Scenario, network: Network, reference: Reference) -> list[Diff
         for number, step in enumerate(scenario.steps, 1):
             _write(reference, step)
             prepare(network, step, scenario.family)
-            reference.synced(scenario.family)
+            reference.synced()
             found += clients.differences(number, step)
             found += _health(reference, scenario, number, step)
     finally:

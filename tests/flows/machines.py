@@ -26,7 +26,7 @@ class Machine:
     """The node's kernel as the agent works on it: the program, and then the flows that the change has made stale."""
 
     def __init__(self, dataplane: Dataplane, cleaner: Cleaner, space: Namespace) -> None:
-        self._dataplane, self._cleaner, self._space = dataplane, cleaner, space
+        self.dataplane, self._cleaner, self._space = dataplane, cleaner, space
 
     def apply(
         self, services: Sequence[ServiceForwarding], node: NodeForwarding | None = None, *, complete: bool = False
@@ -34,7 +34,7 @@ class Machine:
         """As `Dataplane.apply`."""
         self._cleaner.want(services, node, complete=complete)
         with self._space.entered():  # where the programs of some modes run
-            done = self._dataplane.apply(services, node, complete=complete)
+            done = self.dataplane.apply(services, node, complete=complete)
         self._cleaner.commit({failed.key for failed in done.failed})
         self._cleaner.clean()
         return done
@@ -47,7 +47,7 @@ def machine(network: Network, column: Column, view: View) -> Iterator[Machine]:
     if column.flavour == "legacy":
         hint(network.node)
     with network.node.entered():
-        dataplane = open_dataplane(_settings(column.mode, view)).dataplane
+        dataplane = open_dataplane(settings(column.mode, view)).dataplane
         table = NetlinkTable()
         dataplane.start()
     with closing(table), closing(dataplane):
@@ -70,7 +70,7 @@ def try_here(network: Network, column: Column) -> None:
         raise NotHere(str(error)) from error
 
 
-def _settings(mode: str, view: View) -> config.Settings:
+def settings(mode: str, view: View) -> config.AgentSettings:
     """What the agent's command line would say."""
     flags = ["--server=127.0.0.1:1", "--insecure", f"--hostname-override={NODE_NAME}", f"--proxy-mode={mode}"]
     flags += [f"--cluster-cidr={','.join(cluster_cidrs(view))}", f"--masquerade-all={str(view.masquerade_all).lower()}"]

@@ -76,8 +76,6 @@ class Reading:
     def _list(entry: Entry, client: str) -> tuple[tuple[Target, ...], Verdict]:
         if entry.local_targets is None or client in ("pod", "node"):
             return entry.targets, entry.verdict
-        if client == "other-pod" and not entry.local_targets:
-            return entry.targets, entry.verdict
         return entry.local_targets, entry.external_verdict
 
     def _entry(self, flow: Flow) -> Entry | None:
@@ -125,5 +123,4 @@ class Reading:
             return self._view.masquerade_all or (self._detector(flow) is not None and not self._is_detected(flow))
         if entry.masquerade is Masquerade.ALWAYS:
             return True
-        client = self._class(flow)
-        return client == "node" or (client == "other-pod" and not entry.local_targets)
+        return self._class(flow) == "node"

@@ -65,6 +65,7 @@ class Network:
         if address in self._own or ip_address(address).is_loopback:
             return self.node
         if address not in self._hosts:
+            self._take_from_bystander(address)
             number, family = str(len(self._hosts) + 1), ip_address(address).version
             space = self._space(f"host{number}")
             self._link(space, number)
@@ -74,6 +75,24 @@ class Network:
             self._hosts[address] = space
             self._greet(address)
         return self._hosts[address]
+
+    def _take_from_bystander(self, address: str) -> None:
+        """Whoever stood by there does so no more: it would answer itself."""
+        if self._links.pop(address, None) is not None:
+            self._forget(address, self._bystander)
+            run(self._bystander, "ip", "address", "del", f"{address}/{128 if ':' in address else 32}", "dev", "lo")
+
+    def has(self, address: str) -> bool:
+        """Whether a host of its own has the address."""
+        return address in self._hosts
+
+    def is_own(self, address: str) -> bool:
+        """Whether it is the node's."""
+        return address in self._own or ip_address(address).is_loopback
+
+    def addresses(self) -> tuple[str, ...]:
+        """Every address of the node, those of its links and loopback among them."""
+        return (*self._own, *_GATEWAYS.values(), "fe80::1", "127.0.0.1", "::1")
 
     def _greet(self, address: str) -> None:
         """Until a packet gets there: a new link may take a second, and an endpoint silent for so long is set aside."""
@@ -115,15 +134,15 @@ class Network:
     def own(self, addresses: tuple[str, ...]) -> None:
         """The node has these addresses, and no others but those of its links."""
         for address in set(self._own) - set(addresses):
-            self._forget(address)
+            self._forget(address, self.node)
             run(self.node, "ip", "address", "del", f"{address}/{128 if ':' in address else 32}", "dev", "lo")
         fresh = [address for address in addresses if address not in self._own]
         self.wiring.configure(self.node, "lo", [f"{a}/{128 if ':' in a else 32}" for a in fresh])
         self._own = list(addresses)
 
-    def _forget(self, address: str) -> None:
-        """Ends the servers on an address of the node."""
-        for key in [key for key in self._listening if key[:2] == (self.node.name, address)]:
+    def _forget(self, address: str, space: Namespace) -> None:
+        """Ends the servers on an address of a namespace."""
+        for key in [key for key in self._listening if key[:2] == (space.name, address)]:
             self.echo.stop(self._listening.pop(key))
 
     def clean(self) -> None:

@@ -28,8 +28,13 @@ _KINDS = {client.REFUSED: REFUSED, client.TIMEOUT: DROP}
 
 def settle(network: Network, scenario: Scenario) -> None:
     """The node has the scenario's addresses, and the usual ones of either family."""
+    network.own(own_addresses(scenario))
+
+
+def own_addresses(scenario: Scenario) -> tuple[str, ...]:
+    """The node's."""
     usual = (*ADDRESSES, *map(twin, ADDRESSES))
-    network.own((*usual, *(address for address in scenario.view.addresses if address not in usual)))
+    return (*usual, *(address for address in scenario.view.addresses if address not in usual))
 
 
 def prepare(network: Network, step: Step, family: int) -> None:

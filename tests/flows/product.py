@@ -41,13 +41,14 @@ class Product:
     def step(self, step: Step) -> list[ServiceForwarding]:
         """What the step changed, resolved; the Services in order of their names."""
         touched = sorted(self.world.apply(step))
-        changed = [resolve(key, self.world.service(key), self.world.slices(key), self._node_view()) for key in touched]
+        changed = [resolve(key, self.world.service(key), self.world.slices(key), self.node_view()) for key in touched]
         before = [self.forwarding[one.key] for one in changed if one.key in self.forwarding]
         self.most = 2 * sum(map(_size, [*before, *changed]))
         self.forwarding.update({one.key: one for one in changed})
         return changed
 
-    def _node_view(self) -> NodeView:
+    def node_view(self) -> NodeView:
+        """What Services are resolved for."""
         node = self.world.node(NODE_NAME)
         return NodeView(NODE_NAME, node.zone if node else self.view.zone, self._primary())
 

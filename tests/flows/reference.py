@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -127,8 +128,8 @@ class Reference:
             )
         self._made = []
 
-    def synced(self, family: int) -> None:
-        """Waits until kube-proxy has put everything so far into the kernel.
+    def synced(self) -> None:
+        """Waits until kube-proxy has put everything so far into the kernel, of both families: each syncs by itself.
 
         A Service and its slice are changed last: when the port that both now name is in the kernel, all that either
         watch brought before is there too.
@@ -149,8 +150,13 @@ class Reference:
                 slice_ | {"addressType": kind, "endpoints": [{"addresses": [address]}], "ports": ports}
             )
         holds = self._map_holds if self._mode == "nftables" else self._chain_holds
-        address = addresses[family == 6]
-        until(lambda: holds(family, address, port), 30, 0.01, lambda: f"kube-proxy synced {name}: {self._tail()}")
+        for family, address in zip((4, 6), addresses, strict=True):
+            until(
+                partial(holds, family, address, port),
+                30,
+                0.01,
+                lambda: f"kube-proxy synced {name}: {self._tail()}",
+            )
 
     def _map_holds(self, family: int, address: str, port: int) -> bool:
         table = "ip" if family == 4 else "ip6"

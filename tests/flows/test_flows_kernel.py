@@ -14,7 +14,7 @@ from tests.flows.columns import BY_NAME
 from tests.flows.corpus import scenarios
 from tests.flows.network import Network
 from tests.flows.scenario import Scenario
-from tests.flows.tiers import cases, holds
+from tests.flows.tiers import cases, holds, opened
 
 pytestmark = pytest.mark.kernel
 
@@ -26,11 +26,7 @@ QUICK = ("cluster-ip-general-v4", "load-balancer-v6", "affinity-v4", "terminatin
 @pytest.fixture(scope="module")
 def network() -> Iterator[Network]:
     """One node, whose hosts come as scenarios name them."""
-    if sys.platform != "linux" or os.geteuid() != 0:
-        pytest.skip("network namespaces need root on Linux")
-    made = Network()
-    yield made
-    made.close()
+    yield from opened()
 
 
 @pytest.mark.parametrize("scenario", cases("nftables"))

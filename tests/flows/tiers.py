@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.flows.corpus import scenarios
 from tests.flows.dialects import heard
+from tests.flows.network import Network
 from tests.flows.product import Missing
 from tests.flows.scenario import Scenario
 from tests.flows.verdicts import Difference, explanation
@@ -32,3 +35,12 @@ def holds(column: Callable[[Scenario], list[Difference]], scenario: Scenario) ->
     except Missing as missing:
         pytest.fail(str(missing))
     assert not found, "\n".join(map(str, found))
+
+
+def opened() -> Iterator[Network]:
+    """For fixtures: a network, deleted at the end; the test is skipped where there can be none."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("network namespaces need root on Linux")
+    made = Network()
+    yield made
+    made.close()

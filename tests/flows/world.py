@@ -79,6 +79,10 @@ class World:
     def _of(self, kind: type[Object]) -> list[Any]:
         return [thing for thing in self._objects.values() if isinstance(thing, kind)]
 
+    def objects(self) -> list[Object]:
+        """Everything there is."""
+        return list(self._objects.values())
+
     def service(self, key: ObjectKey) -> Service | None:
         found = self._objects.get(key)
         return found if isinstance(found, Service) else None

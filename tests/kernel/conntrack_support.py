@@ -6,7 +6,7 @@ import re
 from ipaddress import ip_address
 
 from deltaplane.forwarding import Target
-from nodeagent.conntrack.intent import Place
+from nodeagent.conntrack.places import Place
 from tests.fakes.conntrack import Tracked
 from tools.lab.netns import Namespace
 from tools.lab.rules import run

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nodeagent.dataplane.iptables.tools import Flavour
+from nodeagent.linux.iptables.programs import Flavour
 from tests.flows.scenario import Step
 from tests.flows.twin import twin
 from tools.lab import parts

@@ -11,7 +11,7 @@ import pytest
 from nodeagent.dataplane.iptables.cleanup import cleanup
 from nodeagent.dataplane.iptables.dataplane import IptablesDataplane
 from nodeagent.dataplane.iptables.settings import Settings
-from nodeagent.dataplane.iptables.tools import Flavour
+from nodeagent.linux.iptables.programs import Flavour
 from tools.lab.fabric import CLUSTER_CIDRS
 from tools.lab.netns import Namespace
 from tools.lab.rules import run

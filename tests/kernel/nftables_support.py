@@ -9,10 +9,10 @@ from ipaddress import ip_address
 
 from deltaplane.forwarding import Entry, Frontend, FrontendKind, Hairpin, Masquerade, NodeForwarding, Target, Verdict
 from nodeagent.dataplane.nftables.dataplane import NftablesDataplane
-from nodeagent.dataplane.nftables.kernel import NetlinkKernel
-from nodeagent.dataplane.nftables.monitor import NetlinkMonitor
 from nodeagent.dataplane.nftables.settings import Settings
 from nodeagent.linux.netlink import wire
+from nodeagent.linux.nft.kernel import NetlinkKernel
+from nodeagent.linux.nft.monitor import NetlinkMonitor
 from tools.lab.fabric import CLUSTER_CIDRS, Node, Pod
 from tools.lab.netns import Namespace
 

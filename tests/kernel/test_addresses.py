@@ -133,7 +133,7 @@ def test_node_ports_follow_the_machine_b3_b7(space: Namespace) -> None:
 async def test_a_follower_is_woken_by_a_change_alone(space: Namespace) -> None:
     with monitoring(space) as monitor:
         seen: asyncio.Queue[set[str]] = asyncio.Queue()
-        task = asyncio.create_task(follow(monitor, lambda: seen.put_nowait(known(monitor))))
+        task = asyncio.create_task(follow(monitor, lambda: seen.put(known(monitor))))
         await asyncio.sleep(0)
         for command, wanted in [("add", {"192.0.2.1"}), ("del", set())]:
             await asyncio.to_thread(ip, space, f"addr {command} {BOTH[0]} dev one")

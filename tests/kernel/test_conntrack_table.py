@@ -10,7 +10,7 @@ import pytest
 from deltaplane.forwarding import Target
 from nodeagent.conntrack import wire as conntrack
 from nodeagent.conntrack.cleaner import Cleaner, Swept
-from nodeagent.conntrack.intent import Place
+from nodeagent.conntrack.places import Place
 from nodeagent.conntrack.query import Query
 from nodeagent.conntrack.table import CHUNK, NetlinkTable
 from nodeagent.errors import KernelUnavailable

@@ -14,10 +14,10 @@ import pytest
 from bench import cluster
 from nodeagent.agent import Agent
 from nodeagent.dataplane.nftables.dataplane import NftablesDataplane
-from nodeagent.dataplane.nftables.kernel import Kernel, NetlinkKernel
 from nodeagent.dataplane.nftables.program import Settings
 from nodeagent.linux.netlink import wire
-from nodeagent.node.node_info import Here
+from nodeagent.linux.nft.kernel import Kernel, NetlinkKernel
+from nodeagent.node.node_info import NodeInfo
 from tests.fakes.nftables.memory import MemoryKernel
 from tools.lab import netns
 
@@ -75,7 +75,7 @@ def costs(kernel: Kernel, services: int) -> list[tuple[int, int]]:
     replica, edge = cluster.Replica(services, 10), Edge(kernel)
     dataplane = NftablesDataplane(edge, Settings(cluster_cidrs=cluster.CLUSTER_CIDRS))
     dataplane.start()
-    agent = Agent(Here(cluster.NODE), dataplane)
+    agent = Agent(NodeInfo(cluster.NODE), dataplane)
     agent.connected(0.0)
     for message in replica.beginning():
         agent.received(message, 0.0)
@@ -104,7 +104,7 @@ def test_a_state_that_comes_a_second_time_writes_nothing(kernels: list[Kernel]) 
     replica = cluster.Replica(SMALL, 10)
     dataplane = NftablesDataplane(edge, Settings(cluster_cidrs=cluster.CLUSTER_CIDRS))
     dataplane.start()
-    agent = Agent(Here(cluster.NODE), dataplane)
+    agent = Agent(NodeInfo(cluster.NODE), dataplane)
     agent.connected(0.0)
     beginning = replica.beginning()
     for message in beginning:

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from nodeagent.stream.events import Record
-from nodeagent.stream.journal import BAD, NAME, Journal
+from nodeagent.stream.journal import Journal
+from nodeagent.stream.journal_file import BAD, NAME
 from tests.unit.nodeagent.test_recovery import forged
 
 pytestmark = pytest.mark.kernel

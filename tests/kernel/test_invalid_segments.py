@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from nodeagent.dataplane.iptables.tools import Flavour
 from nodeagent.dataplane.nftables import program
-from nodeagent.dataplane.nftables.listing import listed
+from nodeagent.linux.iptables.programs import Flavour
+from nodeagent.linux.nft.tables import listed
 from tests.kernel import iptables_support, userspace_support
 from tests.kernel.nftables_support import SETTINGS, dataplane, node_addresses
 from tests.kernel.segments import FAR, tapped
@@ -78,9 +78,9 @@ def test_in_nftables_mode_also_when_the_table_was_replaced_meanwhile(
         made.apply([web(node, [pod], family)], node_addresses(node), complete=True)
         with Connection(node.clients[0].space, vip(family), 80) as stream:
             assert stream.open().answered
-            before = dict(listed(kernel, program.program(family, SETTINGS), program.TRANSLATED))
+            before = dict(listed(kernel, program.program(family, SETTINGS).table, program.TRANSLATED))
             made.configure(replace(SETTINGS, masquerade_bit=9))
-            after = dict(listed(kernel, program.program(family, SETTINGS), program.TRANSLATED))
+            after = dict(listed(kernel, program.program(family, SETTINGS).table, program.TRANSLATED))
             assert len(before) == 1
             assert after == before
             tap.inject(list(tap.heard())[-1], pod.address(family))

@@ -10,8 +10,8 @@ import pytest
 from deltaplane.forwarding import ServiceForwarding
 from nodeagent.conntrack.cleaner import Cleaner
 from nodeagent.conntrack.table import NetlinkTable
-from nodeagent.dataplane.commit_hooks import Flows
-from nodeagent.dataplane.iptables.tools import Flavour
+from nodeagent.dataplane.commit_hooks import Flows, Wanted
+from nodeagent.linux.iptables.programs import Flavour
 from tests.kernel.iptables_support import FLAVOURS, cleaned, dataplane
 from tests.kernel.nftables_support import node_addresses
 from tests.kernel.test_conntrack_attempts import attempt, silence
@@ -37,7 +37,7 @@ def start(node: Node, flavour: Flavour, *services: ServiceForwarding) -> None:
     with closing(table), dataplane(node.space, flavour) as made:
         flows = Flows(cleaner := Cleaner(table, lambda result: swept.append(result.error)))
         flows.adopt(made)
-        flows.want(services, node_addresses(node), complete=True)
+        flows.want(Wanted(services, node_addresses(node), complete=True))
         with node.space.entered():
             flows.committed(made.apply(services, node_addresses(node), complete=True), 0.0)
         cleaner.clean()

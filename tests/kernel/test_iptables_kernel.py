@@ -11,11 +11,12 @@ from msgspec.structs import replace
 
 from deltaplane.forwarding import NodeForwarding
 from nodeagent.dataplane.iptables import drift, naming
-from nodeagent.dataplane.iptables.flavour import detect
-from nodeagent.dataplane.iptables.probe import probe
-from nodeagent.dataplane.iptables.tools import Flavour
+from nodeagent.dataplane.iptables.kinds import required
 from nodeagent.dataplane.outcome import Commit
 from nodeagent.errors import DataplaneUnavailable
+from nodeagent.linux.iptables.flavour import detect
+from nodeagent.linux.iptables.programs import Flavour
+from nodeagent.linux.iptables.trial import probe
 from tests.kernel.iptables_support import FLAVOURS, clean, dataplane, tables
 from tests.unit.nodeagent.dataplane.nftables.walks import NODE, STATES, all_sticky, both, cluster_ip, service, targets
 from tools.lab import netns
@@ -190,15 +191,15 @@ def test_nothing_is_left_after_clean_up_where_nothing_was(space: Namespace) -> N
 @FLAVOURS
 def test_the_probe_leaves_nothing(space: Namespace, flavour: Flavour) -> None:
     with space.entered():
-        probe(flavour)
+        probe(required(4), flavour)
     assert run(space, "nft", "list", "ruleset") == ""
     assert "PROBE" not in str(tables(space, flavour))
 
 
 def test_a_machine_without_iptables_says_so(space: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nodeagent.dataplane.iptables.tools.shutil.which", lambda *_, **__: None)
+    monkeypatch.setattr("nodeagent.linux.iptables.programs.shutil.which", lambda *_, **__: None)
     with pytest.raises(DataplaneUnavailable, match="install iptables"):
-        probe()
+        probe(required(4))
 
 
 def test_the_flavour_in_use_is_found(space: Namespace) -> None:

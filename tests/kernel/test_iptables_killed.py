@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.dataplane.iptables.tools import Flavour
 from nodeagent.dataplane.outcome import Commit
+from nodeagent.linux.iptables.programs import Flavour
 from tests.kernel.iptables_support import FLAVOURS, dataplane, tables
 from tests.unit.nodeagent.dataplane.nftables.walks import NODE, STATES
 from tools.lab import netns
@@ -24,7 +24,7 @@ KILLS = 20
 RESTLESS = """
 import random, sys
 from nodeagent.dataplane.iptables.dataplane import IptablesDataplane
-from nodeagent.dataplane.iptables.tools import Flavour
+from nodeagent.linux.iptables.programs import Flavour
 from tests.unit.nodeagent.dataplane.iptables.tracing import SETTINGS
 from tests.unit.nodeagent.dataplane.nftables.walks import NODE, STATES
 made = IptablesDataplane(settings=SETTINGS, flavour=Flavour(sys.argv[1]))

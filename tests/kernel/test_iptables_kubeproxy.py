@@ -16,8 +16,8 @@ from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.model import ObjectKey
 from deltaplane.resolve import NodeView, resolve
 from nodeagent.dataplane.iptables.settings import Settings
-from nodeagent.dataplane.iptables.tools import Flavour
 from nodeagent.dataplane.outcome import Commit
+from nodeagent.linux.iptables.programs import Flavour
 from tests.flows.network import Network
 from tests.flows.scenario import Step
 from tests.flows.twin import twin
@@ -49,9 +49,7 @@ SETTINGS = Settings((CIDR, twin(CIDR)))
 AS_THEIRS = Settings((CIDR, twin(CIDR)), node_only=True)  # every pod is this node's
 POD_CIDRS = ("10.180.0.0/24", twin("10.180.0.0/24"))
 EVERYWHERE = NodeForwarding((), (4, 6), pod_cidrs=POD_CIDRS)
-_POD_RULE = re.compile(
-    r'-A (?P<chain>KUBE-EXT-\w+) -s (?P<pods>\S+) -m comment --comment "pod traffic (?P<where>.*)" -j (?P<to>\S+)'
-)
+_POD_RULE = re.compile(r'(-A KUBE-EXT-\w+ -s )\S+( -m comment --comment "pod traffic .*)')
 ADDRESSES = tuple(ip_address(text).packed for text in (NODE_ADDRESS, twin(NODE_ADDRESS)))
 VIEW = NodeView(NODE, "", ADDRESSES)
 
@@ -105,22 +103,9 @@ class Objects:
 
 
 def restated(lines: Iterable[str], family: int) -> list[str]:
-    """kube-proxy's rules with those for pods as ours are: its own by the Node's pod CIDRs, others' only without SVL."""
-    theirs = list(lines)
-    with_local = {line.split()[1] for line in theirs if re.fullmatch(r"-A KUBE-EXT-\w+ -j KUBE-SVL-\w+", line)}
-    found = []
-    for line in theirs:
-        rule = _POD_RULE.fullmatch(line)
-        if rule is None:
-            found.append(line)
-            continue
-        chain, pods, where, to = rule.groups()
-        found.append(line.replace(pods, POD_CIDRS[0 if family == 4 else 1], 1))
-        if chain not in with_local:
-            others = f"-A {chain} -s {pods} -m comment --comment"
-            found.append(f'{others} "masquerade other pod traffic {where}" -j KUBE-MARK-MASQ')
-            found.append(f'{others} "route other pod traffic {where}" -j {to}')
-    return sorted(found)
+    """kube-proxy's rules, but that a node's own pods are told by its pod CIDRs, as ours are."""
+    own = rf"\g<1>{POD_CIDRS[0 if family == 4 else 1]}\2"
+    return sorted(_POD_RULE.sub(own, line) for line in lines)
 
 
 @FLAVOURS

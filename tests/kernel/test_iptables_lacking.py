@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from nodeagent.dataplane.iptables import probe
-from nodeagent.dataplane.iptables.tools import Flavour, Tools
+from nodeagent.dataplane.iptables.kinds import required
 from nodeagent.errors import DataplaneUnavailable
+from nodeagent.linux.iptables.programs import Flavour, Tools
+from nodeagent.linux.iptables.trial import probe
 from tests.kernel.iptables_support import FLAVOURS, cleaned, dataplane
 from tests.kernel.iptables_support import clean as clean_up
 from tests.kernel.nftables_support import node_addresses
@@ -87,7 +88,7 @@ def test_without_the_refusing_target_of_ipv6_its_connections_are_dropped(
 def test_without_what_is_required_the_probe_says_what_was_refused(clean: Fabric, hide: Hide, flavour: Flavour) -> None:
     hide("libxt_statistic.so")
     with clean.nodes[0].space.entered(), pytest.raises(DataplaneUnavailable, match="statistic"):
-        probe.probe(flavour)
+        probe(required(4), flavour)
 
 
 @FLAVOURS

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 from deltaplane.forwarding import Entry, Frontend, FrontendKind, NodeForwarding, ServiceForwarding
 from deltaplane.model import Kind, ObjectKey
 from nodeagent.dataplane.iptables.dataplane import IptablesDataplane
-from nodeagent.dataplane.iptables.tools import Flavour
 from nodeagent.dataplane.outcome import Commit
+from nodeagent.linux.iptables.programs import Flavour
 from tests.kernel.answers import assert_everybody_answers
 from tests.kernel.iptables_support import FLAVOURS, cleaned, dataplane
 from tests.kernel.nftables_support import entry, node_addresses, packed, targets
@@ -51,7 +51,7 @@ def web(pods: list[Pod], family: int, number: int = 6, seconds: int = 0) -> Serv
 
 def figure(made: IptablesDataplane, name: str) -> float | None:
     """What a scrape shows of it; None where this kernel counts no packets."""
-    values = next(figure.values for figure in made.figures() if name in figure.name)
+    values = next(figure.values for figure in made.metrics() if name in figure.name)
     return values[0][1] if values else None
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from nodeagent.dataplane.iptables import naming
-from nodeagent.dataplane.iptables.tools import Flavour
+from nodeagent.linux.iptables.programs import Flavour
 from tests.kernel.iptables_support import FLAVOURS, cleaned, dataplane
 from tests.kernel.nftables_support import node_addresses
 from tests.kernel.test_iptables_packets import vip, web

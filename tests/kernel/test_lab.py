@@ -11,7 +11,7 @@ import pytest
 
 from tools.lab import netns
 from tools.lab.client import ANSWER, REFUSED, RESET, TIMEOUT, Connection, Outcome, connect, knocking, many
-from tools.lab.echo import EchoServers
+from tools.lab.echo import LINGER_RESET, EchoServers
 from tools.lab.fabric import Fabric
 from tools.lab.process import Process, ProcessFailed
 from tools.lab.relay import Relay
@@ -121,3 +121,16 @@ def test_a_relay_leads_into_the_namespace(lab: Fabric, echo: EchoServers) -> Non
     relay.close()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", relay.port), timeout=5)
+
+
+def test_a_client_that_breaks_off_costs_a_relay_no_other_connection(lab: Fabric, echo: EchoServers) -> None:
+    pod = lab.pods[0]
+    echo.start_pod(pod)
+    relay = Relay(pod.space, pod.v4, 8080)
+    try:
+        for _ in range(50):
+            with socket.create_connection(("127.0.0.1", relay.port), timeout=5) as broken:
+                assert broken.recv(100).startswith(pod.name.encode())
+                broken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
+    finally:
+        relay.close()

@@ -142,6 +142,7 @@ def test_what_userspace_mode_carries_goes_on_after_the_change(line: Deployment, 
     until(lambda: not any("169.254.86.1" in text for text in listing(agent.node.space)), 20)
 
 
+@pytest.mark.slow
 def test_what_others_have_stays(line: Deployment, fabric: Fabric) -> None:
     """What is neither ours nor kube-proxy's is not touched by any change of mode, nor by --cleanup."""
     agent = line.agents[fabric.nodes[0].name]

@@ -9,10 +9,10 @@ import socket
 import pytest
 
 from nodeagent.dataplane.modes import backend
-from nodeagent.dataplane.nftables.kernel import NetlinkKernel
 from nodeagent.dataplane.nftables.probe import probe
 from nodeagent.errors import DataplaneUnavailable
 from nodeagent.linux.netlink import wire
+from nodeagent.linux.nft.kernel import NetlinkKernel
 from tests.kernel.nftables_support import nft
 from tools.lab.fabric import Fabric
 

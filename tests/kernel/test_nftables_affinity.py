@@ -7,8 +7,8 @@ from msgspec.structs import replace
 
 from deltaplane.forwarding import Frontend, FrontendKind, ServiceForwarding
 from deltaplane.model import Kind, ObjectKey
-from nodeagent.dataplane.nftables import elements
-from nodeagent.dataplane.nftables.transaction import Batch
+from nodeagent.linux.nft import elements
+from nodeagent.linux.nft.transaction import Batch
 from tests.kernel.nftables_support import dataplane, entry, hairpins, nft, node_addresses, packed, targets
 from tools.lab.client import connect, many, until
 from tools.lab.echo import EchoServers

@@ -9,11 +9,12 @@ import pytest
 from msgspec.structs import replace
 
 from deltaplane.forwarding import ServiceForwarding
-from nodeagent.dataplane.nftables.cleanup import KUBE_PROXY, OURS, cleanup
+from nodeagent.dataplane.modes.nftables import KUBE_PROXY, OURS
 from nodeagent.dataplane.nftables.dataplane import MANY, NftablesDataplane
-from nodeagent.dataplane.nftables.kernel import NetlinkKernel
 from nodeagent.dataplane.nftables.settings import Settings
 from nodeagent.linux.netlink import wire
+from nodeagent.linux.nft.kernel import NetlinkKernel
+from nodeagent.linux.nft.tables import delete
 from tests.kernel.nftables_support import dataplane, nft
 from tests.unit.nodeagent.dataplane.nftables.walks import (
     NODE,
@@ -141,8 +142,8 @@ def test_cleanup_leaves_other_tables_alone(space: Namespace) -> None:
     nft(space, "-f", "-", stdin="table ip kube-proxy { }; table ip6 theirs { }")
     with space.entered():
         kernel = NetlinkKernel()
-    assert cleanup(kernel, (OURS, KUBE_PROXY)) == ("ip deltaplane", "ip6 deltaplane", "ip kube-proxy")
-    assert cleanup(kernel, (OURS, KUBE_PROXY)) == ()
+    assert delete(kernel, (OURS, KUBE_PROXY)) == ("ip deltaplane", "ip6 deltaplane", "ip kube-proxy")
+    assert delete(kernel, (OURS, KUBE_PROXY)) == ()
     kernel.close()
     assert nft(space, "list", "tables").split() == ["table", "ip6", "theirs"]
 

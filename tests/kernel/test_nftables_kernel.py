@@ -11,14 +11,14 @@ from deltaplane.forwarding import Entry, Frontend, FrontendKind, Masquerade, Ver
 from nodeagent.dataplane import widths
 from nodeagent.dataplane.nftables import listing
 from nodeagent.dataplane.nftables.dataplane import NftablesDataplane
-from nodeagent.dataplane.nftables.kernel import NetlinkKernel
 from nodeagent.dataplane.nftables.program import SAMPLE_RANGES, Settings, program
-from nodeagent.dataplane.nftables.settings import OWN_PODS
-from nodeagent.dataplane.nftables.shared import Part
+from nodeagent.dataplane.set_members import OWN_PODS
 from nodeagent.errors import DataplaneUnavailable
 from nodeagent.linux.netlink import wire
-from nodeagent.linux.nft import objects
+from nodeagent.linux.nft import objects, tables
 from nodeagent.linux.nft.expressions import NFPROTO
+from nodeagent.linux.nft.kernel import NetlinkKernel
+from nodeagent.linux.nft.program import Part
 from tests.fakes.nftables.memory import MemoryKernel
 from tests.kernel.nftables_support import dataplane, nft
 from tests.unit.nodeagent.dataplane.nftables.walks import (
@@ -167,7 +167,7 @@ def test_our_bytes_are_those_the_stock_tool_writes(
     space: Namespace, other: Namespace, family: int, choice: str
 ) -> None:
     wanted = program(family, CHOICES[choice])
-    nft(space, "-f", "-", stdin=wanted.text(*SHARED))
+    nft(space, "-f", "-", stdin=wanted.text(wanted.samples(*SHARED)))
     with other.entered():
         ours = NetlinkKernel()
     batch = _installation(family, CHOICES[choice])
@@ -176,13 +176,13 @@ def test_our_bytes_are_those_the_stock_tool_writes(
         theirs = NetlinkKernel()
     for what, operation in (("sets", 10), ("rules", 7), ("chains", 4)):
         assert _listed(ours, family, operation) == _listed(theirs, family, operation), what
-    assert listing.comment(ours, wanted) == listing.comment(theirs, wanted) == wanted.table.comment
+    assert tables.comment(ours, wanted.table) == tables.comment(theirs, wanted.table) == wanted.table.comment
     ours.close()
     theirs.close()
 
 
 def _installation(family: int, settings: Settings) -> tuple[bytes, int, int]:
-    from nodeagent.dataplane.nftables.transaction import Batch
+    from nodeagent.linux.nft.transaction import Batch
 
     wanted, batch = program(family, settings), Batch("deltaplane", 1)
     batch.install(wanted)

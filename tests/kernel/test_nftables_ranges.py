@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from nodeagent.dataplane.nftables import writer
-from nodeagent.dataplane.nftables.program import SERVICE_CIDRS
+from nodeagent.dataplane.set_members import SERVICE_CIDRS
 from nodeagent.linux.nft.ranges import merged, paired
 from tests.kernel.nftables_support import dataplane
 from tests.unit.nodeagent.dataplane.nftables.test_ranges_in_parts import CIDRS

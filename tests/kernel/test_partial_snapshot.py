@@ -75,7 +75,7 @@ def test_a_replica_that_starts_anew_sends_what_differs(place: Place, tmp_path: P
 
     place.replica()
 
-    eventually(lambda: "['CONNECTED: partial, 2 of 256 buckets']" in place.python(LIST))
+    eventually(lambda: "['CONNECTED: partial, 2 of 4096 leaves']" in place.python(LIST))
     assert place.services() == {"10.96.1.1"} | {f"10.96.0.{n}" for n in MANY if n > 2}
     page = place.python(PAGE)
     assert 'deltaplane_resumes_total{extent="partial",reason="CONNECTED"} 1.0' in page

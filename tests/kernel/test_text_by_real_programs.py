@@ -16,16 +16,16 @@ from deltaplane.forwarding import NodeForwarding
 from nodeagent.dataplane.iptables.cleanup import cleanup
 from nodeagent.dataplane.iptables.dataplane import IptablesDataplane
 from nodeagent.dataplane.iptables.settings import Settings
-from nodeagent.dataplane.iptables.tables import Listing, listing
-from nodeagent.dataplane.iptables.tools import Flavour
-from nodeagent.dataplane.ipvs import rules
-from nodeagent.dataplane.nftables.cleanup import cleanup as nftables_cleanup
-from nodeagent.dataplane.nftables.kernel import NetlinkKernel
+from nodeagent.dataplane.ipvs import rule_changes, rules
 from nodeagent.dataplane.nftables.settings import Settings as NftablesSettings
 from nodeagent.dataplane.userspace.cleanup import cleanup as userspace_cleanup
 from nodeagent.dataplane.userspace.dataplane import UserspaceDataplane
 from nodeagent.dataplane.userspace.iptables import IptablesRedirects
 from nodeagent.errors import KernelUnavailable
+from nodeagent.linux.iptables.programs import Flavour
+from nodeagent.linux.iptables.saved import Listing, listing
+from nodeagent.linux.nft.kernel import NetlinkKernel
+from nodeagent.linux.nft.tables import delete
 from tests.fakes.iptables.memory import MemoryIptables
 from tests.kernel import nftables_support
 from tests.kernel.iptables_support import FLAVOURS, clean, dataplane
@@ -228,7 +228,7 @@ def test_what_ipvs_mode_takes_away_leaves_others_rules_whole(space: Namespace, f
     for comment in COMMENTS:
         call(space, program, "-t", "nat", "-A", "MINE", "-m", "comment", "--comment", comment, "-j", "KUBE-SERVICES")
     there = call(space, f"{program}-save").decode("utf-8", "surrogateescape")
-    text, gone = rules.removal(there, rules.NOTHING)
+    text, gone = rule_changes.removal(there, rule_changes.NOTHING)
     assert "nat KUBE-SERVICES" in gone
     call(space, f"{program}-restore", "--noflush", given=text.encode("utf-8", "surrogateescape"))
     assert saved(space, flavour) == before
@@ -246,7 +246,7 @@ def test_nftables_has_only_our_tables_for_the_longest_names(space: Namespace) ->
         assert set(re.findall(r"(?m)^table (\S+ \S+)", shown)) == {"ip deltaplane", "ip6 deltaplane"}
         assert f'"{"e" * 15}"' in shown
     with space.entered(), closing(NetlinkKernel()) as kernel:
-        nftables_cleanup(kernel)
+        delete(kernel, ("deltaplane",))
     assert run(space, "nft", "list", "ruleset") == ""
 
 

@@ -97,7 +97,9 @@ def test_the_stock_tool_lists_a_thousand_services_readably(line: Deployment, fol
     assert tables.read(node.space) == tables.wanted(with_web, complete, node)
 
 
-@pytest.mark.parametrize("mode", ["nftables", "iptables", "userspace"])
+@pytest.mark.parametrize(
+    "mode", ["nftables", *(pytest.param(mode, marks=pytest.mark.slow) for mode in ("iptables", "userspace"))]
+)
 def test_a_service_at_the_control_planes_own_address_cuts_no_agent_off(
     clean: Fabric, folder: Path, tmp_path: Path, echo: EchoServers, mode: str
 ) -> None:

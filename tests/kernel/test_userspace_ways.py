@@ -44,7 +44,7 @@ def test_the_program_is_what_the_stock_tool_makes_of_its_text(clean: Fabric, fam
     assert nft(space, *listed) == ours
 
 
-@pytest.mark.parametrize("way", ["", "nft", "iptables-nft", "iptables-legacy", "direct"])
+@pytest.mark.parametrize("way", ["", "nft", "iptables-nft", "iptables-legacy"])
 def test_a_probe_leaves_nothing(clean: Fabric, way: str) -> None:
     space = clean.nodes[0].space
     before = nft(space, "list", "ruleset"), run(space, "ip", "address", "show", "lo")
@@ -56,6 +56,8 @@ def test_a_probe_leaves_nothing(clean: Fabric, way: str) -> None:
 @pytest.mark.parametrize("way", ["nft", "iptables-nft", "iptables-legacy"])
 def test_what_was_programmed_is_taken_away_by_name(clean: Fabric, way: str) -> None:
     node = clean.nodes[0]
+    with node.space.entered():
+        cleanup()  # addresses on the loopback interface that another test left
     for command in ("add table ip somebody", "add chain ip somebody theirs"):
         nft(node.space, *command.split())
     before = nft(node.space, "list", "ruleset"), run(node.space, "ip", "address", "show", "lo")
@@ -186,38 +188,6 @@ def test_a_restart_on_iptables_writes_nothing(clean: Fabric, echo: EchoServers, 
                 assert " 192.168" not in run(node.space, f"iptables-{flavour}-save", "-t", table)
                 assert "--dport" not in run(node.space, f"iptables-{flavour}-save", "-t", table)
                 assert "--dport" not in run(node.space, f"ip6tables-{flavour}-save", "-t", table)
-
-
-@BOTH
-def test_without_redirects_it_listens_where_the_machine_has_the_address(
-    clean: Fabric, echo: EchoServers, family: int
-) -> None:
-    node, pods = clean.nodes[0], clean.pods
-    for pod in pods:
-        echo.start_pod(pod)
-    names, mine = {pod.name for pod in pods}, {pod.name for pod in node.servers}
-    address = f"{vip(family)}/{32 if family == 4 else 128}"
-    everyone = targets(pods, family)
-    policy = replace(entry(node_port(family, 17), everyone), local_targets=targets(node.servers, family))
-    web = [service(entry(cluster_ip(family), everyone), entry(node_port(family), everyone), policy)]
-    inside, outside, own = node.clients[0].space, clean.outside[0].space, node.address(family)
-    with userspace(node.space, replace(SETTINGS, redirect="direct")) as made:
-        done = made.apply(web, node_addresses(node), complete=True)
-        assert [(failed.key, failed.code) for failed in done.failed] == [(KEY, "KERNEL_REJECTED")]
-        assert "give this machine the address" in done.failed[0].text
-        assert made.pending()
-        assert set(many(outside, own, 30080, 12)) == names
-        run(node.space, "ip", "address", "add", address, "dev", "lo")
-        assert made.apply([]).failed == ()
-        assert set(many(inside, vip(family), 80, 12)) == names
-        assert set(many(inside, own, 30080, 12, "udp")) == mine  # sources are not told apart
-        made.apply([service(*(replace(each, targets=everyone[:1]) for each in web[0].entries[:2]))])
-        assert len(many(inside, vip(family), 80, 5)) == 1
-        assert connect(inside, own, 30080, "udp").kind == REFUSED
-        made.apply([], complete=True)
-        assert connect(inside, vip(family), 80).kind == REFUSED
-        assert not made.pending()
-    run(node.space, "ip", "address", "del", address, "dev", "lo")
 
 
 def test_sctp_is_reported_and_the_other_ports_work(clean: Fabric, echo: EchoServers) -> None:

@@ -16,7 +16,7 @@ from controlplane.snapshot import Snapshots
 from controlplane.store import Change, Store
 from controlplane.stream_events import Event
 from deltaplane.model import EndpointSlice, Object, ObjectKey, Service
-from deltaplane.snapshot import PARTIAL
+from deltaplane.snapshot import ON_REQUEST, PARTIAL
 from deltaplane.v1 import delta_pb2 as pb
 from nodeagent.stream.events import Changed, Record, Report, Send
 from nodeagent.stream.mirror import Mirror
@@ -34,7 +34,14 @@ class Noted(Stream):
         self._nodes = nodes
 
     def on_message(self, request: pb.WatchRequest, now: float) -> list[Event]:
-        happened = super().on_message(request, now)
+        return self._note(super().on_message(request, now))
+
+    def next_message(self, now: float, unix_nano: int = 0) -> bytes | None:
+        message = super().next_message(now, unix_nano)
+        self._note(self.happened())
+        return message
+
+    def _note(self, happened: list[Event]) -> list[Event]:
         for one in happened:
             self._nodes.note(self, one)
         return happened
@@ -48,6 +55,7 @@ class Replica:
         self.log = Log(next(_epochs).to_bytes(16, "big"), **ring)  # type: ignore[arg-type]
         self.snapshots = Snapshots(self.store, self.log)
         self.nodes = Nodes()
+        self.cluster = ""  # what it says it serves
         self.limits = limits or Limits()
         self.digests: dict[tuple[bytes, int], int] = {}
         self._early: list[Change] = []
@@ -71,7 +79,8 @@ class Replica:
         self._note()
 
     def stream(self) -> Stream:
-        return Noted(self.nodes, self.store, self.log, self.snapshots, tally=self.nodes.tally, limits=self.limits)
+        shared = (self.store, self.log, self.snapshots)
+        return Noted(self.nodes, *shared, cluster_id=lambda: self.cluster, limits=self.limits)
 
     def objects(self) -> dict[ObjectKey, Object]:
         return {object_.key: object_ for object_ in self.store.objects()}
@@ -81,7 +90,10 @@ class Node:
     """An agent without its edges. Its kernel is a table that only `Changed` may alter."""
 
     def __init__(
-        self, journal: list[bytes] | None = None, kernel: View | None = None, capabilities: Sequence[str] = (PARTIAL,)
+        self,
+        journal: list[bytes] | None = None,
+        kernel: View | None = None,
+        capabilities: Sequence[str] = (PARTIAL, ON_REQUEST),
     ) -> None:
         self.agent = Agent(pb.Hello(node_name="n1", agent_version="test", capabilities=capabilities), Mirror())
         self.journal = journal if journal is not None else []
@@ -93,7 +105,7 @@ class Node:
         restored = self.agent.restore(list(self.journal), 0.0)
         if restored is not None:
             self.program(restored)
-            self.agent.committed(restored.rev, 0.0)
+            self.agent.applied(restored.rev, 0.0)
 
     def take(self, data: bytes, now: float) -> list[bytes]:
         out = []
@@ -131,7 +143,7 @@ class Node:
         if self.busy or not self._waiting:
             return []
         rev, self._waiting = self._waiting[-1], []
-        ack = self.agent.committed(rev, now, report=pb.CommitReport())
+        ack = self.agent.applied(rev, now, report=pb.CommitReport())
         return [] if ack is None else [ack]
 
     def wanted(self) -> View:
@@ -175,7 +187,7 @@ class Link:
         if not self.down:
             return
         self.up += self.node.take(self.down.popleft(), self.now)
-        known = self.replica.digests.get((self.node.agent.position.epoch, self.node.agent.rev))
+        known = self.replica.digests.get((self.node.agent.cursor.epoch, self.node.agent.rev))
         if known is not None:
             assert known == self.node.agent.mirror.digest.value, "not what the replica had at this revision"
 
@@ -206,7 +218,7 @@ class Link:
         mirror = self.node.agent.mirror
         assert {object_.key: object_ for object_ in mirror.objects()} == self.replica.objects()
         assert mirror.digest.value == self.replica.store.digest.value
-        assert mirror.digest.buckets == self.replica.store.digest.buckets
+        assert mirror.digest.leaves == self.replica.store.digest.leaves
         assert self.node.kernel == self.node.wanted()
         assert self.stream is not None
         assert self.stream.applied_rev == self.replica.log.head == self.node.agent.rev

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from controlplane.facts import Fact
+from deltaplane.digest import CHILDREN, leaf_of
 from deltaplane.model import Kind, ObjectKey, Service, ServicePort, Upsert
+from deltaplane.snapshot import PARTIAL
 from deltaplane.v1 import delta_pb2 as pb
 from tests.sessions.link import Link, Node, Replica
 
@@ -18,6 +20,10 @@ def service(number: int, version: int = 0) -> Service:
 def fact(number: int, version: int | None = 0) -> Fact:
     made = None if version is None else service(number, version)
     return Fact(ObjectKey(Kind.SERVICE, "ns", f"svc-{number}"), made)
+
+
+def bucket_of(key: ObjectKey) -> int:
+    return leaf_of(key) // CHILDREN
 
 
 class Recorded(Link):
@@ -48,8 +54,11 @@ class Recorded(Link):
 
 
 def joined(number: int = MANY, node: Node | None = None) -> Recorded:
-    """An agent that has so many Services, and whose replica has nothing else to send."""
-    made = Recorded(Replica(service(n) for n in range(number)), node or Node())
+    """An agent that has so many Services, and whose replica has nothing else to send.
+
+    Without `node` it is one of before the digests on request: it says those of its buckets in each Hello.
+    """
+    made = Recorded(Replica(service(n) for n in range(number)), node or Node(capabilities=[PARTIAL]))
     made.connect()
     made.step()
     made.step(1.0)

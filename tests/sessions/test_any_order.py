@@ -134,7 +134,7 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def held_only_after_ack_s11(self) -> None:
         link = getattr(self, "link", None)
-        if link is not None and link.stream is not None and link.node.agent.position.epoch == link.replica.log.epoch:
+        if link is not None and link.stream is not None and link.node.agent.cursor.epoch == link.replica.log.epoch:
             assert link.stream.applied_rev <= link.node.agent.rev
 
     def teardown(self) -> None:

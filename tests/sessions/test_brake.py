@@ -162,12 +162,12 @@ def test_the_ack_of_a_hold_says_nothing_of_revisions(link: Link) -> None:
 def test_a_file_in_the_state_folder_releases_it_on_the_node(tmp_path: Path) -> None:
     from nodeagent.agent import Agent
     from nodeagent.dataplane.nftables.dataplane import NftablesDataplane
-    from nodeagent.node.node_info import Here
+    from nodeagent.node.node_info import NodeInfo
     from tests.fakes.nftables.memory import MemoryKernel
 
     dataplane, replica, asked = NftablesDataplane(MemoryKernel()), Replica(), tmp_path / "release-brake"
     dataplane.start()
-    agent = Agent(Here("n1"), dataplane, release_file=asked)
+    agent = Agent(NodeInfo("n1"), dataplane, release_file=asked)
     replica.put(*(Fact(objects.service_key(n), objects.service(n)) for n in MANY))
     stream = replica.stream()
     stream.on_message(pb.WatchRequest.FromString(agent.connected(0.0)), 0.0)

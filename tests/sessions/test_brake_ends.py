@@ -13,7 +13,7 @@ import pytest
 from controlplane.facts import Fact
 from deltaplane.v1 import delta_pb2 as pb
 from nodeagent.stream import brake, state_folder
-from nodeagent.stream.snapshot_assembler import Collector
+from nodeagent.stream.snapshot_assembler import SnapshotAssembler
 from tests.sessions import objects
 from tests.sessions.link import Link, Node, Replica
 
@@ -47,14 +47,14 @@ def come_back(link: Link) -> None:
 
 def snapshots_during(link: Link, seconds: int) -> int:
     began = 0
-    real = Collector.__init__
+    real = SnapshotAssembler.__init__
 
-    def counted(self: Collector, begin: pb.SnapshotBegin, raw: bytes) -> None:
+    def counted(self: SnapshotAssembler, begin: pb.SnapshotBegin, raw: bytes) -> None:
         nonlocal began
         began += 1
         real(self, begin, raw)
 
-    with patch.object(Collector, "__init__", counted):
+    with patch.object(SnapshotAssembler, "__init__", counted):
         link.settle(seconds)
     return began
 
@@ -62,7 +62,7 @@ def snapshots_during(link: Link, seconds: int) -> int:
 def test_a_hold_asks_for_the_state_at_a_slow_pace(link: Link) -> None:
     vanish(link)
     link.step()
-    assert snapshots_during(link, 3600) <= 3600 / brake.ASK_LAST + 5
+    assert snapshots_during(link, 3600) <= 3600 / brake.ASKING.last + 5
     assert services(link) == len(MANY)
 
 

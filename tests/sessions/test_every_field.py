@@ -22,7 +22,7 @@ from controlplane.facts import Fact
 from controlplane.log import Log
 from controlplane.session import Session as Stream
 from controlplane.snapshot import Snapshots
-from controlplane.source.decode import Decoder, Malformed
+from controlplane.source.decode import Decoder, Malformed, form_of
 from controlplane.source.translate import TYPES
 from controlplane.trace import NoTracing
 from deltaplane.model import Kind
@@ -174,7 +174,7 @@ class Path:
                     assert not pb.WatchRequest.FromString(event.message).HasField("resync_request")
                     self._to_server(event.message)
                 elif isinstance(event, Changed):
-                    ack = self.agent.committed(event.rev, now)
+                    ack = self.agent.applied(event.rev, now)
                     if ack is not None:
                         self._to_server(ack)
         assert self.stream.closed is None
@@ -189,7 +189,7 @@ class Path:
 def received(kind: Kind, thing: object) -> list[Fact]:
     """What the source makes of an event with this object; nothing where it is no event at all."""
     try:
-        item = Decoder(kind).event(json.dumps({"type": "MODIFIED", "object": thing}).encode(), 1).item
+        item = Decoder(form_of(kind)).event(json.dumps({"type": "MODIFIED", "object": thing}).encode(), 1).item
     except Malformed:
         return []
     return [item.fact] if item is not None and item.fact is not None else []

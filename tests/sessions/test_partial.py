@@ -1,4 +1,7 @@
-"""Where the states of a replica and an agent differ, what differs is found and sent, and nothing else."""
+"""Where the states of a replica and an agent differ, what differs is found and sent, and nothing else.
+
+The agents here are of before the digests on request (`test_digests` has today's).
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from controlplane.building import Done, at_once
 from controlplane.facts import Fact
 from controlplane.snapshot import Snapshots
-from deltaplane.digest import bucket_of
+from deltaplane.digest import BUCKET, Places
 from deltaplane.model import Object, Upsert
-from deltaplane.snapshot import PARTIAL
+from deltaplane.snapshot import PARTIAL, State
 from deltaplane.v1 import delta_pb2 as pb
 from nodeagent.stream.events import Send
 from nodeagent.stream.handshake import Mode, identity
 from tests.sessions import objects
 from tests.sessions.link import Link, Node, Replica
-from tests.sessions.parting import MANY, Recorded, alter, away, fact, joined, service
+from tests.sessions.parting import MANY, Recorded, alter, away, bucket_of, fact, joined, service
 from tests.unit.controlplane.test_snapshot_builder import Later
 
 
@@ -115,11 +119,11 @@ def test_an_agent_that_asks_and_lacks_nothing_is_sent_no_object(link: Recorded) 
 
 
 def asking(link: Link) -> bytes:
-    from nodeagent.stream.resync_request import Asking
+    from nodeagent.stream.resync_request import ResyncRequester
     from nodeagent.stream.validation import MisfitError
 
     misfit = MisfitError(pb.RESYNC_REASON_GAP, "a test asks")
-    (_, send) = Asking(lambda _: None).ask(misfit, None, link.node.agent.mirror.digest)
+    (_, send) = ResyncRequester(lambda _: None).ask(misfit, None, link.node.agent.mirror.digest)
     assert isinstance(send, Send)
     return send.message
 
@@ -166,20 +170,20 @@ def test_digests_of_another_number_of_buckets_are_answered_by_the_whole_state(li
 
 
 def test_agents_that_lack_the_same_share_one_build(link: Recorded) -> None:
-    first, second, third = (Node() for _ in range(3))
+    first, second, third = (Node(capabilities=[PARTIAL]) for _ in range(3))
     built = []
+
+    def counting(state: State, encoding: pb.Encoding.ValueType, done: Done) -> None:
+        built.append(state.places)
+        at_once(state, encoding, done)
+
+    link.replica.snapshots = Snapshots(link.replica.store, link.replica.log, counting)
     for each in (first, second, third):
         joined = Recorded(link.replica, each)
         joined.connect()
         joined.step(1.0)
         joined.cut()
-    builder = link.replica.snapshots._partials._builder
-
-    def counting(*arguments: object) -> None:
-        built.append(arguments)
-        builder(*arguments)  # type: ignore[arg-type]
-
-    link.replica.snapshots._partials._builder = counting
+    built.clear()
     link.replica.put(fact(1, 1), fact(2, 1), now=100.0)
     link.replica.log.expire(1e6)
     for each in (first, second, third):
@@ -198,7 +202,7 @@ def test_the_index_of_buckets_is_that_of_all_objects_whatever_came_and_went() ->
     for _ in range(300):
         replica.put(fact(chance.randrange(40), chance.choice([0, 1, None])))
 
-    found = {bucket: set(replica.store.within([bucket])) for bucket in range(256)}
+    found = {bucket: set(replica.store.within(Places(BUCKET, frozenset({bucket})))) for bucket in range(256)}
 
     assert set().union(*found.values()) == set(replica.store.objects())
     assert all(bucket_of(item.key) == bucket for bucket, items in found.items() for item in items)
@@ -212,7 +216,7 @@ changes = st.lists(st.tuples(st.integers(0, 120), st.sampled_from([0, 1, 2, None
 def test_whatever_differs_the_mirror_equals_the_store_in_the_end(
     rounds: list[tuple[list[tuple[int, int | None]], ...]],
 ) -> None:
-    link = Recorded(Replica(service(n) for n in range(60)), Node())
+    link = Recorded(Replica(service(n) for n in range(60)), Node(capabilities=[PARTIAL]))
     link.connect()
     link.step(1.0)
     for there, here, later, gone in rounds:
@@ -293,4 +297,4 @@ def test_a_stream_keeps_no_digests_that_were_answered(link: Recorded) -> None:
     link.step(1.0)
 
     assert link.stream is not None
-    assert len(link.stream.hello.resume.bucket_digests) == len(link.stream.catch_up._held) == 0
+    assert not link.stream.hello.resume.bucket_digests

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import pytest
 
 from controlplane.facts import Fact
-from controlplane.inspect import _status
+from controlplane.inspection.here import node_status
 from controlplane.session import Session
 from deltaplane.v1 import delta_pb2 as pb
 from nodeagent.agent import Agent
 from nodeagent.dataplane.nftables.dataplane import NftablesDataplane
 from nodeagent.dataplane.outcome import Commit
-from nodeagent.node.node_info import Here
+from nodeagent.node.node_info import NodeInfo
 from nodeagent.stream.handshake import Mode
 from tests.fakes.nftables.memory import MemoryKernel
 from tests.sessions import objects
@@ -37,7 +37,7 @@ class World:
             return done
 
         self.dataplane.apply = counted  # type: ignore[method-assign]
-        self.agent = Agent(Here("n1"), self.dataplane, mode=Mode("nftables"))
+        self.agent = Agent(NodeInfo("n1"), self.dataplane, mode=Mode("nftables"))
         for n in MANY:
             slice_ = objects.slice_of(n, {1: objects.READY, 2: objects.READY})
             self.replica.put(Fact(objects.service_key(n), objects.service(n)), Fact(slice_.key, slice_))
@@ -92,8 +92,7 @@ def test_the_kernel_is_as_if_the_whole_state_had_come(world: World) -> None:
     world.step(2.0)
     world.commits.clear()
 
-    world.agent._whole = True  # the next message leads to a comparison of everything
-    world.stream._heartbeat_at = 0.0
+    world.agent._programmer.doubt()  # the next message leads to a comparison of everything
     world.step(20.0)
 
     (whole,) = [done for services, done in world.commits if services > 50]
@@ -106,4 +105,4 @@ def test_list_nodes_says_how_a_state_was_brought_up(world: World) -> None:
     world.connect()
     world.step(2.0)
 
-    assert _status(world.stream, 2.0).brought_up == "CONNECTED: partial, 1 of 256 buckets"
+    assert node_status(world.stream, 2.0).brought_up == "CONNECTED: partial, 1 of 4096 leaves"

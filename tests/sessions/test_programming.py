@@ -10,7 +10,7 @@ from nodeagent.agent import Agent
 from nodeagent.dataplane.commit_hooks import Watchers
 from nodeagent.dataplane.nftables.dataplane import NftablesDataplane
 from nodeagent.metrics.registry import Metrics
-from nodeagent.node.node_info import Here
+from nodeagent.node.node_info import NodeInfo
 from nodeagent.web.health import Health
 from tests.fakes.nftables.memory import MemoryKernel
 from tests.sessions import objects
@@ -23,7 +23,7 @@ def test_from_the_annotation_to_the_metric() -> None:
     metrics, dataplane, replica = Metrics(), NftablesDataplane(MemoryKernel()), Replica()
     dataplane.start()
     watchers = Watchers(Health(60.0), metrics, dataplane.pending)
-    agent = Agent(Here("n1"), dataplane, followers=(watchers,), metrics=metrics)
+    agent = Agent(NodeInfo("n1"), dataplane, hooks=(watchers,), metrics=metrics)
     replica.put(Fact(objects.service(1).key, objects.service(1)))
     stream = replica.stream()
     stream.on_message(pb.WatchRequest.FromString(agent.connected(0.0)), 0.0)
@@ -40,4 +40,25 @@ def test_from_the_annotation_to_the_metric() -> None:
     assert step() == 2
     replica.put(Fact(slice_.key, None))
     assert step() == 2
+    agent.close()
+
+
+def test_a_change_is_measured_from_its_event_to_the_kernel_and_a_snapshot_is_not() -> None:
+    metrics, dataplane, replica = Metrics(), NftablesDataplane(MemoryKernel()), Replica()
+    dataplane.start()
+    agent = Agent(NodeInfo("n1"), dataplane, metrics=metrics)
+    replica.put(Fact(objects.service(1).key, objects.service(1), event_unix_nano=time.time_ns()))
+    stream = replica.stream()
+    stream.on_message(pb.WatchRequest.FromString(agent.connected(0.0)), 0.0)
+
+    def step() -> tuple[float | None, float | None]:
+        while (message := stream.next_message(0.0)) is not None:
+            agent.received(message, 0.0)
+        count = metrics.registry.get_sample_value
+        stage = count("deltaplane_agent_stage_seconds_count", {"stage": "commit"})
+        return count("deltaplane_agent_propagation_seconds_count"), stage
+
+    assert step() == (0, 0)
+    replica.put(Fact(objects.service(1).key, objects.service(1, 2), event_unix_nano=time.time_ns()))
+    assert step() == (1, 1)
     agent.close()

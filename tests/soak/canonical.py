@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from sys import byteorder
 
-from nodeagent.dataplane.nftables import listing, shared
-from nodeagent.dataplane.nftables.kernel import Kernel
+from nodeagent.dataplane.nftables import shared
 from nodeagent.dataplane.nftables.listing import Dump
 from nodeagent.dataplane.nftables.program import Program
 from nodeagent.dataplane.nftables.shared import CLIENTS, is_private
+from nodeagent.linux.nft import tables
+from nodeagent.linux.nft.kernel import Kernel
 
 SLOTTED = (shared.ENDPOINTS, shared.NODEPORT_ENDPOINTS, shared.AFFINITY_SLOTS, shared.NODEPORT_AFFINITY_SLOTS)
 
@@ -35,10 +36,10 @@ def structure(kernel: Kernel, programs: Iterable[Program]) -> Canonical:
     """All chains, and the sets that belong to some Services only with their elements."""
     found: Canonical = {}
     for wanted in programs:
-        chains = listing.chains(kernel, wanted)
+        chains = tables.chains(kernel, wanted.table)
         found[wanted.family, CHAINS] = {name.encode(): rules for name, rules in chains.items()}
-        for name in filter(is_private, listing.sets(kernel, wanted)):
-            held = () if name.startswith(CLIENTS) else listing.listed(kernel, wanted, name)
+        for name in filter(is_private, tables.sets(kernel, wanted.table)):
+            held = () if name.startswith(CLIENTS) else tables.listed(kernel, wanted.table, name)
             found[wanted.family, name] = {b"": "is there", **dict(held)}
     return found
 

@@ -15,7 +15,7 @@ from msgspec import structs
 
 from controlplane.facts import Fact
 from deltaplane.model import EndpointSlice, Kind, Service
-from nodeagent.dataplane.nftables.kernel import Kernel
+from nodeagent.linux.nft.kernel import Kernel
 from tests.fakes.nftables.memory import MemoryKernel
 from tests.soak.objects import OWN, Dice
 from tests.soak.trouble import Trouble
@@ -144,9 +144,11 @@ def driving(seed: int, connect: Callable[[], Kernel], wipe: Callable[[], None]) 
     try:
         with remembering():
             world = World(connect, wipe)
-            with ticking(world):
-                yield Driver(world, seed)
-            world.agent.close()
+            try:
+                with ticking(world):
+                    yield Driver(world, seed)
+            finally:
+                world.agent.close()
     finally:
         disable(0)
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from nodeagent.dataplane.nftables.kernel import NetlinkKernel
+from nodeagent.linux.nft.kernel import NetlinkKernel
 from tests.soak.driver import driving, in_memory, run
 from tools.lab import netns
 from tools.lab.rules import delete_tables

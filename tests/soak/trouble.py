@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from enum import Enum
 from random import Random
 
-from nodeagent.dataplane.nftables.kernel import Kernel
-from nodeagent.dataplane.outcome import Unsure
-from nodeagent.errors import KernelUnavailable
+from nodeagent.errors import KernelUnavailable, Unsure
 from nodeagent.linux.netlink import wire
 from nodeagent.linux.nft import objects
+from nodeagent.linux.nft.kernel import Kernel
 
 
 class Trouble(Enum):

@@ -1,7 +1,8 @@
 """`python -m tests.streams.agents --servers HOST:PORT,... --names NODE,... [--silence S]`: agents on kernels in memory.
 
-Each is the product's own Agent and Client. One line of JSON on stdout after each message and at each stream's end (see
-`State`). The process ends with an error when one of them ends.
+Further flags are those of `deltaplane agent`: what the agents show, and what they believe. Each is the product's own
+Agent and Client. One line of JSON on stdout after each message and at each stream's end (see `State`). The process ends
+with an error when one of them ends.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import time
 from msgspec import Struct, json
 
 from deltaplane import supervise
+from nodeagent import config
 from nodeagent.agent import Agent
 from nodeagent.dataplane.nftables.dataplane import NftablesDataplane
 from nodeagent.metrics.registry import Metrics
-from nodeagent.node.node_info import Here
-from nodeagent.stream.client import Backoff, Client
+from nodeagent.node.node_info import NodeInfo
+from nodeagent.stream import credentials
+from nodeagent.stream.client import Client, Pauses
 from nodeagent.stream.liveness import SILENCE_SECONDS
 from tests.fakes.nftables.memory import MemoryKernel
 
@@ -45,7 +48,7 @@ class Reporting(Agent):
         self._told = Metrics()
         self._name, self._messages, self._services = name, 0, 0
         self._reasons: list[str] = []
-        super().__init__(Here(name), self._kernel, metrics=self._told, silence=silence)
+        super().__init__(NodeInfo(name), self._kernel, metrics=self._told, silence=silence)
 
     def handled(self, now: float) -> None:
         super().handled(now)
@@ -76,11 +79,12 @@ class Reporting(Agent):
         sys.stdout.buffer.flush()
 
 
-async def main(servers: list[str], names: list[str], silence: float) -> None:
+async def main(servers: list[str], names: list[str], silence: float, flags: list[str]) -> None:
     agents = [Reporting(name, silence) for name in names]
+    dialler = credentials.dialler(config.parse([f"--server={','.join(servers)}", *flags]).security, servers)
     await supervise.together(
         *(
-            supervise.Job(name, Client(servers, agent, backoff=Backoff(idle=0.2)).run())
+            supervise.Job(name, Client(servers, agent, pauses=Pauses(idle=0.2, refused=2.0), dialler=dialler).run())
             for name, agent in zip(names, agents, strict=True)
         )
     )
@@ -91,6 +95,6 @@ if __name__ == "__main__":
     parser.add_argument("--servers", required=True)
     parser.add_argument("--names", required=True)
     parser.add_argument("--silence", type=float, default=SILENCE_SECONDS)
-    given = parser.parse_args()
+    given, flags = parser.parse_known_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    asyncio.run(main(given.servers.split(","), given.names.split(","), given.silence))
+    asyncio.run(main(given.servers.split(","), given.names.split(","), given.silence, flags))

@@ -12,16 +12,18 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from deltaplane.backoff import Backoff
 from deltaplane.v1 import delta_pb2 as pb
-from nodeagent.stream.call import OPTIONS, Options, Times
-from nodeagent.stream.client import Backoff, Client
+from nodeagent.stream.call import Times
+from nodeagent.stream.channel import OPTIONS, Options
+from nodeagent.stream.client import Client, Pauses
 from nodeagent.stream.handshake import Mode, identity
 from nodeagent.stream.mirror import Mirror
 from nodeagent.stream.session import Session
 
 PATIENCE = 20.0  # seconds that anything may take on a busy machine
 TIMES = Times(look=0.05, late=0.5, connect=1.0, send=0.5)
-BACKOFF = Backoff(idle=0.05, first=0.01, last=0.05, refused=0.05, redirected=0.2, steady=0.0)
+PAUSES = Pauses(idle=0.05, failed=Backoff(0.01, 0.05), refused=0.05, redirected=0.2, steady=0.0)
 UNPROBED: Options = tuple((name, 3_600_000 if name == "grpc.keepalive_time_ms" else value) for name, value in OPTIONS)
 """Without HTTP/2's own pings: silence is for the agent to notice."""
 
@@ -95,6 +97,15 @@ class Talk:
         self.on(data)
         self.session.received(data, now)
         return []
+
+    def long_message(self, data: bytes) -> bool:
+        return False
+
+    def long_tick(self, now: float) -> bool:
+        return False
+
+    def unsaid(self, now: float) -> list[bytes]:
+        return self.session.unsaid(now)
 
     def tick(self, now: float) -> list[bytes]:
         return self.session.tick(now)

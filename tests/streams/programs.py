@@ -20,16 +20,26 @@ from tools.lab.netns import Namespace
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = """
 import sys
-from functools import partial
-from controlplane import main, server
-from controlplane.session import Limits
 from deltaplane import cli
-main.Server = partial(main.Server, limits=Limits(heartbeat={heartbeat}))
-waits = ("grpc.keepalive_time_ms", "grpc.keepalive_timeout_ms", "grpc.http2.ping_timeout_ms")
+cli.prepare()
+from functools import partial
+from controlplane import app, server
+from controlplane.session import Limits
+app.Server = partial(app.Server, limits=Limits(heartbeat={heartbeat}))
+waits = (
+    "grpc.keepalive_time_ms", "grpc.keepalive_timeout_ms", "grpc.http2.ping_timeout_ms",
+    "grpc.server_handshake_timeout_ms",
+)
 scale = {keepalive} / dict(server.OPTIONS)[waits[0]]
 server.OPTIONS = tuple((name, int(value * scale) if name in waits else value) for name, value in server.OPTIONS)
 sys.exit(cli.main())
 """  # the program with other times: they are constants of the product, which no flag changes
+AGENTS = """
+from deltaplane import cli
+cli.prepare()
+from runpy import run_module
+run_module("tests.streams.agents", run_name="__main__")
+"""
 PATIENCE = 60.0  # seconds that anything may take on a busy machine
 
 
@@ -102,14 +112,19 @@ class ControlPlane(Program):
     """`deltaplane controlplane` on a port of its own, which it keeps over restarts."""
 
     def __init__(
-        self, manifests: Path, *, heartbeat: float = 10.0, keepalive: int = 20_000, space: Namespace | None = None
+        self,
+        manifests: Path,
+        *flags: str,
+        heartbeat: float = 10.0,
+        keepalive: int = 20_000,
+        space: Namespace | None = None,
     ) -> None:
         """`heartbeat` in seconds; `keepalive` in milliseconds: until a ping; its answer has half as long."""
         self.address = f"127.0.0.1:{free_port()}"
         command = COMMAND.format(heartbeat=heartbeat, keepalive=keepalive)
         super().__init__(
             "-c", command, "controlplane", "--source=manifests", f"--manifests={manifests}",
-            f"--listen={self.address}", "--insecure", space=space,
+            f"--listen={self.address}", *(flags or ("--insecure",)), space=space,
         )  # fmt: skip
 
     async def start(self) -> None:
@@ -123,14 +138,19 @@ class Fleet:
     """Agents in processes: one process for each group of names. What each says is in `history`, the newest last."""
 
     def __init__(
-        self, servers: Sequence[str], *groups: Sequence[str], silence: float = 30.0, space: Namespace | None = None
+        self,
+        servers: Sequence[str],
+        *groups: Sequence[str],
+        silence: float = 30.0,
+        space: Namespace | None = None,
+        flags: Sequence[str] = ("--insecure",),
     ) -> None:
         self.history: dict[str, list[State]] = {name: [] for group in groups for name in group}
         self._news = asyncio.Event()
         self.programs = [
             Program(
-                "-m", "tests.streams.agents", f"--servers={','.join(servers)}", f"--names={','.join(group)}",
-                f"--silence={silence}", takes=self._take, space=space,
+                "-c", AGENTS, f"--servers={','.join(servers)}", f"--names={','.join(group)}",
+                f"--silence={silence}", *flags, takes=self._take, space=space,
             )
             for group in groups
         ]  # fmt: skip

@@ -12,11 +12,14 @@ import pytest
 from msgspec.structs import replace
 
 from controlplane import server
+from deltaplane.backoff import Backoff
 from deltaplane.v1 import delta_pb2 as pb
-from nodeagent.stream.call import OPTIONS, RECEIVE_BYTES, Ended
-from nodeagent.stream.client import Backoff, Client
+from nodeagent.stream.call import Ended
+from nodeagent.stream.channel import OPTIONS, RECEIVE_BYTES
+from nodeagent.stream.client import Client, Pauses
+from nodeagent.stream.places import Place
 from tests.streams.peer import (
-    BACKOFF,
+    PAUSES,
     TIMES,
     UNPROBED,
     Context,
@@ -65,9 +68,9 @@ async def leaving(requests: AsyncIterator[bytes], context: Context) -> None:
     await context.abort(grpc.StatusCode.UNAVAILABLE, "stops")
 
 
-def client_of(*replicas: str, talk: Talk, backoff: Backoff = BACKOFF) -> Client:
-    client = Client(replicas, talk, times=TIMES, backoff=backoff, options=UNPROBED)
-    client._servers = list(replicas)  # in this order, not in a random one
+def client_of(*replicas: str, talk: Talk, pauses: Pauses = PAUSES) -> Client:
+    client = Client(replicas, talk, times=TIMES, pauses=pauses, options=UNPROBED)
+    client._servers = [Place(replica) for replica in replicas]  # in this order, not in a random one
     return client
 
 
@@ -219,7 +222,7 @@ async def test_an_exception_in_the_agents_own_handling_ends_the_stream_and_is_to
     talk = Talk(on=fail)
     async with serving(Replica(healthy)) as replica:
         client = Client(
-            [replica.address], talk, times=TIMES, backoff=BACKOFF, defect=lambda name, error: told.append((name, error))
+            [replica.address], talk, times=TIMES, pauses=PAUSES, defect=lambda name, error: told.append((name, error))
         )
         async with running(client):
             await until(lambda: talk.session.welcomed)
@@ -266,11 +269,11 @@ async def test_cancelling_the_client_ends_it() -> None:
 def waits(
     talk: Talk,
     *ends: Ended,
-    backoff: Backoff = Backoff(),  # noqa: B008
+    pauses: Pauses = Pauses(),  # noqa: B008
     lasted: float = 0.0,
     servers: tuple[str, ...] = ("a:1",),
 ) -> list[float]:
-    client = Client(servers, talk, jitter=lambda: 1.0, backoff=backoff)
+    client = Client(servers, talk, jitter=lambda: 1.0, pauses=pauses)
     return [client._next(end, lasted) for end in ends]
 
 
@@ -309,18 +312,26 @@ def test_a_replica_says_how_long_to_wait_up_to_a_limit(asked: int, waited: float
     talk = Talk()
     talk.session._liveness.asked_to_go(pb.GoAway(retry_after_ms=asked))
 
-    assert waits(talk, Ended("", heard=True), backoff=replace(Backoff(), first=0.0)) == [waited]
+    assert waits(talk, Ended("", heard=True), pauses=replace(Pauses(), failed=Backoff(0.0, 0.0))) == [waited]
 
 
 def test_a_replica_leads_nobody_off_the_agents_own_list() -> None:
     talk = Talk()
     client = Client(["a:1", "b:1", "c:1"], talk)
-    client._servers = ["a:1", "b:1", "c:1"]
+    client._servers = [Place("a:1"), Place("b:1"), Place("c:1")]
     talk.session._liveness.asked_to_go(pb.GoAway(targets=["evil:1", "c:1"]))
 
     client._next(Ended("", heard=True), 5.0)
+    client._arrange()
 
-    assert client._servers == ["c:1", "a:1", "b:1"]
+    assert [place.server for place in client._servers] == ["c:1", "a:1", "b:1"]
+
+
+def test_whom_a_replica_sends_elsewhere_goes_at_once_unless_it_has_just_come() -> None:
+    talk = Talk()
+    for lasted, waited in ((5.0, 0.0), (0.1, 0.5)):
+        talk.session._liveness.asked_to_go(pb.GoAway(targets=["a:1"]))
+        assert waits(talk, Ended("", heard=True), lasted=lasted) == [waited]
 
 
 def test_proxy_variables_do_not_lead_the_stream_away() -> None:

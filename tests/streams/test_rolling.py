@@ -11,7 +11,7 @@ import pytest
 
 from tests.streams.programs import ControlPlane, Fleet, Manifests
 
-BOUND = 30.0  # seconds for one change to all agents: two of the longest waits between attempts (client.Backoff.last)
+BOUND = 30.0  # seconds for one change to all agents: two of the longest waits between attempts (client.Pauses.failed)
 PAUSE = 0.3  # seconds between two changes
 
 

@@ -12,14 +12,16 @@ from controlplane.resume import MAX_COMMITS, MAX_MESSAGE_BYTES, problem
 from controlplane.session import Session
 from controlplane.snapshot import Snapshots
 from controlplane.store import Store
-from deltaplane.digest import StateDigest
+from deltaplane.digest import BUCKETS, StateDigest
 from deltaplane.model import Kind, Object
+from deltaplane.snapshot import ON_REQUEST, PARTIAL
 from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import objects_pb2
 from nodeagent.stream.acks import Acks
-from nodeagent.stream.cursor import Position
+from nodeagent.stream.cursor import Cursor
 from nodeagent.stream.handshake import Mode, identity, introduce
 from nodeagent.stream.mirror import Mirror
+from nodeagent.stream.resync_request import ResyncRequester
 from nodeagent.stream.session import Session as AgentSession
 from tests.sessions import objects
 
@@ -33,17 +35,17 @@ def failures(number: int, text: str = LONG) -> list[pb.ObjectFailure]:
 
 
 def hello() -> list[bytes]:
-    position = Position()
-    position.epoch, position.rev = b"e" * 16, 1 << 63
-    position.versions = {int(kind): "9" * 20 for kind in Kind}
-    return [introduce(identity("n" * MAX_NAME, Mode("nftables", "auto", LONG)), position, StateDigest())]
+    cursor = Cursor()
+    cursor.epoch, cursor.rev = b"e" * 16, 1 << 63
+    cursor.versions = {int(kind): "9" * 20 for kind in Kind}
+    return [introduce(identity("n" * MAX_NAME, Mode("nftables", "auto", LONG)), cursor, StateDigest())]
 
 
 def ack() -> list[bytes]:
     acks = Acks()
     for rev in range(1, 100):
         report = pb.CommitReport(to_rev=1 << 63, resolve_ns=1 << 63, commit_ns=1 << 63)
-        acks.committed(rev, 0.0, report=report, failed=failures(2000), unix_nano=1)
+        acks.applied(rev, 0.0, report=report, failed=failures(2000), unix_nano=1)
     made = acks.make(1 << 63, 1.0)
     said = pb.WatchRequest.FromString(made).ack
     assert len(said.failed) + said.more_failed == 2000
@@ -64,6 +66,14 @@ def resync_request() -> list[bytes]:
     return [event.message for event in events if hasattr(event, "message")]
 
 
+def digests() -> list[bytes]:
+    requester = ResyncRequester(lambda _: None)
+    asked = (pb.DigestRequest(number=1 << 31), pb.DigestRequest(number=1 << 31, buckets=range(BUCKETS)))
+    made = [requester.answer(one, StateDigest()).message for one in asked]
+    assert max(map(len, made)) < ACK_BYTES
+    return made
+
+
 def stream() -> list[bytes]:
     """All that a replica says: Welcome, a snapshot, deltas of large objects, a heartbeat, a GoAway."""
     ranges = tuple(f"10.{n // 256}.{n % 256}.0/24" for n in range(4000))
@@ -72,8 +82,12 @@ def stream() -> list[bytes]:
     take(store, log, large[:20], begin=True)
     session = Session(store, log, Snapshots(store, log), server_id="s")
     greeting = pb.Hello(node_name="n", protocol_min=1, protocol_max=1, max_message_bytes=4 << 20)
+    greeting.capabilities.extend((PARTIAL, ON_REQUEST))
+    greeting.resume.epoch, greeting.resume.bucket_digests[:] = b"e" * 16, [1] * BUCKETS
     session.on_message(pb.WatchRequest(hello=greeting), 0.0)
     sent = drain(session, 0.0)
+    session.on_message(pb.WatchRequest(digests=pb.Digests(number=1)), 0.0)
+    sent += drain(session, 0.0)
     take(store, log, large[20:])
     take(store, log, [msgspec.structs.replace(one, session_affinity_seconds=7) for one in large])
     sent += drain(session, 1.0)
@@ -104,7 +118,12 @@ def drain(session: Session, now: float) -> list[bytes]:
 
 
 UNUSED = {"error": "no replica sends it", "drain": "no agent sends it"}
-REQUESTS: dict[str, Callable[[], list[bytes]]] = {"hello": hello, "ack": ack, "resync_request": resync_request}
+REQUESTS: dict[str, Callable[[], list[bytes]]] = {
+    "hello": hello,
+    "ack": ack,
+    "resync_request": resync_request,
+    "digests": digests,
+}
 
 
 def test_every_kind_of_request_is_covered_and_fits() -> None:

@@ -19,9 +19,10 @@ from packaging.utils import canonicalize_name
 
 REPOSITORY = Path(__file__).parents[2]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+GROUPS: dict[str, list[str]] = PROJECT["dependency-groups"]
 RUNS: list[str] = PROJECT["project"]["dependencies"]
 LOCKS = {
-    "requirements.lock": RUNS + PROJECT["dependency-groups"]["dev"] + PROJECT["build-system"]["requires"],
+    "requirements.lock": RUNS + GROUPS["dev"] + GROUPS["docs"] + PROJECT["build-system"]["requires"],
     "deploy/image/requirements.lock": RUNS,
     "deploy/image/build.lock": PROJECT["build-system"]["requires"],
 }

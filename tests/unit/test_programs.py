@@ -96,14 +96,15 @@ def test_every_program_that_python_code_starts_is_listed(folder: str) -> None:
 
 def test_what_comes_with_one_target_only_is_not_started_by_the_others() -> None:
     """A program of the guest's is there on the machine of who has run `make test-vm` once."""
-    inside = [REPOSITORY / "tests" / "vm", REPOSITORY / "tools" / "guest"]
+    folders = ("tests/vm", "tools/guest", "tests/cluster", "tools/lab/cluster")
+    inside = [REPOSITORY / folder for folder in folders]
     known = programs.listed()
     found = {
         f"{path.relative_to(REPOSITORY)}: {name}"
         for path in python_files()
         if path != Path(__file__) and not any(map(path.is_relative_to, inside))
         for name in started(path.read_text())
-        if name in known and known[name].when in ("guest", "cold")
+        if name in known and known[name].when in ("guest", "cold", "cluster", "image")
     }
     assert sorted(found) == []
 
@@ -138,7 +139,7 @@ def test_everything_that_is_listed_is_started_somewhere() -> None:
     families = re.compile(r"(xtables|ip6?tables)(-|$)")  # the code puts these together
 
     assert [
-        name for name in programs.listed() if not families.match(name) and not re.search(rf"\b{name}\b", text)
+        name for name in programs.listed() if not families.match(name) and not re.search(rf"(?<!\w){name}\b", text)
     ] == []
 
 
@@ -181,3 +182,6 @@ def test_bootstrap_asks_for_every_package_that_is_always_needed(tmp_path: Path) 
     assert asked() == always
     assert asked(DELTAPLANE_GUEST="yes") - always == {"linux.uml", "busybox", "insmod", "modprobe"}
     assert asked(DELTAPLANE_COLD="yes") - always == {"mmdebstrap"}
+    assert asked(DELTAPLANE_IMAGE="yes") - always == {"mmdebstrap", "buildah"}
+    containers = {"containerd", "ctr", "runc", "buildah", "/usr/lib/cni/bridge"}
+    assert asked(DELTAPLANE_CLUSTER="yes") - always == {"mmdebstrap", *containers}

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+import controlplane.identity.flags
 import controlplane.settings
 import deltaplane
 
 REPOSITORY = Path(__file__).parents[2]
-FOLDERS = ("deltaplane", "controlplane", "nodeagent", "tools", "deploy", "bench", "tests")
+FOLDERS = ("deltaplane", "controlplane", "nodeagent", "operatorcli", "tools", "deploy", "bench", "tests")
 LONGEST_FILE = 350  # about 250 is the aim
 LONGEST_TABLE = 450  # a test module is read case by case
 UNFINISHED = re.compile(r"\b(?:T[O]DO|F[I]XME)\b")  # the brackets keep this line from finding itself
@@ -32,7 +33,7 @@ def targets() -> set[str]:
     return set(re.findall(r"^([a-z][a-z0-9-]*):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/operating.md"])
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/operating.md", "docs/runbook.md"])
 def test_every_make_target_a_document_names_exists(document: str) -> None:
     named = set(re.findall(r"(?:^|`)make ([a-z][a-z0-9-]*)", (REPOSITORY / document).read_text(), re.MULTILINE))
 
@@ -45,16 +46,24 @@ def test_the_first_two_commands_of_the_readme_are_demo_and_test() -> None:
     assert commands[:2] == ["demo", "test"]
 
 
-def test_every_file_a_document_links_to_exists() -> None:
-    for document in [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")]:
-        links = re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text())
-        missing = [link for link in links if not (document.parent / link).exists()]
+def test_every_file_that_contributors_are_sent_to_exists() -> None:
+    named = set(re.findall(r"`([a-z]+/[\w./*{},-]+)`", (REPOSITORY / "CONTRIBUTING.md").read_text()))
+    paths = [path for name in named for path in unfolded(name)]
 
-        assert not missing, f"{name_of(document)} links to what is not there"
+    assert len(paths) > 50
+    assert [path for path in sorted(paths) if "NAME" not in path and not any(REPOSITORY.glob(path.rstrip("/")))] == []
+
+
+def unfolded(name: str) -> list[str]:
+    """`a/{b,c}.py` as two paths; others as they are."""
+    before, brace, rest = name.partition("{")
+    inner, _, after = rest.partition("}")
+    return [f"{before}{one}{after}" for one in inner.split(",")] if brace else [name]
 
 
 def test_every_flag_of_the_control_plane_is_documented() -> None:
-    accepted = set(re.findall(r'add\(\s*"(--[a-z-]+)"', Path(str(controlplane.settings.__file__)).read_text()))
+    files = (controlplane.settings.__file__, controlplane.identity.flags.__file__)
+    accepted = {flag for file in files for flag in re.findall(r'add\(\s*"(--[a-z-]+)"', Path(str(file)).read_text())}
     manual = (REPOSITORY / "docs" / "operating.md").read_text()
 
     assert accepted
@@ -90,10 +99,24 @@ def test_netlink_is_opened_in_one_place() -> None:
 def test_the_product_imports_nothing_of_the_tests() -> None:
     found = re.compile(r"^\s*(?:from|import) (?:tests|tools|bench)\b", re.MULTILINE)
     product = [
-        path for folder in ("deltaplane", "controlplane", "nodeagent") for path in (REPOSITORY / folder).rglob("*.py")
+        path
+        for folder in ("deltaplane", "controlplane", "nodeagent", "operatorcli")
+        for path in (REPOSITORY / folder).rglob("*.py")
     ]
     assert [name_of(path) for path in product if found.search(path.read_text())] == []
 
 
 def test_nothing_is_left_to_be_done_in_a_comment() -> None:
     assert [name_of(path) for path in modules() if UNFINISHED.search(path.read_text())] == []
+
+
+def test_every_test_that_the_page_on_security_names_exists() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (REPOSITORY / "docs" / "security.md").read_text()))
+    defined = {
+        name
+        for path in (REPOSITORY / "tests").rglob("test_*.py")
+        for name in re.findall(r"def (test_\w+)", path.read_text())
+    }
+
+    assert len(named) > 20
+    assert named - defined == set()

@@ -21,6 +21,7 @@ BY_THE_AGENT = {
     "ResyncRequest",
     "Drain",
     "Brake",
+    "Digests",
 }
 BY_BOTH = {"ResourceVersion"}
 NOT_SENT_YET = {

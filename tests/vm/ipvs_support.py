@@ -13,6 +13,7 @@ from nodeagent.dataplane.ipvs.kernel import NetlinkKernel
 from nodeagent.dataplane.ipvs.names import DEVICE
 from nodeagent.dataplane.ipvs.settings import Settings
 from nodeagent.dataplane.ipvs.watch import NetlinkWatch
+from nodeagent.dataplane.outcome import Commit
 from tools.lab.fabric import CLUSTER_CIDRS
 from tools.lab.netns import Namespace
 
@@ -28,9 +29,9 @@ class Placed(IpvsDataplane):
         super().__init__(kernel, settings, watch)
         self.space = space
 
-    def _once(self, *, again: bool) -> None:
+    def _write(self, *, again: bool) -> Commit:
         with self.space.entered():
-            super()._once(again=again)
+            return super()._write(again=again)
 
     def drifted(self) -> bool:
         with self.space.entered():

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from deltaplane.forwarding import FrontendKind
-from nodeagent.dataplane.iptables.flavour import detect
-from nodeagent.dataplane.iptables.probe import probe
+from nodeagent.dataplane.iptables.kinds import required
 from nodeagent.dataplane.outcome import Commit
+from nodeagent.linux.iptables.flavour import detect
+from nodeagent.linux.iptables.trial import probe
 from tests.kernel.iptables_support import dataplane
 from tests.kernel.nftables_support import node_addresses
 from tests.vm.services import entry, service, vip
@@ -30,7 +31,7 @@ def test_who_answers_and_whom_the_pods_see(lab: Fabric, node: Node, family: int,
     names = {pod.name for pod in pods}
     with node.space.entered():
         flavour = detect()
-        probe(flavour)
+        probe(required(4), flavour)
     with dataplane(node.space, flavour) as made:
         assert made.apply([web], node_addresses(node), complete=True).failed == ()
         assert set(many(client.space, vip(family), 80, 60, protocol)) == names

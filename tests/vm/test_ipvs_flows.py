@@ -8,9 +8,9 @@ import pytest
 
 from deltaplane.forwarding import FrontendKind, ServiceForwarding, Target
 from nodeagent.conntrack.cleaner import Cleaner
-from nodeagent.conntrack.intent import Place
+from nodeagent.conntrack.places import Place
 from nodeagent.conntrack.table import NetlinkTable
-from nodeagent.dataplane.commit_hooks import Flows
+from nodeagent.dataplane.commit_hooks import Flows, Wanted
 from tests.fakes.conntrack import Tracked
 from tests.kernel.conntrack_support import insert, listed
 from tests.kernel.test_conntrack_flows import entries_of
@@ -30,7 +30,7 @@ def start(node: Node, *services: ServiceForwarding) -> None:
     with closing(table), dataplane(node.space) as made:
         flows = Flows(cleaner := Cleaner(table, lambda result: swept.append(result.error)))
         flows.adopt(made)
-        flows.want(services, addresses(node), complete=True)
+        flows.want(Wanted(services, addresses(node), complete=True))
         flows.committed(made.apply(services, addresses(node), complete=True), 0.0)
         cleaner.clean()
     assert not any(swept)

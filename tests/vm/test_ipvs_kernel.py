@@ -29,7 +29,7 @@ def test_every_state_after_every_other_and_after_a_restart(lab: Fabric, space: N
         for number, state in enumerate((*STATES, *reversed(STATES))):
             commit = made.apply(STATES[state], node, complete=True)
             assert commit.failed == (), state
-            assert picture(made._kernel) == expected(STATES[state], node), state
+            assert picture(made.driver.kernel) == expected(STATES[state], node), state
             if not number % 4:
                 with dataplane(space) as again:
                     assert again.apply(STATES[state], node, complete=True).messages == 0, state

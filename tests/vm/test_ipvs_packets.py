@@ -76,8 +76,8 @@ def test_no_endpoint_and_no_such_port_refuse_at_once_and_come_back(
 
 @BOTH
 def test_local_policy_by_where_the_client_is(lab: Fabric, node: Node, family: int) -> None:
-    """Outside sources reach the endpoints of this node unmasqueraded; pods and the node reach all (C1, C4)."""
-    here, client, outside = node.servers, node.clients[0], lab.outside[0]
+    """Outsiders and other nodes' pods reach the endpoints here, unmasqueraded; this node and its pods all (C1, C4)."""
+    here, client, outside, other = node.servers, node.clients[0], lab.outside[0], lab.nodes[1].clients[0]
     lb = "198.51.100.77" if family == 4 else "2001:db8:c::77"
     lab.route(lb, node)
     kinds = (
@@ -90,8 +90,9 @@ def test_local_policy_by_where_the_client_is(lab: Fabric, node: Node, family: in
     with dataplane(node.space) as made:
         made.apply([web], addresses(node), complete=True)
         for _, _, port, address in kinds:
-            assert set(many(outside.space, address, port, 12)) == mine, port
-            assert connect(outside.space, address, port).seen == outside.address(family)
+            for stranger in (outside, other):
+                assert set(many(stranger.space, address, port, 12)) == mine, port
+                assert connect(stranger.space, address, port).seen == stranger.address(family)
             assert set(many(client.space, address, port, 12)) == names, port
             assert set(many(node.space, address, port, 12)) == names, port
             assert connect(client.space, address, port).seen == client.address(family)
@@ -99,7 +100,10 @@ def test_local_policy_by_where_the_client_is(lab: Fabric, node: Node, family: in
 
 @BOTH
 def test_policies_without_an_endpoint_here_drop(lab: Fabric, node: Node, family: int) -> None:
-    """External sources are dropped, pods and the node are served (C3); a policy on internal traffic drops all (C2)."""
+    """Sources outside and other nodes' pods are dropped, the node and its own pods are served (C3).
+
+    A policy on internal traffic drops all (C2).
+    """
     client, outside, far = node.clients[0], lab.outside[0], lab.nodes[1].servers
     frontend = Frontend(FrontendKind.CLUSTER_IP, family, packed(vip(family)), 6, 80)
     web = service(
@@ -111,7 +115,8 @@ def test_policies_without_an_endpoint_here_drop(lab: Fabric, node: Node, family:
         for space in (client.space, node.space):
             assert connect(space, vip(family), 80, timeout=QUICK).kind == TIMEOUT
             assert connect(space, node.address(family), 30080).answered
-        assert connect(outside.space, node.address(family), 30080, timeout=QUICK).kind == TIMEOUT
+        for stranger in (outside, lab.nodes[1].clients[0]):
+            assert connect(stranger.space, node.address(family), 30080, timeout=QUICK).kind == TIMEOUT
 
 
 @BOTH

@@ -84,7 +84,7 @@ def test_probe_and_cleanup_leave_nothing_and_others_alone(lab: Fabric, node: Nod
         made.apply([], complete=True)
         made.apply([web])
         with node.space.entered():
-            gone = cleanup(made._kernel)
+            gone = cleanup(made.driver.kernel)
     assert f"link {DEVICE}" in gone
     assert everything(node) == before
 
@@ -119,8 +119,8 @@ def test_an_endpoint_drains_until_its_connection_ends(lab: Fabric, node: Node, s
 
 def _drained(made: Placed) -> bool:
     time.sleep(0.3)
-    made._drift._look()
-    return not made._writer.draining
+    made.driver.drift._look()
+    return not made.driver.writer.draining
 
 
 @pytest.mark.parametrize("damage", [["ipvsadm", "-C"], ["ip", "link", "del", DEVICE], ["iptables", "-t", "nat", "-F"]])
@@ -128,14 +128,14 @@ def test_what_others_take_away_comes_back(lab: Fabric, node: Node, serving: Echo
     web = service(entry(FrontendKind.CLUSTER_IP, (4, vip(4), 6, 80), lab.pods))
     with dataplane(node.space) as made:
         made.apply([web], addresses(node), complete=True)
-        before = picture(made._kernel)
+        before = picture(made.driver.kernel)
         assert not made.drifted()  # our own addresses are no surprise
         run(node.space, *damage)
         with node.space.entered():
-            made._drift._look()
+            made.driver.drift._look()
         assert made.drifted()
         made.repair()
-        assert picture(made._kernel) == before
+        assert picture(made.driver.kernel) == before
         assert not made.drifted()
         assert connect(node.space, vip(4), 80).answered
 
@@ -161,7 +161,9 @@ def test_a_new_address_of_the_node_gets_node_ports_and_is_not_bound(lab: Fabric,
     )
     with dataplane(node.space) as made:
         made.apply([web], NodeForwarding(match_all_families=(4,)), complete=True)
-        assert {virtual.address for virtual in made._state.virtuals if virtual.port == 30080} >= {packed(node.v4[0])}
+        assert {virtual.address for virtual in made.driver.state.virtuals if virtual.port == 30080} >= {
+            packed(node.v4[0])
+        }
         run(node.space, "ip", "addr", "add", f"{new}/24", "dev", "eth0")
         try:
             assert not made.drifted()

@@ -23,7 +23,7 @@ BOTH = pytest.mark.parametrize("family", [4, 6])
 NUMBERS = {"tcp": 6, "udp": 17, "sctp": 132}
 
 
-def settings(mode: str) -> config.Settings:
+def settings(mode: str) -> config.AgentSettings:
     """What the agent's command line would say."""
     flags = (
         "--server=127.0.0.1:1",

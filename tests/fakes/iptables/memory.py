@@ -1,7 +1,7 @@
 """iptables in memory: takes the same restore input as the programs and refuses what they would refuse.
 
-For tests and experiments, beside the real programs behind the same seam (`tools.Iptables`); the same cases run against
-all. Each table's part of an input is a transaction. Evaluating packets is `trace`'s.
+For tests and experiments, in place of the real programs (`nodeagent.linux.iptables.programs`); the same cases run
+against all. Each table's part of an input is a transaction. Evaluating packets is `trace`'s.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from nodeagent.dataplane.iptables import naming as n
-from nodeagent.dataplane.iptables.tools import Flavour, Refusal
-from nodeagent.linux.text import target
+from nodeagent.linux.iptables.programs import Flavour, Refusal
+from nodeagent.linux.iptables.saved import target
 
 _HOOKS = {
     n.FILTER: ("INPUT", "FORWARD", "OUTPUT"),
@@ -50,7 +50,7 @@ class _Draft(Chains):
 
 
 class MemoryIptables:
-    """Implements `tools.Iptables`. `refusing`: a complaint with which every restore is refused as a whole.
+    """Implements `programs.Iptables`. `refusing`: a complaint with which every restore is refused as a whole.
 
     `poison`: lines that have one of these texts in them are refused; `silent`: without telling which line it was.
     `unwritable`: families that can be listed, and of which every line is refused.
@@ -65,6 +65,7 @@ class MemoryIptables:
         self.unwritable: set[int] = set()
         self.inputs: list[tuple[int, str]] = []  # every restore: family and text
         self.listings = 0
+        self.asked: list[tuple[int, str, str]] = []  # chains that were listed alone
         self.counting = False  # whether the kernel has counters
         self.counters: dict[str, int] = {}  # packets, by name
         self.commits = -1  # so many more, and then it is over; negative: no end
@@ -103,6 +104,11 @@ class MemoryIptables:
         heads = [f":{name} {'ACCEPT' if name in _HOOKS[table] else '-'} [0:0]" for name in chains]
         rules = [f"-A {name} {rule}" for name, held in chains.items() for rule in held]
         return "\n".join(("# Generated", f"*{table}", *heads, *rules, "COMMIT", "# Completed", ""))
+
+    def chain(self, family: int, table: str, name: str) -> list[str] | None:
+        self.asked.append((family, table, name))
+        found = self.tables[family, table].get(name)
+        return None if found is None else list(found)
 
     def attempt(self, family: int, text: str) -> Refusal | None:
         held, commits, self.commits = self.tables.copy(), self.commits, -1

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
+from deltaplane.model import PROTOCOL_NUMBERS
 from nodeagent.dataplane.iptables import naming as n
 from tests.fakes.iptables.memory import MemoryIptables
 from tests.fakes.nftables.trace import Packet, Trace
 
-_PROTOCOLS = {name: number for number, name in n.PROTOCOLS.items()}
 _SKIPPED = {
     "--comment": 1,
     "--name": 1,
@@ -108,7 +108,7 @@ class _Run:
         if name == "--dport":
             return packet.port == int(values[0])
         if name == "-p":
-            return packet.protocol == _PROTOCOLS[values[0]]
+            return packet.protocol == PROTOCOL_NUMBERS[values[0]]
         return {"--set": True, "--rcheck": False}[name]
 
     def _target(self, table: str, target: tuple[str, ...], packet: Packet) -> set[Outcome]:

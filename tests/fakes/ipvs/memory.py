@@ -126,7 +126,7 @@ class MemoryKernel:
             reals[real.target] = real.weight
 
     def _shown_virtuals(self, command: int, body: bytes) -> Iterator[bytes]:
-        if command == codec.GET_SERVICE:
+        if command == codec.GET_SERVICE and not body:
             yield from [answers.virtual(key, held) for key, held in self.virtuals.items()]
             return
         if command == codec.GET_CONFIG:
@@ -136,6 +136,9 @@ class MemoryKernel:
         if found is None or found[0] not in self.virtuals:
             raise OSError(errno.ESRCH, os.strerror(errno.ESRCH))
         key = found[0]
+        if command == codec.GET_SERVICE:
+            yield answers.virtual(key, self.virtuals[key])
+            return
         for target, weight in self.virtuals[key].reals.items():
             yield answers.real(key.family, Real(target, weight, self.connections.get((key, target), 0)))
 
@@ -155,6 +158,11 @@ class MemoryKernel:
             del self.sets[found]
             return
         kind_name, width = names.TYPES[found[1]], 4 if found[0] == 4 else 16
+        if command == sets.TEST:
+            one = wire.nest(sets.ADT, wire.nest(sets.DATA, wire.attributes(given)[sets.DATA]))
+            (asked,) = sets.read_elements(kind_name, width, one)
+            _check(asked[0] in self.sets[found], 4103)
+            return
         for key, mark in sets.read_elements(kind_name, width, given):
             _check(len(key) == _length(kind_name, width), 4106)
             if command == sets.ADD:

@@ -11,10 +11,9 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
 
-from nodeagent.dataplane.nftables import elements
 from nodeagent.errors import KernelUnavailable
 from nodeagent.linux.netlink import wire
-from nodeagent.linux.nft import objects
+from nodeagent.linux.nft import elements, objects
 from nodeagent.linux.nft.objects import VERDICT_TYPE
 from tests.fakes.nftables.tables import MemoryChain, MemorySet, MemoryTable, complete, overlaps, packed, target, unfit
 
@@ -95,7 +94,7 @@ class MemoryKernel:
             held = table.sets.get(wire.as_text(attributes[2]))
             if held is None:
                 raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-            listed = [packed(held, key, data) for key, data in held.elements.items()]
+            listed = [packed(held, key, data) for key, data in _chosen(held, attributes).items()]
             for start in range(0, len(listed), _PER_MESSAGE):
                 yield head + wire.nest(_ELEMENTS, *listed[start : start + _PER_MESSAGE])
 
@@ -218,3 +217,13 @@ class MemoryKernel:
     def _drop(self, place: dict, key: object) -> None:  # type: ignore[type-arg]
         gone = place.pop(key)
         self._undo.append(lambda: place.__setitem__(key, gone))
+
+
+def _chosen(held: MemorySet, attributes: dict[int, bytes]) -> dict[bytes, bytes]:
+    """The elements that are asked for: one, or all."""
+    if _ELEMENTS not in attributes:
+        return held.elements
+    ((key, _),) = elements.parse(attributes[_ELEMENTS])
+    if key not in held.elements:
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    return {key: held.elements[key]}

@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
-from nodeagent.dataplane.nftables import elements
-from nodeagent.dataplane.nftables.program import REJECT_CHAIN
 from nodeagent.linux.netlink import wire
-from nodeagent.linux.nft import objects
+from nodeagent.linux.nft import elements, objects
 
 DROP = "drop"
 _REMEMBERED = 16_384  # rules and verdicts whose meaning is kept: some MB
@@ -105,5 +103,4 @@ def references(rule: bytes) -> References:
 @lru_cache(_REMEMBERED)
 def target(data: bytes) -> str:
     """The chain that a verdict goes to, or `DROP`."""
-    name = elements.verdict_name(data)
-    return REJECT_CHAIN if name == "reject" else name
+    return elements.verdict_name(data)

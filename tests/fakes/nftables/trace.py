@@ -10,8 +10,8 @@ import sys
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from nodeagent.dataplane.nftables import elements
 from nodeagent.linux.netlink import wire
+from nodeagent.linux.nft import elements
 from nodeagent.linux.nft.expressions import (
     CT_STATE,
     LAYOUTS,
@@ -226,7 +226,7 @@ def _verdict(data: bytes) -> str:
     if code == 0:
         return DROP
     name = elements.verdict_name(data)
-    return f"{'jump' if code == -3 else 'goto'} {'reject-chain' if name == 'reject' else name}"
+    return f"{'jump' if code == -3 else 'goto'} {name}"
 
 
 def _position(register: bytes) -> int:

@@ -148,8 +148,8 @@ def test_append_moves_nothing_when_it_fails(cluster: Cluster) -> None:
     before = (log.head, log.tail, log.size, log.digest)
     changes = cluster.store.update([Fact(objects.service_key(n), objects.service(n)) for n in range(3, 6)])
 
-    broken = patch("controlplane.log._delta", side_effect=[b"first", ValueError("the second cannot be encoded")])
-    with broken, patch("controlplane.log.MAX_OPS", 1), pytest.raises(ValueError, match="the second"):
+    broken = patch("controlplane.log.encode", side_effect=[b"first", ValueError("the second cannot be encoded")])
+    with broken, patch("controlplane.batch.MAX_OPS", 1), pytest.raises(ValueError, match="the second"):
         log.append(changes, digest=0, versions={}, now=0.0, unix_nano=0)
 
     assert (log.head, log.tail, log.size, log.digest) == before
@@ -209,3 +209,95 @@ def test_a_fault_in_what_is_told_of_services_loses_no_change() -> None:
     cluster.update([Fact(OTHER.key, structs.replace(OTHER, external_ips=GOOD.cluster_ips))])
     assert agree(cluster)
     assert cluster.store.get(OTHER.key) is not None
+
+
+def test_nothing_has_a_revision_before_every_kind_is_complete_s1() -> None:
+    cluster = Cluster(Log(), NoTracing())
+    cluster.update([Fact(GOOD.key, GOOD)])
+    for kind in sorted(Kind):
+        assert kind in cluster.missing
+        assert (cluster.ready, cluster.whole.is_set(), cluster.log.head) == (False, False, 0)
+        cluster.synced(kind)
+
+    assert (cluster.ready, cluster.whole.is_set(), cluster.log.head) == (True, True, 1)
+    assert cluster.missing == frozenset()
+    assert agree(cluster)
+
+
+def test_a_kind_that_is_complete_again_begins_nothing_anew(cluster: Cluster) -> None:
+    cluster.update([Fact(OTHER.key, OTHER)])
+    head = cluster.log.head
+    cluster.synced(Kind.SERVICE)
+    assert cluster.log.head == head
+
+
+def test_streams_are_woken_once_for_each_change_and_only_while_they_are_there(cluster: Cluster) -> None:
+    woken: list[str] = []
+    with cluster.waking(lambda: woken.append("x")):
+        cluster.update([Fact(OTHER.key, OTHER)])
+        cluster.update([Fact(OTHER.key, OTHER)])  # nothing has changed
+        assert woken == ["x"]
+    cluster.update([Fact(OTHER.key, None)])
+    assert woken == ["x"]
+
+
+def ack_now(cluster: Cluster) -> bool:
+    log = cluster.log
+    return pb.WatchResponse.FromString(log.merged(log.head - 1, log.head)).delta.ack_now
+
+
+def test_changes_ask_for_their_acks_at_once_while_anybody_waits_for_them(cluster: Cluster) -> None:
+    asked = []
+    with cluster.awaited():
+        with cluster.awaited():
+            cluster.update([Fact(OTHER.key, OTHER)])
+            asked.append(ack_now(cluster))
+        cluster.update([Fact(OTHER.key, None)])
+        asked.append(ack_now(cluster))
+    cluster.update([Fact(OTHER.key, OTHER)])
+    asked.append(ack_now(cluster))
+    assert asked == [True, True, False]
+
+
+def test_a_list_that_lacks_an_object_removes_it_by_one_revision(cluster: Cluster) -> None:
+    cluster.update([Fact(OTHER.key, OTHER)])
+    head = cluster.log.head
+
+    cluster.replace(Kind.SERVICE, [Fact(OTHER.key, OTHER)], "9")
+
+    assert cluster.store.get(GOOD.key) is None
+    assert cluster.log.head == head + 1
+    assert agree(cluster)
+
+
+def test_a_node_is_known_by_its_object(cluster: Cluster) -> None:
+    node = objects.named_node("n1")
+    assert not cluster.has_node("n1")
+    cluster.update([Fact(node.key, node)])
+    assert (cluster.has_node("n1"), cluster.has_node("n2")) == (True, False)
+
+
+def test_the_cluster_is_not_known_until_it_is_identified(cluster: Cluster) -> None:
+    assert cluster.cluster_id == ""
+    cluster.identify("uid-1")
+    assert cluster.cluster_id == "uid-1"
+
+
+def test_an_object_that_stays_too_large_is_reported_once(cluster: Cluster, reporter: Recorder) -> None:
+    key = objects.slice_key(1)
+    first = large(key)
+    second = structs.replace(first, endpoints=first.endpoints[::-1])
+    cluster.update([Fact(key, first)])
+    cluster.update([Fact(key, second)])
+    assert len(reporter.reports) == 1
+
+
+def test_a_claim_is_told_when_everything_is_known_since_one_that_counts_more_may_still_come() -> None:
+    told: list[Notice] = []
+    cluster = Cluster(Log(), NoTracing(), None, told.append)
+    evil = structs.replace(OTHER, namespace="aaa", external_ips=GOOD.cluster_ips)
+    cluster.update([Fact(GOOD.key, GOOD), Fact(evil.key, evil)])
+    assert told == []
+    for kind in Kind:
+        cluster.synced(kind)
+    assert [notice.reason for notice in told] == ["AddressOfAnotherService"]

@@ -7,22 +7,29 @@ import time
 import urllib.request
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
+from controlplane.certificates.keeper import Keeper
+from controlplane.certificates.values import Times
 from controlplane.cluster import Cluster
 from controlplane.errors import ControlPlaneError
 from controlplane.facts import Fact, Following
+from controlplane.identity.refused import Refused
 from controlplane.log import Log
 from controlplane.metrics import Figures, serve
 from controlplane.nodes import Nodes
+from controlplane.propagation import Propagation
 from controlplane.report import Report
 from controlplane.session import Session
 from controlplane.snapshot import Snapshots
 from controlplane.trace import NoTracing
+from deltaplane import tls
 from deltaplane.loop_meter import LoopMeter
 from deltaplane.model import Kind
+from deltaplane.tls_figures import Certificates
 from deltaplane.v1 import delta_pb2 as pb
 from tests.sessions import objects
 from tests.sessions.link import Noted
@@ -44,6 +51,11 @@ class Page:
         self.registry = CollectorRegistry()
         self.registry.register(self.figures)
         self.registry.register(LoopMeter())
+        self.registry.register(Propagation(NoTracing()))
+        self.registry.register(Refused())
+        self.registry.register(Certificates(tls.Kept(tls.Files())))
+        objects: Any = None  # nothing is asked for the figures
+        self.registry.register(Keeper(objects, objects, objects, (), Times(86400.0, 3600.0)))
 
     def value(self, name: str, **labels: str) -> float | None:
         return self.registry.get_sample_value(name, labels)
@@ -51,7 +63,7 @@ class Page:
 
 def stream(page: Page, name: str) -> Session:
     store, log = page.cluster.store, page.cluster.log
-    session = Noted(page.nodes, store, log, Snapshots(store, log), tally=page.nodes.tally)
+    session = Noted(page.nodes, store, log, Snapshots(store, log))
     session.on_message(pb.WatchRequest(hello=pb.Hello(node_name=name, protocol_min=1, protocol_max=1)), 0.0)
     while session.next_message(0.0) is not None:
         pass

@@ -8,6 +8,7 @@ import pytest
 
 from controlplane.facts import Fact
 from controlplane.session import Limits, Session
+from controlplane.stream_events import Braked
 from deltaplane.model import Kind
 from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import inspection_pb2, objects_pb2
@@ -149,6 +150,34 @@ def test_beyond_the_window_changes_are_merged(replica: Replica) -> None:
     assert (delta.delta.from_rev, delta.delta.to_rev, len(delta.delta.ops)) == (3, 9, 1)
 
 
+def test_an_ack_leaves_nothing_to_send_unless_it_opens_a_full_window(replica: Replica) -> None:
+    """The server wakes a stream's writer after a message only where something is pending."""
+    replica.limits = Limits(window_deltas=2)
+    session = following(replica)
+    before, after = [], []
+    for version in range(1, 4):
+        change(replica, version)
+        before.append(session.pending)
+        messages(session)
+        after.append(session.pending)
+    assert (before, after) == ([True, True, False], [False] * 3), "the third waits for an Ack"
+    found = []
+    for rev in (3, 4):
+        ack(session, rev)
+        found.append(session.pending)
+        messages(session)
+    session.go_away("enough")
+    assert [*found, session.pending] == [True, False, True]
+
+
+def test_causes_of_an_ended_history_are_not_those_of_the_next_one(replica: Replica) -> None:
+    change(replica, 1)
+    head = replica.log.head
+    assert len(replica.log.causes(head - 1, head)[0]) == 1
+    replica.log.renew(replica.store.digest.value)
+    assert not replica.log.causes(head - 1, head)[0]
+
+
 def test_an_ack_tells_why_each_commit_was(replica: Replica) -> None:
     session = following(replica)
     change(replica, 1, now=3.0)
@@ -158,6 +187,28 @@ def test_an_ack_tells_why_each_commit_was(replica: Replica) -> None:
     (applied,) = ack(session, 3, commits=[pb.CommitReport(to_rev=3)])
     assert [cause.object.name for cause in applied.causes] == ["svc-1", "svc-1"]
     assert (applied.emitted_unix_nano, applied.sent_unix_nano) == (3_000_000_000, 5)
+
+
+def test_where_nobody_takes_commits_an_ack_tells_of_none_and_counts_all_the_same(replica: Replica) -> None:
+    session = Session(replica.store, replica.log, replica.snapshots, listens=lambda: False)
+    hello(session)
+    messages(session)
+    ack(session, replica.log.head)
+    change(replica, 1)
+    messages(session)
+    assert ack(session, 2, commits=[pb.CommitReport(to_rev=2)]) == []
+    assert session.applied_rev == 2
+    change(replica, 2)
+    assert kinds(session) == ["delta"], "what was acknowledged is out of the window"
+
+
+@pytest.mark.parametrize(("streams", "milliseconds"), [(1, 500), (1000, 500), (2500, 1250), (50_000, 1500)])
+def test_the_more_streams_a_replica_has_the_more_seldom_it_asks_for_acks(
+    replica: Replica, streams: int, milliseconds: int
+) -> None:
+    session = Session(replica.store, replica.log, replica.snapshots, streams=lambda: streams)
+    hello(session)
+    assert messages(session)[0].welcome.min_ack_interval_ms == milliseconds
 
 
 def test_a_stream_the_ring_has_left_behind_gets_a_snapshot(replica: Replica) -> None:
@@ -187,6 +238,16 @@ def test_resyncs_are_paced(replica: Replica) -> None:
     assert "snapshot_end" in kinds(session, 105.0)
 
 
+def test_whoever_asks_again_and_again_still_gets_a_resync(replica: Replica) -> None:
+    session = following(replica)
+    request = pb.WatchRequest(resync_request=pb.ResyncRequest())
+    begun = []
+    for second in range(100, 120):
+        session.on_message(request, float(second))
+        begun += [second for kind in kinds(session, float(second)) if kind == "snapshot_begin"]
+    assert begun == [100, 105, 110, 115]
+
+
 def test_the_newest_stream_of_a_node_wins_s15(replica: Replica) -> None:
     older, newer = replica.stream(), replica.stream()
     hello(older)
@@ -208,6 +269,7 @@ def test_a_replica_that_is_behind_waits_until_it_has_caught_up() -> None:
     assert session.deadline() == 5.0
     replica.put(Fact(objects.service_key(1), objects.service(1, 1), "12"))
     assert kinds(session, 2.0)[0] == "welcome"
+    assert replica.nodes.held == {"caught up": 1}
 
 
 def test_a_replica_that_stays_behind_goes_on_after_a_while_and_says_so() -> None:
@@ -217,6 +279,7 @@ def test_a_replica_that_stays_behind_goes_on_after_a_while_and_says_so() -> None
     versions = [pb.ResourceVersion(kind=objects_pb2.KIND_SERVICE, version="12")]
     hello(session, **resume(replica, 1, epoch=b"another", state_digest=1, versions=versions))
     assert "behind" in messages(session, 5.0)[0].welcome.reason
+    assert replica.nodes.held == {"still behind": 1}
 
 
 def test_an_agent_of_the_history_before_a_restore_waits_once_and_learns_the_lower_versions() -> None:
@@ -231,7 +294,7 @@ def test_an_agent_of_the_history_before_a_restore_waits_once_and_learns_the_lowe
     versions = [pb.ResourceVersion(kind=objects_pb2.KIND_SERVICE, version="1200")]
 
     same = replica.stream()  # its own replica's epoch tells that it was not behind
-    hello(same, **resume(replica, 1, state_digest=before, versions=versions))
+    hello(same, **resume(replica, 2, state_digest=before, versions=versions))
     (welcome, delta, *_) = messages(same, 0.0)
     assert welcome.WhichOneof("message") == "welcome"
     assert [item.version for item in delta.delta.versions] == ["1020"]
@@ -292,3 +355,21 @@ def test_a_stream_without_hello_wakes_nobody_until_its_limit_and_ends_then(repli
     assert kinds(session, now=15.0) == []
     assert session.closed is not None
     assert session.closed.status == "DEADLINE_EXCEEDED"
+
+
+def test_a_brake_that_holds_is_told_once_and_again_when_it_held_nothing_meanwhile(replica: Replica) -> None:
+    session = following(replica)
+    held = pb.Brake(services_removed=35, services=40)
+
+    told = [ack(session, 1, brake=held), ack(session, 1, brake=held), ack(session, 1), ack(session, 1, brake=held)]
+
+    assert told == [[Braked(held)], [], [], [Braked(held)]]
+    assert session.applied_rev == 1
+
+
+def test_an_ack_with_a_brake_says_nothing_of_the_state(replica: Replica) -> None:
+    session = following(replica)
+    change(replica, 1)
+    messages(session)
+    ack(session, 2, brake=pb.Brake(services_removed=35, services=40))
+    assert session.applied_rev == 1

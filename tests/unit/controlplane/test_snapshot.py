@@ -52,7 +52,7 @@ def test_it_arrives_in_chunks_and_whole(encoding: pb.Encoding.ValueType) -> None
     session = Session(pb.Hello(), Mirror())
     assert session.restore(messages, 0.0) is not None
     assert session.mirror.digest.value == replica.store.digest.value
-    assert (session.rev, session.position.versions) == (7, {int(Kind.SERVICE): "5"})
+    assert (session.rev, session.cursor.versions) == (7, {int(Kind.SERVICE): "5"})
 
 
 def test_an_empty_state_is_a_snapshot_too() -> None:

@@ -8,9 +8,10 @@ from unittest.mock import patch
 import pytest
 
 from controlplane import snapshot_builder
+from controlplane.building import Done
 from controlplane.facts import Fact
 from controlplane.session import Limits, Session
-from controlplane.snapshot import Done, Snapshots
+from controlplane.snapshot import Snapshots
 from controlplane.snapshot_builder import SnapshotBuilder
 from deltaplane.snapshot import State, build
 from deltaplane.v1 import delta_pb2 as pb
@@ -104,11 +105,13 @@ def test_one_that_is_older_than_what_a_stream_was_sent_is_built_anew() -> None:
     kinds(ahead, 0.0)
     waiting.replica.log.expire(1e6)
     waiting.replica.put(Fact(objects.service_key(2), objects.service(2)), now=2e6)
+    kinds(ahead, 1.0)
     waiting.replica.log.expire(3e6)  # the kept one is of no use to anybody any more
     kinds(other, 1.0)
     waiting.replica.put(Fact(objects.service_key(3), objects.service(3)), now=3e6)
+    kinds(ahead, 1.0)
+    assert ahead.sent_rev == waiting.replica.log.head
     ahead.on_message(pb.WatchRequest(resync_request=pb.ResyncRequest()), 1.0)
-    ahead.sent_rev = waiting.replica.log.head
     kinds(ahead, 1.0)
     assert len(waiting.later.asked) == 1
     waiting.later.finish()
@@ -153,3 +156,13 @@ async def test_a_thread_that_fails_says_so_and_leaves_the_next_try_free(caplog: 
         builder(State(b"e", 7, tuple(replica.store.objects()), 0, {}), ZLIB, done)
         await asyncio.wait_for(ended.wait(), 10)
     assert 'snapshot cannot be built rev=7 error="ValueError: torn"' in caplog.text
+
+
+def test_builds_that_are_asked_for_again_and_again_take_a_third_of_the_time() -> None:
+    rest, now, building = snapshot_builder.Rest(), 0.0, 0.0
+    while now < 1000.0:
+        now += rest.wait(now)
+        rest.built(now, now + 0.33)
+        now, building = now + 0.33, building + 0.33
+    assert 330 < building < 335
+    assert snapshot_builder.Rest().wait(0.0) == 0.0

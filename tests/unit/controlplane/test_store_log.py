@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controlplane.batch import MAX_CAUSES, MAX_OPS, Batch, merge
 from controlplane.facts import Fact
-from controlplane.log import MAX_CAUSES, MAX_OPS, Log
+from controlplane.log import DIRECT, STEPS, Log, stage
 from controlplane.store import Store, newer
 from deltaplane.codec import decode_ops
 from deltaplane.model import Kind, Object, Op, Patch, Remove, Upsert
@@ -208,3 +212,54 @@ def test_the_version_of_a_list_stands_also_where_it_is_lower() -> None:
     store.update([put(service, "1021")])
     store.replace(Kind.SERVICE, [], "")
     assert store.versions == {Kind.SERVICE: "1021"}
+
+
+def test_streams_that_lag_far_share_all_messages_but_their_first_ones() -> None:
+    ways = {}
+    for start in (17, 100, 333, 1023):
+        way = [start]
+        while way[-1] < 29_000:
+            way.append(stage(way[-1], 29_000))
+        ways[start] = list(pairwise(way))
+    assert all(high - low <= STEPS[-1] for way in ways.values() for low, high in way)
+    assert all(set(way[3:]) <= set(ways[17]) for way in ways.values())
+    own = sum(high - low for way in ways.values() for low, high in set(way) - set(ways[17]) if (high - low) > 1)
+    assert own < 4 * STEPS[-1]
+
+
+def test_a_short_way_is_one_message() -> None:
+    assert stage(17, 17 + DIRECT) == 17 + DIRECT
+
+
+def test_merging_after_a_partition_merges_each_revision_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """64 streams, each at a revision of its own, lag 5,000 revisions: counted in batches that are merged."""
+    store, log = Store(), Log()
+    for number in range(5_100):
+        append(log, store, put(objects.service(number % 50, number // 50)))
+    merged: list[int] = []
+
+    def counted(batches: Sequence[Batch]) -> Batch:
+        merged.append(len(batches))
+        return merge(batches)
+
+    monkeypatch.setattr("controlplane.log.merge", counted)
+    for start in range(64):
+        at = start
+        while at < log.head:
+            to = stage(at, log.head)
+            log.merged(at, to)
+            at = to
+    assert sum(merged) <= 2 * log.head + 64 * 32
+
+
+def test_the_digest_of_the_oldest_revision_that_is_still_held_is_known_s5() -> None:
+    store, log = Store(), Log(max_age=10.0)
+    store.update([put(objects.service(1))])
+    log.begin(store.digest.value)
+    assert log.digest_at(1) == store.digest.value
+    for now in range(3):
+        append(log, store, put(objects.service(1, now + 2)), now=now * 6.0)
+
+    assert log.tail == 2
+    assert log.digest_at(2) is not None
+    assert (log.digest_at(log.head), log.digest_at(1)) == (store.digest.value, None)

@@ -272,6 +272,44 @@ def test_g1_g2_g3_source_ranges_stand_on_the_vip_only(ranges: tuple[str, ...], e
     assert [e.source_ranges for e in entries] == [(), (), expected]
 
 
+RANGES = ("10.0.0.0/8",)
+
+
+def closed(own: str, external: tuple[str, ...], vips: tuple[str, ...], **fields: Any) -> list[tuple[Any, ...]]:
+    """Kind, address and ranges of the frontends of a Service with source ranges."""
+    service = make_service(
+        ips=(own,),
+        external_ips=tuple(map(packed, external)),
+        load_balancer_ingress=tuple(LoadBalancerIngress(packed(vip)) for vip in vips),
+        load_balancer_source_ranges=RANGES,
+        **fields,
+    )
+    entries = forwarding(service, make_slice(endpoint("10.0.0.1"))).entries
+    return [(e.frontend.kind, str(ip_address(e.frontend.address)), e.source_ranges) for e in entries]
+
+
+def test_an_address_given_twice_is_the_first_ones_but_closed_to_whom_either_closes_it() -> None:
+    outside = "198.51.100.7"
+    cluster_ip, external = (FrontendKind.CLUSTER_IP, V4), (FrontendKind.EXTERNAL_IP, outside)
+    assert closed(V4, (outside,), (outside,)) == [(*cluster_ip, ()), (*external, RANGES)]
+    assert closed(V4, (), (V4,)) == [(*cluster_ip, RANGES)]
+    assert closed(V4, (V4,), ()) == [(*cluster_ip, ())]
+    assert closed(V4, (outside, outside), ()) == [(*cluster_ip, ()), (*external, ())]
+    assert closed(V4, (V4,), (V4,)) == [(*cluster_ip, RANGES)]
+
+
+def test_the_same_address_over_two_protocols_or_ports_is_not_given_twice() -> None:
+    ports = (ServicePort("t", 6, 53), ServicePort("u", 17, 53), ServicePort("v", 6, 54))
+    service = make_service(*ports, external_ips=(packed("198.51.100.7"),))
+    assert len(forwarding(service).entries) == 6
+
+
+def test_a_node_port_given_to_two_ports_is_the_first_ones() -> None:
+    service = make_service(ServicePort("a", 6, 80, 30080), ServicePort("b", 6, 81, 30080))
+    entries = forwarding(service).entries
+    assert [(e.frontend.kind, e.port_name) for e in entries] == [(1, "a"), (2, "a"), (1, "b")]
+
+
 def test_k1_e14_the_health_check_counts_local_ready_addresses() -> None:
     service = load_balancer(external_traffic_policy=TrafficPolicy.LOCAL, health_check_node_port=31000)
     here, dying, there = endpoint("10.0.0.1", node="here"), endpoint("10.0.0.2", DYING, "here"), endpoint("10.0.0.3")

@@ -90,14 +90,6 @@ async def test_an_error_that_is_fatal_is_not_restarted() -> None:
         await Watch().restarting("http", fails, fatal=(LookupError,))
 
 
-async def test_a_guarded_callback_that_raises_ends_the_program_with_its_name() -> None:
-    watch = Watch()
-    asyncio.get_running_loop().call_soon(watch.guard("kernel events", fault))
-
-    with pytest.raises(Ended, match="kernel events: IndexError"):
-        await together(Job("callbacks", watch.broken()))
-
-
 @pytest.fixture
 def hook() -> Iterator[None]:
     before = threading.excepthook

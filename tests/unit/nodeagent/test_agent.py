@@ -12,6 +12,7 @@ from deltaplane.model import Endpoint, EndpointPort, EndpointSlice, Node, Object
 from nodeagent.dataplane.nftables import program
 from nodeagent.dataplane.nftables.listing import Dump
 from nodeagent.dataplane.outcome import Failed
+from nodeagent.dataplane.set_members import CLUSTER_IPS
 from tests.fakes.nftables.memory import MemoryKernel
 from tests.soak.objects import HERE
 from tests.soak.trouble import Trouble
@@ -61,7 +62,7 @@ def test_a_service_that_goes_as_this_node_changes_leaves_the_kernel(world: World
     world.settle()
 
     assert world.replica.log.head == head + 1
-    assert list(tables(world)[program.CLUSTER_IPS]) == [STAYS.cluster_ips[0]]
+    assert list(tables(world)[CLUSTER_IPS]) == [STAYS.cluster_ips[0]]
     assert len(tables(world)[program.SERVICE_IPS]) == len(tables(world)[program.SERVICE_NODEPORTS]) == 1
     assert world.differences() == []
 
@@ -78,7 +79,7 @@ def test_a_change_of_this_node_reaches_every_service(world: World, moved: Node) 
 
 
 class Heard:
-    """A follower that counts."""
+    """A commit hook that counts."""
 
     def __init__(self) -> None:
         self.commits = self.refusals = 0
@@ -99,7 +100,7 @@ class Heard:
 def test_whoever_follows_commits_hears_of_every_success_in_whatever_way_it_came(world: World) -> None:
     """A change, another try at what was refused, and a repair: /healthz and the cleaner go by what they hear."""
     heard = Heard()
-    world.agent._followers = (heard,)
+    world.agent._programmer._hooks = (heard,)
     world.put(Fact(GONE.key, None))
     world.settle()
     assert (heard.commits, heard.refusals) == (1, 0)
@@ -111,6 +112,6 @@ def test_whoever_follows_commits_hears_of_every_success_in_whatever_way_it_came(
     world.settle()
     assert (heard.commits, heard.refusals) == (2, 1)
 
-    world.agent.drifted = True
+    world.agent._programmer.drifted = True
     world.agent.tick(world.clock.now)
     assert (heard.commits, heard.refusals) == (3, 1)

@@ -122,7 +122,11 @@ def test_a_change_of_endpoints_touches_nobody() -> None:
 def reserved(*servers: str) -> frozenset[bytes]:
     """What these take, as the agent is told."""
     told: list[frozenset[bytes]] = []
-    asyncio.run(Servers(servers, told.append).begin())
+
+    async def reserve(slots: frozenset[bytes]) -> None:
+        told.append(slots)
+
+    asyncio.run(Servers(servers, reserve).begin())
     return told[-1]
 
 
@@ -194,7 +198,7 @@ async def test_a_name_that_does_not_resolve_keeps_what_it_had_and_the_rest_goes_
     told: list[frozenset[bytes]] = []
     twice = asyncio.Event()
 
-    def reserve(slots: frozenset[bytes]) -> None:
+    async def reserve(slots: frozenset[bytes]) -> None:
         told.append(slots)
         if len(told) == 2:
             twice.set()

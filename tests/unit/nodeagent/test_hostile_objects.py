@@ -125,7 +125,7 @@ def page(text: str) -> tuple[set[str], set[str]]:
     """The names and the values of labels on the metrics page, where an agent is told this text everywhere."""
     metrics, key = Metrics(), objects.service(1).key
     failed = (Failed(key._replace(name=f"a{text}"), "INVALID_OBJECT", text), Failed(key, text, ""))
-    metrics.committed(Commit(failed=failed), 0.1)
+    metrics.count_commit(Commit(failed=failed), 0.1)
     metrics.resynced(text)
     metrics.chose(text, text, fell_back=True)
     found = list(text_string_to_metric_families(generate_latest(metrics.registry).decode()))

@@ -27,7 +27,7 @@ from nodeagent.dataplane.iptables.rules import comment
 from nodeagent.dataplane.resolver import Resolver
 from nodeagent.linux.text import UnsafeText, interface
 from nodeagent.stream.mirror import Mirror
-from nodeagent.stream.snapshot_assembler import MAX_CHUNK_BYTES, Collector
+from nodeagent.stream.snapshot_assembler import MAX_CHUNK_BYTES, SnapshotAssembler
 from tests.sessions import objects
 from tests.sessions.test_every_field import USABLE
 
@@ -142,9 +142,9 @@ def chunk(index: int, ops: bytes) -> pb.SnapshotChunk:
 
 
 def test_a_chunk_is_bounded_by_what_it_unpacks_to() -> None:
-    collector = Collector(pb.SnapshotBegin(rev=1, chunks=1), b"")
+    assembler = SnapshotAssembler(pb.SnapshotBegin(rev=1, chunks=1), b"")
     with pytest.raises(MalformedError, match="above"):
-        collector.add(chunk(0, b"\n\0" * MAX_CHUNK_BYTES), b"")
+        assembler.add(chunk(0, b"\n\0" * MAX_CHUNK_BYTES), b"")
 
 
 def test_a_snapshot_holds_no_more_than_its_begin_announced() -> None:
@@ -153,9 +153,9 @@ def test_a_snapshot_holds_no_more_than_its_begin_announced() -> None:
         encode_op(Upsert(objects.service(number)), ops.ops)
     begin = pb.SnapshotBegin(rev=1, chunks=1, counts=pb.Counts(services=1))
     with pytest.raises(MalformedError, match="of 1 objects has more"):
-        Collector(begin, b"").add(chunk(0, ops.SerializeToString()), b"")
+        SnapshotAssembler(begin, b"").add(chunk(0, ops.SerializeToString()), b"")
     with pytest.raises(MalformedError, match="were announced"):
-        Collector(pb.SnapshotBegin(rev=1), b"").add(chunk(0, b""), b"")
+        SnapshotAssembler(pb.SnapshotBegin(rev=1), b"").add(chunk(0, b""), b"")
 
 
 def test_a_fault_in_one_service_is_its_own_failure(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,9 +19,10 @@ from deltaplane.model import Endpoint, EndpointPort, EndpointSlice, Node, Object
 from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import objects_pb2 as ob
 from nodeagent.agent import Agent
-from nodeagent.node.node_info import Here
+from nodeagent.node.node_info import NodeInfo
 from nodeagent.stream.events import Record
-from nodeagent.stream.journal import BAD, FRESH, LOCK, NAME, RETRY_LAST, STAMP_SECONDS, Journal
+from nodeagent.stream.journal import BACKOFF, STAMP_SECONDS, Journal
+from nodeagent.stream.journal_file import BAD, FRESH, LOCK, NAME
 from nodeagent.stream.keeper import TRIES
 from nodeagent.stream.mirror import Mirror
 from nodeagent.stream.session import Session
@@ -100,11 +101,11 @@ def test_state_is_kept_again_when_writing_works_again_without_a_snapshot(
         failing(patched, "write", number)
         world.ends(2)
         assert not world.keeps()
-        world.tick(RETRY_LAST)
-        world.tick(RETRY_LAST)
+        world.tick(BACKOFF.last)
+        world.tick(BACKOFF.last)
         assert not (world.folder / FRESH).exists()
     world.ends(3)
-    world.step(2 * RETRY_LAST)
+    world.step(2 * BACKOFF.last)
     assert world.keeps()
     assert ["cannot keep state" in world.said[0], "kept again" in world.said[1]] == [True, True]
     mirror = Mirror()
@@ -141,6 +142,19 @@ def test_a_state_that_does_not_change_says_now_and_then_that_it_is_still_true(
     assert found.written == later
 
 
+def test_after_the_clock_was_put_back_a_day_a_state_that_is_still_true_says_so_at_once(
+    world: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = time.time_ns() - 86_400 * 10**9
+    monkeypatch.setattr(Disk, "wall", lambda: earlier)
+    size = (world.folder / NAME).stat().st_size
+    for _ in range(60):
+        world.step(1.0)
+    assert 0 < (world.folder / NAME).stat().st_size - size < 100
+    found = Journal(world.folder, wall=lambda: earlier).replay()
+    assert found.written == earlier
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 256 KiB, in a mount namespace of this process's child alone."""
@@ -174,13 +188,13 @@ def test_after_a_full_disk_the_newest_state_survives_a_reboot(
                 pass
         for last in range(2, 60):
             world.ends(last)
-        world.tick(RETRY_LAST)
+        world.tick(BACKOFF.last)
         assert not world.keeps()
         assert not (small_disk / FRESH).exists()
         os.truncate(filler, 0)
         for last in range(60, 90):
             world.ends(last)
-        world.step(2 * RETRY_LAST)
+        world.step(2 * BACKOFF.last)
         assert world.keeps()
         world.reboot()
         assert world.served()
@@ -196,7 +210,7 @@ def test_another_nodes_journal_is_set_aside(world: Disk, monkeypatch: pytest.Mon
     monkeypatch.setattr(Disk, "node", "other")
     world.agent.close()
     journal = Journal(world.folder, "other", report=world.said.append)
-    agent = Agent(Here("other"), world.dataplane, journal)
+    agent = Agent(NodeInfo("other"), world.dataplane, journal)
     agent.recover()
     assert not agent.mirror.services
     assert "state of node" in world.said[-1]
@@ -293,7 +307,7 @@ def broken(*_: object, **__: object) -> None:
         "nodeagent.stream.session.Session.restore",
         "nodeagent.stream.mirror.Mirror.prepare_replace",
         "nodeagent.stream.mirror.Mirror.commit",
-        "nodeagent.node.node_info.Here.forwarding",
+        "nodeagent.node.node_info.NodeInfo.forwarding",
         "nodeagent.dataplane.nftables.dataplane.NftablesDataplane.apply",
     ],
 )
@@ -321,7 +335,7 @@ def test_a_state_from_the_journal_that_cannot_be_committed_later_is_set_aside(
     world.restart_agent()  # the kernel holds what was programmed: nothing is committed before a Welcome
     world.connect()
     with monkeypatch.context() as patched:
-        patched.setattr("nodeagent.node.node_info.Here.forwarding", broken)
+        patched.setattr("nodeagent.node.node_info.NodeInfo.forwarding", broken)
         with pytest.raises(KeyError):
             world.settle()
     assert (world.folder / BAD).exists()

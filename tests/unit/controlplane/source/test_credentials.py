@@ -211,7 +211,7 @@ async def test_a_watch_that_works_outlives_the_change_and_its_connections_end_wi
     server.then(answer)
     async with server.running(old.server()):
         api = await connect(files.write(server.url, old))
-        transport, lines = api._client.rest_client, list[bytes]()
+        transport, lines = api.transport, list[bytes]()
         async for some in api.lines(RESOURCES[Kind.SERVICE], {"watch": "true"}, _LIMIT):
             lines += some
             if some == [b"1"]:
@@ -219,7 +219,7 @@ async def test_a_watch_that_works_outlives_the_change_and_its_connections_end_wi
                 await api.refresh()
                 more.set()
         assert lines == [b"1", b"2"]
-        assert api._client.rest_client is not transport
+        assert api.transport is not transport
         assert transport.pool_manager.closed
         await api.close()
 
@@ -229,10 +229,10 @@ async def test_files_that_are_as_they_were_cost_no_new_connection(
 ) -> None:
     files = Files(tmp_path, "file", monkeypatch)
     api = await connect(files.write("https://127.0.0.1:1", old))
-    transport = api._client.rest_client
+    transport = api.transport
     files.write("https://127.0.0.1:1", old)
     await api.refresh()
-    assert api._client.rest_client is transport
+    assert api.transport is transport
     await api.close()
 
 

@@ -107,10 +107,12 @@ def test_what_waits_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
     assert "dropped" in caplog.text
 
 
-def test_an_event_about_a_service_stands_beside_it() -> None:
-    notice = Notice("", "", "SourceRangesOfOneFamily", "text", ("shop", "web"))
+@pytest.mark.parametrize("space,where", [("shop", {}), ("default", {"namespace": "default"})])
+def test_an_event_about_a_service_stands_in_the_one_namespace_and_names_it(space: str, where: dict[str, str]) -> None:
+    notice = Notice("", "", "SourceRangesOfOneFamily", "text", (space, "web"))
     event = manifest(notice, datetime(2026, 1, 2, tzinfo=UTC))
-    assert event["metadata"]["namespace"] == "shop"
+    assert event["metadata"]["namespace"] == "default"
     assert event["metadata"]["name"].startswith("web.")
-    assert event["involvedObject"] == {"apiVersion": "v1", "kind": "Service", "name": "web", "namespace": "shop"}
+    assert event["involvedObject"] == {"apiVersion": "v1", "kind": "Service", "name": "web"} | where
+    assert event["message"] == f"Service {space}/web: text"
     assert event["source"] == {"component": "deltaplane"}

@@ -10,7 +10,8 @@ import pytest
 from aiohttp import web
 
 from controlplane.source.api import connect
-from controlplane.source.identity import FILE, Identity, in_folder, uid_of
+from controlplane.source.cluster_file import FILE, in_folder
+from controlplane.source.identity import Identity, uid_of
 from tests.unit.controlplane.source.apiserver import Answer, ApiServer, status
 from tests.unit.controlplane.source.following import kubeconfig
 

@@ -45,10 +45,10 @@ class Looks:
         self.number += 1
         return found
 
-    def reading(self, top: Path, name: str, known: Any) -> folder.Reading:
+    def reading(self, top: Path, name: str, known: Any, readers: Any) -> folder.Reading:
         self.go_on.wait(LIMIT)
         self.read.append(name)
-        return self._reading(top, name, known)
+        return self._reading(top, name, known, readers)
 
     def scandir(self, path: Any) -> Any:
         self.listed.append(path)

@@ -58,3 +58,22 @@ async def test_forbidden_service_cidrs_do_not_hold_up_the_rest_f6(
         assert len(run.recorder.replaces) == 2
         assert "grant get, list and watch on servicecidrs in API group networking.k8s.io" in run.reflector.failure
     assert _said(caplog, "cannot follow") == ["WARNING", "WARNING"]
+
+
+async def test_an_unexpected_exception_while_none_are_taken_does_not_end_the_reflector(
+    server: ApiServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = watch(added(_cidr("kubernetes", "10.96.0.0/12")), bookmark("5", end=True), hold=True)
+    server.then(status(404), found)
+    refuse = iter([KeyError("no room")])
+    async with following(server, tmp_path, kind=Kind.SERVICE_CIDR) as run:
+        replace = run.recorder.replace
+
+        def once_refused(*arguments: Any) -> None:
+            for error in refuse:
+                raise error
+            replace(*arguments)
+
+        monkeypatch.setattr(run.recorder, "replace", once_refused)
+        await run.recorder.until(lambda: run.recorder.names == {"kubernetes"})
+    assert _said(caplog, "unforeseen, listing again") == ["ERROR"]

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from controlplane.facts import Fact
-from controlplane.source.api import ApiError
 from controlplane.source.kubernetes import RESOURCES
 from controlplane.source.portions import TEXT_BYTES, WEIGHT, by_bytes, by_weight, feed_list
 from controlplane.source.reflector import Reflector
+from controlplane.source.resource import ApiError
 from deltaplane.model import Endpoint, EndpointPort, EndpointSlice, Kind
 from tests.sessions import objects
 from tests.unit.controlplane.source.recorder import Recorder

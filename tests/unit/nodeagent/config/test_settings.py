@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from deltaplane.flags import UsageError
-from nodeagent.config import Detector, Settings, Task, in_mode, parse
+from nodeagent.config import AgentSettings, Detector, Task, in_mode, parse
 from nodeagent.config.durations import of
+from nodeagent.dataplane.userspace.settings import Settings as UserspaceSettings
 
 RUN = ["--server=127.0.0.1:50051", "--insecure"]
 
@@ -70,6 +71,7 @@ def field(name: str) -> Any:
         ("--state-max-age=1h30m", field("state_max_age"), 5400.0),
         ("--state-max-age=0", field("state_max_age"), 0.0),
         ("--health-listen=[::]:1", field("health_listen"), "[::]:1"),
+        ("--inspect-socket=unix:///run/a.sock", field("inspect_socket"), "unix:///run/a.sock"),
     ],
 )
 def test_flags_that_mean_something(flag: str, read: Any, value: object) -> None:
@@ -149,7 +151,15 @@ def test_flags_that_do_nothing_say_why(flag: str) -> None:
     "arguments, reason",
     [
         ([], "--server is required"),
-        (["--server=a:1"], "pass --insecure"),
+        (["--server=a:1"], "--server-ca-file=FILE is missing, for TLS; instead of it: --insecure"),
+        (["--server=unix:///run/d,a:1"], "--server-ca-file=FILE is missing"),
+        (["--server=unix:relative"], "a unix socket is unix:///PATH"),
+        ([f"--server=unix:///{'a' * 107}"], "the path of a unix socket has at most 107 bytes"),
+        (["--server=a:1", "--server-ca-file=f", "--tls-cert-file=f"], "go together"),
+        (["--server=a:1", "--server-ca-file=f"], "--token-file=FILE is missing, which proves what node this is"),
+        ([*RUN, "--token-file=f"], "--token-file: not with --insecure"),
+        ([*RUN, "--server-ca-file=f"], "--server-ca-file: not with --insecure, which is plain text"),
+        ([*RUN, "--tls-cert-file=f", "--server-name=n"], "--tls-cert-file and --server-name: not with --insecure"),
         (["--server=a"], "'a' is not HOST:PORT"),
         (["--nonsense"], "unrecognized arguments: --nonsense"),
         (["--hostname=x"], "unrecognized arguments"),
@@ -208,11 +218,22 @@ def test_help_and_version_end_well(flag: str, capsys: pytest.CaptureFixture[str]
     assert "deltaplane" in capsys.readouterr().out
 
 
+def test_the_help_says_the_default_of_each_flag_that_has_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    usual = UserspaceSettings()
+    for default in (f"{usual.max_connections})", f"{usual.max_flows})", "10s)", "24h0m0s)", "0.0.0.0:10256)", "10249)"):
+        assert f"(default: {default}" in said
+    assert "0 to 31 (default: 14)" in said
+    assert "(default: )" not in said
+
+
 def test_settings_say_what_the_first_line_of_the_agent_reads() -> None:
     """The names that the rest of the agent relies on."""
     names = {"servers", "node_name", "proxy_mode", "cluster_cidrs", "state_dir", "health_listen", "verbosity"}
 
-    assert names <= set(Settings.__dataclass_fields__)
+    assert names <= set(AgentSettings.__dataclass_fields__)
 
 
 def test_what_belongs_to_a_mode_counts_in_it_alone() -> None:

@@ -18,7 +18,7 @@ from deltaplane.forwarding import (
     Verdict,
 )
 from deltaplane.model import Kind, ObjectKey
-from nodeagent.conntrack.intent import Place
+from nodeagent.conntrack.places import Place
 from tests.fakes.conntrack import Tracked
 
 TCP, UDP, SCTP = 6, 17, 132

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from deltaplane.forwarding import FrontendKind, ServiceForwarding, Target
 from nodeagent.conntrack.cleaner import sweep
-from nodeagent.conntrack.intent import Intents, Place
+from nodeagent.conntrack.intent import Intents
+from nodeagent.conntrack.places import Place
 from nodeagent.errors import KernelUnavailable
 from tests.fakes.conntrack import MemoryTable, Tracked
 from tests.unit.nodeagent.conntrack.cases import NODE, addresses, entry, key, packed, place, service, target

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from deltaplane.forwarding import Entry, Frontend, FrontendKind, Masquerade, ServiceForwarding, Target, Verdict
 from deltaplane.model import Kind, ObjectKey
 from nodeagent.conntrack.attempts import PER_ROUND, Attempts
-from nodeagent.conntrack.intent import Place
+from nodeagent.conntrack.places import Place
 from nodeagent.conntrack.query import Query, queries
 from tests.unit.nodeagent.conntrack.cases import (
     NODE,

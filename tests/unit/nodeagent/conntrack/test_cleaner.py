@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 from msgspec.structs import replace
 
+from deltaplane.backoff import Backoff
 from deltaplane.forwarding import NodeForwarding, Target
 from nodeagent.conntrack import cleaner as module
 from nodeagent.conntrack.cleaner import Cleaner, Swept
@@ -245,6 +246,32 @@ def test_narrowed_ranges_take_the_clients_outside_of_them(family: int) -> None:
     assert table.walks == [Query(family, ports[0])]
 
 
+class Growing(MemoryTable):
+    """While it is listed, a further endpoint comes, and a client at once."""
+
+    cleaner: Cleaner
+
+    def flows(self, query: Query) -> Iterator[Flow]:
+        if not self.walks:
+            self.cleaner.want([simple(4, E1, E2)])
+            self.cleaner.commit()
+            self.add(Tracked((CLIENT, 9), VIP, E2))
+        return super().flows(query)
+
+
+@pytest.mark.parametrize("in_thread", [False, True])
+async def test_a_flow_to_an_endpoint_that_came_while_the_table_was_listed_stays(*, in_thread: bool) -> None:
+    table = Growing([Tracked((CLIENT, 1), VIP, E1), Tracked((CLIENT, 2), VIP, target("10.0.0.7"))])
+    table.cleaner = cleaner = Cleaner(table, lambda _: None)
+    cleaner.want([simple(4, E1)], node(), complete=True)
+    cleaner.commit()
+    if in_thread:
+        await cleaner._round()
+    else:
+        cleaner.clean()
+    assert {entry.source for entry in table.entries} == {E1, E2}
+
+
 def test_changes_that_come_together_are_one_sweep() -> None:
     table = MemoryTable([*flows(5, E1), *flows(5, E2)])
     swept: list[Swept] = []
@@ -317,7 +344,7 @@ def test_a_defect_in_the_table_stays_there(caplog: pytest.LogCaptureFixture) -> 
 
 
 async def test_the_task_sweeps_what_is_committed_and_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "RETRY_FIRST", 0.001)
+    monkeypatch.setattr(module, "BACKOFF", Backoff(0.001, 60.0))
     table = MemoryTable(flows(3))
     table.broken = KernelUnavailable("conntrack: busy")
     done: asyncio.Queue[Swept] = asyncio.Queue()

@@ -8,8 +8,11 @@ import pytest
 from msgspec.structs import replace
 
 from deltaplane.forwarding import FrontendKind, ServiceForwarding, Target
+from deltaplane.model import LoadBalancerIngress, Protocol, Service, ServicePort, ServiceType
+from deltaplane.resolve import NodeView, resolve
 from nodeagent.conntrack.clients import Stay
-from nodeagent.conntrack.intent import LEFT, CleanUp, Intents, Place, flows_of, place_of
+from nodeagent.conntrack.intent import LEFT, CleanUp, Intents
+from nodeagent.conntrack.places import Place, flows_of, place_of
 from nodeagent.conntrack.query import Flow, Query, queries
 from tests.unit.nodeagent.conntrack.cases import (
     NODE,
@@ -282,6 +285,17 @@ def test_an_address_given_as_an_external_ip_too_is_closed_all_the_same() -> None
     external = entry(FrontendKind.EXTERNAL_IP, 4, VIRTUAL[4][2], SERVICE_PORT, [E1])
     guarded = balanced(4, [E1], HALF).entries
     assert flows_of([external, *guarded])[BALANCER] == flows_of([*guarded, external])[BALANCER] == Stay((E1,), (HALF,))
+
+
+def test_an_address_that_resolve_found_given_twice_has_its_load_balancers_ranges() -> None:
+    own = packed(VIRTUAL[4][0])
+    dns = Service(
+        *("ns", "web", ServiceType.LOAD_BALANCER, (own,), (ServicePort("", Protocol.UDP, SERVICE_PORT),)),
+        load_balancer_ingress=(LoadBalancerIngress(own),),
+        load_balancer_source_ranges=(HALF,),
+    )
+    found = resolve(dns.key, dns, (), NodeView("here"))
+    assert {at: stay.ranges for at, stay in flows_of(found.entries).items()} == {VIP: (HALF,)}
 
 
 def test_a_start_counts_the_ranges() -> None:

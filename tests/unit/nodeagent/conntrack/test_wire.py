@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from deltaplane.forwarding import Target
 from nodeagent.conntrack import wire as conntrack
-from nodeagent.conntrack.intent import Place
+from nodeagent.conntrack.places import Place
 from nodeagent.conntrack.query import Query
 from nodeagent.linux.netlink import wire
 from tests.unit.nodeagent.conntrack.cases import packed

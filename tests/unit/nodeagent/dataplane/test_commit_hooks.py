@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deltaplane.model import Kind, ObjectKey
-from nodeagent.dataplane.commit_hooks import Watchers
+from nodeagent.dataplane.commit_hooks import Wanted, Watchers
 from nodeagent.dataplane.outcome import Commit, Failed
 from nodeagent.metrics.registry import Metrics
 from nodeagent.web.health import Health
@@ -30,7 +30,7 @@ def test_an_object_that_the_kernel_refuses_does_not_make_the_node_unhealthy(
     health = Health(60.0, lambda: now, lambda: now)
     watchers = Watchers(health, Metrics("nftables"), lambda: pending)
     health.updated()
-    watchers.want(())
+    watchers.want(Wanted())
     watchers.committed(Commit(failed=tuple(Failed(key, "KERNEL_REJECTED", "no") for key in failed)), 0.001)
     now = 61.0
     assert health.healthy is healthy
@@ -41,7 +41,7 @@ def test_a_kernel_that_takes_nothing_makes_the_node_unhealthy() -> None:
     health = Health(60.0, lambda: now, lambda: now)
     watchers = Watchers(health, Metrics("nftables"), lambda: True)
     health.updated()
-    watchers.want(())
+    watchers.want(Wanted())
     watchers.refused()
     now = 61.0
     assert not health.healthy

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from deltaplane.model import Kind, ObjectKey
+from nodeagent.dataplane.commit_hooks import Wanted
 from nodeagent.dataplane.guard import Guarded, LastGood
 from nodeagent.dataplane.outcome import Commit
-from nodeagent.node.node_info import Here
+from nodeagent.node.node_info import NodeInfo
 from nodeagent.stream.mirror import Mirror
 
 
@@ -32,7 +33,7 @@ class Faulty:
 def test_a_followers_fault_is_told_under_its_name_and_goes_no_further() -> None:
     told: list[tuple[str, BaseException]] = []
     follower = Guarded("conntrack", Faulty(), lambda name, error: told.append((name, error)))
-    follower.want((), None, complete=True)
+    follower.want(Wanted(complete=True))
     follower.committed(Commit(), 0.1)
     follower.refused()
     assert follower.failures() == ()
@@ -68,7 +69,7 @@ def test_every_answer_about_the_node_is_guarded(part: str, monkeypatch: pytest.M
     def broken(*_: Any) -> None:
         raise ValueError(part)
 
-    here, mirror = Here("node-1"), Mirror()
+    here, mirror = NodeInfo("node-1"), Mirror()
     view = here.view(mirror)
     monkeypatch.setattr(here, part, broken)
     assert here.view(mirror) == view

@@ -9,9 +9,9 @@ import pytest
 
 from deltaplane.forwarding import Frontend, FrontendKind, ServiceForwarding, Target, Verdict
 from nodeagent.conntrack.cleaner import Cleaner
-from nodeagent.conntrack.intent import Place
+from nodeagent.conntrack.places import Place
 from nodeagent.dataplane.api import Dataplane, Held, Remembering
-from nodeagent.dataplane.commit_hooks import Flows
+from nodeagent.dataplane.commit_hooks import Flows, Wanted
 from nodeagent.dataplane.iptables import naming as n
 from nodeagent.dataplane.iptables.dataplane import IptablesDataplane
 from nodeagent.dataplane.iptables.settings import Settings as IptablesSettings
@@ -123,7 +123,7 @@ def test_flows_of_what_was_deleted_meanwhile_go_and_all_others_stay(again: Again
     flows = Flows(cleaner := Cleaner(table))
     flows.adopt(restarted)
     for services, node in (([kept], NODE), ([kept], None)):
-        flows.want(services, node, complete=node is not None)
+        flows.want(Wanted(services, node, complete=node is not None))
         flows.committed(restarted.apply(services, node, complete=node is not None), 0.0)
         cleaner.clean()
         assert table.entries == fresh

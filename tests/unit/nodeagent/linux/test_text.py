@@ -6,9 +6,9 @@ from ipaddress import IPv4Network, IPv6Network
 
 import pytest
 
-from nodeagent.dataplane import given_back
 from nodeagent.errors import KernelUnavailable
 from nodeagent.linux import text
+from nodeagent.linux.iptables import saved as iptables
 from nodeagent.linux.text import UnsafeText
 
 CONTROLS = ["\0", "\t", "\n", "\r", "\x0b", "\x0c", "\x1b", "\x1f", "\x7f"]
@@ -124,7 +124,7 @@ RULES = [
 @pytest.mark.parametrize("fine", RULES, ids=ascii)
 def test_a_rule_of_one_line_is_given_back_unchanged(fine: str) -> None:
     assert text.printable(fine) == fine
-    assert given_back.rule(fine) == fine
+    assert iptables.deletion("X", fine) == f"-D X {fine}"
 
 
 @pytest.mark.parametrize("bad", CONTROLS, ids=ascii)
@@ -135,7 +135,7 @@ def test_a_rule_with_a_control_character_is_not_given_back_and_a_person_hears_ho
     with pytest.raises(
         KernelUnavailable, match="has control characters: delete it with iptables -D; it is retried"
     ) as said:
-        given_back.rule(rule)
+        iptables.deletion("X", rule)
     assert bad not in str(said.value)
 
 
@@ -158,7 +158,7 @@ def test_a_rule_with_a_control_character_is_not_given_back_and_a_person_hears_ho
     ],
 )
 def test_the_target_of_a_rule_is_never_what_stands_in_quotes(rule: str, target: str) -> None:
-    assert text.target(rule) == target
+    assert iptables.target(rule) == target
 
 
 @pytest.mark.parametrize(
@@ -169,13 +169,13 @@ def test_the_target_of_a_rule_is_never_what_stands_in_quotes(rule: str, target: 
 def test_a_line_end_in_quotes_ends_no_line(comment: str) -> None:
     rule = f'-A X -m comment --comment "{comment}" -j Y'
     saved = ["*nat", ":X - [0:0]", rule, "-A X -j Z", rule, "COMMIT"]
-    assert list(text.lines("\n".join(saved))) == saved
+    assert list(iptables.lines("\n".join(saved))) == saved
 
 
 @pytest.mark.parametrize("end", ["\x0b", "\x0c", "\r", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"], ids=ascii)
 def test_only_a_line_feed_ends_a_line(end: str) -> None:
     saved = [f"-A X -m comment --comment a{end}b -j Y", f'-A X -m comment --comment "a {end}b" -j Y', "COMMIT"]
-    assert list(text.lines("\n".join(saved))) == saved
+    assert list(iptables.lines("\n".join(saved))) == saved
 
 
 def test_quotes_that_are_escaped_begin_and_end_nothing() -> None:
@@ -185,14 +185,14 @@ def test_quotes_that_are_escaped_begin_and_end_nothing() -> None:
         '-A X --comment \\"',
         "-A Z",
     ]
-    assert list(text.lines("\n".join(saved))) == saved
+    assert list(iptables.lines("\n".join(saved))) == saved
 
 
 def test_quotes_without_an_end_hide_no_line_after_them() -> None:
     saved = ["*nat", '-A X -m comment --comment "a', "-A X -j Y", "COMMIT"]
-    assert list(text.lines("\n".join(saved))) == saved
+    assert list(iptables.lines("\n".join(saved))) == saved
 
 
 def test_no_text_is_one_empty_line_and_a_line_end_at_the_end_another() -> None:
-    assert list(text.lines("")) == [""]
-    assert list(text.lines("COMMIT\n")) == ["COMMIT", ""]
+    assert list(iptables.lines("")) == [""]
+    assert list(iptables.lines("COMMIT\n")) == ["COMMIT", ""]

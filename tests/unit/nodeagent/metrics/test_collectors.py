@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from deltaplane import tls
 from deltaplane.forwarding import ServiceForwarding
-from nodeagent.dataplane.api import Figure, Measured
+from nodeagent.dataplane.api import DriverMetric, Measured
 from nodeagent.dataplane.iptables import naming as n
 from nodeagent.dataplane.iptables.dataplane import IptablesDataplane
 from nodeagent.dataplane.ipvs.dataplane import IpvsDataplane
 from nodeagent.dataplane.userspace.dataplane import UserspaceDataplane
-from nodeagent.dataplane.userspace.figures import figures
+from nodeagent.dataplane.userspace.metrics import metrics
 from nodeagent.dataplane.userspace.proxy import Count
 from nodeagent.errors import KernelUnavailable
 from nodeagent.metrics.collectors import Figures
@@ -156,18 +157,19 @@ def test_ipvs_counts_restores_that_failed() -> None:
 
 
 def test_every_number_of_the_proxy_is_shown() -> None:
-    count = Count(listeners=1, connections=2, flows=3, waiting=4, held=5, failed=6, connected=7, clients=8)
-    found = {figure.name.removeprefix("deltaplane_userspace_"): figure.values[0][1] for figure in figures(count)}
+    count = Count(listeners=1, connections=2, flows=3, waiting=4, held=5, failed=6, connected=7, clients=8, crowded=9)
+    found = {figure.name.removeprefix("deltaplane_userspace_"): figure.values[0][1] for figure in metrics(count)}
     assert found == {
         "listeners": 1, "connections_open": 2, "udp_clients_open": 3, "listeners_waiting": 4, "held_bytes": 5,
         "failed_clients_total": 6, "connections_total": 7, "udp_clients_total": 8,
+        "crowded_connections_total": 9,
     }  # fmt: skip
     assert issubclass(UserspaceDataplane, Measured)
 
 
 def test_while_the_backend_cannot_tell_the_rest_of_the_page_is_as_always() -> None:
     class Mute(IptablesDataplane):
-        def figures(self) -> Iterable[Figure]:
+        def metrics(self) -> Iterable[DriverMetric]:
             raise KernelUnavailable("the proxy does not answer")
 
     metrics = shown(Mute(MemoryIptables()))
@@ -180,8 +182,8 @@ def test_while_the_backend_cannot_tell_the_rest_of_the_page_is_as_always() -> No
 class Userspace:
     """A backend with the figures of userspace mode."""
 
-    def figures(self) -> Iterable[Figure]:
-        return figures(Count(0, 0, 0, 0, 0, 0, 0, 0))
+    def metrics(self) -> Iterable[DriverMetric]:
+        return metrics(Count(0, 0, 0, 0, 0, 0, 0, 0, 0))
 
 
 def test_every_metric_of_the_operators_list_exists(tmp_path: Path) -> None:
@@ -189,6 +191,8 @@ def test_every_metric_of_the_operators_list_exists(tmp_path: Path) -> None:
     everything[1].chose("auto", "iptables", fell_back=False)
     everything[2].registry.register(Figures(Userspace()))
     everything[0].watch({})
+    everything[0].crowds(int)
+    everything[0].shows(tls.Kept(tls.Files()))
     journal = Journal(tmp_path)
     journal.keep(Record((b"begin",), whole=True))
     everything[0].keeps(journal)

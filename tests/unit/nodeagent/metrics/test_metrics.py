@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from deltaplane.durations import DURATIONS
 from deltaplane.forwarding import Entry, Frontend, FrontendKind, Masquerade, ServiceForwarding, Target, Verdict
 from deltaplane.model import Kind, ObjectKey
 from nodeagent.dataplane.outcome import Commit, Failed
-from nodeagent.metrics.registry import DURATIONS, PROGRAMMING, Metrics
+from nodeagent.metrics.programming_latency import PROGRAMMING
+from nodeagent.metrics.registry import Metrics
 
 WEB = ObjectKey(Kind.SERVICE, "shop", "web")
 API = ObjectKey(Kind.SERVICE, "shop", "api")
@@ -69,8 +71,8 @@ def test_buckets_reach_below_a_millisecond_and_above_a_minute_and_have_kube_prox
 
 def test_a_commit_of_a_change_and_one_of_everything() -> None:
     metrics = Metrics()
-    metrics.committed(Commit(messages=3, elements=5, size=700), 0.0003)
-    metrics.committed(Commit(messages=1, elements=1, size=100), 100.0, complete=True)
+    metrics.count_commit(Commit(messages=3, elements=5, size=700), 0.0003)
+    metrics.count_commit(Commit(messages=1, elements=1, size=100), 100.0, complete=True)
 
     for family in ("IPv4", "IPv6"):
         name = "kubeproxy_sync_partial_proxy_rules_duration_seconds"
@@ -101,7 +103,7 @@ def test_changes_are_pending_until_they_are_committed() -> None:
     assert value(metrics, f"{SYNC}_nftables_sync_failures_total", ip_family="IPv4") == 1
     assert value(metrics, "deltaplane_kernel_refusals_total") == 1
 
-    metrics.committed(Commit(), 0.1)
+    metrics.count_commit(Commit(), 0.1)
     assert value(metrics, f"{SYNC}_service_changes_pending") == value(metrics, f"{SYNC}_endpoint_changes_pending") == 0
     assert value(metrics, f"{SYNC}_endpoint_changes_total") == 3
 
@@ -109,15 +111,15 @@ def test_changes_are_pending_until_they_are_committed() -> None:
 def test_failing_objects_by_code() -> None:
     metrics = Metrics()
     rejected, busy = Failed(WEB, "KERNEL_REJECTED", "x"), Failed(API, "KERNEL_BUSY", "x")
-    metrics.committed(Commit(failed=(rejected, busy)), 0.1)
-    metrics.committed(Commit(failed=(rejected,)), 0.1)
-    metrics.committed(Commit(failed=(rejected,)), 0.1)
+    metrics.count_commit(Commit(failed=(rejected, busy)), 0.1)
+    metrics.count_commit(Commit(failed=(rejected,)), 0.1)
+    metrics.count_commit(Commit(failed=(rejected,)), 0.1)
 
     assert value(metrics, "deltaplane_objects_failing", code="KERNEL_REJECTED") == 1
     assert value(metrics, "deltaplane_objects_failing", code="KERNEL_BUSY") == 0
     assert value(metrics, "deltaplane_object_failures_total", code="KERNEL_REJECTED") == 1
 
-    metrics.committed(Commit(), 0.1)
+    metrics.count_commit(Commit(), 0.1)
     assert value(metrics, "deltaplane_objects_failing", code="KERNEL_REJECTED") == 0
 
 
@@ -131,7 +133,7 @@ def test_the_lag_grows_while_nobody_says_where_the_head_is() -> None:
 
     metrics.connected(connected=True)
     metrics.heard()
-    metrics.position(applied=5, head=5)
+    metrics.revisions(applied=5, head=5)
     clock.now = 12.0
     assert (value(metrics, lag), value(metrics, "deltaplane_last_contact_seconds")) == (0.0, 10.0)
     clock.now = 22.0
@@ -155,15 +157,15 @@ def test_the_lag_grows_while_the_kernel_is_behind() -> None:
     clock = Clock()
     metrics = Metrics(clock=clock)
     metrics.connected(connected=True)
-    metrics.position(applied=5, head=7)
+    metrics.revisions(applied=5, head=7)
     clock.now = 3.0
-    metrics.position(applied=6, head=9)
+    metrics.revisions(applied=6, head=9)
     clock.now = 4.0
     assert value(metrics, "deltaplane_head_lag_seconds") == 4.0
     assert value(metrics, "deltaplane_applied_revision") == 6
     assert value(metrics, "deltaplane_head_revision") == 9
 
-    metrics.position(applied=9, head=9)
+    metrics.revisions(applied=9, head=9)
     clock.now = 99.0
     metrics.heard()
     assert value(metrics, "deltaplane_head_lag_seconds") == 0

@@ -19,8 +19,9 @@ from deltaplane.model import (
 from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import objects_pb2
 from nodeagent.dataplane.outcome import Commit, Failed
-from nodeagent.metrics.programming_latency import MOST_WAITING, Programming, Trigger, triggers
-from nodeagent.metrics.registry import FAMILIES, PROGRAMMING, Metrics
+from nodeagent.metrics.factory import FAMILIES
+from nodeagent.metrics.programming_latency import MOST_WAITING, PROGRAMMING, Programming, Trigger, triggers
+from nodeagent.metrics.registry import Metrics
 from nodeagent.stream.mirror import Mirror
 
 SECOND = 1_000_000_000
@@ -69,7 +70,7 @@ def test_what_changed_before_this_process_counts_nothing() -> None:
     programming = Programming(PROGRAMMING, FAMILIES, since=10 * SECOND)
 
     programming.want([Trigger(4, WEB, 10 * SECOND), Trigger(4, WEB, 11 * SECOND)])
-    programming.committed((), 12 * SECOND)
+    programming.programmed((), 12 * SECOND)
 
     assert count(programming, "IPv4") == 1
 
@@ -79,11 +80,11 @@ def test_a_service_the_kernel_refused_waits_and_its_whole_delay_counts() -> None
     begin = time.time_ns() + 1
     metrics.received(0, 1, [Trigger(6, WEB, begin)])
 
-    metrics.committed(Commit(failed=(Failed(WEB, "KERNEL_REJECTED", "no"),)), 0.001)
+    metrics.count_commit(Commit(failed=(Failed(WEB, "KERNEL_REJECTED", "no"),)), 0.001)
     assert metrics.registry.get_sample_value(COUNT, {"ip_family": "IPv6"}) == 0
 
-    metrics.committed(Commit(), 0.001)
-    metrics.committed(Commit(), 0.001)
+    metrics.count_commit(Commit(), 0.001)
+    metrics.count_commit(Commit(), 0.001)
     assert metrics.registry.get_sample_value(COUNT, {"ip_family": "IPv6"}) == 1
     assert metrics.registry.get_sample_value(COUNT, {"ip_family": "IPv4"}) == 0
 
@@ -91,7 +92,7 @@ def test_a_service_the_kernel_refused_waits_and_its_whole_delay_counts() -> None
 def test_a_clock_behind_the_api_servers_never_lowers_the_sum() -> None:
     programming = Programming(PROGRAMMING, FAMILIES, since=0)
     programming.want([Trigger(4, WEB, 20 * SECOND)])
-    programming.committed((), 15 * SECOND)
+    programming.programmed((), 15 * SECOND)
 
     (metric,) = programming.collect()
     assert next(one.value for one in metric.samples if one.name == SUM) == 0

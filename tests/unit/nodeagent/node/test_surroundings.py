@@ -10,12 +10,14 @@ import pytest
 from msgspec.structs import replace
 
 from controlplane.facts import Fact
-from deltaplane.model import Node, Object, ServiceCidr
-from nodeagent.dataplane.nftables import program
-from nodeagent.dataplane.nftables.settings import OWN_PODS
+from deltaplane.forwarding import own_pod_cidrs
+from deltaplane.model import Endpoint, EndpointSlice, Node, Object, ServiceCidr, Upsert
+from nodeagent.dataplane.set_members import OWN_PODS, SERVICE_CIDRS
 from nodeagent.linux.nft.ranges import paired
 from nodeagent.node.cautions import like
+from nodeagent.node.node_info import NodeInfo
 from nodeagent.node.surroundings import Moved, Surroundings
+from nodeagent.stream.mirror import Mirror, Touched
 from tests.fakes.nftables.memory import MemoryKernel
 from tests.soak.objects import HERE
 from tests.soak.world import World, ticking
@@ -48,7 +50,7 @@ def put(world: World, *objects: Object) -> None:
 def dropped(world: World, address: str) -> bool:
     """Whether a new connection there is dropped as an unallocated ClusterIP."""
     key = packed(address)
-    held = world.dataplane.dump()[4][program.SERVICE_CIDRS]
+    held = world.dataplane.dump()[4][SERVICE_CIDRS]
     ranges = paired((a for a, end in held.items() if not end), (a for a, end in held.items() if end))
     return any(first <= key <= last for first, last in ranges)
 
@@ -77,9 +79,9 @@ def test_addresses_of_nodes_and_pods_in_a_service_cidr_are_let_through_f6(
 
 def test_a_node_that_joins_within_the_service_cidr_costs_what_it_adds(world: World) -> None:
     put(world, OWN, APART, RANGE)
-    before = world.dataplane.dump()[4][program.SERVICE_CIDRS]
+    before = world.dataplane.dump()[4][SERVICE_CIDRS]
     put(world, OTHER)
-    assert len(world.dataplane.dump()[4][program.SERVICE_CIDRS]) == len(before) + 2 * 2  # a hole splits a range
+    assert len(world.dataplane.dump()[4][SERVICE_CIDRS]) == len(before) + 2 * 2  # a hole splits a range
 
 
 def test_a_range_of_pods_that_holds_the_service_cidr_lets_nothing_through() -> None:
@@ -157,3 +159,47 @@ def test_this_nodes_pod_cidrs_are_followed_and_stay_when_the_node_goes(world: Wo
     put(world, replace(OWN, pod_cidrs=("10.244.2.0/24",)))
     assert (own_pods(world), own_pods(world, 6)) == ({packed("10.244.2.0")}, set())
     assert world.differences() == []
+
+
+def test_where_the_node_has_no_pod_cidrs_of_a_family_every_pod_is_its_own() -> None:
+    """C1: as kube-proxy takes it. A CIDR of every address tells nothing."""
+    cluster, of_ipv4, of_ipv6 = ("10.244.0.0/16", "fd00:10:244::/56"), "10.244.1.0/24", "fd00:10:244:1::/64"
+    assert own_pod_cidrs((), cluster) == cluster
+    assert own_pod_cidrs((of_ipv4,), cluster) == (of_ipv4, cluster[1])
+    assert own_pod_cidrs((of_ipv4, of_ipv6), cluster) == (of_ipv4, of_ipv6)
+    assert own_pod_cidrs((), ("0.0.0.0/0", "::/0")) == own_pod_cidrs((), ()) == ()
+
+
+def test_an_agent_takes_every_pod_for_its_nodes_until_the_node_says_its_pod_cidrs() -> None:
+    mirror = Mirror()
+    info = NodeInfo(HERE, cluster_cidrs=("10.244.0.0/16",))
+    mirror.nodes[HERE] = OWN
+    assert pods_of(info, mirror) == ("10.244.0.0/16",)
+    mirror.nodes[HERE] = replace(OWN, pod_cidrs=("10.244.1.0/24",))
+    assert pods_of(info, mirror) == ("10.244.1.0/24",)
+    mirror.nodes[HERE] = OWN
+    assert pods_of(info, mirror) == ("10.244.1.0/24",)
+    assert info.pod_cidrs(mirror) == ("10.244.1.0/24",)
+
+
+def pods_of(info: NodeInfo, mirror: Mirror) -> tuple[str, ...]:
+    """Where this node's pods are, as a dataplane is told."""
+    forwarding = info.forwarding(mirror)
+    assert forwarding is not None
+    return forwarding.pod_cidrs
+
+
+def test_an_endpoint_outside_of_the_nodes_cidrs_makes_every_pod_this_nodes() -> None:
+    mirror, ends = Mirror(), (Endpoint(ip_address("10.244.77.9").packed, node=HERE),)
+    info = NodeInfo(HERE, cluster_cidrs=("10.244.0.0/16",))
+    put_in(mirror, replace(OWN, pod_cidrs=("10.244.1.0/24",)))
+    assert not info.heard(mirror).elsewhere
+
+    touched = put_in(mirror, EndpointSlice("shop", "web-1", "web", 4, (), ends))
+
+    assert info.heard(mirror, touched).elsewhere
+    assert pods_of(info, mirror) == ("10.244.0.0/16",)
+
+
+def put_in(mirror: Mirror, *objects: Object) -> Touched:
+    return mirror.commit(mirror.prepare([Upsert(each) for each in objects]))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from nodeagent import config
 from nodeagent.config.durations import parse
 from nodeagent.config.schema import Conntrack
-from nodeagent.node.sysctl import CEILING, Setting, conntrack_max, init_only, plan, setup
+from nodeagent.dataplane.modes import initialised
+from nodeagent.node.sysctl import CEILING, Setting, conntrack_max, plan, setup
 
 NET = "proc/sys/net/netfilter"
 HASHSIZE = "sys/module/nf_conntrack/parameters/hashsize"
@@ -155,7 +158,7 @@ def test_what_cannot_be_written_is_told_and_the_rest_goes_on(
     usual = Path.write_text
 
     def read_only(path: Path, *arguments: str) -> int:
-        if "sys/module" in str(path):
+        if "sys/module" in str(path) or "buckets" in str(path):
             raise OSError(30, "Read-only file system")
         return usual(path, *arguments)
 
@@ -179,8 +182,20 @@ def test_a_file_that_holds_no_number_is_told(root: Path) -> None:
     assert failure.text.endswith("nf_conntrack_max holds no number")
 
 
+def test_where_only_proc_is_to_be_had_the_table_grows_through_the_file_that_shows_it(root: Path) -> None:
+    shutil.rmtree(root / "sys")
+    (root / NET / "nf_conntrack_buckets").write_text("1024\n")
+
+    assert setup(Conntrack(), cores=4, root=root) == []
+    assert (root / NET / "nf_conntrack_buckets").read_text() == "32768\n"
+
+
 def test_init_only_says_by_its_exit_code_whether_all_is_made(root: Path, tmp_path: Path) -> None:
-    assert init_only(Conntrack(), cores=4, root=root) == 0
-    assert values(root)[f"{NET}/nf_conntrack_max"] == 131072
-    assert init_only(Conntrack(), cores=4, root=tmp_path / "nowhere") == 1
-    assert init_only(NOTHING, cores=4, root=tmp_path / "nowhere") == 0
+    def made(place: Path, *flags: str) -> int:
+        return initialised(config.parse(["--init-only", f"--sysctl-root={place}", *flags]))
+
+    assert made(root) == 0
+    assert values(root)[f"{NET}/nf_conntrack_tcp_timeout_close_wait"] == 3600
+    assert made(tmp_path / "nowhere") == 1
+    leave = ("max-per-core=0", "tcp-timeout-established=0", "tcp-timeout-close-wait=0")
+    assert made(tmp_path / "nowhere", *[f"--conntrack-{flag}" for flag in leave]) == 0

@@ -9,6 +9,7 @@ import pytest
 
 from controlplane.facts import Fact
 from deltaplane.v1 import delta_pb2 as pb
+from nodeagent.metrics.registry import Metrics
 from nodeagent.stream.events import Record
 from nodeagent.stream.journal import Journal
 from nodeagent.stream.session import Session as AgentSession
@@ -23,9 +24,8 @@ class Clusters(Disk):
     cluster = "one"
 
     def connect(self) -> None:
+        self.replica.cluster = self.cluster
         super().connect()
-        assert self.stream is not None
-        self.stream._cluster_id = lambda: self.cluster
 
     @property
     def session(self) -> AgentSession:
@@ -36,9 +36,9 @@ class Clusters(Disk):
 
     def refused(self) -> str:
         """Why the stream that begins now is given up, after everything that it had to say."""
+        self.replica.cluster = self.cluster
         World.connect(self)
         assert self.stream is not None
-        self.stream._cluster_id = lambda: self.cluster
         for _ in range(50):
             self.deliver_up()
             self.pull()
@@ -70,12 +70,14 @@ def test_another_cluster_is_refused_before_anything_moves(world: Clusters, resta
     world.restart_control_plane()
     world.put(Fact(slice_of(9).key, slice_of(9)), Fact(WEB.key, None))
     world.cluster = "two"
+    counted = world.agent._metrics = Metrics()
     reason = world.refused()
     assert "serves cluster two" in reason
     assert "has the state of cluster one" in reason
     assert "--server" in reason
     assert world.agent.mirror.digest.value == before
     assert world.kept() == "one"
+    assert counted.registry.get_sample_value("deltaplane_stream_reports_total", {"code": "ANOTHER_CLUSTER"}) == 1
 
 
 @pytest.mark.parametrize("empty", ["replica", "journal"])
@@ -106,8 +108,8 @@ def test_a_cluster_id_that_is_none_is_refused(world: Clusters, wrong: str) -> No
 
 
 def test_a_replica_says_which_cluster_it_serves(world: Clusters) -> None:
+    world.replica.cluster = "one"
     stream = world.replica.stream()
-    stream._cluster_id = lambda: "one"
     stream.on_message(pb.WatchRequest.FromString(world.agent.connected(world.clock.now)), world.clock.now)
     message = stream.next_message(world.clock.now)
     assert message is not None

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from nodeagent.stream.events import Record
-from nodeagent.stream.journal import LOCK, NAME, Journal
+from nodeagent.stream.journal import Journal
+from nodeagent.stream.journal_file import LOCK, NAME
 
 SNAPSHOT = Record((b"begin", b"chunk" * 100, b"end"), whole=True)
 DELTA = Record((b"delta",), whole=False)

@@ -118,7 +118,7 @@ def test_an_unsupported_op_is_reported_and_acknowledged_as_such_s14(link: Link) 
     message = edited(change(link, objects.service(1, 1)), lambda delta: delta.ops.add().config_flag.SetInParent())
     events = agent_of(link).received(message, 1.0)
     assert [event.code for event in events if isinstance(event, Report)] == ["UNSUPPORTED"]
-    data = agent_of(link).committed(agent_of(link).rev, 10.0)
+    data = agent_of(link).applied(agent_of(link).rev, 10.0)
     assert data is not None
     assert pb.WatchRequest.FromString(data).ack.unsupported_ops == 1
 
@@ -187,7 +187,7 @@ def test_an_ack_waits_for_its_interval_and_is_cumulative(link: Link) -> None:
     link.step()
     for version in (1, 2):
         agent.received(change(link, objects.service(1, version)), 100.0)
-        assert agent.committed(agent.rev, 100.0, report=pb.CommitReport(commit_ns=version)) is None
+        assert agent.applied(agent.rev, 100.0, report=pb.CommitReport(commit_ns=version)) is None
     assert agent.tick(100.1) == []
     (data,) = agent.tick(100.6)
     ack = pb.WatchRequest.FromString(data).ack
@@ -206,13 +206,13 @@ def test_somebody_waiting_is_answered_at_once(link: Link, urgent: str) -> None:
     traceparent = "00-1" if urgent == "trace" else ""
     message = change(link, objects.service(1, 1), traceparent=traceparent, ack_now=urgent == "waiter")
     agent.received(message, 100.0)
-    assert agent.committed(agent.rev, 100.0, failed=failed) is not None
+    assert agent.applied(agent.rev, 100.0, failed=failed) is not None
 
 
 def test_applied_passes_a_failed_object_only_by_listing_it_s10(link: Link) -> None:
     agent = agent_of(link)
     agent.received(change(link, objects.service(1, 1)), 1.0)
-    data = agent.committed(agent.rev, 1.0, failed=[pb.ObjectFailure(text="refused")])
+    data = agent.applied(agent.rev, 1.0, failed=[pb.ObjectFailure(text="refused")])
     assert data is not None
     ack = pb.WatchRequest.FromString(data).ack
     assert (ack.applied_rev, [failure.text for failure in ack.failed]) == (agent.rev, ["refused"])
@@ -255,7 +255,7 @@ def test_another_replica_with_the_same_state_sends_nothing_s3(link: Link) -> Non
     other.step()
     other.step()
     assert len(link.node.changes) == changes
-    assert agent_of(link).position.epoch == other.replica.log.epoch
+    assert agent_of(link).cursor.epoch == other.replica.log.epoch
     other.assert_same()
 
 
@@ -286,7 +286,7 @@ def test_a_captured_state_is_a_snapshot_that_restores(link: Link) -> None:
     session = Session(pb.Hello(), Mirror())
     assert session.restore(snapshot_of(link), 0.0) is not None
     assert session.mirror.digest.value == link.replica.store.digest.value
-    assert session.position.versions == agent_of(link).position.versions
+    assert session.cursor.versions == agent_of(link).cursor.versions
 
 
 def beat_of(agent: Session, ahead: int = 0, wrong: int = 0) -> bytes:

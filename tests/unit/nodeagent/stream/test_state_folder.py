@@ -10,7 +10,8 @@ import pytest
 
 from nodeagent.stream import frames
 from nodeagent.stream.events import Record
-from nodeagent.stream.journal import BAD, FRESH, LOCK, NAME, RETRY_FIRST, Journal
+from nodeagent.stream.journal import BACKOFF, Journal
+from nodeagent.stream.journal_file import BAD, FRESH, LOCK, NAME
 
 SNAPSHOT = Record((b"begin", b"chunk" * 100, b"end"), whole=True)
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -172,7 +173,7 @@ def test_two_agents_never_write_to_one_folder_and_the_second_waits_for_the_first
     assert "another agent keeps its state there" in said[0]
     assert not second.due(0.0)
     first.close()
-    assert second.due(RETRY_FIRST)
+    assert second.due(BACKOFF.first)
     second.keep(SNAPSHOT)
     assert said[1:] == [f"{second.path}: state is kept again"]
     second.close()

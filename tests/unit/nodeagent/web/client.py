@@ -7,7 +7,8 @@ import json
 import socket
 from typing import Any, NamedTuple
 
-from nodeagent.web.server import Handler, Server, listen
+from nodeagent.web.connections import Connections
+from nodeagent.web.server import EVERYBODY, Handler, Server, listen
 
 
 class Answer(NamedTuple):
@@ -47,9 +48,9 @@ def free_port(host: str = "127.0.0.1") -> int:
 class Served:
     """`async with Served(handler) as port`."""
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: Handler, everybody: Connections[asyncio.StreamWriter] = EVERYBODY) -> None:
         self._socket = listen("127.0.0.1", 0)
-        self._server = Server(self._socket, handler)
+        self._server = Server(self._socket, handler, everybody)
 
     async def __aenter__(self) -> int:
         port: int = self._socket.getsockname()[1]

@@ -152,7 +152,7 @@ async def test_a_complete_state_ends_what_it_does_not_name(running: Running) -> 
     await becomes(port, 200)
     await becomes(other, 200)
 
-    running.ports.update([forwarding(API, other, four=1)], complete=True)
+    running.ports.update([forwarding(API, other, four=1)], names={API})
 
     await becomes(port, 0)
     assert await status(other) == 200

@@ -30,7 +30,7 @@ async def port(metrics: Metrics) -> AsyncIterator[int]:
 
 
 async def test_metrics_are_what_a_scraper_reads(port: int, metrics: Metrics) -> None:
-    metrics.committed(Commit(elements=5), 0.01)
+    metrics.count_commit(Commit(elements=5), 0.01)
 
     answer = await get(port, "/metrics")
 

@@ -6,11 +6,13 @@ import asyncio
 import socket
 import subprocess
 import urllib.request
+from contextlib import AsyncExitStack
 
 import pytest
 
 from nodeagent.errors import AgentError
 from nodeagent.web import server
+from nodeagent.web.connections import OF_ONE_CLIENT, Connections
 from nodeagent.web.listener import serve
 from nodeagent.web.server import Response, listen, listen_everywhere
 from tests.unit.nodeagent.web.client import Served, exchange, free_port, get
@@ -73,18 +75,32 @@ async def test_who_sends_nothing_is_dropped(monkeypatch: pytest.MonkeyPatch) -> 
         writer.close()
 
 
-async def test_a_listener_has_so_many_connections_and_lives_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "CONNECTIONS", 2)
-    async with Served(echo) as port:
-        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
-        await asyncio.sleep(0.05)
-        with pytest.raises(OSError, match=r".*"):
-            await get(port)
+async def test_who_keeps_connections_open_loses_its_oldest_and_probes_are_answered(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    everybody = Connections[asyncio.StreamWriter]()
+    async with Served(echo, everybody) as port:
+        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(400)]
+        for _ in range(20):
+            assert (await get(port)).status == 200
+        assert await asyncio.wait_for(idle[0][0].read(), 10) == b""
+        assert len(everybody) <= OF_ONE_CLIENT
+        assert everybody.ended >= 400 - OF_ONE_CLIENT
         for _, writer in idle:
             writer.close()
-        await asyncio.sleep(0.05)
+    assert len([record for record in caplog.records if "too many connections" in record.getMessage()]) == 1
 
-        assert (await get(port)).status == 200
+
+async def test_a_client_of_many_listeners_does_not_take_the_process_its_files() -> None:
+    everybody = Connections[asyncio.StreamWriter](most=32)
+    async with AsyncExitStack() as stack:
+        ports = [await stack.enter_async_context(Served(echo, everybody)) for _ in range(10)]
+        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(15) for port in ports]
+        for port in ports:
+            assert (await get(port)).status == 200
+        assert len(everybody) <= 32
+        for _, writer in idle:
+            writer.close()
 
 
 async def test_closing_drops_who_is_connected() -> None:

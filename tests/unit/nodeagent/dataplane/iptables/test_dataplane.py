@@ -9,9 +9,9 @@ from nodeagent.dataplane.iptables import naming as n
 from nodeagent.dataplane.iptables.dataplane import IptablesDataplane
 from nodeagent.dataplane.iptables.rules import LAST
 from nodeagent.dataplane.iptables.settings import Settings
-from nodeagent.dataplane.iptables.tools import Flavour
 from nodeagent.dataplane.outcome import Commit
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
+from nodeagent.linux.iptables.programs import Flavour
 from tests.fakes.iptables.memory import MemoryIptables
 from tests.unit.nodeagent.dataplane.iptables.tracing import SETTINGS, programmed, send, sorted_tables, started
 from tests.unit.nodeagent.dataplane.nftables.tracing import POD, reaches
@@ -309,20 +309,20 @@ def test_repair_writes_what_differs_and_nothing_else() -> None:
     assert sorted_tables(kernel) == sorted_tables(programmed(*many(3))[1])
 
 
-# ---------------------------------------------------------------- conflicts, settings, families
+# ---------------------------------------------------------------- owners, settings, families
 
 
-def test_of_two_services_with_one_node_port_the_first_by_name_has_it() -> None:
-    one, two = service("a", node_port(30080, targets(1))), service("b", node_port(30080, targets(2)))
-    dataplane, kernel = programmed(two)
-    done = dataplane.apply([one])
-    assert [(failed.key, failed.code) for failed in done.failed] == [(key("b"), "CONFLICT")]
-    assert "node port 30080/tcp belongs to Service default/a" in done.failed[0].text
-    assert send(kernel, source=POD, to="192.168.0.2", port=30080) == reaches(1, masqueraded=True)
+def test_a_node_port_goes_from_one_service_to_another_in_any_order() -> None:
+    """Whose it is, is decided before; here the last word counts, whichever of the two Services comes first."""
+    first, second = service("a", node_port(30080, targets(1))), service("b", node_port(30080, targets(2)))
+    dataplane, kernel = programmed(first)
+    assert dataplane.apply([second, service("a")]).failed == ()
     assert not dataplane.pending()
-    assert dataplane.apply([ServiceForwarding(key("a"))]).failed == ()
     assert send(kernel, source=POD, to="192.168.0.2", port=30080) == reaches(2, masqueraded=True)
-    assert sorted_tables(kernel) == sorted_tables(programmed(two)[1])
+    assert sorted_tables(kernel) == sorted_tables(programmed(second)[1])
+    assert dataplane.apply([service("b"), first]).failed == ()
+    assert send(kernel, source=POD, to="192.168.0.2", port=30080) == reaches(1, masqueraded=True)
+    assert sorted_tables(kernel) == sorted_tables(programmed(first)[1])
 
 
 def test_other_settings_change_what_depends_on_them() -> None:
@@ -333,6 +333,17 @@ def test_other_settings_change_what_depends_on_them() -> None:
     with pytest.raises(ValueError, match="nonsense"):
         dataplane.configure(Settings(("nonsense",)))
     assert dataplane.repair() == Commit()
+
+
+@pytest.mark.parametrize("cidr", ["10.180.300.0/24", "fd00:10:180::/x"])
+def test_a_pod_cidr_that_is_none_is_the_nodes_failure_and_the_last_node_stays(cidr: str) -> None:
+    dataplane, kernel = programmed(*many(3))
+    (failed,) = dataplane.apply([], NodeForwarding((packed("192.168.1.2"),), pod_cidrs=(cidr,))).failed
+    assert (failed.key.name, failed.code, cidr in failed.text) == ("", "INVALID_OBJECT", True)
+    assert dataplane.pending()
+    assert sorted_tables(kernel) == sorted_tables(programmed(*many(3))[1])
+    assert dataplane.apply([], NODE) == Commit()
+    assert not dataplane.pending()
 
 
 def test_a_cidr_that_is_none_is_said_at_the_start() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from nodeagent.dataplane.iptables import naming as n
-from nodeagent.dataplane.iptables.cleanup import removal
-from nodeagent.dataplane.iptables.flavour import Traces, choose
-from nodeagent.dataplane.iptables.kinds import optional, required, trial
-from nodeagent.dataplane.iptables.tables import listing
-from nodeagent.dataplane.iptables.tools import Flavour, complaint
+from nodeagent.dataplane.iptables.cleanup import chosen
+from nodeagent.dataplane.iptables.kinds import optional, required
+from nodeagent.linux.iptables.flavour import Traces, choose
+from nodeagent.linux.iptables.programs import Flavour, complaint
+from nodeagent.linux.iptables.saved import jumps_to, listing, removal
+from nodeagent.linux.iptables.trial import trial
 from tests.fakes.iptables.memory import MemoryIptables
 from tests.unit.nodeagent.dataplane.iptables.tracing import programmed
 from tests.unit.nodeagent.dataplane.nftables.walks import STATES, both
@@ -65,12 +66,12 @@ def test_everything_of_ours_goes_and_nothing_else(kubelet: bool, most: int) -> N
     _, kernel = programmed(both("web", 1, 2), *STATES["affinity, local policy"])
     kernel.tables[4, n.NAT]["KUBE-OTHERS"] = ["-j RETURN"]
     kernel.tables[4, n.NAT]["PREROUTING"].append("-j KUBE-OTHERS")
-    for table in n.TABLES:
-        text, chains = removal(table, listing(kernel.save(4, table)), kubelet=kubelet, most=most)
+    found = {table: listing(kernel.save(4, table)) for table in n.TABLES}
+    for table, chains in chosen(found, kubelet=kubelet).items():
         assert chains
+        text = removal(table, chains, jumps_to(chains, found[table]), most)
         assert kernel.restore(4, text) is None
-        text, chains = removal(table, listing(kernel.save(4, table)), kubelet=kubelet, most=most)
-        assert not chains
+        assert not chosen({table: listing(kernel.save(4, table))}, kubelet=kubelet)[table]
     left = {name for table in n.TABLES for name in kernel.tables[4, table] if name.startswith("KUBE-")}
     assert left == {"KUBE-OTHERS", *([n.KUBELET_FIREWALL] if kubelet else [])}
     assert kernel.tables[4, n.NAT]["PREROUTING"] == ["-j KUBE-OTHERS"]

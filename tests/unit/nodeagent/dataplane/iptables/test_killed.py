@@ -8,10 +8,10 @@ from contextlib import suppress
 import pytest
 
 from deltaplane.forwarding import ServiceForwarding
-from nodeagent.dataplane.iptables import delivery
 from nodeagent.dataplane.iptables import naming as n
 from nodeagent.dataplane.outcome import Commit
 from nodeagent.errors import KernelUnavailable
+from nodeagent.linux.iptables import removal
 from tests.fakes.iptables.memory import Killed, MemoryIptables
 from tests.unit.nodeagent.dataplane.iptables.tracing import programmed, sorted_tables, started
 from tests.unit.nodeagent.dataplane.nftables.walks import NODE, STATES, cluster_ip, service, targets
@@ -41,7 +41,7 @@ def test_after_any_end_the_kernel_is_what_the_last_input_means(seed: int) -> Non
 
 @pytest.fixture
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivery, "MOST", 20)
+    monkeypatch.setattr(removal, "MOST", 20)
 
 
 @pytest.mark.usefixtures("_small_parts")

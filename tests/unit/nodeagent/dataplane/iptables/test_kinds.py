@@ -14,6 +14,7 @@ from nodeagent.dataplane.iptables.dataplane import IptablesDataplane
 from nodeagent.dataplane.iptables.render import render
 from nodeagent.dataplane.iptables.settings import Settings
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
+from nodeagent.linux.iptables import trial
 from tests.fakes.iptables.memory import MemoryIptables
 from tests.unit.nodeagent.dataplane.iptables.tracing import SETTINGS, started
 from tests.unit.nodeagent.dataplane.nftables.walks import NODE, STATES, both, cluster_ip, service, targets
@@ -28,9 +29,9 @@ OPTIONAL_TEXTS = {
 }
 
 
-def written(family: int) -> set[kinds.Rule]:
+def written(family: int) -> set[trial.Rule]:
     """The kinds of all that is ever written: of the corpus, of the walks, with every setting."""
-    found: set[kinds.Rule] = set()
+    found: set[trial.Rule] = set()
     services = [service for state in STATES.values() for service in state]
     others = [
         replace(one, entries=tuple(replace(e, frontend=e.frontend._replace(protocol=number)) for e in one.entries))
@@ -42,21 +43,21 @@ def written(family: int) -> set[kinds.Rule]:
         for node in (None, NODE, EVERYWHERE):
             made = base(family, settings, node)
             lines = [*HOOKS, *KUBELETS, *made.lines, *(made.node_ports or ())]
-            found |= {kind for line in lines for kind in kinds.kinds(line.table, line.rule)}
+            found |= {kind for line in lines for kind in trial.kinds(line.table, line.rule)}
             chains = made.chains.items()
-            found |= {kind for (table, _), rules in chains for rule in rules for kind in kinds.kinds(table, rule)}
+            found |= {kind for (table, _), rules in chains for rule in rules for kind in trial.kinds(table, rule)}
         for one in (*services, *others):
             rendered = render(one, family, settings, loopback=True)
-            found |= {kind for line in rendered.lines for kind in kinds.kinds(line.table, line.rule)}
+            found |= {kind for line in rendered.lines for kind in trial.kinds(line.table, line.rule)}
             rules = [rule for chain in rendered.chains.values() for rule in chain]
-            found |= {kind for rule in rules for kind in kinds.kinds(naming.NAT, rule)}
+            found |= {kind for rule in rules for kind in trial.kinds(naming.NAT, rule)}
     return found
 
 
 @pytest.mark.parametrize("family", [4, 6])
 def test_each_kind_of_rule_that_is_written_is_tried_first(family: int) -> None:
     rules = [*kinds.required(family), *(r for option in kinds.optional(family).values() for r in option.rules)]
-    tried = {kind for rule in rules for kind in kinds.kinds(*rule)}
+    tried = {kind for rule in rules for kind in trial.kinds(*rule)}
     assert written(family) - tried == set()
     assert tried - written(family) == set()
 

@@ -92,19 +92,19 @@ def test_internal_policy_without_an_endpoint_here_drops() -> None:
 
 
 @pytest.mark.parametrize("front", [EXTERNAL, VIP, Frontend(FrontendKind.NODE_PORT, 4, b"", 6, 80)])
-def test_external_policy_without_an_endpoint_here_drops_outsiders_only(front: Frontend) -> None:
+def test_external_policy_without_an_endpoint_here_drops_outsiders_and_other_nodes_pods(front: Frontend) -> None:
     web = service("web", local_policy(front, targets(*ALL), ()))
     to = HOST if not front.address else {EXTERNAL: "203.0.113.9", VIP: "198.51.100.7"}[front]
     assert follow(web, source=OUTSIDE, to=to, port=80) == stopped("drop")
     assert follow(web, source=POD, to=to, port=80) == reaches(*ALL, masqueraded=False)
-    assert follow(web, source=OTHER_POD, to=to, port=80) == reaches(*ALL, masqueraded=True)
+    assert follow(web, source=OTHER_POD, to=to, port=80) == stopped("drop")
     assert follow(web, source=HOST, to=to, port=80) == reaches(*ALL, masqueraded=True)
 
 
-def test_until_the_nodes_pod_cidrs_are_known_every_pod_is_another_nodes() -> None:
-    """C1: all connections succeed, whoever makes them; the source is kept where it may be."""
-    unknown = replace(NODE, pod_cidrs=())
-    for local, expected in ((LOCAL, reaches(*LOCAL, masqueraded=False)), ((), reaches(*ALL, masqueraded=True))):
+def test_where_all_of_the_cluster_cidr_is_this_nodes_every_pod_is() -> None:
+    """C1: as it is told where the Node has no pod CIDRs, and as with kube-proxy."""
+    unknown, expected = replace(NODE, pod_cidrs=("10.180.0.0/16",)), reaches(*ALL, masqueraded=False)
+    for local in (LOCAL, ()):
         web = service("web", local_policy(VIP, targets(*ALL), targets(*local)))
         for source in (POD, OTHER_POD):
             assert follow(web, source=source, to="198.51.100.7", port=80, node=unknown) == expected
@@ -147,7 +147,7 @@ def test_other_pod_cidrs_of_the_node_change_the_services_with_policy_local_alone
     }
     assert [(where, name[:9]) for where, name in changed] == [((4, "nat"), "KUBE-EXT-")]
     assert send(kernel, source=OTHER_POD, to="198.51.100.7", port=80) == reaches(*ALL, masqueraded=False)
-    assert send(kernel, source=POD, to="198.51.100.7", port=80) == reaches(*ALL, masqueraded=True)
+    assert send(kernel, source=POD, to="198.51.100.7", port=80) == stopped("drop")
 
 
 def test_source_ranges_close_the_load_balancer_only() -> None:
@@ -157,12 +157,6 @@ def test_source_ranges_close_the_load_balancer_only() -> None:
     assert follow(web, source=OUTSIDE, to="198.51.100.7", port=80) == reaches(1, masqueraded=True)
     assert follow(web, source=BLOCKED, to="198.51.100.7", port=80) == stopped("drop")
     assert follow(web, source=BLOCKED, to=HOST, port=80) == reaches(1, masqueraded=True)
-
-
-def test_an_address_given_twice_is_closed_to_whom_either_closes_it() -> None:
-    twice = VIP._replace(kind=FrontendKind.EXTERNAL_IP)
-    web = service("web", external(twice, targets(1)), external(VIP, targets(1), RANGES))
-    assert follow(web, source=BLOCKED, to="198.51.100.7", port=80) == stopped("drop")
 
 
 def test_protocols_stay_separate() -> None:

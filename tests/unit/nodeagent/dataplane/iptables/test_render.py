@@ -7,8 +7,10 @@ from msgspec.structs import replace
 
 from deltaplane.forwarding import HealthCheck, ServiceForwarding
 from nodeagent.dataplane.iptables import naming
-from nodeagent.dataplane.iptables.render import Line, render
+from nodeagent.dataplane.iptables.render import check, render
 from nodeagent.dataplane.iptables.rules import chance, comment
+from nodeagent.linux.iptables.saved import Line
+from nodeagent.linux.text import UnsafeText
 from tests.unit.nodeagent.dataplane.iptables.tracing import SETTINGS
 from tests.unit.nodeagent.dataplane.nftables.walks import (
     EXTERNAL,
@@ -114,13 +116,13 @@ def test_local_policies_and_source_ranges() -> None:
     assert len(found.chains[SVC]) == 2
 
 
-def test_policy_local_with_nothing_here_masquerades_other_nodes_pods() -> None:
+def test_policy_local_with_nothing_here_sends_this_node_and_its_pods_alone() -> None:
     found = render(service("web", local_policy(EXTERNAL, targets(1), ())), 4, SETTINGS, pod_cidrs=("10.180.1.0/24",))
     where = "for default/web:p external destinations"
-    assert found.chains[EXT][:3] == (
+    assert found.chains[EXT] == (
         f'-s 10.180.1.0/24 -m comment --comment "pod traffic {where}" -j {SVC}',
-        f'-s 10.180.0.0/16 -m comment --comment "masquerade other pod traffic {where}" {MASQ}',
-        f'-s 10.180.0.0/16 -m comment --comment "route other pod traffic {where}" -j {SVC}',
+        f'-m comment --comment "masquerade LOCAL traffic {where}" -m addrtype --src-type LOCAL {MASQ}',
+        f'-m comment --comment "route LOCAL traffic {where}" -m addrtype --src-type LOCAL -j {SVC}',
     )
 
 
@@ -166,10 +168,32 @@ def test_nothing_of_the_other_family_and_nothing_of_nothing() -> None:
 
 def test_a_port_that_is_none_is_an_error() -> None:
     with pytest.raises(ValueError, match="port 0 is none"):
-        render(service("web", cluster_ip("172.30.0.1", targets(1), 0)), 4, SETTINGS)
+        check(service("web", cluster_ip("172.30.0.1", targets(1), 0)), (4, 6))
 
 
-def test_a_line_knows_what_it_is_about() -> None:
+def test_of_the_longest_name_that_passes_every_rule_can_be_written() -> None:
+    """`check` asks for the longest comment of all; `render` then raises for none."""
+    here, everywhere = targets(1), targets(1, 2)
+    entries = (
+        replace(local_policy(VIP, everywhere, here), source_ranges=RANGES),
+        replace(local_policy(EXTERNAL, everywhere, ()), affinity_seconds=10),
+        node_port(30080, ()),
+        cluster_ip("172.30.0.1", here),
+    )
+    passed = 0
+    for length in range(150, 256):
+        name = "x" * (length - len("default/:p"))
+        web = replace(service(name, *entries), health_check=HealthCheck(30090, ((4, 1),)))
+        try:
+            check(web, (4,))
+        except UnsafeText:
+            break
+        passed = length
+        render(web, 4, SETTINGS, loopback=True, pod_cidrs=("10.180.1.0/24",))
+    assert 150 < passed < 255
+
+
+def test_a_line_knows_its_chain() -> None:
     found = render(service("web", node_port(30080, ())), 4, SETTINGS)
     assert found.lines == (
         Line(
@@ -177,6 +201,5 @@ def test_a_line_knows_what_it_is_about() -> None:
             naming.EXTERNAL_SERVICES,
             '-p tcp -m comment --comment "default/web:p has no endpoints" -m addrtype --dst-type LOCAL -m tcp '
             "--dport 30080 -j REJECT --reject-with icmp-port-unreachable",
-            (b"", 6, 30080),
         ),
     )

@@ -13,7 +13,7 @@ from deltaplane.forwarding import Entry, FrontendKind, Masquerade, NodeForwardin
 from nodeagent.dataplane.ipvs import inventory, names
 from nodeagent.dataplane.ipvs.dataplane import IpvsDataplane
 from nodeagent.dataplane.ipvs.kernel import Kernel
-from nodeagent.dataplane.ipvs.netlink_batch import Courier
+from nodeagent.dataplane.ipvs.netlink_batch import NetlinkBatch
 from nodeagent.dataplane.ipvs.objects import BY_MARK, VirtualKey
 from nodeagent.dataplane.ipvs.settings import Settings
 from nodeagent.dataplane.ipvs.state import State
@@ -36,7 +36,7 @@ Picture = dict[str, set[Any]]
 def picture(kernel: Kernel, families: tuple[int, ...] = (4, 6)) -> Picture:
     """Everything of ours in the kernel, marks as what they lead to."""
     state = State()
-    inventory.read(Courier(kernel), state, families)
+    inventory.read(NetlinkBatch(kernel), state, families)
     found: Picture = {}
     for virtual, held in state.virtuals.items():
         if virtual.protocol != BY_MARK:

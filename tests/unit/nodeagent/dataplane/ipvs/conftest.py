@@ -1,4 +1,4 @@
-"""The kernel in memory for every module here."""
+"""The kernel in memory for every module node."""
 
 from __future__ import annotations
 

@@ -33,8 +33,8 @@ def to(*numbers: int, masqueraded: bool) -> set[tuple[bytes, bool]]:
     return {(target.address, masqueraded) for target in targets(*numbers)}
 
 
-def test_under_policy_local_other_nodes_pods_get_local_endpoints_or_any_masqueraded(kernel: MemoryKernel) -> None:
-    """C1, C3: while the pod CIDRs are not known every pod is another node's."""
+def test_under_policy_local_other_nodes_pods_get_local_endpoints_or_are_dropped(kernel: MemoryKernel) -> None:
+    """C1, C3; where all of the cluster CIDR is this node's, every pod is."""
     dataplane = started(kernel)
     here, nowhere = (service("web", local_policy(EXTERNAL, targets(1, 2, 3), targets(*n))) for n in ((1,), ()))
     dataplane.apply([here], NODE, complete=True)
@@ -42,15 +42,16 @@ def test_under_policy_local_other_nodes_pods_get_local_endpoints_or_any_masquera
     assert ends(kernel, OTHER_POD) == ends(kernel, CLIENT) == to(1, masqueraded=False)
     dataplane.apply([nowhere])
     assert ends(kernel, OWN_POD) == to(1, 2, 3, masqueraded=False)
-    assert ends(kernel, OTHER_POD) == to(1, 2, 3, masqueraded=True)
+    assert ends(kernel, OTHER_POD) == ends(kernel, CLIENT) == set()
+    dataplane.apply([], replace(NODE, pod_cidrs=("10.180.0.0/16",)))
+    for made in (nowhere, here):
+        dataplane.apply([made])
+        assert ends(kernel, OWN_POD) == ends(kernel, OTHER_POD) == to(1, 2, 3, masqueraded=False)
+    dataplane.apply([nowhere])
     assert ends(kernel, CLIENT) == set()
-    dataplane.apply([], replace(NODE, pod_cidrs=()))
-    assert ends(kernel, OWN_POD) == to(1, 2, 3, masqueraded=True)
-    dataplane.apply([here])
-    assert ends(kernel, OWN_POD) == to(1, masqueraded=False)
 
 
-def test_other_pod_cidrs_of_the_node_write_two_chains_alone(kernel: MemoryKernel) -> None:
+def test_other_pod_cidrs_of_the_node_write_one_chain_alone(kernel: MemoryKernel) -> None:
     """L3: no set and no virtual server; what stands already is not written again."""
     dataplane = started(kernel)
     web = service("web", local_policy(EXTERNAL, targets(1, 2, 3), ()))
@@ -60,9 +61,9 @@ def test_other_pod_cidrs_of_the_node_write_two_chains_alone(kernel: MemoryKernel
     assert (done.failed, done.elements) == ((), 0)
     changed = {name for table, chains in kernel.rules[4].tables.items() for name in chains
                if chains[name] != before[table].get(name)}  # fmt: skip
-    assert changed == {"KUBE-IPVS-OUTSIDE", "KUBE-IPVS-OTHER-PODS"}
+    assert changed == {"KUBE-IPVS-OUTSIDE"}
     assert ends(kernel, OTHER_POD) == to(1, 2, 3, masqueraded=False)
-    assert ends(kernel, OWN_POD) == to(1, 2, 3, masqueraded=True)
+    assert ends(kernel, OWN_POD) == set()
     assert started(kernel).apply([web], replace(NODE, pod_cidrs=("10.180.2.0/24", NODE.pod_cidrs[1]))).messages == 0
     failed = dataplane.apply([], replace(NODE, pod_cidrs=("10.180.2.0/99",))).failed
     assert [one.code for one in failed] == ["INVALID_OBJECT"]

@@ -10,14 +10,15 @@ from ipaddress import ip_network
 import pytest
 
 from deltaplane.forwarding import Target
-from nodeagent.dataplane.iptables.kinds import kinds as kinds_of
 from nodeagent.dataplane.ipvs import names, rules
 from nodeagent.dataplane.ipvs.cleanup import cleanup
 from nodeagent.dataplane.ipvs.kernel import Channel
 from nodeagent.dataplane.ipvs.objects import Held, Manner, VirtualKey
 from nodeagent.dataplane.ipvs.probe import kinds, probe
+from nodeagent.dataplane.ipvs.rule_changes import Kept, difference
 from nodeagent.dataplane.ipvs.settings import Settings
 from nodeagent.errors import DataplaneUnavailable
+from nodeagent.linux.iptables.trial import kinds as kinds_of
 from tests.fakes.ipvs.memory import MemoryKernel
 from tests.unit.nodeagent.dataplane.ipvs.cases import NODE, NODE_ADDRESSES, SETTINGS, STATES, packed, started
 
@@ -91,7 +92,7 @@ def test_cleaning_keeps_what_another_mode_uses_and_excluded_networks() -> None:
     started(kernel).apply(STATES["moved"], NODE, complete=True)
     portal = '-m comment --comment "kubernetes service portals" -j KUBE-SERVICES'
     kernel.rules[4].restore("*nat\n:KUBE-SERVICES - [0:0]\n-A KUBE-SERVICES -j RETURN\nCOMMIT\n")
-    keep = rules.Kept({"nat": ("KUBE-SERVICES",)}, {("nat", "PREROUTING", portal)})
+    keep = Kept({"nat": ("KUBE-SERVICES",)}, {("nat", "PREROUTING", portal)})
     gone = cleanup(kernel, keep, (ip_network("172.30.0.0/24"),))
     assert "IPv4 chain nat KUBE-SERVICES" not in gone
     nat = kernel.rules[4].tables["nat"]
@@ -104,9 +105,9 @@ def test_cleaning_keeps_what_another_mode_uses_and_excluded_networks() -> None:
 def test_jumps_that_another_mode_made_to_chains_of_ours_go_when_ours_are_made() -> None:
     kernel = MemoryKernel()
     kernel.restore(4, "*filter\n:KUBE-PROXY-FIREWALL - [0:0]\n-A OUTPUT -j KUBE-PROXY-FIREWALL\nCOMMIT\n")
-    kernel.restore(4, rules.difference(rules.tables(4, Settings()), kernel.save(4)))
+    kernel.restore(4, difference(rules.tables(4, Settings()), kernel.save(4)))
     fresh = MemoryKernel()
-    fresh.restore(4, rules.difference(rules.tables(4, Settings()), fresh.save(4)))
+    fresh.restore(4, difference(rules.tables(4, Settings()), fresh.save(4)))
     assert {n: dict(sorted(t.items())) for n, t in kernel.rules[4].tables.items()} == {
         n: dict(sorted(t.items())) for n, t in fresh.rules[4].tables.items()
     }
@@ -115,10 +116,10 @@ def test_jumps_that_another_mode_made_to_chains_of_ours_go_when_ours_are_made() 
 def test_rules_that_are_there_are_not_written_again() -> None:
     kernel = MemoryKernel()
     wanted = rules.tables(4, Settings(("10.0.0.0/8",)))
-    kernel.restore(4, rules.difference(wanted, kernel.save(4)))
-    assert rules.difference(wanted, kernel.save(4)) == ""
+    kernel.restore(4, difference(wanted, kernel.save(4)))
+    assert difference(wanted, kernel.save(4)) == ""
     kernel.rules[4].tables["filter"]["INPUT"].pop()
-    assert rules.difference(wanted, kernel.save(4)).count("\n") == 3
+    assert difference(wanted, kernel.save(4)).count("\n") == 3
 
 
 def test_names_of_sets_fit_the_kernel_and_differ() -> None:

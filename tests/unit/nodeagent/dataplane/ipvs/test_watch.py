@@ -7,7 +7,7 @@ import select
 import pytest
 
 from nodeagent.dataplane.ipvs.dataplane import IpvsDataplane
-from nodeagent.dataplane.ipvs.watch import Heard, NetlinkWatch, Notice, notices
+from nodeagent.dataplane.ipvs.watch import Heard, NetlinkWatch, Notice, Watch, notices
 from nodeagent.linux.netlink import rtnetlink as rt
 from nodeagent.linux.netlink import wire
 from tests.fakes.ipvs import answers
@@ -18,7 +18,7 @@ VIP, OTHER, AUTOMATIC = packed("172.30.0.1"), packed("172.30.9.9"), packed("fe80
 LINK, ETH0 = 3, 2
 
 
-class Said:
+class Said(Watch):
     """A watch that says what the test says."""
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ def test_an_address_of_another_link_is_noted() -> None:
     assert not dataplane.drifted()
     assert dataplane.pending()
     dataplane.apply([])
-    assert VIP not in {address for link, address in dataplane._kernel.addresses if link == LINK}  # type: ignore[attr-defined]
+    assert VIP not in {address for link, address in dataplane.driver.kernel.addresses if link == LINK}  # type: ignore[attr-defined]
 
 
 def test_a_datagram_of_notices_is_read() -> None:

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from nodeagent.dataplane.commit_hooks import Wanted
 from nodeagent.dataplane.modes import Released, leftovers
 from nodeagent.dataplane.modes.leftovers import Leftovers
 from nodeagent.dataplane.outcome import Commit
@@ -39,7 +40,7 @@ class Remains:
 
 
 async def complete(follower: Leftovers) -> None:
-    follower.want((), complete=True)
+    follower.want(Wanted(complete=True))
     follower.committed(Commit(), 0.0)
     if follower.due.is_set():
         await follower.look()
@@ -48,7 +49,7 @@ async def complete(follower: Leftovers) -> None:
 async def test_once_and_after_everything_is_in() -> None:
     remains = Remains()
     follower = remains.follower()
-    follower.want(())
+    follower.want(Wanted())
     follower.committed(Commit(), 0.0)
     assert remains.asked == []
     await complete(follower)
@@ -102,7 +103,7 @@ async def test_it_looks_again_by_itself(monkeypatch: pytest.MonkeyPatch) -> None
     remains = Remains(3)
     follower = remains.follower()
     looking = asyncio.create_task(follower.run())
-    follower.want((), complete=True)
+    follower.want(Wanted(complete=True))
     follower.committed(Commit(), 0.0)
     assert remains.asked == []  # the Ack goes first
     assert await asyncio.to_thread(remains.gone.wait, 10)

@@ -6,10 +6,10 @@ import errno
 
 import pytest
 
-from nodeagent.dataplane.nftables.cleanup import cleanup
-from nodeagent.dataplane.nftables.probe import PROBE, probe
+from nodeagent.dataplane.nftables.probe import probe
 from nodeagent.errors import DataplaneUnavailable, KernelUnavailable
 from nodeagent.linux.netlink import wire
+from nodeagent.linux.nft import tables
 from tests.fakes.nftables.memory import MemoryKernel
 
 
@@ -35,7 +35,7 @@ def test_the_kernel_in_memory_will_do_and_has_nothing_afterwards() -> None:
 
     probe(kernel)
 
-    assert cleanup(kernel, (PROBE,)) == ()
+    assert tables.delete(kernel, (tables.TRIED,)) == ()
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ class Mode:
         self.asked.append(self.name)
         if self.broken:
             raise KernelUnavailable(f"{self.name}: broken")
-        return Released(carrying=(self.name,)) if self.used else Released((self.name,))
+        return Released(still_used=(self.name,)) if self.used else Released((self.name,))
 
     def cleanup(self, in_use: str) -> tuple[str, ...]:
         self.asked.append(f"{self.name}, now")
@@ -63,9 +63,9 @@ def test_only_what_carries_is_asked_again_and_then_all(
     others: Others, modes: dict[str, Mode], asked: list[str]
 ) -> None:
     modes["ipvs"].used = True
-    assert others.remove(patient=True).carrying == ("ipvs",)
+    assert others.remove(patient=True).still_used == ("ipvs",)
     asked.clear()
-    assert others.remove(patient=True).carrying == ("ipvs",)
+    assert others.remove(patient=True).still_used == ("ipvs",)
     modes["ipvs"].used = False
     assert others.remove(patient=True) == Released(("ipvs",))
     assert asked == ["ipvs", "ipvs"]

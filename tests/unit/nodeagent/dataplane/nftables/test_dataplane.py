@@ -25,7 +25,6 @@ from nodeagent.linux.netlink import wire
 from tests.fakes.nftables.memory import MemoryKernel
 from tests.unit.nodeagent.dataplane.nftables.walks import (
     NODE,
-    RANGES,
     SETTINGS,
     STATES,
     VIP,
@@ -207,17 +206,6 @@ def test_where_the_kernel_cannot_be_opened_the_reason_is_told(monkeypatch: pytes
     monkeypatch.setattr("nodeagent.dataplane.nftables.dataplane.NetlinkKernel", absent)
     with pytest.raises(DataplaneUnavailable, match="no netfilter netlink"):
         NftablesDataplane().start()
-
-
-def test_an_address_given_twice_is_closed_to_whom_either_closes_it(kernel: MemoryKernel) -> None:
-    vip = Frontend(FrontendKind.LOAD_BALANCER, 4, bytes((198, 51, 100, 7)), 6, 80)
-    opened, closed = external(vip, targets(1), ()), external(vip, targets(1), RANGES)
-    for order in ((opened, closed), (closed, opened)):
-        dataplane = started(MemoryKernel())
-        dataplane.apply([service("a", *order)], NODE, complete=True)
-        other = started(kernel)
-        other.apply([service("a", closed)], NODE, complete=True)
-        assert seen(dataplane.dump()) == seen(other.dump())
 
 
 def test_a_node_port_goes_from_one_service_to_another_in_any_order(kernel: MemoryKernel) -> None:

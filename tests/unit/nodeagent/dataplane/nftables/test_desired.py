@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from deltaplane.forwarding import Frontend, FrontendKind, ServiceForwarding
+from nodeagent.dataplane.frontend_key import identity
 from nodeagent.dataplane.nftables.dataplane import NftablesDataplane
 from nodeagent.dataplane.nftables.desired import Desired
-from nodeagent.dataplane.nftables.render import identity
 from tests.fakes.nftables.memory import MemoryKernel
 from tests.unit.nodeagent.dataplane.nftables.walks import (
     NODE,

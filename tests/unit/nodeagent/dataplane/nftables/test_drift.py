@@ -10,13 +10,13 @@ import pytest
 from msgspec.structs import replace
 
 from deltaplane.forwarding import NodeForwarding
-from nodeagent.dataplane.nftables.cleanup import KUBE_PROXY, OURS, cleanup
-from nodeagent.dataplane.nftables.dataplane import NftablesDataplane
-from nodeagent.dataplane.nftables.drift import Damage, Watch, damage
+from nodeagent.dataplane.modes.nftables import KUBE_PROXY, OURS
+from nodeagent.dataplane.nftables.dataplane import NftablesDataplane, weigh
 from nodeagent.dataplane.nftables.settings import Settings
 from nodeagent.errors import KernelUnavailable
 from nodeagent.linux.netlink import wire
-from nodeagent.linux.nft import objects
+from nodeagent.linux.nft import objects, tables
+from nodeagent.linux.nft.watch import Damage, Watch, damage
 from tests.fakes.nftables.memory import MemoryKernel
 from tests.unit.nodeagent.dataplane.nftables.tracing import OUTSIDE, POD, reaches, send
 from tests.unit.nodeagent.dataplane.nftables.walks import (
@@ -101,8 +101,8 @@ def started(kernel: MemoryKernel, settings: Settings = SETTINGS) -> tuple[Nftabl
     ],
 )
 def test_what_counts_as_damage(message: wire.Message, found: dict[int, Damage]) -> None:
-    assert damage([message], "deltaplane", OWN) == found
-    assert damage([message, message], "deltaplane", OWN) == found
+    assert damage([message], "deltaplane", OWN, weigh) == found
+    assert damage([message, message], "deltaplane", OWN, weigh) == found
 
 
 def test_elements_that_others_take_and_add_are_put_right(kernel: MemoryKernel) -> None:
@@ -322,10 +322,10 @@ def test_cleanup_takes_away_our_tables_and_kube_proxys_if_asked(kernel: MemoryKe
     NftablesDataplane(kernel, Settings(table=KUBE_PROXY))
     for family in (2, 10):
         kernel.tables[family, KUBE_PROXY] = kernel.tables[family, "theirs"] = kernel.tables[family, OURS]
-    assert cleanup(kernel) == ("ip deltaplane", "ip6 deltaplane")
-    assert cleanup(kernel, (OURS, KUBE_PROXY)) == ("ip kube-proxy", "ip6 kube-proxy")
+    assert tables.delete(kernel, (OURS,)) == ("ip deltaplane", "ip6 deltaplane")
+    assert tables.delete(kernel, (OURS, KUBE_PROXY)) == ("ip kube-proxy", "ip6 kube-proxy")
     assert set(kernel.tables) == {(2, "theirs"), (10, "theirs")}
-    assert cleanup(kernel, (OURS, KUBE_PROXY)) == ()
+    assert tables.delete(kernel, (OURS, KUBE_PROXY)) == ()
 
 
 def test_a_cidr_that_is_none_is_that_nodes_trouble(kernel: MemoryKernel) -> None:

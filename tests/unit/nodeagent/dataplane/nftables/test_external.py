@@ -67,24 +67,24 @@ def test_every_cell(policy: str, settings: str, affinity: bool) -> None:
 
 
 @pytest.mark.parametrize("address", ["nodeport", "lb", "externalip"])
-def test_nothing_local_drops_the_outside_alone(address: str) -> None:
-    """C3: the short circuit for pods and the node stays; other nodes' pods are masqueraded, to be answered this way."""
+def test_nothing_local_drops_the_outside_and_other_nodes_pods(address: str) -> None:
+    """C3: the short circuit for this node and its pods stays."""
     to, port = ADDRESSES[address]
     assert follow(NOTHING_HERE, source=OUTSIDE, to=to, port=port) == stopped("drop")
+    assert follow(NOTHING_HERE, source=OTHER_POD, to=to, port=port) == stopped("drop")
     assert follow(NOTHING_HERE, source=POD, to=to, port=port) == reaches(*ALL, masqueraded=False)
-    assert follow(NOTHING_HERE, source=OTHER_POD, to=to, port=port) == reaches(*ALL, masqueraded=True)
     assert follow(NOTHING_HERE, source=HOST, to=to, port=port) == reaches(*ALL, masqueraded=True)
 
 
 @pytest.mark.parametrize("address", ["nodeport", "lb", "externalip"])
-def test_until_the_nodes_pod_cidrs_are_known_every_pod_is_another_nodes(address: str) -> None:
-    """C1: all connections succeed, whoever makes them; the source is kept where it may be."""
+def test_where_all_of_the_cluster_cidr_is_this_nodes_every_pod_is(address: str) -> None:
+    """C1: as it is told where the Node has no pod CIDRs, and as with kube-proxy."""
     to, port = ADDRESSES[address]
-    unknown = replace(NODE, pod_cidrs=())
-    here = service("web", *entries("external local"))
-    for source in (POD, OTHER_POD):
-        assert follow(here, source=source, to=to, port=port, node=unknown) == reaches(*LOCAL, masqueraded=False)
-        assert follow(NOTHING_HERE, source=source, to=to, port=port, node=unknown) == reaches(*ALL, masqueraded=True)
+    unknown = replace(NODE, pod_cidrs=CIDRS)
+    for made in (service("web", *entries("external local")), NOTHING_HERE):
+        for source in (POD, OTHER_POD):
+            assert follow(made, source=source, to=to, port=port, node=unknown) == reaches(*ALL, masqueraded=False)
+    assert follow(NOTHING_HERE, source=OUTSIDE, to=to, port=port, node=unknown) == stopped("drop")
 
 
 @pytest.mark.parametrize("made", [Settings(("10.180.1.0/24",), node_only=True), Settings(interface="cni0")])
@@ -120,7 +120,7 @@ def test_other_pod_cidrs_of_the_node_change_one_set_alone() -> None:
         "own-pods"
     }
     assert send(kernel, source=OTHER_POD, to=to, port=port) == reaches(*ALL, masqueraded=False)
-    assert send(kernel, source=POD, to=to, port=port) == reaches(*ALL, masqueraded=True)
+    assert send(kernel, source=POD, to=to, port=port) == stopped("drop")
 
 
 def test_pod_cidrs_that_stand_already_are_adopted() -> None:
@@ -161,14 +161,6 @@ def test_without_endpoints_other_sources_are_still_dropped() -> None:
     web = service("web", external(VIP, (), RANGES))
     assert follow(web, source=OUTSIDE, to="198.51.100.7", port=80) == stopped("reject")
     assert follow(web, source=BLOCKED, to="198.51.100.7", port=80) == stopped("drop")
-
-
-def test_an_address_given_twice_stays_closed() -> None:
-    """A VIP that is an external IP of the same Service too."""
-    front = Frontend(FrontendKind.EXTERNAL_IP, 4, packed("198.51.100.7"), 6, 80)
-    web = service("web", external(front, targets(*ALL)), external(VIP, targets(*ALL), RANGES))
-    assert follow(web, source=BLOCKED, to="198.51.100.7", port=80) == stopped("drop")
-    assert follow(web, source=OUTSIDE, to="198.51.100.7", port=80) == reaches(*ALL, masqueraded=True)
 
 
 def test_sources_of_ipv6() -> None:

@@ -6,12 +6,12 @@ import errno
 
 import pytest
 
-from nodeagent.dataplane.nftables import elements, listing
-from nodeagent.dataplane.nftables.program import SERVICE_CIDRS, SERVICE_IPS, Settings, program
-from nodeagent.dataplane.nftables.transaction import Batch
+from nodeagent.dataplane.nftables.program import SERVICE_IPS, Settings, program
+from nodeagent.dataplane.set_members import SERVICE_CIDRS
 from nodeagent.linux.netlink import wire
-from nodeagent.linux.nft import objects
+from nodeagent.linux.nft import elements, objects, tables
 from nodeagent.linux.nft.ranges import merged
+from nodeagent.linux.nft.transaction import Batch
 from tests.fakes.nftables.memory import MemoryKernel
 from tests.fakes.nftables.tables import references
 
@@ -34,12 +34,12 @@ def fill(batch: Batch) -> None:
 
 def test_the_elements_of_a_set_that_is_not_there(kernel: MemoryKernel) -> None:
     with pytest.raises(OSError, match="No such file") as raised:
-        list(listing.listed(kernel, PROGRAM, "missing"))
+        list(tables.listed(kernel, PROGRAM.table, "missing"))
     assert raised.value.errno == errno.ENOENT
 
 
 def test_what_was_there_stays_when_a_transaction_that_adds_it_again_is_refused(kernel: MemoryKernel) -> None:
-    before = list(listing.listed(kernel, PROGRAM, SERVICE_CIDRS))
+    before = list(tables.listed(kernel, PROGRAM.table, SERVICE_CIDRS))
     assert elements.END in dict(before).values()
     batch = Batch("deltaplane", 100)
     fill(batch)
@@ -48,7 +48,7 @@ def test_what_was_there_stays_when_a_transaction_that_adds_it_again_is_refused(k
     (refused,) = kernel.commit(batch.data(), batch.first, batch.last)
 
     assert refused.errno == errno.ENOENT
-    assert list(listing.listed(kernel, PROGRAM, SERVICE_CIDRS)) == before
+    assert list(tables.listed(kernel, PROGRAM.table, SERVICE_CIDRS)) == before
 
 
 def test_chains_and_sets_that_rules_name_cannot_go(kernel: MemoryKernel) -> None:
@@ -61,7 +61,7 @@ def test_chains_and_sets_that_rules_name_cannot_go(kernel: MemoryKernel) -> None
         batch.add(operation, 0, 4, wire.text(1, "deltaplane") + wire.text(kind, name))
         (refused,) = kernel.commit(batch.data(), batch.first, batch.last)
         assert refused.errno == errno.EBUSY, name
-    assert "services" in listing.chains(kernel, PROGRAM)
+    assert "services" in tables.chains(kernel, PROGRAM.table)
 
 
 def test_what_a_rule_names() -> None:

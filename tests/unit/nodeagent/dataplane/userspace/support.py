@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
 
-from deltaplane.forwarding import Entry, Frontend, FrontendKind, Masquerade, ServiceForwarding, Target, Verdict
+from deltaplane.forwarding import (
+    Entry,
+    Frontend,
+    FrontendKind,
+    Masquerade,
+    NodeForwarding,
+    ServiceForwarding,
+    Target,
+    Verdict,
+)
 from deltaplane.model import Kind, ObjectKey
 from nodeagent.dataplane.userspace.dataplane import UserspaceDataplane
+from nodeagent.dataplane.userspace.iptables import IptablesRedirects
+from nodeagent.dataplane.userspace.nft import NftRedirects
 from nodeagent.dataplane.userspace.redirects import Redirects
 from nodeagent.dataplane.userspace.settings import Settings
+from nodeagent.dataplane.userspace.tracker import REDIRECTS
 
 LOCAL = Settings(addresses=("127.0.0.1", "::1"), connect_timeouts=(0.2, 0.4), udp_idle=5.0)
 KEY = ObjectKey(Kind.SERVICE, "default", "web")
@@ -45,7 +57,7 @@ def service(*entries: Entry, name: str = "web") -> ServiceForwarding:
 
 
 @contextmanager
-def running(redirects: Redirects, settings: Settings = LOCAL) -> Iterator[UserspaceDataplane]:
+def running(redirects: Redirects | None, settings: Settings = LOCAL) -> Iterator[UserspaceDataplane]:
     made = UserspaceDataplane(settings, redirects)
     made.start()
     try:
@@ -92,3 +104,28 @@ class Server:
             self._socket.close()
         self._thread.join(0.2)
         self._socket.close()
+
+
+NODE = NodeForwarding((packed("192.0.2.1"),), service_cidrs=("172.30.0.0/16",))
+A, B = target(9), target(10)  # nobody listens there
+Make = Callable[[], Redirects]
+
+
+class Nft(NftRedirects):
+    """Listeners are at localhost, which is there."""
+
+    def place(self, family: int) -> bytes:
+        return packed("127.0.0.1" if family == 4 else "::1")
+
+
+class Iptables(IptablesRedirects):
+    def place(self, family: int) -> bytes:
+        return packed("127.0.0.1" if family == 4 else "::1")
+
+
+def leads_to(redirects: Redirects, number: int = 1) -> int:
+    """The listener's port that a redirect of 172.30.0.<number> TCP 80 leads to."""
+    for slot, placement in redirects.read().items():
+        if slot[1:5] == packed(f"172.30.0.{number}") and dict(placement).get(REDIRECTS):
+            return int.from_bytes(bytes(dict(placement)[REDIRECTS])[4:6], "big")  # type: ignore[arg-type]
+    return 0

@@ -14,8 +14,7 @@ from tests.fakes.iptables.memory import MemoryIptables
 from tests.fakes.nftables.memory import MemoryKernel
 from tests.unit.nodeagent.dataplane.fields import Path
 from tests.unit.nodeagent.dataplane.test_no_rule_through_a_name import CIDRS, GOOD, NODE, OTHER, both, every, texts
-from tests.unit.nodeagent.dataplane.userspace.support import LOCAL, running
-from tests.unit.nodeagent.dataplane.userspace.test_dataplane import Iptables, Nft
+from tests.unit.nodeagent.dataplane.userspace.support import LOCAL, Iptables, Nft, running
 
 SETTINGS = replace(LOCAL, cluster_cidrs=CIDRS)
 

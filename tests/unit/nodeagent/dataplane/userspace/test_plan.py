@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from deltaplane.forwarding import FrontendKind, Verdict
-from nodeagent.dataplane.nftables import render
+from nodeagent.dataplane.frontend_key import identity
 from nodeagent.dataplane.userspace.plan import Line, Port, Route, plan
 from tests.unit.nodeagent.dataplane.userspace.support import KEY, entry, node_port, service, target, vip
 
@@ -33,7 +33,7 @@ def test_families_and_protocols_have_their_own() -> None:
 
 def test_sources_outside_have_a_listener_of_their_own_or_a_verdict() -> None:
     policy = replace(entry(node_port(), A, B), local_targets=(A,))
-    slot = render.identity(policy)
+    slot = identity(policy)
     made = plan(service(policy), BOTH)
     assert made.lines == {port("external"): Line((A, B)), port("outside"): Line((A,))}
     assert made.routes == {slot: Route(port("external"), port("outside"))}
@@ -48,7 +48,7 @@ def test_closed_to_some_sources_an_address_has_its_own_even_if_it_is_open_as_wel
     address = vip(2, kind=FrontendKind.LOAD_BALANCER)
     guarded = replace(entry(address, A), source_ranges=("10.0.0.0/8",))
     made = plan(service(entry(vip(2, kind=FrontendKind.EXTERNAL_IP), A), guarded), BOTH)
-    assert made.routes == {render.identity(guarded): Route(port("external", "10.0.0.0/8"))}
+    assert made.routes == {identity(guarded): Route(port("external", "10.0.0.0/8"))}
 
 
 def test_two_lists_under_one_name_are_two_listeners() -> None:

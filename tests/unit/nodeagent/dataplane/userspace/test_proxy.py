@@ -7,6 +7,7 @@ import logging
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 
 import pytest
 from msgspec.structs import replace
@@ -166,13 +167,13 @@ def test_without_a_pipe_a_direction_waits_for_one(proxy: Proxy, monkeypatch: pyt
 def test_connections_that_would_take_the_last_files_wait(proxy: Proxy) -> None:
     server = Server("x")
     number = opened(proxy, TCP, server.target)
-    proxy._room.files = RESERVE + 2  # the listener's own, and one more
+    proxy._limits.files = RESERVE + 2  # the listener's own, and one more
     with socket.create_connection(("127.0.0.1", number), timeout=0.2) as connection:
         with pytest.raises(TimeoutError):
             connection.recv(1)
         assert proxy.count().waiting == 1
-        proxy._room.files += 1
-        proxy._do(proxy._room.resume)
+        proxy._limits.files += 1
+        proxy._do(proxy._limits.resume)
         connection.settimeout(5)
         assert connection.recv(1) == b"x"
 
@@ -192,6 +193,29 @@ def test_without_a_file_for_the_endpoint_the_client_is_told(proxy: Proxy, monkey
     assert proxy.count().failed == 1
 
 
+def test_one_clients_idle_connections_leave_room_for_others(caplog: pytest.LogCaptureFixture) -> None:
+    made = Proxy(replace(LOCAL, max_connections=8))
+    made.start()
+    server = Server("a")
+    with ExitStack() as idle, socket.create_server(("127.0.0.1", 0), backlog=128) as silent:
+        kept = opened(made, TCP, target(silent.getsockname()[1]))
+        number = opened(made, TCP._replace(name="q"), server.target)
+        for _ in range(100):
+            with suppress(ConnectionResetError):
+                idle.enter_context(socket.create_connection(("127.0.0.1", kept), timeout=5))
+        until(lambda: made.count().crowded == 96)
+        assert (made.count().connections, made.count().waiting) == (4, 0)
+        for _ in range(20):
+            with socket.create_connection(("127.0.0.1", number), 5, source_address=("127.0.0.2", 0)) as client:
+                assert client.recv(10) == b"a"
+    until(lambda: made.count().connections == 0)
+    with socket.create_connection(("127.0.0.1", number), timeout=5) as client:
+        assert client.recv(10) == b"a"  # what it gave back it may have again
+    server.close()
+    made.close()
+    assert len([record for record in caplog.records if "has its share" in record.getMessage()]) == 1
+
+
 def test_an_ended_proxy_says_so() -> None:
     made = Proxy(replace(LOCAL, backlog=1))
     made.start()
@@ -203,6 +227,6 @@ def test_an_ended_proxy_says_so() -> None:
 
 
 def test_addresses_and_marks_follow_the_settings() -> None:
-    settings = Settings(("10.0.0.0/8",), mark_bit=3)
+    settings = Settings(("10.0.0.0/8",), masquerade_bit=3)
     assert (settings.address(4), len(settings.address(6)), settings.mark) == (packed("169.254.86.1"), 16, 8)
-    assert settings.local.table == "deltaplane-userspace"
+    assert settings.table == "deltaplane-userspace"

@@ -1,0 +1,143 @@
+"""docs/migrate.md: from kube-proxy to Deltaplane and back, by the page's own commands, while clients connect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.cluster import kubeproxy_pods
+from tests.cluster.commands import Page, blocks
+from tests.cluster.installed import AGENTS, OVERLAYS, REPLICAS, Deltaplane
+from tests.cluster.shop import Shop
+from tests.cluster.test_uninstall import kernel
+from tests.kernel.load_support import Load, loaded
+from tools.lab import rules
+from tools.lab.cluster.cluster import Cluster
+
+RATE = 150.0  # connections a second, over every way to the Service
+AROUND = 1000  # connections before and after each step
+COUNTED: dict[str, int] = {}  # connections by what was done meanwhile
+
+
+@contextmanager
+def used(shop: Shop, what: str) -> Iterator[Load]:
+    """Meanwhile clients connect over every way, and none fails."""
+    with loaded([(space, *where) for _, space, where in shop.ways()], RATE) as load:
+        load.more(AROUND)
+        yield load
+        load.more(AROUND)
+    COUNTED[what] = COUNTED.get(what, 0) + load.total
+    print(f"{what}: {load.failed or 'none'} failed of {load.total} connections", flush=True)  # noqa: T201 - with -s, what was counted
+    assert load.failed == {}, what
+
+
+def whose(cluster: Cluster) -> list[str]:
+    """Whose rules each node has."""
+    return [_whose(kernel(place.space)) for place in cluster.fabric.nodes]
+
+
+def _whose(found: dict[str, str]) -> str:
+    ours = ["deltaplane"] if "table ip deltaplane " in found["nft"] else []
+    theirs = "table ip kube-proxy " in found["nft"] or any("KUBE-SERVICES" in text for text in found.values())
+    return " ".join([*ours, *(["kube-proxy"] if theirs else [])])
+
+
+@pytest.fixture(scope="module", params=["iptables", "nftables"])
+def mode(request: pytest.FixtureRequest, cluster: Cluster, shop: Shop) -> Iterator[str]:
+    """kube-proxy serves in this mode, and clients reach every Pod."""
+    for place in cluster.fabric.nodes:
+        rules.wipe(place.space)
+    with kubeproxy_pods.running(cluster, request.param):
+        wanted = shop.names()
+        cluster.wait(lambda: shop.served_by(wanted), f"every way leads to {wanted}")
+        yield request.param
+
+
+@pytest.fixture(scope="module")
+def page(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    return Page(cluster, tmp_path_factory.mktemp("operator"))
+
+
+def test_the_doctor_reads_the_kube_proxy_of_the_cluster(page: Page, mode: str) -> None:
+    said = page.follow("doctor")
+
+    assert "ConfigMap kube-system/kube-proxy" in said
+    assert mode in said
+
+
+def test_a_service_comes_and_goes_beside_kube_proxy(cluster: Cluster, shop: Shop, page: Page, mode: str) -> None:
+    with used(shop, f"beside kube-proxy in {mode} mode"):
+        page.follow("beside install", "beside")
+        page.follow("beside give", SERVICE="echo")
+        given = [rules.table(place.space) for place in cluster.fabric.nodes]
+        page.follow("beside return", SERVICE="echo")
+        returned = [rules.table(place.space) for place in cluster.fabric.nodes]
+        page.follow("uninstall", "beside")
+
+    address = shop.service["clusterIPs"][0]
+    assert [address in table for table in (*given, *returned)] == [True, True, False, False]
+    assert whose(cluster) == ["kube-proxy", "kube-proxy"]
+
+
+def test_one_node_moves_and_returns(cluster: Cluster, shop: Shop, page: Page, mode: str) -> None:
+    node = cluster.nodes[0].name
+    with used(shop, f"a node from kube-proxy in {mode} mode and back"):
+        page.follow("node prepare", "chosen")
+        page.follow("node move", NODE=node)
+        cluster.wait(lambda: whose(cluster) == ["deltaplane", "kube-proxy"], "a proxy on each node")
+        page.follow("node return", NODE=node)
+
+    assert whose(cluster) == ["kube-proxy", "kube-proxy"]
+
+
+def test_all_nodes_move_and_return_and_nothing_of_deltaplane_stays(
+    cluster: Cluster, shop: Shop, page: Page, mode: str
+) -> None:
+    with used(shop, f"all nodes from kube-proxy in {mode} mode and back"):
+        page.follow("all move")
+        cluster.wait(lambda: whose(cluster) == ["deltaplane", "deltaplane"], "Deltaplane on each node")
+        page.follow("all return")
+        page.follow("uninstall", "chosen")
+
+    states = [node.run("find", "/var/lib/deltaplane", "-type", "f").split() for node in cluster.nodes]
+    assert whose(cluster) == ["kube-proxy", "kube-proxy"]
+    assert states == [[], []]
+
+
+def test_for_good_versions_change_and_change_back(cluster: Cluster, shop: Shop, page: Page, mode: str) -> None:
+    page.follow("node prepare", "chosen")
+    page.follow("all move")
+    with used(shop, f"for good, from {mode} mode"):
+        page.follow("for good", "nftables")
+    with used(shop, "an upgrade"):
+        page.follow("upgrade", "next")
+        upgraded = images(cluster)
+    with used(shop, "a rollback"):
+        page.follow("rollback")
+        rolled_back = images(cluster)
+    with used(shop, "a restart"):
+        page.follow("restart")
+    installed = Deltaplane(cluster)
+    installed.overlay = "nftables"
+    installed.delete()
+    cluster.kubectl("apply", "-k", str(OVERLAYS / "cleanup"))
+    cluster.kubectl("-n", "deltaplane-cleanup", "rollout", "status", "daemonset/deltaplane-cleanup", "--timeout=180s")
+    cluster.kubectl("delete", "-k", str(OVERLAYS / "cleanup"), "--timeout=180s")
+    cluster.kubectl("label", "node", "--all", "deltaplane.dev/proxy-")
+
+    assert (upgraded, rolled_back) == ({"next"}, {"test"})
+    assert whose(cluster) == ["", ""]
+
+
+def images(cluster: Cluster) -> set[str]:
+    """The tags of the images that agents and replicas run."""
+    found = [pod for name in (AGENTS, REPLICAS) for pod in Deltaplane(cluster).pods(name)]
+    return {each["image"].rpartition(":")[2] for pod in found for each in pod["spec"]["containers"]}
+
+
+def test_every_command_of_the_page_was_run(page: Page, mode: str) -> None:
+    print(f"{sum(COUNTED.values())} connections in all", flush=True)  # noqa: T201 - with -s, what was counted
+
+    assert set(blocks()) <= set(page.ran), mode

@@ -1,0 +1,1 @@
+"""Fault cases on real processes: see docs/faults.md."""

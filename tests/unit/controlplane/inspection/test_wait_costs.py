@@ -1,0 +1,120 @@
+"""What waiting costs: looks at nodes, Acks that come sooner, places."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+
+from controlplane.inspection.rooms import WAITERS
+from controlplane.inspection.selection import Selection
+from controlplane.inspection.targets import OfRevision
+from controlplane.inspection.waits import HASTES_AT_ONCE, Floors, Waiter
+from deltaplane.v1 import inspection_pb2 as inspection
+from tests.unit.controlplane.inspection.calls import SERVICE, applied, change, wait
+from tests.unit.controlplane.inspection.replica import Aborted, Asked
+
+
+@pytest.fixture
+def asked() -> Asked:
+    return Asked()
+
+
+async def test_a_hundred_waiters_look_at_each_node_about_once_however_many_acks_come(asked: Asked) -> None:
+    nodes, waiters, acks = 100, 100, 10
+    sessions = [asked.node(f"n{number}") for number in range(nodes)]
+    for session in sessions:
+        applied(asked, session)
+    change(asked)
+    here, rev = asked.here, asked.cluster.log.head
+    waiting = [Waiter(here, OfRevision(here, rev), Selection(here, inspection.NodeSelection())) for _ in range(waiters)]
+    for waiter in waiting:
+        waiter.look()
+    for _ in range(acks):  # they say nothing new
+        for session in sessions:
+            applied(asked, session, rev - 1)
+        for waiter in waiting:
+            assert not waiter.look()
+    idle = sum(waiter.looks for waiter in waiting)
+    assert idle <= waiters * (acks + 2)
+
+    for session in sessions:
+        applied(asked, session)
+    assert all(waiter.look() for waiter in waiting)
+    assert sum(waiter.looks for waiter in waiting) - idle <= waiters * (2 * nodes + 3)
+
+
+async def test_all_who_wait_for_the_whole_cluster_share_one_look_at_its_nodes(asked: Asked) -> None:
+    """And none is taken while the last node has not moved."""
+    here, floors = asked.here, Floors(asked.here)
+    sessions = [asked.node(f"n{number}") for number in range(50)]
+    for session in sessions:
+        applied(asked, session)
+    change(asked)
+    rev, whole = asked.cluster.log.head, inspection.NodeSelection()
+    waiting = [Waiter(here, OfRevision(here, rev), Selection(here, whole)) for _ in range(100)]
+    assert not any(waiter.look(floors) for waiter in waiting)
+    found = floors.known
+    for session in sessions[1:]:
+        applied(asked, session)
+        floors.tick()
+        assert not any(waiter.look(floors) for waiter in waiting)
+    assert floors.known is found
+    applied(asked, sessions[0])
+    floors.tick()
+    assert all(waiter.look(floors) for waiter in waiting)
+    assert sum(waiter.looks for waiter in waiting) == 0
+
+
+async def test_an_ack_costs_nothing_while_nobody_waits_and_one_look_for_many_acks(asked: Asked) -> None:
+    session = asked.node("a")
+    applied(asked, session)
+    assert asked.waits._timer is None
+    call = wait(asked, 0.3, revision=inspection.RevisionOf(rev=asked.cluster.log.head + 5))
+    await call.looked()
+    asked.waits.moved()
+    timer = asked.waits._timer
+    for _ in range(100):
+        asked.waits.moved()
+    assert asked.waits._timer is timer
+    await call.end()
+    assert not len(asked.waits)
+
+
+async def test_agents_acknowledge_at_once_what_is_waited_for_and_not_yet_there_and_nothing_after(asked: Asked) -> None:
+    session = asked.node("a")
+    applied(asked, session)
+    call = wait(asked, revision=inspection.RevisionOf(rev=asked.cluster.log.head + 1))
+    await call.looked()
+    assert asked.hastened()
+    await call.looked()
+    assert not asked.hastened()
+    applied(asked, session)
+    await call.end()
+    assert not asked.hastened()
+
+
+async def test_waiters_hasten_a_bounded_number_of_acks(asked: Asked) -> None:
+    call = wait(asked, revision=inspection.RevisionOf(rev=10_000))
+    hastened = 0
+    for _ in range(3 * int(HASTES_AT_ONCE)):
+        await call.looked()
+        hastened += asked.hastened()
+    call.task.cancel()
+    with suppress(asyncio.CancelledError):
+        await call.task
+    assert 1 <= hastened <= 2 * HASTES_AT_ONCE
+
+
+async def test_one_address_does_not_have_all_places_to_wait_and_gives_them_back(asked: Asked) -> None:
+    calls = [wait(asked, revision=inspection.RevisionOf(rev=10_000)) for _ in range(WAITERS // 2)]
+    await calls[-1].looked()
+    await asyncio.gather(*(call.looked() for call in calls))
+    assert len(asked.waits) == WAITERS // 2
+    with pytest.raises(Aborted, match=f"{WAITERS // 2} calls wait"):
+        await wait(asked, object=SERVICE).end()
+    for call in calls:
+        call.task.cancel()
+    await asyncio.gather(*(call.task for call in calls), return_exceptions=True)
+    assert not len(asked.waits)

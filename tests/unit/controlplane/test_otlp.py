@@ -1,0 +1,119 @@
+"""A trace has a panel of the nodes, and always the slowest two and every failure; merged changes are linked."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExportResult
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from controlplane.otlp import PANEL, OtlpTracing
+from controlplane.slowest import MOST, PATIENCE_NS, Slowest
+from controlplane.trace import NodeCommit
+from deltaplane.durations import trace_id
+from deltaplane.v1 import delta_pb2 as pb
+
+MS = 10**6
+BEGIN = 1_800_000_000 * 10**9
+NODES = 100
+
+
+class Traces:
+    """Tracing of every change, with a collector in memory."""
+
+    def __init__(self) -> None:
+        self.collector = InMemorySpanExporter()
+        self.tracing = OtlpTracing("nobody:1", 1.0, self.collector)
+
+    def cause(self, at: int = BEGIN) -> pb.Cause:
+        return pb.Cause(event_unix_nano=at, traceparent=self.tracing.sample("Service a/b", at, at + MS))
+
+    def spans(self) -> Sequence[ReadableSpan]:
+        """All of them, at the end."""
+        self.tracing.close()
+        return self.collector.get_finished_spans()
+
+    def nodes(self) -> dict[str, list[str]]:
+        """Nodes that have a span `kernel commit`, by trace."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for span in self.spans():
+            if span.name == "kernel commit":
+                found[f"{span.context.trace_id:032x}"].append(str((span.attributes or {})["deltaplane.node"]))
+        return found
+
+
+def commit(number: int, *causes: pb.Cause, took: int = 10, nodes: int = NODES, failed: bool = False) -> NodeCommit:
+    """Of node NUMBER, whose Ack came so many milliseconds after the sending."""
+    report = pb.CommitReport(to_rev=7, queued_ns=MS, resolve_ns=MS, commit_ns=MS)
+    times = {"emitted_ns": BEGIN + 2 * MS, "sent_ns": BEGIN + 3 * MS, "acked_ns": BEGIN + (3 + took) * MS}
+    return NodeCommit(node=f"n{number}", nodes=nodes, causes=causes, report=report, failed=failed, **times)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_slowest_two_nodes_are_in_the_trace_once_whichever_came_first(order: int) -> None:
+    traces = Traces()
+    cause = traces.cause()
+    for number in range(NODES)[::order]:
+        traces.tracing.committed(commit(number, cause, took=10 + number))
+    (nodes,) = traces.nodes().values()
+
+    assert {"n98", "n99"} <= set(nodes)
+    assert len(nodes) == len(set(nodes))
+    assert len(nodes) < 4 * PANEL
+
+
+def test_every_node_that_fails_is_in_the_trace() -> None:
+    traces = Traces()
+    cause = traces.cause()
+    for number in range(NODES):
+        traces.tracing.committed(commit(number, cause, failed=number % 10 == 0))
+    (nodes,) = traces.nodes().values()
+
+    assert {f"n{number}" for number in range(0, NODES, 10)} <= set(nodes)
+
+
+def test_where_some_node_never_answers_the_slowest_two_so_far_are_in_the_trace_at_the_end() -> None:
+    traces = Traces()
+    cause = traces.cause()
+    for number in range(NODES - 1):
+        traces.tracing.committed(commit(number, cause, took=10 + number))
+    (nodes,) = traces.nodes().values()
+
+    assert {"n97", "n98"} <= set(nodes)
+
+
+def test_a_commit_of_several_changes_is_in_each_trace_and_links_to_the_others() -> None:
+    traces = Traces()
+    first, second, plain = traces.cause(), traces.cause(BEGIN + MS), pb.Cause(event_unix_nano=BEGIN)
+    traces.tracing.committed(commit(1, first, second, plain, nodes=3))
+    sends = {f"{span.context.trace_id:032x}": span for span in traces.spans() if span.name == "send"}
+
+    assert set(sends) == {trace_id(first.traceparent), trace_id(second.traceparent)}
+    for mine, other in ((first, second), (second, first)):
+        (link,) = sends[trace_id(mine.traceparent)].links
+        assert f"{link.context.trace_id:032x}" == trace_id(other.traceparent)
+
+
+def test_what_waits_for_the_last_answer_is_bounded_in_number_and_time() -> None:
+    slowest = Slowest()
+    found = [each for number in range(MOST + 5) for each in slowest.heard(f"t{number}", commit(1), reported=False)]
+    assert [trace for trace, _ in found] == [f"t{number}" for number in range(5)]
+    assert len(slowest) == MOST
+
+    late = commit(2, took=PATIENCE_NS // MS + 11)
+    assert len(slowest.heard("new", late, reported=True)) == MOST
+    assert len(slowest) == 1
+
+
+def test_a_collector_that_does_not_answer_costs_spans_alone() -> None:
+    class Away(InMemorySpanExporter):
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+            raise OSError("nobody is there")
+
+    tracing = OtlpTracing("nobody:1", 1.0, Away())
+    cause = pb.Cause(event_unix_nano=BEGIN, traceparent=tracing.sample("Service a/b", BEGIN, BEGIN))
+    tracing.committed(commit(1, cause))
+    tracing.close()

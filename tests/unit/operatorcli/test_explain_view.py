@@ -1,0 +1,110 @@
+"""What becomes of a connection, as it is told; and which Services are near a wrong address."""
+
+from __future__ import annotations
+
+from deltaplane.v1 import agent_pb2, views_pb2
+from deltaplane.v1 import inspection_pb2 as pb
+from operatorcli.exits import Exit
+from operatorcli.output import Form, written
+from operatorcli.views import explain
+from tests.unit.operatorcli.long import LABEL, SUBDOMAIN, failing, service, widest
+
+CONNECTION = views_pb2.Connection(source="10.244.1.7", address="10.96.0.10", port=80, protocol="TCP")
+BASIS = pb.Basis(rev=47, applied_rev=47, acknowledged=True)
+GOLDEN = """\
+10.244.1.7 to 10.96.0.10:80/TCP reaches svc/shop/web.
+
+DECIDED BY  FOUND          WHY
+frontend    10.96.0.10:80  it is the ClusterIP of the Service
+endpoints   2 ready        traffic policy Cluster
+
+ENDPOINT         SHARE  STATE                 NODE    ZONE    SOURCE ADDRESS
+10.244.1.7:8080  50.0 %  ready                 node-a  zone-1  the node's
+10.244.2.7:8080  50.0 %  serving, terminating  node-b  zone-2  its own
+
+Taken for granted: pods are told by the Nodes' pod CIDRs
+"""
+WRONG = """\
+10.244.1.7 to 10.96.0.10:81/TCP is of no Service here: this proxy leaves the packets alone.
+
+NEAR SERVICE  FRONTEND           WHY
+svc/shop/web  10.96.0.10:80/TCP  same address, other port
+"""
+
+
+def reached(name: str = "web", namespace: str = "shop", node: str = "node-a") -> views_pb2.Explanation:
+    return views_pb2.Explanation(
+        connection=CONNECTION, fate=views_pb2.FATE_REACHES, service=service(name, namespace),
+        decisions=[
+            views_pb2.Decision(what="frontend", found="10.96.0.10:80", why="it is the ClusterIP of the Service"),
+            views_pb2.Decision(what="endpoints", found="2 ready", why="traffic policy Cluster"),
+        ],
+        choices=[
+            views_pb2.Choice(endpoint="10.244.1.7:8080", probability=0.5, masqueraded=True, node=node, zone="zone-1",
+                             conditions="ready"),
+            views_pb2.Choice(endpoint="10.244.2.7:8080", probability=0.5, node="node-b", zone="zone-2",
+                             conditions="serving, terminating"),
+        ],
+        assumptions=["pods are told by the Nodes' pod CIDRs"],
+    )  # fmt: skip
+
+
+def test_a_connection_that_reaches_an_endpoint_is_a_yes() -> None:
+    answer, code = explain.answer(pb.ExplainResponse(explanation=reached(), basis=BASIS), "node-a")
+
+    assert code is Exit.YES
+    assert [line.split() for line in written(answer, Form.TABLE).splitlines()] == [
+        line.split() for line in GOLDEN.splitlines()
+    ]
+    assert answer.names == ["svc/shop/web"]
+
+
+def test_a_wrong_address_names_near_services_and_is_a_no() -> None:
+    near = views_pb2.NearService(
+        service=service("web", "shop"), frontend="10.96.0.10:80/TCP", why="same address, other port"
+    )
+    asked = views_pb2.Connection(source="10.244.1.7", address="10.96.0.10", port=81)
+    explanation = views_pb2.Explanation(connection=asked, fate=views_pb2.FATE_NOT_SERVED, near=[near])
+
+    answer, code = explain.answer(pb.ExplainResponse(explanation=explanation, basis=BASIS), "node-a")
+
+    assert code is Exit.NO
+    assert written(answer, Form.TABLE).rstrip("\n") == WRONG.rstrip("\n")
+    assert answer.names == ["svc/shop/web"]
+
+
+def test_what_the_node_has_not_acknowledged_or_fails_at_is_said() -> None:
+    doubtful = pb.Basis(rev=48, applied_rev=47, text="svc/shop/web is newer")
+    found = pb.ExplainResponse(explanation=reached(), basis=doubtful, failed=[failing(key=service("web", "shop"))])
+
+    answer, code = explain.answer(found, "node-a")
+
+    text = written(answer, Form.TABLE)
+    assert "node-a has not acknowledged this state: svc/shop/web is newer." in text
+    assert "svc/shop/web fails with KERNEL_REJECTED" in text
+    assert code is Exit.NO
+
+
+def test_a_kernel_that_differs_is_the_answer() -> None:
+    here = agent_pb2.ExplainHereResponse(explanation=reached(), differences=["10.96.0.10:80/TCP lacks 10.244.2.7:8080"])
+
+    answer, code = explain.here(here)
+
+    assert code is Exit.NO
+    assert "The kernel differs: 10.96.0.10:80/TCP lacks 10.244.2.7:8080" in written(answer, Form.TABLE)
+
+
+def test_a_kernel_that_has_the_same_is_said() -> None:
+    answer, code = explain.here(agent_pb2.ExplainHereResponse(explanation=reached()))
+
+    assert code is Exit.YES
+    assert "The kernel has exactly this." in written(answer, Form.TABLE)
+
+
+def test_the_longest_names_stay_within_a_hundred_columns() -> None:
+    explanation = reached(LABEL, LABEL, SUBDOMAIN)
+    explanation.near.add(service=service(), frontend="[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535/SCTP", why=LABEL)
+
+    answer, _ = explain.answer(pb.ExplainResponse(explanation=explanation, basis=BASIS), SUBDOMAIN)
+
+    assert widest(written(answer, Form.TABLE)) <= 100

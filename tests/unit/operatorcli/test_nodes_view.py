@@ -1,0 +1,71 @@
+"""The table of nodes, and the sentences about what is wrong."""
+
+from __future__ import annotations
+
+from deltaplane.v1 import delta_pb2
+from deltaplane.v1 import inspection_pb2 as pb
+from operatorcli.output import Form, written
+from operatorcli.views import nodes
+from tests.unit.operatorcli.long import LABEL, SUBDOMAIN, failing, node, service, widest
+
+GOLDEN = """\
+NODE    STATE         MODE      APPLIED  BEHIND  FAILED  BRAKE  VERSION
+node-a  live          nftables       47       -       0  -      1.2.0
+node-b  stalled       iptables       12   3m20s       2  held   1.2.0
+node-c  disconnected  nftables       40      1h       0  -      1.2.0
+node-b: connected, but makes no progress; see the agent's log and load.
+node-b: svc/shop/web fails with KERNEL_REJECTED: no room in the set
+node-b: 1 more object failing; see the agent's log.
+node-b: its safety brake holds a change that removes 35 of 40 Services; if that is right: deltaplane
+release-brake node-b
+node-b: runs iptables instead of nftables: no nf_tables.
+node-c: its agent is not connected; see its log, and whether it reaches the replicas.
+"""
+
+
+def three() -> pb.ListNodesResponse:
+    b = node(
+        "node-b", state=pb.NODE_STATE_STALLED, proxy_mode="iptables", proxy_mode_asked="nftables",
+        proxy_mode_reason="no nf_tables", applied_rev=12, behind_seconds=200.0, more_failed=1,
+        failed=[failing(key=service("web", "shop"))], brake=delta_pb2.Brake(services_removed=35, services=40),
+    )  # fmt: skip
+    c = node("node-c", state=pb.NODE_STATE_DISCONNECTED, applied_rev=40, behind_seconds=3600.0)
+    return pb.ListNodesResponse(head_rev=47, nodes=[node("node-a", applied_rev=47), b, c])
+
+
+def test_the_table_and_what_is_wrong() -> None:
+    assert written(nodes.answer(three()), Form.TABLE) == GOLDEN
+
+
+def test_the_longest_names_are_whole_and_within_a_hundred_columns() -> None:
+    answer = pb.ListNodesResponse(head_rev=2**63, nodes=[
+        node(LABEL, applied_rev=2**63, behind_seconds=86_399.0, failed=[failing()], proxy_mode="userspace",
+             agent_version="1.2.0-rc.1+build.12345"),
+        node(SUBDOMAIN, state=pb.NODE_STATE_DISCONNECTED, applied_rev=2**63, behind_seconds=1e6),
+    ])  # fmt: skip
+
+    text = written(nodes.answer(answer), Form.TABLE)
+
+    assert widest(text) <= 100
+    column = "".join(line[:60].split(" ")[0] for line in text.splitlines()[1:])
+    assert LABEL in column
+    assert SUBDOMAIN in column
+    assert "…" not in text
+
+
+def test_wide_cuts_nothing_into_lines() -> None:
+    text = written(nodes.answer(pb.ListNodesResponse(nodes=[node(SUBDOMAIN, peer="ipv4:192.0.2.1:40000")])), Form.WIDE)
+
+    assert len(text.splitlines()) == 2
+    assert SUBDOMAIN in text
+    assert "PEER" in text
+
+
+def test_no_node_at_all_is_said() -> None:
+    assert written(nodes.answer(pb.ListNodesResponse()), Form.TABLE) == nodes.NONE + "\n"
+
+
+def test_the_slowest_nodes_come_first_and_are_few() -> None:
+    many = [node(f"n{number}", behind_seconds=float(number)) for number in range(6)]
+
+    assert nodes.slowest(many) == "n5 (5.0s), n4 (4.0s), n3 (3.0s) and 2 more"
