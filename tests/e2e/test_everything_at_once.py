@@ -129,4 +129,5 @@ def check(site: Site, clients: list[Clients], moving: Moving) -> None:
             assert not wrong, f"{name} has left at {since}, and was reached at {wrong}"
     parts = list(site.parts())
     assert all(part.running.running for part in parts)
-    assert not any("Traceback" in part.output() for part in parts)
+    for part in parts:
+        assert "Traceback" not in part.output(), part.output()[part.output().index("Traceback") - 500 :][:5000]

@@ -80,13 +80,13 @@ def xtables(empty: World) -> Part:
 @pytest.mark.slow
 def test_fault_18_the_xtables_lock_is_held_for_half_a_minute(empty: World, xtables: Part) -> None:
     assert xtables.space is not None
-    before = dict(empty.truth)
+    before = {number: set(endpoints) for number, endpoints in empty.truth.items()}
     with held(str(empty.folder / "lock")):
         end = time.monotonic() + LOCKED
         empty.put(1, [address(98), address(99)])
         empty.put(4, [address(40)])
         while time.monotonic() < end:
-            assert all(empty.reached(xtables, number) == set(before[number]) for number in before)
+            assert {number: empty.reached(xtables, number) for number in before} == before
             assert xtables.running.running
             time.sleep(2)
     until(lambda: reaches_all(empty, xtables), empty.state)

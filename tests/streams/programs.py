@@ -88,6 +88,12 @@ class Program:
         with suppress(ProcessLookupError):  # it has just ended
             os.kill(self.pid, number)
 
+    @property
+    def unexpected(self) -> list[str]:
+        """The first traceback among its lines, with what stands around it."""
+        first = next((at for at, line in enumerate(self.lines) if "Traceback" in line), None)
+        return [] if first is None else self.lines[max(0, first - 5) : first + 60]
+
     async def until(self, true: Callable[[], bool]) -> None:
         """Waits until it is so; looked at after each line. Fails when the program ends meanwhile."""
         async with asyncio.timeout(PATIENCE), self.news:

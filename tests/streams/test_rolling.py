@@ -77,7 +77,8 @@ async def check(folder: Path, record: Record, groups: list[list[str]], rounds: i
         assert fleet.alive
         assert sum(state.connects for state in fleet.states) > len(fleet.history), "nobody had to dial again"
         assert told[-1] < BOUND
-        assert not any("Traceback" in line for plane in planes for line in plane.lines)
+        for plane in planes:
+            assert not plane.unexpected, "\n".join(plane.unexpected)
     finally:
         await fleet.stop()
         await asyncio.gather(*(plane.stop() for plane in planes))
