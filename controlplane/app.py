@@ -33,6 +33,7 @@ from controlplane.server import Server
 from controlplane.settings import Settings
 from controlplane.trace import NoTracing, Tracing
 from deltaplane import logs, supervise, tls
+from deltaplane.grpc_servers import handlers_ended
 from deltaplane.loop_meter import LoopMeter
 from deltaplane.supervise import Job
 
@@ -179,6 +180,7 @@ class App:
         self._tracing.close()
         if end_page is not None:
             await asyncio.to_thread(end_page)
+        await handlers_ended()
 
 
 def _tracing(settings: Settings) -> Tracing:

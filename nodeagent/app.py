@@ -15,6 +15,7 @@ from deltaplane import logs, supervise
 from deltaplane.addresses import parse_address
 from deltaplane.explain import Site
 from deltaplane.frontends import Slot
+from deltaplane.grpc_servers import handlers_ended
 from deltaplane.loop_meter import LoopMeter
 from deltaplane.supervise import Job
 from nodeagent.agent import Agent
@@ -167,6 +168,7 @@ class App:
                 await self._hand_over()
         finally:
             await self._close()
+            await handlers_ended()
 
     def _jobs(self) -> list[Job]:
         """Pages and probes answer at once. The rest begins once the kernel is read (`_serve`).
