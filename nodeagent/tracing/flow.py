@@ -52,7 +52,9 @@ class Shown(Struct, frozen=True):
 class Traced(Struct, frozen=True):
     """What was seen. `sent`: what became of the packet that was sent here; empty: none was, it was waited for.
 
-    `endpoint` and `seen`: as ADDRESS:PORT and ADDRESS, empty where the connection was not translated or not made.
+    `steps`: the way of the first packet. `dropped`: the rule or policy that it ended at; `answer_dropped`: that one of
+    the answers ended at. `endpoint` and `seen`: as ADDRESS:PORT and ADDRESS, empty where the connection was not
+    translated or not made; where the first packet was dropped, they are a later one's.
     """
 
     packets: int
@@ -60,5 +62,7 @@ class Traced(Struct, frozen=True):
     sent: str = ""
     endpoint: str = ""
     seen: str = ""
+    dropped: Shown | None = None
+    answer_dropped: Shown | None = None
     notes: tuple[str, ...] = ()
     error: str = ""

@@ -11,7 +11,7 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 from nodeagent.errors import KernelUnavailable
 from nodeagent.linux.netlink import wire
@@ -26,7 +26,11 @@ from nodeagent.tracing.flow import Flow
 
 TABLE = "deltaplane-trace"
 FIRST = -310  # before the raw table's chains
+TRACKED = -199  # after connection tracking (NF_IP_PRI_CONNTRACK): an answer is known by its connection
+ANSWERS = "answers-"  # what the names of chains for answers begin with
 _OWNED, _NFTRACE = 0x2, 12  # NFT_TABLE_F_OWNER, NFT_META_NFTRACE
+_DIRECTION, _PROTOCOL, _PORT = 1, 10, 12  # NFT_CT_DIRECTION, NFT_CT_PROTOCOL, NFT_CT_PROTO_DST
+_SOURCE, _DESTINATION, _SOURCE6, _DESTINATION6 = 19, 20, 21, 22  # NFT_CT_SRC_IP to NFT_CT_DST_IP6
 _NO_OWNERS = (errno.EOPNOTSUPP, errno.EINVAL)
 _OTHERS = (errno.EPERM, errno.EBUSY, errno.EEXIST)
 
@@ -76,15 +80,39 @@ def _offered(kernel: Kernel, flow: Flow, flags: int) -> int:
 
 
 def _chains(flow: Flow) -> tuple[Chain, ...]:
-    """Where packets come in, and where the node's own begin."""
-    following = rule(
+    """Where packets come in, and where the node's own begin; of answers also."""
+    asking = rule(
         s.inside(x.source(flow.family), flow.family, ip_network(flow.source)),
         s.inside(x.destination(flow.family), flow.family, ip_network(flow.address)),
         _protocol(flow.protocol),
         _port(flow.port),
         _trace(),
     )
-    return tuple(Chain(hook, (following,), Hook("filter", hook, FIRST)) for hook in ("prerouting", "output"))
+    answering = rule(*_answers(flow), _trace())
+    return tuple(
+        Chain(f"{name}{hook}", (following,), Hook("filter", hook, priority))
+        for name, following, priority in (("", asking, FIRST), (ANSWERS, answering, TRACKED))
+        for hook in ("prerouting", "output")
+    )
+
+
+def _answers(flow: Flow) -> Iterator[s.Statement]:
+    """Packets of the other direction of a connection that was asked for as the flow is."""
+    name = {4: "ip", 6: "ip6"}[flow.family]
+    source, destination = {4: (_SOURCE, _DESTINATION), 6: (_SOURCE6, _DESTINATION6)}[flow.family]
+    yield _tracked("direction reply", _DIRECTION, b"\1")
+    yield _tracked(f"original {name} saddr {ip_address(flow.source)}", source, flow.source, original=True)
+    yield _tracked(f"original {name} daddr {ip_address(flow.address)}", destination, flow.address, original=True)
+    yield _tracked(f"original protocol {flow.protocol}", _PROTOCOL, bytes((flow.protocol,)), original=True)
+    yield _tracked(f"original proto-dst {flow.port}", _PORT, flow.port.to_bytes(2, "big"), original=True)
+
+
+def _tracked(text: str, key: int, wanted: bytes, *, original: bool = False) -> s.Statement:
+    """Goes on only where connection tracking knows this of the packet's connection."""
+    direction = wire.attribute(3, b"\0") if original else b""
+    return s.Statement(
+        f"ct {text}", (x.Expression("ct", wire.number(1, 1) + wire.number(2, key) + direction), x.compare(wanted))
+    )
 
 
 def _protocol(number: int) -> s.Statement:

@@ -17,7 +17,7 @@ from nodeagent.linux.netlink import wire
 from nodeagent.linux.netlink.socket import NetlinkProtocol, NetlinkSocket
 from nodeagent.tracing.flow import Flow
 
-PATIENCE = 3.0  # seconds for an answer
+PATIENCE = 3.0  # seconds for an answer, at most
 _NAMED, _PROCESSES = Path("/run/netns"), Path("/proc")
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends a reset
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
@@ -82,10 +82,10 @@ def _bound(flow: Flow) -> socket.socket:
     return made
 
 
-def sent(flow: Flow, opened: socket.socket) -> str:
+def sent(flow: Flow, opened: socket.socket, timeout: float) -> str:
     """Connects, or sends one empty datagram, and says what came of it. The socket is closed, a connection reset."""
     with closing(opened):
-        opened.settimeout(PATIENCE)
+        opened.settimeout(min(timeout, PATIENCE))
         try:
             opened.connect((str(ip_address(flow.address)), flow.port))
             if flow.protocol != Protocol.UDP:

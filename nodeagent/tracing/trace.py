@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import selectors
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from ipaddress import ip_address
@@ -15,8 +15,8 @@ from nodeagent.linux.netlink import wire
 from nodeagent.linux.netlink.socket import NetlinkProtocol, NetlinkSocket
 from nodeagent.linux.nft.kernel import NetlinkKernel
 from nodeagent.tracing import events, sending
-from nodeagent.tracing.flow import Flow, Step, Traced, Translated
-from nodeagent.tracing.marking import TABLE, marked
+from nodeagent.tracing.flow import Flow, Shown, Step, Traced, Translated
+from nodeagent.tracing.marking import ANSWERS, TABLE, marked
 from nodeagent.tracing.texts import Texts
 
 QUIET = 0.3  # seconds without a word after which a packet's way is at its end
@@ -25,7 +25,7 @@ LEGACY = "rules of iptables-legacy are not shown: that flavour writes its trace 
 IPVS = "IPVS has no tracing of its own: rules are shown up to the chain INPUT, then the connection that it made"
 
 
-class _Heard:
+class Heard:
     """What was told so far of the flow."""
 
     def __init__(self, flow: Flow) -> None:
@@ -33,10 +33,6 @@ class _Heard:
         self.steps: list[Step] = []
         self.translated: Translated | None = None
         self.at = 0.0
-
-    @property
-    def packets(self) -> int:
-        return len({step.packet for step in self.steps})
 
     def take(self, message: wire.Message, now: float) -> None:
         step = events.step(message)
@@ -47,10 +43,17 @@ class _Heard:
         if found is not None:
             self.translated, self.at = self.translated or found, now
 
-    def first(self) -> Iterator[Step]:
-        """The way of the packet that came first, but for the rules that have it traced."""
-        mine = [step for step in self.steps if step.packet == self.steps[0].packet]
-        return (step for step in mine if step.table.partition(" ")[2] != TABLE)
+    def ways(self, *, of_answers: bool = False) -> list[list[Step]]:
+        """The way of each packet, in the order they came, but for the rules that have them traced."""
+        found: dict[int, list[Step]] = {}
+        answers: set[int] = set()
+        for step in self.steps:
+            way = found.setdefault(step.packet, [])
+            if step.table.partition(" ")[2] != TABLE:
+                way.append(step)
+            elif step.handle and step.chain.startswith(ANSWERS):  # its policy is every packet's
+                answers.add(step.packet)
+        return [way for packet, way in found.items() if (packet in answers) == of_answers]
 
 
 def trace(flow: Flow, timeout: float, *, wait: bool = False) -> Traced:
@@ -59,32 +62,41 @@ def trace(flow: Flow, timeout: float, *, wait: bool = False) -> Traced:
     `wait`: it comes by itself; else it is sent from here, and waited for where nobody here has the source's address.
     Raises KernelUnavailable, OSError.
     """
-    heard, notes = _Heard(flow), list(_notes(flow))
+    heard, notes = Heard(flow), list(_notes(flow))
     groups = events.TRACE_GROUP, events.CONNECTIONS_GROUP
     sent: Future[str] | None = None
     hearing = NetlinkSocket(NetlinkProtocol.NETFILTER, groups, receive_buffer=_BUFFER)
     with closing(hearing) as ear, marked(flow), ThreadPoolExecutor(1, "packet") as pool:
         try:
-            sent = None if wait else pool.submit(sending.sent, flow, sending.opened(flow))
+            sent = None if wait else pool.submit(sending.sent, flow, sending.opened(flow), timeout)
         except sending.NotHere as error:
             notes.append(f"{error}: the packet was waited for")
         _listen(ear, heard, timeout, sent)
     outcome = "" if sent is None else sent.result()
     with closing(NetlinkKernel()) as kernel:
-        steps = Texts(kernel).shown(heard.first()) if heard.steps else ()
-    return Traced(heard.packets, steps, outcome, *_ends(heard.translated), notes=tuple(notes))
+        texts = Texts(kernel)
+        ways = [texts.shown(way) for way in heard.ways()]
+        answers = [texts.shown(way) for way in heard.ways(of_answers=True)]
+    steps = ways[0] if ways else ()
+    lost = next((last for way in answers if (last := _dropped(way))), None)
+    return Traced(len(ways), steps, outcome, *_ends(heard.translated), _dropped(steps), lost, tuple(notes))
 
 
-def _listen(ear: NetlinkSocket, heard: _Heard, timeout: float, sent: Future[str] | None) -> None:
+def _dropped(way: tuple[Shown, ...]) -> Shown | None:
+    """The rule or policy that the packet ended at."""
+    return next((step for step in way if step.verdict == "drop"), None)
+
+
+def _listen(ear: NetlinkSocket, heard: Heard, timeout: float, sent: Future[str] | None) -> None:
     """Until the packet's way is at its end, or the time is over."""
-    deadline = time.monotonic() + timeout
+    deadline, done = time.monotonic() + timeout, sent is None
     with selectors.DefaultSelector() as selector:
         selector.register(ear, selectors.EVENT_READ)
-        while (now := time.monotonic()) < deadline:
+        while (now := time.monotonic()) < deadline or not done:
             done = sent is None or sent.done()
             if heard.steps and done and now - heard.at > QUIET:
                 return
-            if selector.select(min(QUIET, deadline - now)):
+            if selector.select(QUIET):
                 for data in ear.heard()[0]:
                     for message in wire.messages(data):
                         heard.take(message, time.monotonic())

@@ -16,6 +16,9 @@ from operatorcli.views import trace as view
 
 LONGEST = 60.0  # seconds
 Timeout = Annotated[str, typer.Option("--timeout", metavar="TIME", help="How long to look for the packet: up to 60s.")]
+Count = Annotated[
+    int, typer.Option("--count", metavar="N", min=1, max=100, help="Follow N packets, one after another.")
+]
 Wait = Annotated[bool, typer.Option("--wait", help="Send nothing: the client starts its connection meanwhile.")]
 
 
@@ -24,14 +27,18 @@ def add(app: typer.Typer) -> None:
 
     @verb(
         app, "trace", "trace 10.244.1.7 10.96.0.10:80 --server=unix:///run/deltaplane/agent.sock",
+        "trace 10.244.1.7 10.96.0.10:80 --count=12 --server=unix:///run/deltaplane/agent.sock",
         "trace 203.0.113.9 192.168.0.1:30080 --wait --server=unix:///run/deltaplane/agent.sock",
     )  # fmt: skip
-    def trace(asked: Asked, source: Source, target: Target, timeout: Timeout = "5s", wait: Wait = False) -> Exit:
+    def trace(
+        asked: Asked, source: Source, target: Target, timeout: Timeout = "5s", count: Count = 1, wait: Wait = False
+    ) -> Exit:
         """Follows one real packet through this node's kernel, and shows that beside what explain says.
 
         Runs as root on the node, with the agent's socket. Where FROM is the node itself or a pod on it, the packet is
         sent from there (a connection that is closed at once, or an empty datagram); else it is waited for. The kernel
-        traces this flow only, and stops when this ends, however it ends. Ends with 0 when the packet met what was said.
+        traces this flow only, and stops when this ends, however it ends. The kernel chooses the endpoint: --count shows
+        what comes of several packets. Ends with 0 when all met what was said.
         """
         connection, seconds = names.connection(source, target), length("timeout", timeout)
         if not asked.flags.server.startswith(SCHEME):
@@ -45,6 +52,7 @@ def add(app: typer.Typer) -> None:
             here = agent_pb2.ExplainHereRequest(connection=connection)
             said = agent.ask("ExplainHere", here, agent_pb2.ExplainHereResponse)
             mode = agent.ask("GetAgent", agent_pb2.GetAgentRequest(), agent_pb2.GetAgentResponse).proxy_mode
-        answer, code = view.answer(said, node_programs.traced(connection, seconds, wait=wait), mode)
+        traced = [node_programs.traced(connection, seconds, wait=wait) for _ in range(count)]
+        answer, code = view.answer(said, traced, mode)
         asked.show(answer)
         return code

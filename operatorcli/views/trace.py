@@ -2,49 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deltaplane.v1 import agent_pb2, views_pb2
 from operatorcli.exits import Exit
 from operatorcli.names import shown
 from operatorcli.output import Answer, plain
-from operatorcli.tables import Block, Sentence, Table, columns
+from operatorcli.tables import Block, Cell, Sentence, Table, columns
 from operatorcli.views.explain import Told, blocks_of
 from operatorcli.views.forwarding import differing
 
 STEPS = columns("TABLE*", "CHAIN*", "RULE*", "VERDICT*")
+PACKETS = columns("ENDPOINT*", "PACKETS>", "WHAT CAME OF THEM*")
 USERSPACE = "userspace"
 RELAYED = (
     "In userspace mode the kernel leads the packet to the agent's own listener; which endpoint the agent connects to is"
     " not the kernel's to tell."
 )
+SLOTS = (
+    "A random slot that has no endpoint is drawn again: chain cluster-4 serves all Services of one to four endpoints,"
+    " cluster-8 those of up to eight, and so on."
+)
+SHARED = frozenset(["filter", "nat", "mangle", "raw", "security"])  # iptables' tables: everybody's
+ANSWERED = frozenset(["", "connected", "answered"])
+REFUSING = frozenset([views_pb2.FATE_REFUSED, views_pb2.FATE_DROPPED])
 Traced = Mapping[str, Any]
 
 
-def answer(found: agent_pb2.ExplainHereResponse, traced: Traced, mode: str) -> Told:
-    """Both, and whether they agree. YES where they do; NO where not, or where no packet came."""
-    connection = found.explanation.connection
-    agrees = agree(found.explanation, traced, mode)
-    data = {"explained": plain(found), "traced": dict(traced), "mode": mode, "agrees": agrees}
+def answer(found: agent_pb2.ExplainHereResponse, traced: Sequence[Traced], mode: str) -> Told:
+    """What the packets met, beside what was said. YES where all agree; NO where one does not, or where none came."""
+    explanation = found.explanation
+    agrees = [agree(explanation, each, mode) for each in traced]
+    shown_one = next((each for each, yes in zip(traced, agrees, strict=True) if yes is False), traced[0])
+    whole = None if None in agrees and False not in agrees else all(agrees)
+    data = {
+        "explained": plain(found), "traced": dict(shown_one), "mode": mode, "agrees": whole,
+        "packets": [{"endpoint": each["endpoint"], "result": _result(each)} for each in traced],
+    }  # fmt: skip
     blocks: list[Block] = [
-        *blocks_of(found.explanation),
-        *differing(found.differences, found.kernel_error),
+        *_met(explanation.connection, shown_one),
+        _verdict(whole, shown_one),
+        *_advice(explanation, shown_one),
         Sentence(""),
-        *_way(traced),
-        _met(connection, traced),
-        _verdict(agrees),
-        *(Sentence(f"Note: {text}", "faint") for text in traced["notes"]),
+        *_all(traced),
+        *_way(shown_one),
+        Sentence("What explain says of it:", "strong"),
+        *blocks_of(explanation),
+        *differing(found.differences, found.kernel_error),
+        *(Sentence(f"Note: {text}", "faint") for text in _notes(shown_one, mode)),
     ]
-    if mode == USERSPACE:
-        blocks.append(Sentence(f"Note: {RELAYED}", "faint"))
-    return Answer(blocks, data), Exit.YES if agrees else Exit.NO
+    return Answer(blocks, data), Exit.YES if whole else Exit.NO
 
 
 def agree(explanation: views_pb2.Explanation, traced: Traced, mode: str) -> bool | None:
     """Whether the packet met what was said; None: no packet came."""
     if not traced["packets"]:
         return None
+    if traced["dropped"] and explanation.fate not in REFUSING:
+        return False
     translated = traced["endpoint"] not in ("", _asked(explanation.connection))
     if explanation.fate == views_pb2.FATE_REACHES:
         return translated and (mode == USERSPACE or _is_a_choice(explanation, traced))
@@ -53,7 +70,7 @@ def agree(explanation: views_pb2.Explanation, traced: Traced, mode: str) -> bool
     if explanation.fate == views_pb2.FATE_NOT_SERVED:
         return True
     said = {views_pb2.FATE_REFUSED: "refused", views_pb2.FATE_DROPPED: "no answer"}[explanation.fate]
-    return bool(traced["sent"] == said) if traced["sent"] else _is_dropped(traced)
+    return bool(traced["sent"] == said) if traced["sent"] else bool(traced["dropped"])
 
 
 def _is_a_choice(explanation: views_pb2.Explanation, traced: Traced) -> bool:
@@ -64,38 +81,87 @@ def _is_a_choice(explanation: views_pb2.Explanation, traced: Traced) -> bool:
     )
 
 
-def _is_dropped(traced: Traced) -> bool:
-    """A rule that refuses drops the packet, too."""
-    return any(step["verdict"] == "drop" for step in traced["steps"])
-
-
 def _asked(connection: views_pb2.Connection) -> str:
     return shown(connection).rpartition("/")[0]
+
+
+def _place(step: Traced) -> str:
+    whose = "" if _is_the_agents(step) else ", which is not the agent's"
+    rule = "by its policy" if step["rule"] == "(policy)" else f"by the rule: {step['rule']}"
+    return f"in table {step['table']}, chain {step['chain']}{whose}, {rule}"
+
+
+def _is_the_agents(step: Traced) -> bool:
+    """In iptables' tables the agent's chains have kube-proxy's names."""
+    table = step["table"].partition(" ")[2]
+    return table.startswith("deltaplane") or (table in SHARED and step["chain"].startswith(("KUBE-", "DELTAPLANE")))
+
+
+def _all(traced: Sequence[Traced]) -> list[Block]:
+    """What came of several packets, by endpoint."""
+    if len(traced) == 1:
+        return []
+    counted = Counter((each["endpoint"] or "-", _result(each)) for each in traced)
+    rows = [(endpoint, str(count), result) for (endpoint, result), count in sorted(counted.items())]
+    return [Table(PACKETS, rows, title=f"{len(traced)} packets, one after the other"), Sentence("")]
+
+
+def _result(traced: Traced) -> str:
+    if not traced["packets"]:
+        return "none came"
+    if traced["dropped"]:
+        return f"the first was dropped {_place(traced['dropped'])}"
+    if traced["answer_dropped"]:
+        return f"an answer was dropped {_place(traced['answer_dropped'])}"
+    return traced["sent"] or "not sent from here"
 
 
 def _way(traced: Traced) -> list[Block]:
     if not traced["steps"]:
         return []
-    rows = [(step["table"], step["chain"], step["rule"], step["verdict"]) for step in traced["steps"]]
-    return [Table(STEPS, rows, title="The packet's way through the kernel"), Sentence("")]
+    rows = [
+        (step["table"], step["chain"], step["rule"], Cell(step["verdict"], "bad" if step["verdict"] == "drop" else ""))
+        for step in traced["steps"]
+    ]
+    return [Table(STEPS, rows, title="The first packet's way through the kernel"), Sentence("")]
 
 
-def _met(connection: views_pb2.Connection, traced: Traced) -> Sentence:
+def _met(connection: views_pb2.Connection, traced: Traced) -> list[Block]:
     if not traced["packets"]:
-        return Sentence("No packet of this flow came in time.", "warn")
+        return [Sentence("No packet of this flow came in time.", "warn")]
+    found: list[Block] = []
+    if traced["dropped"]:
+        found.append(Sentence(f"The first packet was dropped {_place(traced['dropped'])}.", "bad"))
+    which = "A later packet" if traced["dropped"] else "The packet"
     sent = f" Whoever sent it met: {traced['sent']}." if traced["sent"] else ""
     if traced["endpoint"] in ("", _asked(connection)):
-        left = "was left as it is" if traced["endpoint"] else "became no connection"
-        return Sentence(f"The packet {left}.{sent}")
+        left = f"{which} was left as it is." if traced["endpoint"] else "No connection was made."
+        return [*found, Sentence(f"{left}{sent}")]
     whom = "the client's own address" if traced["seen"] == connection.source else traced["seen"]
-    return Sentence(f"The packet was sent to {traced['endpoint']}, which sees {whom}.{sent}")
+    return [*found, Sentence(f"{which} was sent to {traced['endpoint']}, which sees {whom}.{sent}")]
 
 
-def _verdict(agrees: bool | None) -> Sentence:
+def _verdict(agrees: bool | None, traced: Traced) -> Sentence:
     if agrees is None:
         return Sentence("Nothing to compare: start the connection while this runs, or give a longer --timeout.", "warn")
     if agrees:
         return Sentence("That is what was said.", "good")
-    return Sentence(
-        "That is NOT what was said: look at the rules above that are not the agent's, and report it.", "bad"
-    )
+    foreign = traced["dropped"] and not _is_the_agents(traced["dropped"])
+    advice = "explain knows the agent's rules only, and this one is another's" if foreign else "report it"
+    return Sentence(f"That is NOT what was said: {advice}.", "bad")
+
+
+def _advice(explanation: views_pb2.Explanation, traced: Traced) -> list[Block]:
+    """Where to look next when the packet passed and still nobody answered."""
+    if traced["answer_dropped"]:
+        return [Sentence(f"An answer came, and was dropped {_place(traced['answer_dropped'])}.", "bad")]
+    lost = traced["packets"] and not traced["dropped"] and traced["sent"] not in ANSWERED
+    if not lost or explanation.fate in REFUSING:
+        return []
+    text = "No rule of this node dropped the packet, and none dropped an answer: look at the endpoint and its node."
+    return [Sentence(text, "warn")]
+
+
+def _notes(traced: Traced, mode: str) -> list[str]:
+    slots = [SLOTS] if any("numgen random" in step["rule"] for step in traced["steps"]) else []
+    return [*traced["notes"], *slots, *([RELAYED] if mode == USERSPACE else [])]

@@ -70,6 +70,36 @@ def test_a_packet_is_followed_to_its_endpoint_and_one_that_is_refused_to_the_rul
         }  # fmt: skip
 
 
+FOREIGN = """
+table inet edgefilter {{
+  chain both {{
+    type filter hook {hook} priority 10
+    {rule} drop
+  }}
+}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("rule", "where"),
+    [(f"ip daddr {ENDPOINT[:-3]} ct state new", "dropped"), (f"ip saddr {ENDPOINT[:-3]}", "answer_dropped")],
+)
+def test_what_another_programs_rule_drops_is_told_apart_of_packets_and_of_answers(
+    node: tuple[str, Namespace], rule: str, where: str
+) -> None:
+    _, space = node
+    run(space, "nft", "-f", "-", stdin=FOREIGN.format(hook="forward", rule=rule))
+    try:
+        found = traced(space, POD, SERVICE, "80", "--timeout=2")
+    finally:
+        nft(space, "delete", "table", "inet", "edgefilter")
+    assert found["sent"] == "no answer"
+    assert (found[where]["table"], found[where]["chain"]) == ("inet edgefilter", "both")
+    assert {"dropped", "answer_dropped"} - {where} == {
+        name for name in ("dropped", "answer_dropped") if not found[name]
+    }
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_a_trace_that_is_ended_leaves_no_rule(how: signal.Signals, network: Network) -> None:
     with network.node.entered():

@@ -25,14 +25,23 @@ def said(fate: views_pb2.Fate.ValueType, *, masqueraded: bool = False) -> views_
     )
 
 
+FILTER = {"table": "inet edgefilter", "chain": "forwarded", "rule": f"ip daddr {ENDPOINT[:8]} drop", "verdict": "drop"}
+
+
 def met(
-    endpoint: str = "", seen: str = "", sent: str = "", verdict: str = "accept", packets: int = 1
+    endpoint: str = "", seen: str = "", sent: str = "", verdict: str = "accept", packets: int = 1, **more: Any
 ) -> dict[str, Any]:
     step = {"table": "ip deltaplane", "chain": "services", "rule": "drop", "verdict": verdict}
     return {
         "packets": packets, "steps": [step] * bool(packets), "sent": sent, "endpoint": endpoint, "seen": seen,
-        "notes": [], "error": "",
+        "dropped": step if verdict == "drop" else None, "answer_dropped": None, "notes": [], "error": "", **more,
     }  # fmt: skip
+
+
+def told(explanation: views_pb2.Explanation, *traced: dict[str, Any], mode: str = "nftables") -> tuple[str, Exit]:
+    """The text with single blanks, and the exit code."""
+    found, code = answer(agent_pb2.ExplainHereResponse(explanation=explanation), traced, mode)
+    return " ".join(written(found, Form.TABLE).split()), code
 
 
 @pytest.mark.parametrize(
@@ -52,6 +61,8 @@ def met(
         (said(DROPPED), met(sent="refused", verdict="drop"), False),
         (said(NOT_SERVED), met(f"{SERVICE}:80", POD, sent="refused"), True),
         (said(NOT_SERVED), met(ENDPOINT, POD), False),
+        (said(NOT_SERVED), met(sent="no answer", verdict="drop"), False),
+        (said(REACHES), met(ENDPOINT, POD, "connected", verdict="drop"), False),
         (said(REACHES), met(packets=0), None),
     ],
 )
@@ -63,10 +74,7 @@ def test_the_packet_is_held_against_what_was_said(
 
 def test_in_userspace_mode_the_packet_ends_at_the_agents_listener() -> None:
     assert agree(said(REACHES), met("169.254.86.1:41000", POD), "userspace")
-    told, _ = answer(
-        agent_pb2.ExplainHereResponse(explanation=said(REACHES)), met("169.254.86.1:41000", POD), "userspace"
-    )
-    assert "not the kernel's to tell" in " ".join(written(told, Form.TABLE).split())
+    assert "not the kernel's to tell" in told(said(REACHES), met("169.254.86.1:41000", POD), mode="userspace")[0]
 
 
 @pytest.mark.parametrize(
@@ -78,10 +86,52 @@ def test_in_userspace_mode_the_packet_ends_at_the_agents_listener() -> None:
     ],
 )
 def test_both_are_shown_beside_each_other_within_100_columns(traced: dict[str, Any], code: Exit, text: str) -> None:
-    told, ends = answer(agent_pb2.ExplainHereResponse(explanation=said(REACHES)), traced, "nftables")
-    shown = written(told, Form.TABLE)
+    found, ends = answer(agent_pb2.ExplainHereResponse(explanation=said(REACHES)), [traced], "nftables")
+    shown = written(found, Form.TABLE)
     assert ends is code
     assert f"{POD} to {SERVICE}:80/TCP reaches" in shown
     assert text in shown
     assert max(map(len, shown.splitlines())) <= 100
-    assert told.data["agrees"] is (None if not traced["packets"] else code is Exit.YES)
+    assert found.data["agrees"] is (None if not traced["packets"] else code is Exit.YES)
+
+
+def test_a_first_packet_that_another_programs_rule_drops_is_not_what_was_said_though_a_later_one_connects() -> None:
+    text, code = told(said(REACHES), met(ENDPOINT, POD, "connected", verdict="drop", dropped=FILTER))
+
+    assert code is Exit.NO
+    assert text.startswith(
+        "The first packet was dropped in table inet edgefilter, chain forwarded, which is not the agent's, by the rule:"
+    )
+    assert f"A later packet was sent to {ENDPOINT}" in text
+    assert "That is NOT what was said: explain knows the agent's rules only, and this one is another's." in text
+
+
+def test_an_answer_that_a_rule_of_this_node_drops_is_told() -> None:
+    text, code = told(said(REACHES), met(ENDPOINT, POD, "no answer", answer_dropped=FILTER))
+
+    assert code is Exit.YES
+    assert "An answer came, and was dropped in table inet edgefilter" in text
+
+
+@pytest.mark.parametrize("fate", [REACHES, NOT_SERVED])
+def test_where_nothing_here_drops_the_packet_and_nobody_answers_it_says_where_to_look(fate: Any) -> None:
+    text, _ = told(said(fate), met(ENDPOINT if fate == REACHES else "", POD, "no answer"))
+
+    assert "look at the endpoint and its node" in text
+
+
+def test_of_several_packets_one_that_is_not_as_said_is_shown_and_all_are_counted() -> None:
+    good, bad = met(ENDPOINT, POD, "connected"), met("", "", "no answer", verdict="drop", dropped=FILTER)
+    text, code = told(said(REACHES), good, bad, good)
+
+    assert code is Exit.NO
+    assert text.startswith("The first packet was dropped in table inet edgefilter")
+    assert "3 packets, one after the other" in text
+    assert f"{ENDPOINT} 2 connected" in text
+
+
+def test_that_a_random_slot_is_drawn_again_is_said_where_it_is_seen() -> None:
+    step = {"table": "ip deltaplane", "chain": "cluster-4", "rule": "numgen random mod 4", "verdict": "continue"}
+
+    assert "one to four endpoints" in told(said(REACHES), met(ENDPOINT, POD, "connected", steps=[step]))[0]
+    assert "one to four endpoints" not in told(said(REACHES), met(ENDPOINT, POD, "connected"))[0]

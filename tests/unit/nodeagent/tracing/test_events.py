@@ -93,7 +93,10 @@ def test_the_flow_is_marked_meanwhile_and_what_a_killed_trace_left_is_replaced(
     with marked(FLOW):
         hooks = {name: chain.hook for name, chain in tables(kernel)[TABLE].chains.items()}
         left = dict(kernel.tables)
-    assert hooks == {"prerouting": ("filter", 0, -310), "output": ("filter", 3, -310)}
+    assert hooks == {
+        "prerouting": ("filter", 0, -310), "output": ("filter", 3, -310),
+        "answers-prerouting": ("filter", 0, -199), "answers-output": ("filter", 3, -199),
+    }  # fmt: skip
     assert (TABLE in tables(kernel)) is (kind is MemoryKernel)  # where tables have owners, the kernel removes it
     kernel.tables = left
     with marked(FLOW._replace(port=81)):
