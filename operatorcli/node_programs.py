@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from deltaplane.v1 import views_pb2
@@ -24,6 +24,15 @@ def traced(connection: views_pb2.Connection, timeout: float, *, wait: bool) -> d
         advice = "Run this as root on the node, in its network namespace: in the agent's container, for example."
         raise Failed(Exit.FAILED, f"no trace: {found.get('error') or 'the tracing program ended early'}", advice)
     return found
+
+
+def several(connection: views_pb2.Connection, timeout: float, count: int, *, wait: bool) -> Iterator[dict[str, Any]]:
+    """Packets one after the other, as `traced` says each; the last one where none came in time."""
+    for _ in range(count):
+        found = traced(connection, timeout, wait=wait)
+        yield found
+        if not found["packets"]:
+            return
 
 
 def _run(command: Sequence[str], limit: float) -> str:

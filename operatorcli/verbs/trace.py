@@ -52,7 +52,7 @@ def add(app: typer.Typer) -> None:
             here = agent_pb2.ExplainHereRequest(connection=connection)
             said = agent.ask("ExplainHere", here, agent_pb2.ExplainHereResponse)
             mode = agent.ask("GetAgent", agent_pb2.GetAgentRequest(), agent_pb2.GetAgentResponse).proxy_mode
-        traced = [node_programs.traced(connection, seconds, wait=wait) for _ in range(count)]
+        traced = list(node_programs.several(connection, seconds, count, wait=wait))
         answer, code = view.answer(said, traced, mode)
         asked.show(answer)
         return code
