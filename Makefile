@@ -7,6 +7,8 @@ PARTS_FOR = tools/real-parts --tests $(1) >/dev/null || $(UNBUILT)
 UNBUILT := echo "make: some real programs could not be built; the tests that need them are skipped" >&2
 HOLD ?=
 export COLD COLD_ARGS
+# Hundreds of programs are started: each would compile all of its modules anew where the environment forbids to keep them.
+export PYTHONDONTWRITEBYTECODE :=
 ARGS ?=
 
 .PHONY: help bootstrap real-parts demo test cold image test-slow test-fast test-e2e test-vm test-cluster test-upstream walkthrough conformance soak check bench proto manual site diagrams lock clean

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,9 @@ import pytest
 from controlplane.cluster import WATCHED
 from tests.e2e import tables
 from tests.e2e.conftest import Cluster
-from tests.e2e.shop import SLICE_PORTS, Shop, names, reached
+from tests.e2e.shop import LIMIT, SLICE_PORTS, Shop, names, reached
 from tools.lab import manifests
+from tools.lab.client import until
 from tools.lab.deltaplane import COMMAND, Agent, ControlPlane, Deployment
 from tools.lab.netns import Namespace
 from tools.lab.process import Process
@@ -138,17 +141,20 @@ def test_a_wrong_api_server_address_is_one_line_and_loses_no_rule(shop: Shop, cl
     plane = ControlPlane(shop.fabric.controlplane, tmp_path, f"--kubeconfig={wrong}")
     shop.line.controlplane.stop()
     before = tables.generation(shop.fabric.nodes[0].space)
+    process = shop.line.agents["node-1"].process
+    assert process is not None
+    said = len(process.output())
     try:
         plane.start()
         assert plane.process is not None
         plane.process.wait_log(
             f"cannot (list|watch) .* at API server https://{cluster.api.host.v4}:6444.*check its address in"
         )
-        process = shop.line.agents["node-1"].process
-        assert process is not None
-        process.wait_log("not yet seen the whole cluster state")
+        process.wait_log("not yet seen the whole cluster state", after=said)
         assert reached(shop.clients["pod"], address, 80, "tcp") == names(shop.fabric.pods)
-        assert len(_complaints(plane.process)) == len(WATCHED)
+        complaints = partial(_complaints, plane.process)
+        until(lambda: len(complaints()) >= len(WATCHED), LIMIT, what=lambda: "\n".join(complaints()))
+        assert len(complaints()) == len(WATCHED)
     finally:
         plane.close()
         shop.line.controlplane.start()
@@ -181,8 +187,8 @@ def test_a_slice_with_a_nil_port_is_named_and_its_other_port_serves(shop: Shop) 
     address = _open(shop)
     part = manifests.slices("my-service", shop.fabric.pods, SLICE_PORTS)[0]
     part["ports"] = [{"name": "dns", "protocol": "UDP"}, SLICE_PORTS[0]]  # no number: every port
-    shop.rest.replace(part)
-    _says(shop, r"cannot use object .*my-service-v4.*ports\[\d\].port: None is not 1..65535; port skipped")
+    with _says(shop, r"cannot use object .*my-service-v4.*ports\[\d\].port: None is not 1..65535; port skipped"):
+        shop.rest.replace(part)
     shop.settle()
     assert reached(shop.clients["pod"], address, 80, "tcp") == names(shop.fabric.pods)
     assert (4, address, "udp", 80) in tables.read(shop.fabric.nodes[0].space).refused
@@ -193,8 +199,8 @@ def test_a_slice_of_names_is_named_and_the_others_serve(shop: Shop) -> None:
     names_only = manifests.endpoint_slice(
         "my-service", [manifests.endpoint("pod.example.com")], SLICE_PORTS, name="fqdn"
     )
-    shop.rest.create(names_only | {"addressType": "FQDN"})
-    _says(shop, r"cannot use object .*fqdn.*addressType: 'FQDN' cannot be forwarded to; use IPv4 or IPv6")
+    with _says(shop, r"cannot use object .*fqdn.*addressType: 'FQDN' cannot be forwarded to; use IPv4 or IPv6"):
+        shop.rest.create(names_only | {"addressType": "FQDN"})
     shop.endpoints(shop.fabric.pods[:3])  # what comes after it arrives
     shop.settle()
     assert reached(shop.clients["pod"], address, 80, "tcp") == names(shop.fabric.pods[:3])
@@ -208,10 +214,14 @@ def _open(shop: Shop) -> str:
     return address
 
 
-def _says(shop: Shop, pattern: str) -> None:
+@contextmanager
+def _says(shop: Shop, pattern: str) -> Iterator[None]:
+    """What is done inside makes the control plane log this line."""
     process = shop.line.controlplane.process
     assert process is not None
-    process.wait_log(pattern)
+    before = len(process.output())
+    yield
+    process.wait_log(pattern, after=before)
     assert "Traceback" not in process.output()
 
 

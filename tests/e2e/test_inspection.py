@@ -142,10 +142,12 @@ def test_a_wait_ends_when_every_kernel_has_it_and_names_the_node_that_has_not(sh
     shop.open()
     shop.settle()
     shop.line.wait_applied()
-    stopped = shop.line.names[0]
+    stopped, *others = shop.line.names
+    head = shop.line.controlplane.head()
     shop.line.agents[stopped].kill()
     try:
         shop.endpoints(shop.fabric.pods)
+        shop.line.controlplane.wait_applied(others, after=head)
         what = {"object": {"key": {"kind": "KIND_SERVICE", "namespace": "default", "name": "my-service"}}}
         held = last(grpcurl(f"{SERVICE}WaitApplied", data=json.dumps({**what, "timeout_seconds": 2})))
     finally:

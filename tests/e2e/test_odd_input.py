@@ -183,8 +183,10 @@ def test_a_missing_port_number_is_said_on_the_object_and_the_rest_serves(shop: S
         shop.endpoints(shop.fabric.pods)
         part: Object = manifests.slices("my-service", shop.fabric.pods, SLICE_PORTS)[0]
         part["ports"] = [{"name": "dns", "protocol": "UDP"}, SLICE_PORTS[0]]
+        process = shop.line.controlplane.process
+        assert process is not None
+        said = len(process.output())
         shop.rest.replace(part)
-        assert shop.line.controlplane.process is not None
-        shop.line.controlplane.process.wait_log(r"cannot use object .*my-service-v4.*ports\[\d\]\.port: None")
+        process.wait_log(r"cannot use object .*my-service-v4.*ports\[\d\]\.port: None", after=said)
         shop.settle()
         assert reached(shop.clients["pod"], address, 80, "tcp") == names(shop.fabric.pods)

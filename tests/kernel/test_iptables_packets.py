@@ -111,7 +111,7 @@ def test_a_pod_reaches_itself_through_its_service(
 def test_connections_are_spread_evenly_also_after_scaling_down_and_up(
     clean: Fabric, echo: EchoServers, flavour: Flavour, family: int
 ) -> None:
-    """Five times the standard deviation of a fair choice: some 1 in 100,000 runs would fail by chance."""
+    """Six and a half times the standard deviation of a fair choice: less than 1 in 10^8 runs would fail by chance."""
     node, pods, count = clean.nodes[0], clean.pods[:5], 2000
     for pod in pods:
         echo.start_pod(pod)
@@ -123,7 +123,7 @@ def test_connections_are_spread_evenly_also_after_scaling_down_and_up(
             found = many(node.clients[0].space, vip(family), 80, count)
             assert set(found) == {pod.name for pod in some}
             deviation = (share * (1 - 1 / len(some))) ** 0.5
-            assert all(abs(hits - share) < 5 * deviation for hits in found.values()), found
+            assert all(abs(hits - share) < 6.5 * deviation for hits in found.values()), found
 
 
 @BOTH
@@ -191,7 +191,7 @@ def test_local_policy_keeps_the_clients_address_and_insiders_get_any_endpoint(
         made.apply([local(here)], node_addresses(node), complete=True)
         assert set(many(outside.space, node.address(family), 30080, 60)) == {pod.name for pod in here}
         assert connect(outside.space, node.address(family), 30080).seen == outside.address(family)
-        assert set(many(client.space, node.address(family), 30080, 120)) == {pod.name for pod in pods}
+        assert set(many(client.space, node.address(family), 30080, 200)) == {pod.name for pod in pods}
         made.apply([local([])])
         assert connect(outside.space, node.address(family), 30080, timeout=0.3).kind == TIMEOUT
         assert connect(client.space, node.address(family), 30080).answered

@@ -42,7 +42,7 @@ class Switched:
             manifests.write(self._file, service, *manifests.slices("web", self.members, [manifests.slice_port(8080)]))
 
     def answering(self, space: Namespace, address: str, port: int) -> set[str]:
-        return set(many(space, address, port, 120))
+        return set(many(space, address, port, 200))
 
     @property
     def everybody(self) -> set[str]:

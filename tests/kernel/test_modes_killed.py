@@ -156,4 +156,4 @@ def served(fabric: Fabric, line: Deployment, agents: dict[str, Agent], changing:
     for agent in agents.values():
         client = agent.node.clients[0].space
         for address in vips(0):
-            until(lambda: set(many(client, address, 80, 120)) == names, 20, what=f"{address} in {agent.mode}")  # noqa: B023
+            until(lambda: set(many(client, address, 80, 200)) == names, 20, what=f"{address} in {agent.mode}")  # noqa: B023

@@ -59,7 +59,7 @@ def test_a_malformed_manifest_is_one_line_and_what_it_said_stays(
     with line.change():  # the others are not held up by it
         manifests.write(folder / "more.yaml", manifests.service("more", [manifests.port(80)], ["172.30.7.2"]))
 
-    assert set(many(client, WEB, 80, 120)) == {pod.name for pod in line.fabric.pods}
+    assert set(many(client, WEB, 80, 200)) == {pod.name for pod in line.fabric.pods}
     assert tables.read(line.fabric.nodes[0].space).refused == {(4, "172.30.7.2", "tcp", 80)}
     lines = process.output().splitlines()
     assert len([text for text in lines if " WARNING " in text or " ERROR " in text]) == 1

@@ -34,9 +34,9 @@ def test_who_answers_and_whom_the_pods_see(lab: Fabric, node: Node, family: int,
         probe(required(4), flavour)
     with dataplane(node.space, flavour) as made:
         assert made.apply([web], node_addresses(node), complete=True).failed == ()
-        assert set(many(client.space, vip(family), 80, 60, protocol)) == names
-        assert set(many(node.space, vip(family), 80, 60, protocol)) == names
-        assert set(many(outside.space, node.address(family), 30080, 60, protocol)) == names
+        assert set(many(client.space, vip(family), 80, 120, protocol)) == names
+        assert set(many(node.space, vip(family), 80, 120, protocol)) == names
+        assert set(many(outside.space, node.address(family), 30080, 120, protocol)) == names
         assert connect(client.space, vip(family), 80, protocol).seen == client.address(family)
         assert connect(client.space, node.address(family), 30080, protocol).answered
         with dataplane(node.space, flavour) as again:

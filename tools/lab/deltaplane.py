@@ -59,6 +59,10 @@ class ControlPlane:
             return True
         return False
 
+    @property
+    def running(self) -> bool:
+        return self.process is not None and self.process.running
+
     def status(self) -> inspection.GetStatusResponse:
         """Epoch, head revision and counts. Raises `grpc.RpcError`."""
         answer: inspection.GetStatusResponse = self.inspect.GetStatus(inspection.GetStatusRequest(), timeout=2)
@@ -178,6 +182,10 @@ class Agent:
         self.process = Process(self.name, command, self.log, self.node.space)
         return self.process
 
+    @property
+    def running(self) -> bool:
+        return self.process is not None and self.process.running
+
     def change(self, mode: str) -> Process | None:
         """Asks it to end, and starts it in another mode at once; gives the old one, which may be ending still."""
         old, self.mode = self.process, mode
@@ -217,6 +225,15 @@ class Deployment:
         for agent in self.agents.values():
             agent.start()
         self.wait_applied(timeout=timeout)
+
+    def restore(self) -> None:
+        """Starts what has ended; nothing where all of it runs."""
+        if not self.controlplane.running:
+            self.controlplane.start()
+        for agent in self.agents.values():
+            if not agent.running:
+                agent.start()
+        self.wait_applied(timeout=60)
 
     def wait_applied(self, *, after: int = -1, timeout: float = 20.0) -> int:
         """See `ControlPlane.wait_applied`; an agent that ended by itself is an early failure."""

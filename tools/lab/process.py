@@ -99,9 +99,9 @@ class Process:
         except OSError:
             return False
 
-    def wait_log(self, pattern: str, timeout: float = 30.0) -> None:
-        """Waits for a line of this run's log."""
-        self.wait_until(lambda: re.search(pattern, self.output()), timeout, f"logging {pattern!r}")
+    def wait_log(self, pattern: str, timeout: float = 30.0, after: int = 0) -> None:
+        """Waits for a line of this run's log; `after`: so many characters of its output were there before."""
+        self.wait_until(lambda: re.search(pattern, self.output()[after:]), timeout, f"logging {pattern!r}")
 
     def wait_end(self, timeout: float = 30.0) -> int:
         """Waits for it to end by itself; returns the exit code."""
