@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
+from controlplane.facts import unannounced
 from controlplane.store import Change, in_order, wire_size
 from deltaplane.codec import encode_op
 from deltaplane.model import EndpointSlice, Kind, ObjectKey, Patch, Remove, Upsert
@@ -36,6 +37,7 @@ class Batch(Struct, frozen=True):
     awaited: bool  # somebody waits for its Acks
     at: float  # monotonic seconds
     message: bytes
+    to_come: int = 0  # Services that later batches of the same change take away unannounced
 
 
 def merge(batches: Sequence[Batch]) -> Batch:
@@ -73,6 +75,16 @@ def portions(changes: Iterable[Change]) -> Iterator[list[Change]]:
         yield part
 
 
+def to_come(changes: Sequence[Change], parts: Sequence[Sequence[Change]]) -> list[int]:
+    """For each of the parts that the changes were split into: how many Services go unannounced after it (S7)."""
+    after = changes[-1].to_come if changes else 0  # the last portion that the source passed says what is still to come
+    found = []
+    for part in reversed(parts):
+        found.append(after)
+        after += sum(unannounced(change.key, change.object, deleted=change.deleted) for change in part)
+    return found[::-1]
+
+
 def _void(change: Change) -> bool:
     """Whether the object is the same before and after: added and removed, or changed and changed back."""
     if isinstance(change.op, Patch):
@@ -87,7 +99,7 @@ def _after(first: Change, second: Change) -> Change:
         op = join(first.op, op) if isinstance(first.op, Patch) else op
         if not patched or _larger(op, second.object):
             op = _whole(second)
-    return Change(op, second.key, second.object, existed, second.origin, 0, second.deleted)
+    return Change(op, second.key, second.object, existed, second.origin, 0, second.deleted, second.to_come)
 
 
 def _larger(patch: Patch, slice_: object) -> bool:
@@ -113,6 +125,7 @@ def encode(epoch: bytes, from_rev: int, batch: Batch) -> bytes:
     delta.emitted_unix_nano = batch.emitted_unix_nano
     delta.ack_now = batch.awaited
     delta.announced_removals = sum(change.deleted and change.key.kind == Kind.SERVICE for change in batch.changes)
+    delta.removals_to_come = batch.to_come
     for kind, version in batch.versions:
         delta.versions.add(kind=_WIRE_KINDS[kind], version=version)
     if batch.digest is not None:

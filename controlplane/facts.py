@@ -19,6 +19,7 @@ class Fact(Struct, frozen=True, gc=False):
     event_unix_nano: int = 0  # when the event reached this process; 0 for the initial list
     trigger_unix_nano: int = 0  # endpoints.kubernetes.io/last-change-trigger-time; 0: none
     deleted: bool = False  # by a DELETED event; an object that is only missing from a list may be a fault of the source
+    to_come: int = 0  # Services that later portions of the same change take away, without a DELETED event
 
 
 class Following(Struct, frozen=True):
@@ -33,6 +34,11 @@ class Following(Struct, frozen=True):
     version: str = ""
     unread: int = 0
     unread_since_unix_nano: int = 0
+
+
+def unannounced(key: ObjectKey, held: Object | None, *, deleted: bool) -> bool:
+    """Whether this takes a Service away that nobody deleted by name: the agents' safety brake counts it (S7)."""
+    return held is None and not deleted and key.kind is Kind.SERVICE
 
 
 class Sink(Protocol):

@@ -13,7 +13,7 @@ from os import urandom
 
 from msgspec.structs import replace
 
-from controlplane.batch import Batch, choose, encode, fold, merge, portions
+from controlplane.batch import Batch, choose, encode, fold, merge, portions, to_come
 from controlplane.store import Change, in_order, to_cause
 from deltaplane.model import Kind
 from deltaplane.v1 import delta_pb2 as pb
@@ -100,7 +100,7 @@ class Log:
         kept = choose(causes)
         parts = list(portions(folded))
         built = []
-        for index, part in enumerate(parts):
+        for index, (part, later) in enumerate(zip(parts, to_come(changes, parts), strict=True)):
             last = index == len(parts) - 1
             batch = Batch(
                 rev=self.head + index + 1,
@@ -113,6 +113,7 @@ class Log:
                 awaited=awaited,
                 at=now,
                 message=b"",
+                to_come=later,
             )
             built.append(replace(batch, message=encode(self.epoch, batch.rev - 1, batch)))
         for batch in built:

@@ -41,7 +41,7 @@ class Change(Struct, frozen=True, gc=False):
 
     `object` is the object afterwards (None: gone). `existed` says whether there was one before; merging needs it to
     leave out what was added and removed. `size` is that of the op on the wire, in bytes; 0: not measured, because it
-    was merged. `deleted` is that of the fact.
+    was merged. `deleted` and `to_come` are those of the fact.
     """
 
     op: Op
@@ -51,6 +51,7 @@ class Change(Struct, frozen=True, gc=False):
     origin: Origin
     size: int
     deleted: bool = False
+    to_come: int = 0
 
 
 class Unsendable(ValueError):
@@ -142,7 +143,7 @@ class Store:
             return None
         origin = Origin(key, fact.resource_version, "", fact.event_unix_nano, fact.trigger_unix_nano, ingested)
         op, new_hash = self._op(key, old, new)
-        change = Change(op, key, new, old is not None, origin, _size(op, new, origin), fact.deleted)
+        change = Change(op, key, new, old is not None, origin, _size(op, new, origin), fact.deleted, fact.to_come)
         self._put(key, new, new_hash)
         if new is not None:
             self._seen[key] = number

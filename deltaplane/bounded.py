@@ -6,6 +6,7 @@ what is composed and constructed afterwards (recursively, and in C) is known to 
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -31,9 +32,11 @@ def read(path: str | Path, limit: int = FILE_BYTES) -> str:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise TooMuch("it is not a regular file")
         with open(descriptor, "rb", closefd=False) as file:
-            content = file.read(limit + 1)
+            content: bytes | None = file.read(limit + 1)
     finally:
         os.close(descriptor)
+    if content is None:  # files of /proc may have nothing to say yet
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
     if len(content) > limit:
         raise TooMuch(f"it is larger than the limit of {limit} bytes")
     return content.decode("utf-8")

@@ -104,7 +104,7 @@ class ServiceForwarding(Struct, frozen=True, gc=False):
 class NodeForwarding(Struct, frozen=True, gc=False):
     """What concerns the node rather than one Service: the addresses its node ports answer on, where ClusterIPs are.
 
-    `taken_cidrs`: what Nodes and pods have of `service_cidrs`, by mistake; those addresses are never dropped.
+    `taken_cidrs`: what Nodes, pods and servers have of `service_cidrs`, by mistake; those addresses are never dropped.
     `pod_cidrs`: where this node's own pods are (`own_pod_cidrs`); with none of a family every pod is another node's.
     """
 

@@ -7,6 +7,7 @@ writer that keeps its file open.
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 import time
@@ -18,6 +19,8 @@ from msgspec import Struct
 
 from controlplane.source.documents import Documents, Entry, Readers, parse
 from deltaplane.bounded import read
+
+log = logging.getLogger(__name__)
 
 SUFFIXES = {".yaml", ".yml", ".json"}
 _TICK_NS = 2 * 10**9  # two writes within this time can have the same mtime; FAT has the coarsest clock
@@ -118,6 +121,9 @@ def reading(folder: Path, name: str, known: Mapping[str, tuple[Entry, ...]], rea
         return Reading(UNKNOWN, reason=error.strerror or type(error).__name__)
     except ValueError as error:
         return Reading(stamp, reason=str(error), doubtful=doubtful)
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with one file, the others go on
+        log.exception("reading %s: a defect, please report it", name)
+        return Reading(stamp, reason=f"{type(error).__name__}: {error}", doubtful=doubtful)
 
 
 def _same_content(before: Stamp | None, after: Stamp | None) -> bool:

@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 2.0
 _SHARE = 20  # a scan waits at least this many times the processor time of the last one
 _HUNG_SECONDS = 10.0  # a longer scan is logged: a network file system does not answer
+_MANY = 10  # Services that go: what follows soon is the same change
+_SOON_SECONDS, _GATHER_SECONDS = 0.25, 5.0  # how soon, and for how long at most
 MOST_FILES = 100_000
 
 
@@ -212,12 +214,36 @@ class ManifestSource:
         """Reads the queued files and passes the differences to the sink."""
         while True:
             await self._touched.read.wait()
-            self._touched.read.clear()
-            batch = self._unread.batch()
-            moment = min(filter(None, batch.values()), default=time.time_ns())
-            touched = await self._put(batch)
+            touched, moment = await self._gather()
             await feed(self._sink, [fact for key in sorted(touched) for fact in self._difference(key, moment)])
             self._unread.done()
+
+    async def _gather(self) -> tuple[set[ObjectKey], int]:
+        """Reads the queued files: what they touch, and since when.
+
+        While many Services go, what is queued a moment later belongs to the same change: the agents' safety brake judges
+        a change as a whole, and a folder is not emptied at one stroke.
+        """
+        touched: set[ObjectKey] = set()
+        moments: list[int] = []
+        end = time.monotonic() + _GATHER_SECONDS
+        while True:
+            self._touched.read.clear()
+            batch = self._unread.batch()
+            moments += filter(None, batch.values())
+            touched |= await self._put(batch)
+            if self._going(touched) < _MANY or time.monotonic() > end or not await self._more_soon():
+                return touched, min(moments, default=time.time_ns())
+
+    def _going(self, touched: Iterable[ObjectKey]) -> int:
+        """How many Services go."""
+        told = (key for key in touched if key.kind is Kind.SERVICE and key in self._told)
+        return sum(fact is None or fact.object is None for fact in map(self._claims.fact, told))
+
+    async def _more_soon(self) -> bool:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._touched.read.wait(), _SOON_SECONDS)
+        return self._touched.read.is_set()
 
     async def _put(self, batch: Mapping[str, int]) -> set[ObjectKey]:
         touched: set[ObjectKey] = set()

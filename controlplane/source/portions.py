@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 
-from controlplane.facts import Fact, Sink
+from msgspec.structs import replace
+
+from controlplane.facts import Fact, Sink, unannounced
 from deltaplane.model import EndpointSlice
 
 TEXT_BYTES = 64 * 1024  # of JSON: some 300 endpoints, which take about 10 ms
@@ -54,7 +56,11 @@ async def feed_list(sink: Sink, facts: Iterable[Fact]) -> None:
 
 
 async def feed(sink: Sink, facts: Iterable[Fact]) -> None:
-    """Passes facts to the sink as changes, in portions."""
-    for portion in by_weight(facts):
-        sink.update(portion)
+    """Passes facts to the sink as one change, in portions: each says how many Services the later ones take away."""
+    portions = list(by_weight(facts))
+    gone = [sum(unannounced(fact.key, fact.object, deleted=fact.deleted) for fact in portion) for portion in portions]
+    to_come = sum(gone)
+    for portion, here in zip(portions, gone, strict=True):
+        to_come -= here
+        sink.update([replace(fact, to_come=to_come) for fact in portion] if to_come else portion)
         await asyncio.sleep(0)

@@ -650,6 +650,7 @@ class Delta(_message.Message):
     DIGEST_FIELD_NUMBER: _builtins.int
     ACK_NOW_FIELD_NUMBER: _builtins.int
     ANNOUNCED_REMOVALS_FIELD_NUMBER: _builtins.int
+    REMOVALS_TO_COME_FIELD_NUMBER: _builtins.int
     epoch: _builtins.bytes
     from_rev: _builtins.int
     to_rev: _builtins.int
@@ -662,6 +663,10 @@ class Delta(_message.Message):
     announced_removals: _builtins.int
     """How many of the Services that this Delta removes were deleted by name. The others are lacking in a list, which may be a
     fault of the source: the agent's safety brake counts those.
+    """
+    removals_to_come: _builtins.int
+    """How many more Services the same change of the source takes away unannounced, in later Deltas: the safety brake judges
+    a change as a whole, however many messages it takes.
     """
     @_builtins.property
     def ops(self) -> _containers.RepeatedCompositeFieldContainer[_objects_pb2.Op]: ...
@@ -685,10 +690,11 @@ class Delta(_message.Message):
         digest: _builtins.int | None = ...,
         ack_now: _builtins.bool = ...,
         announced_removals: _builtins.int = ...,
+        removals_to_come: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_digest", b"_digest", "digest", b"digest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_digest", b"_digest", "ack_now", b"ack_now", "announced_removals", b"announced_removals", "causes", b"causes", "digest", b"digest", "emitted_unix_nano", b"emitted_unix_nano", "epoch", b"epoch", "from_rev", b"from_rev", "more_causes", b"more_causes", "ops", b"ops", "to_rev", b"to_rev", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_digest", b"_digest", "ack_now", b"ack_now", "announced_removals", b"announced_removals", "causes", b"causes", "digest", b"digest", "emitted_unix_nano", b"emitted_unix_nano", "epoch", b"epoch", "from_rev", b"from_rev", "more_causes", b"more_causes", "ops", b"ops", "removals_to_come", b"removals_to_come", "to_rev", b"to_rev", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__digest: _TypeAlias = _typing.Literal["digest"]  # noqa: Y015
     _WhichOneofArgType__digest: _TypeAlias = _typing.Literal["_digest", b"_digest"]  # noqa: Y015

@@ -46,7 +46,7 @@ class Cautions:
                 event(log, logging.INFO, "ServiceCIDRs cover no Node's and no pods' addresses any more")
         elif self._said.note("ranges"):
             event(
-                log, logging.WARNING, "a ServiceCIDR covers addresses of Nodes or pods, which are let through",
+                log, logging.WARNING, "a ServiceCIDR covers addresses of Nodes, pods or servers, which are let through",
                 number=len(inside), such_as=", ".join(surroundings.examples(SHOWN)),
                 advice="give Services a range that nothing else is in",
             )  # fmt: skip

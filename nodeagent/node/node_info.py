@@ -18,6 +18,7 @@ from deltaplane.model import Node
 from deltaplane.resolve import NodeView
 from nodeagent.dataplane.guard import LastGood
 from nodeagent.dataplane.outcome import Failed
+from nodeagent.dataplane.resolver import API
 from nodeagent.node.addresses.node_ports import NodePorts
 from nodeagent.node.addresses.selection import parse as parse_policy
 from nodeagent.node.cautions import Cautions
@@ -52,7 +53,7 @@ class NodeInfo:
     def heard(self, mirror: Mirror, touched: Touched | None = None) -> Moved:
         """What a change means for this node. `touched` None: anything may have changed."""
         moved = Moved()
-        if touched is None or touched.nodes or touched.service_cidrs:
+        if touched is None or touched.nodes or touched.service_cidrs or API in touched.services:
             moved = self._good.ask("surroundings", lambda: self._moved(mirror, touched), moved)
         return moved._replace(elsewhere=self._pods_elsewhere(mirror, touched))
 
@@ -65,9 +66,15 @@ class NodeInfo:
     def _moved(self, mirror: Mirror, touched: Touched | None) -> Moved:
         names = None if touched is None else touched.nodes
         service_cidrs = mirror.service_cidrs if touched is None or touched.service_cidrs else None
+        servers = (one.address for each in mirror.slices_of(*API) for one in each.endpoints)
+        inside = self._surroundings.reserve("the API server", servers)
         moved = self._surroundings.take(mirror.nodes, names, service_cidrs)
         self._cautions.consider(mirror.nodes, self._surroundings)
-        return moved
+        return moved._replace(inside=moved.inside or inside)
+
+    def reserve(self, what: str, addresses: Collection[bytes]) -> bool:
+        """No ServiceCIDR takes these away, whatever it covers. Returns whether `forwarding` is another now."""
+        return self._surroundings.reserve(what, addresses)
 
     def view(self, mirror: Mirror) -> NodeView:
         """What Services are resolved for: the zone, and the first address of each family."""

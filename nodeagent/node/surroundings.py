@@ -1,7 +1,8 @@
 """The addresses and pod ranges of the cluster's Nodes. A change costs what changed; `node_info` owns it.
 
 Backends must not treat these as this node's: an address of another Node leads to that Node even if a Service names it,
-and one that lies in a ServiceCIDR by mistake is no unallocated ClusterIP (F6).
+and one that lies in a ServiceCIDR by mistake is no unallocated ClusterIP (F6). Neither is what is `reserved`: a node that
+drops what it sends to its control plane could not be told that the ServiceCIDR is gone.
 """
 
 from __future__ import annotations
@@ -12,6 +13,12 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import NamedTuple, TypeVar
 
 from deltaplane.model import Node
+
+# No Service has any of these, whatever a ServiceCIDR says: the machine itself, its links, and several at once.
+NEVER = (
+    "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "255.255.255.255/32",
+    "::1/128", "fe80::/10", "ff00::/8",
+)  # fmt: skip
 
 T = TypeVar("T")
 Network = IPv4Network | IPv6Network
@@ -33,13 +40,14 @@ class Surroundings:
         self._name = name
         self._nodes: dict[str, Node] = {}
         self._neighbours: Counter[bytes] = Counter()  # addresses of other Nodes, by how many have them
-        self._networks: Counter[str] = Counter(text.strip() for text in pods)  # of Nodes and pods
+        self._networks: Counter[str] = Counter([*(text.strip() for text in pods), *NEVER])  # of Nodes, pods and others
+        self._reserved: dict[str, frozenset[str]] = {}
         self._service_cidrs: tuple[Network, ...] = ()
         self._inside: set[str] = set()
 
     @property
     def inside(self) -> tuple[str, ...]:
-        """Networks of Nodes and pods that lie in a ServiceCIDR, sorted; empty in a correct cluster."""
+        """Networks of Nodes, pods and others that lie in a ServiceCIDR, sorted; empty in a correct cluster."""
         return tuple(sorted(self._inside))
 
     def examples(self, most: int = 3) -> Sequence[str]:
@@ -47,6 +55,15 @@ class Surroundings:
         shown = self.inside[:most]
         owners = {network: name for name, node in self._nodes.items() for network in _networks(node)}
         return [f"{network} (Node {owners[network]})" if network in owners else network for network in shown]
+
+    def reserve(self, what: str, addresses: Iterable[bytes]) -> bool:
+        """These are no Services' either; `what` they are had others before. Returns whether `inside` has changed."""
+        before, after = self._reserved.get(what, frozenset()), frozenset(map(_single, addresses))
+        self._reserved[what], was = after, self._inside.copy()
+        for network in before ^ after:
+            _count(self._networks, network, 1 if network in after else -1)
+            self._place(network)
+        return self._inside != was
 
     def take(
         self, nodes: Mapping[str, Node], names: Iterable[str] | None, service_cidrs: Sequence[str] | None
@@ -99,8 +116,12 @@ def _count(counts: Counter[T], key: T, step: int) -> None:
 
 def _networks(node: Node) -> list[str]:
     """The networks of its addresses and pods; a text that is no network is left out (the resolver reports it)."""
-    addresses = (f"{ip_address(address)}/{8 * len(address)}" for address in node.addresses if len(address) in (4, 16))
+    addresses = (_single(address) for address in node.addresses if len(address) in (4, 16))
     return [*addresses, *(cidr for cidr in node.pod_cidrs if parsed(cidr) is not None)]
+
+
+def _single(address: bytes) -> str:
+    return f"{ip_address(address)}/{8 * len(address)}"
 
 
 def parsed(text: str) -> Network | None:

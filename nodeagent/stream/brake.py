@@ -36,16 +36,17 @@ class Brake:
         self._unix_nano = unix_nano
         self._asking = Retries(ASKING)
         self._missing: set[ServiceName] = set()  # what the held state lacks, as far as later deltas tell
+        self._unnamed = 0  # how many more of them later deltas take away
         self._hinted = False  # that they are back
 
     @property
     def holds(self) -> bool:
         return self.gone > 0
 
-    def check(self, plan: Plan, services: int, announced: int = 0) -> None:
+    def check(self, plan: Plan, services: int, announced: int = 0, to_come: int = 0) -> None:
         """Lets a change in, by a node with so many Services; a release lets one in. Raises `BrakeError`."""
         try:
-            check_removals(plan, services, announced)
+            check_removals(plan, services, announced, to_come)
         except BrakeError:
             if not self.released:
                 raise
@@ -57,6 +58,7 @@ class Brake:
             self._asking.succeeded()
             self.since = self._unix_nano()
         self.ask_at, self._missing, self._hinted = now + self._asking.failed(), set(error.missing), False
+        self._unnamed = max(0, error.gone - len(error.missing))
         before = (self.gone, self.services)
         self.gone, self.services = error.gone, error.held
         if before == (error.gone, error.held):
@@ -80,9 +82,10 @@ class Brake:
                 name = (op.key.namespace, op.key.name)
                 if isinstance(op, Upsert):
                     self._missing.discard(name)
-                elif name in services:
+                elif name in services and name not in self._missing:
                     self._missing.add(name)
-        if not self._hinted and not most(len(self._missing), len(services)):
+                    self._unnamed = max(0, self._unnamed - 1)
+        if not self._hinted and not most(len(self._missing) + self._unnamed, len(services)):
             self._hinted, self.ask_at = True, now
 
     def release(self, since: int = 0) -> str:
@@ -98,4 +101,5 @@ class Brake:
         self.gone = self.services = 0
         self.released, self.ask_at = False, inf
         self._missing.clear()
+        self._unnamed = 0
         return "the Services are back: nothing is held any more" if back else ""

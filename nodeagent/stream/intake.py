@@ -43,7 +43,7 @@ class Intake:
         self._comparable = self._comparable and not plan.unsupported
         if delta.HasField("digest") and self._comparable:
             check_digest(plan.digest, delta.digest)
-        self._check_removals(plan, delta.announced_removals)
+        self._check_removals(plan, delta.announced_removals, delta.removals_to_come)
         touched = self._mirror.commit(plan)
         self._cursor.follow(delta)
         return Taken(touched, plan.unsupported)
@@ -64,6 +64,6 @@ class Intake:
         if heartbeat.HasField("digest") and heartbeat.head_rev == self._cursor.rev and self._comparable:
             check_digest(self._mirror.digest.value, heartbeat.digest)
 
-    def _check_removals(self, plan: Plan, announced: int = 0) -> None:
+    def _check_removals(self, plan: Plan, announced: int = 0, to_come: int = 0) -> None:
         if not self.replaying:
-            self._brake.check(plan, len(self._mirror.services), announced)
+            self._brake.check(plan, len(self._mirror.services), announced, to_come)

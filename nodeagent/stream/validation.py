@@ -19,7 +19,7 @@ class MisfitError(Exception):
 
 
 class BrakeError(Exception):
-    """A change that removes `gone` of `held` Services unannounced: it is held, not refused. `missing` names all."""
+    """A change that removes `gone` of `held` Services unannounced: it is held, not refused. `missing` names those of this message."""
 
     def __init__(self, gone: int, held: int, missing: frozenset[ServiceName] = frozenset()) -> None:
         super().__init__(f"safety brake: the change removes {gone} of {held} Services unannounced")
@@ -38,13 +38,13 @@ def check_digest(own: int, replica: int) -> None:
         raise MisfitError(pb.RESYNC_REASON_DIGEST_MISMATCH, detail)
 
 
-def check_removals(plan: Plan, held: int, announced: int = 0) -> None:
-    """Most of a cluster's Services do not go away unannounced, be it in a delta or in a snapshot (S7).
+def check_removals(plan: Plan, held: int, announced: int = 0, to_come: int = 0) -> None:
+    """Most of a cluster's Services do not go away unannounced, be it in one delta, in several or in a snapshot (S7).
 
-    `held` is the number of Services before the change; `announced`, how many of those that go were deleted by name.
-    Raises `BrakeError`.
+    `held` is the number of Services before the change; `announced`, how many of those that go were deleted by name;
+    `to_come`, how many more the replica takes away in later deltas. Raises `BrakeError`.
     """
-    gone = plan.services_removed - announced
+    gone = min(held, plan.services_removed - announced + to_come)
     if most(gone, held):
         removed = (item.key for item in plan.edits if item.new is None and item.key.kind is Kind.SERVICE)
         raise BrakeError(gone, held, frozenset((key.namespace, key.name) for key in removed))

@@ -11,7 +11,7 @@ from math import inf
 from typing import NamedTuple
 
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
-from deltaplane.frontends import Frontends, Slot
+from deltaplane.frontends import Frontends, Slot, parts
 from deltaplane.resolve import NodeView
 from deltaplane.states import Machine
 from deltaplane.v1 import delta_pb2 as pb
@@ -150,11 +150,14 @@ class Programmer:
         return self.node_changed() if self.complete and self._node.follows_machine else None
 
     def reserve(self, what: str, slots: Iterable[Slot]) -> Committed | None:
-        """No Service gets these addresses and ports, from now on or with the first whole state."""
-        touched = [(key.namespace, key.name) for key in self._frontends.reserve(what, slots)]
-        if not touched or not self.complete:
+        """No Service gets these addresses and ports, and no ServiceCIDR the addresses, from now on or with the first state."""
+        taken = frozenset(slots)
+        inside = self._node.reserve(what, {address for *_, address in map(parts, taken) if address})
+        touched = [(key.namespace, key.name) for key in self._frontends.reserve(what, taken)]
+        if not (touched or inside) or not self.complete:
             return None
-        return self._commit(self._resolver.resolve(touched, self._view))
+        node = self._node.forwarding(self.mirror) if inside else None
+        return self._commit(self._resolver.resolve(touched, self._view), node)
 
     def retry(self, now: float) -> Committed | None:
         """Commits again what the kernel refused."""

@@ -109,3 +109,19 @@ def test_deep_json_is_an_error_and_no_crash() -> None:
     for text in (b'{"x": ' + b"[" * 200_000, b'{"a": ' + b"9" * 10_000 + b"}"):
         with pytest.raises((msgspec.DecodeError, RecursionError)):
             msgspec.json.decode(text, type=Known)
+
+
+def test_a_file_that_has_nothing_to_say_yet_is_an_error_of_the_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As /proc/kmsg: a regular file by its mode, whose reading would wait."""
+    reading, writing = os.pipe()
+    try:
+        os.set_blocking(reading, False)
+        monkeypatch.setattr(bounded.os, "open", lambda *_: os.dup(reading))
+        monkeypatch.setattr(bounded.stat, "S_ISREG", lambda _: True)
+        with pytest.raises(BlockingIOError):
+            read(tmp_path / "any")
+    finally:
+        os.close(reading)
+        os.close(writing)

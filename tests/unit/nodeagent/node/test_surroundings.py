@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from controlplane.facts import Fact
 from deltaplane.forwarding import own_pod_cidrs
-from deltaplane.model import Endpoint, EndpointSlice, Node, Object, ServiceCidr, Upsert
+from deltaplane.frontends import slot
+from deltaplane.model import Endpoint, EndpointPort, EndpointSlice, Node, Object, ServiceCidr, Upsert
 from nodeagent.dataplane.set_members import OWN_PODS, SERVICE_CIDRS
 from nodeagent.linux.nft.ranges import paired
 from nodeagent.node.cautions import like
@@ -82,6 +83,24 @@ def test_a_node_that_joins_within_the_service_cidr_costs_what_it_adds(world: Wor
     before = world.dataplane.dump()[4][SERVICE_CIDRS]
     put(world, OTHER)
     assert len(world.dataplane.dump()[4][SERVICE_CIDRS]) == len(before) + 2 * 2  # a hole splits a range
+
+
+def test_a_service_cidr_never_cuts_a_node_off_from_its_control_plane(world: World) -> None:
+    """It could not be told that the ServiceCIDR is gone: not by its replicas, nor they by the API server."""
+    ports, at = (EndpointPort("https", 6, 6443),), (Endpoint(packed("198.51.100.2")),)
+    api = EndpointSlice("default", "kubernetes", "kubernetes", 4, ports, at)
+    everything = ServiceCidr("odd", ("0.0.0.0/0",))
+    way = [slot(4, 6, 50051, packed("198.51.100.3")), slot(4, 6, 50051)]
+    world.agent.reserve("the way", way)
+    put(world, OWN, APART, everything, api)
+    let_through = ("198.51.100.2", "198.51.100.3", "127.0.0.1", "169.254.20.10", "224.0.0.1", "255.255.255.255")
+    assert [address for address in let_through if dropped(world, address)] == []
+    assert dropped(world, "198.51.100.4")
+
+    world.agent.reserve("the way", [slot(4, 6, 50051, packed("198.51.100.4"))])
+    put(world, replace(api, endpoints=(Endpoint(packed("198.51.100.5")),)))
+
+    assert [dropped(world, f"198.51.100.{number}") for number in (2, 3, 4, 5)] == [True, True, False, False]
 
 
 def test_a_range_of_pods_that_holds_the_service_cidr_lets_nothing_through() -> None:
