@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Sequence
-from zlib import crc32
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -23,11 +22,11 @@ from controlplane.slowest import Slowest
 from controlplane.trace import NodeCommit
 from deltaplane.logs import event
 from deltaplane.once import Once
+from deltaplane.panel import in_panel
 from deltaplane.v1 import delta_pb2 as pb
 
 log = logging.getLogger(__name__)
 
-PANEL = 8  # nodes that report a sampled change; of the others only the slowest two, late and failing ones do
 SLOW_NS = 1_000_000_000
 
 Attributes = dict[str, str | int | bool]
@@ -49,6 +48,8 @@ class OtlpTracing:
         self._tracer = self._provider.get_tracer("deltaplane")
         self._ratio = ratio
         self._slowest = Slowest()
+        self._heard: tuple[pb.Cause, ...] = ()
+        self._traced: list[str] = []  # the traces of these
         for noisy in ("opentelemetry.exporter", "opentelemetry.sdk"):  # QuietExporter logs it once
             logging.getLogger(noisy).setLevel(logging.CRITICAL)
 
@@ -68,18 +69,18 @@ class OtlpTracing:
                 self._span(cause.traceparent, "batch", cause.ingested_unix_nano, sealed_ns)
 
     def committed(self, commit: NodeCommit) -> None:
-        for cause in commit.causes:
-            if not cause.traceparent:
-                continue
-            reported = self._reports(cause.traceparent, commit)
+        if commit.causes is not self._heard:  # the commits of a round have the same causes, most of them no trace
+            self._heard = commit.causes
+            self._traced = [cause.traceparent for cause in commit.causes if cause.traceparent]
+        for traceparent in self._traced:
+            reported = self._reports(traceparent, commit)
             if reported:
-                self._node_spans(cause.traceparent, commit)
-            for found in self._slowest.heard(cause.traceparent, commit, reported=reported):
+                self._node_spans(traceparent, commit)
+            for found in self._slowest.heard(traceparent, commit, reported=reported):
                 self._node_spans(*found)
 
     def _reports(self, traceparent: str, commit: NodeCommit) -> bool:
-        slow = commit.acked_ns - commit.sent_ns > SLOW_NS
-        return commit.failed or slow or in_panel(traceparent, commit.node, commit.nodes)
+        return commit.failed or commit.took_ns > SLOW_NS or in_panel(traceparent, commit.node, commit.nodes)
 
     def _node_spans(self, traceparent: str, commit: NodeCommit) -> None:
         """A commit of several traced changes is in each of their traces, and links to the others."""
@@ -130,11 +131,6 @@ class OtlpTracing:
 
 def _context(traceparent: str) -> Context:
     return TraceContextTextMapPropagator().extract({"traceparent": traceparent})
-
-
-def in_panel(traceparent: str, node: str, nodes: int) -> bool:
-    """Whether the node is in the panel of this trace. A hash of both decides, so the panel differs per trace."""
-    return nodes <= PANEL or crc32(f"{traceparent}{node}".encode()) % nodes < PANEL
 
 
 class QuietExporter(SpanExporter):

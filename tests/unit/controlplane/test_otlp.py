@@ -10,10 +10,11 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from controlplane.otlp import PANEL, OtlpTracing
+from controlplane.otlp import OtlpTracing
 from controlplane.slowest import MOST, PATIENCE_NS, Slowest
 from controlplane.trace import NodeCommit
 from deltaplane.durations import trace_id
+from deltaplane.panel import PANEL
 from deltaplane.v1 import delta_pb2 as pb
 
 MS = 10**6
@@ -117,3 +118,16 @@ def test_a_collector_that_does_not_answer_costs_spans_alone() -> None:
     cause = pb.Cause(event_unix_nano=BEGIN, traceparent=tracing.sample("Service a/b", BEGIN, BEGIN))
     tracing.committed(commit(1, cause))
     tracing.close()
+
+
+def test_the_slowest_are_those_of_long_commits_not_those_that_waited_to_acknowledge() -> None:
+    traces = Traces()
+    cause = traces.cause()
+    for number in range(NODES):
+        patient = commit(number, cause, took=10 + number + 2000 * (number < 50))
+        patient.report.ack_delay_ns = 2000 * MS * (number < 50)
+        traces.tracing.committed(patient)
+    (nodes,) = traces.nodes().values()
+
+    assert {"n98", "n99"} <= set(nodes)
+    assert len(nodes) < 4 * PANEL
