@@ -59,7 +59,8 @@ class Driven:
         services: int,
         endpoints: int,
         meter: LoopMeter,
-        files: Files | None,
+        *,
+        files: Files | None = None,
         tracing: Tracing | None = None,
     ) -> None:
         tracing = tracing or NoTracing()
@@ -159,7 +160,7 @@ class Driven:
 
 
 async def main(meter: LoopMeter, listen: str, services: str, endpoints: str, *files: str) -> None:
-    await Driven(listen, int(services), int(endpoints), meter, Files(*files) if files else None).run()
+    await Driven(listen, int(services), int(endpoints), meter, files=Files(*files) if files else None).run()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """(f): what it costs a server to be watched: waiters, traces, a collector that does not answer, and its own metrics.
 
-One server with simulated agents (`fanout`), one flow of changes; what watches it changes by turns, so that other load on
-the machine is the same for all. Costs are CPU time of the server's process. Rounds come at a fixed pace
+One server with simulated agents (`fanout`), one flow of changes; what watches it changes by turns, so that other load
+on the machine is the same for all. Costs are CPU time of the server's process. Rounds come at a fixed pace
 (`watching_server`): the product's own makes them rarer where they cost more.
 """
 
@@ -40,8 +40,8 @@ class Setting(Struct, frozen=True):
 
 PLAIN = Setting("nothing but the metrics")
 SETTINGS = (
-    Setting(f"{WAITERS} wait for Pods that stay", waiters="pod", most=1.05),
-    Setting(f"{WAITERS} wait for Services, each again and again", waiters="service", most=1.05),
+    Setting(f"{WAITERS} wait for what does not come", waiters="standing", most=1.05),
+    Setting(f"{WAITERS} wait for a Service, and at once for the next", waiters="service", most=1.05),
     Setting(f"{SAMPLED:.0%} traced, the collector takes it", collector="up", most=1.05),
     Setting(f"{SAMPLED:.0%} traced, nothing listens there", collector="down", most=1.05),
     Setting(f"{SAMPLED:.0%} traced, the collector never answers", collector="stuck", most=1.05),
@@ -50,15 +50,15 @@ SETTINGS = (
 
 
 class Turn(Struct):
-    """Some seconds with one setting. CPU seconds for each change; the rest a second, of each stream."""
+    """Some seconds with one setting. `change`: CPU seconds of each. Deltas and Acks a second, of each stream."""
 
     change: float
     deltas: float
     acks: float
-    answers: int = 0  # to waiters
+    answers: float = 0.0  # to waiters
     waited: float = 0.0  # seconds, the median
     failed: int = 0
-    spans: int = 0
+    spans: float = 0.0
 
 
 class Watched(Struct):
@@ -77,6 +77,7 @@ class Watched(Struct):
 class Found(Struct):
     plain: list[Turn]
     settings: list[Watched]
+    seconds: float  # of a turn
     others: float  # share of the machine that others took
 
 
@@ -105,7 +106,7 @@ def measure(*, quick: bool = False) -> Found:
                 each.turns.append(_turn(stage, each.setting, seconds))
                 plain.append(_turn(stage, PLAIN, seconds))
                 each.beside.append((plain[-2].change + plain[-1].change) / 2)
-    return Found(plain, found, max(0.0, others.share(machine.own_cpu() - own)))
+    return Found(plain, found, seconds, max(0.0, others.share(machine.own_cpu() - own)))
 
 
 @contextmanager
@@ -114,7 +115,9 @@ def _stage() -> Iterator[Stage]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     server, up, down = _free(), _free(), _free()
     with contextlib.ExitStack() as ends:
-        stuck = ends.enter_context(socket.create_server(("127.0.0.1", 0), backlog=128))  # takes connections, says nothing
+        stuck = ends.enter_context(
+            socket.create_server(("127.0.0.1", 0), backlog=128)
+        )  # takes connections, says nothing
 
         def child(module: str, *arguments: object) -> Child:
             made = Child(module, *arguments, stderr=subprocess.DEVNULL)
@@ -152,9 +155,9 @@ def _turn(stage: Stage, setting: Setting, seconds: float) -> Turn:
     turn = Turn(
         change=flow["cpu"] / (RATE * seconds),
         **{name: (after[name] - before[name]) / STREAMS / flow["took"] for name in ("deltas", "acks")},
-        answers=len(waited["took"]),
+        answers=len(waited["took"]) / flow["took"],
         failed=waited["failed"],
-        spans=stage.collector.ask("count")["spans"] - spans,
+        spans=(stage.collector.ask("count")["spans"] - spans) / flow["took"],
     )
     turn.waited = median(waited["took"]) if waited["took"] else 0.0
     return turn

@@ -34,7 +34,7 @@ class Callers:
         self._services, self._random = services, random.Random(1)
         self._tasks: list[asyncio.Task[None]] = []
         self._took: list[float] = []
-        self._failed = 0
+        self._failed = self._made = 0
 
     def _service(self) -> pb.WaitAppliedRequest:
         """`deltaplane wait svc/NAME`: a Service and its endpoints as they are now."""
@@ -44,15 +44,18 @@ class Callers:
         key.name = f"service-{self._random.randrange(self._services)}"
         return request
 
-    def _pod(self) -> pb.WaitAppliedRequest:
-        """`deltaplane wait --for=removed=POD`, of a Pod that does not go."""
+    def _standing(self) -> pb.WaitAppliedRequest:
+        """`deltaplane wait --for=removed=POD` of a Pod that stays, and for a change that does not come, by turns."""
+        self._made += 1
+        if self._made % 2:
+            return pb.WaitAppliedRequest(timeout_seconds=PATIENCE, revision=pb.RevisionOf(rev=1 << 40))
         address = shown_address(endpoint(self._random.randrange(self._services)).address)
         return pb.WaitAppliedRequest(timeout_seconds=PATIENCE, removed_address=address)
 
     async def begin(self, number: int, what: str) -> dict[str, Any]:
-        """So many wait from now on, each again once it has its answer. `what`: "service" or "pod"."""
+        """So many wait from now on, each again once it has its answer. `what`: "service" or "standing"."""
         self._took, self._failed = [], 0
-        made = {"service": self._service, "pod": self._pod}[what]
+        made = {"service": self._service, "standing": self._standing}[what]
         self._tasks = [asyncio.create_task(self._again(made)) for _ in range(number)]
         return {}
 

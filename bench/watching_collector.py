@@ -1,6 +1,6 @@
 """A trace collector that counts what it gets, for `watching`.
 
-    python -m bench.watching_collector LISTEN
+python -m bench.watching_collector LISTEN
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
 
 async def main(listen: str) -> None:
     collector, server = Collector(), grpc.aio.server()
-    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, server)
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, server)  # type: ignore[no-untyped-call]
     server.add_insecure_port(listen)
     await server.start()
     await fanout_commands.obey({"count": collector.count})

@@ -15,8 +15,8 @@ from typing import Any
 
 from bench.fanout_commands import Command
 from bench.fanout_server import Driven
-from controlplane.cluster import Cluster
 from controlplane.main import WHOLE
+from controlplane.otlp import OtlpTracing
 from controlplane.pace import SHARE, Pace
 from controlplane.propagation import Propagation
 from controlplane.server import Server
@@ -29,14 +29,17 @@ ROUND = 1 / 3  # seconds between two rounds; the product's pace comes to about a
 
 
 class Switched:
-    """Tracing that passes everything on to `to`."""
+    """Tracing that passes everything on to what was given last."""
+
+    listens = True
 
     def __init__(self) -> None:
         self.to: Tracing = Propagation(NoTracing())
 
-    @property
-    def listens(self) -> bool:
-        return self.to.listens
+    def give(self, to: Tracing) -> Tracing:
+        """Passes on to this from now on; returns what it was before."""
+        before, self.to, self.listens = self.to, to, to.listens
+        return before
 
     def sample(self, name: str, event_ns: int, ingested_ns: int) -> str:
         return self.to.sample(name, event_ns, ingested_ns)
@@ -56,7 +59,7 @@ class Watched(Driven):
 
     def __init__(self, listen: str, services: int, endpoints: int, meter: LoopMeter) -> None:
         self._switched = Switched()
-        super().__init__(listen, services, endpoints, meter, None, self._switched)
+        super().__init__(listen, services, endpoints, meter, tracing=self._switched)
         _steady(self._server, ROUND)
 
     def commands(self) -> dict[str, Command]:
@@ -64,14 +67,11 @@ class Watched(Driven):
 
     async def traced(self, *, metrics: bool = True, endpoint: str = "", ratio: float = 0.0) -> dict[str, Any]:
         """From now on with these; what was to be exported before is sent off first."""
-        before, self._switched.to = self._switched.to, NoTracing()
-        await asyncio.to_thread(before.close)
+        await asyncio.to_thread(self._switched.give(NoTracing()).close)
         tracing: Tracing = NoTracing()
         if endpoint:
-            from controlplane.otlp import OtlpTracing  # noqa: PLC0415 - as the product does: only with a collector
-
             tracing = OtlpTracing(endpoint, ratio)
-        self._switched.to = Propagation(tracing) if metrics else tracing
+        self._switched.give(Propagation(tracing) if metrics else tracing)
         return {}
 
     async def counts(self) -> dict[str, Any]:

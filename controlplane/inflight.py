@@ -62,7 +62,7 @@ class Inflight:
         return [self._applied(report, landed) for report in commits]
 
     def _applied(self, report: pb.CommitReport, landed: deque[_Sent]) -> Applied:
-        """Takes the deltas of this commit from `landed`; an agent may commit several at once, which follow each other."""
+        """Takes the deltas of this commit from `landed`: one, or several that follow each other."""
         if not landed or landed[0].to_rev > report.to_rev:
             return Applied(report, (), 0, 0, 0)
         first = last = landed.popleft()

@@ -22,6 +22,7 @@ Found = tuple[str, NodeCommit]
 class _Open(Struct):
     since_ns: int
     heard: int = 0
+    reported: int = 0
     slowest: list[tuple[int, bool, NodeCommit]] = field(default_factory=list)  # duration, whether it is in the trace
 
 
@@ -38,6 +39,7 @@ class Slowest:
         """Commits that are known to be among the slowest now. `reported`: this one is in the trace anyway."""
         trace = self._open.setdefault(traceparent, _Open(commit.acked_ns))
         trace.heard += 1
+        trace.reported += reported
         trace.slowest.append((commit.took_ns, reported, commit))
         trace.slowest.sort(key=lambda each: each[0], reverse=True)
         del trace.slowest[SLOWEST:]
@@ -45,6 +47,11 @@ class Slowest:
         while (oldest := self._overdue(commit.acked_ns)) is not None:
             found += self._close(oldest)
         return found
+
+    def reported(self, traceparent: str) -> int:
+        """How many commits are in the trace so far."""
+        trace = self._open.get(traceparent)
+        return 0 if trace is None else trace.reported
 
     def rest(self) -> list[Found]:
         """What still waits, at the end."""

@@ -26,6 +26,7 @@ from controlplane.lease_figures import LeaseFigures
 from controlplane.log import Log
 from controlplane.metrics import Figures
 from controlplane.nodes import Nodes
+from controlplane.otlp_export import QuietExporter
 from controlplane.propagation import Propagation
 from controlplane.report import Report
 from controlplane.trace import NoTracing
@@ -87,7 +88,13 @@ def control_plane() -> Iterator[Described]:
         sources=lambda: [Following("services", 1)], requests=Counter(), failures=Counter(),
     )  # fmt: skip
     keeper = Keeper(_NOTHING, _NOTHING, _NOTHING, (), Times(86400.0, 3600.0))
-    others = (keeper, EndpointsFigures(_runner()), LeaseFigures(tuple), Propagation(NoTracing()))
+    others = (
+        keeper,
+        EndpointsFigures(_runner()),
+        LeaseFigures(tuple),
+        Propagation(NoTracing()),
+        QuietExporter(_NOTHING, ""),
+    )
     for each in (figures, Refused(), *others, *_of_both()):
         yield from of_collector(each)
 
