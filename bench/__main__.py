@@ -1,6 +1,7 @@
-"""`python -m bench [agent|cold|memory|packet|fanout|watching|modes ...] [--quick]`: measures and writes docs/performance.md.
+"""`python -m bench [NAME ...] [--quick]`: measures and writes docs/performance.md.
 
-Root on Linux, and nothing else of weight on the machine. `--quick` takes few samples and writes nothing. For `modes`
+NAME: agent, cold, memory, packet, fanout, watching, modes. Root on Linux, and nothing else of weight on the machine.
+`--quick` takes few samples and writes nothing. For `modes`
 `--mode iptables,nftables` takes some and `--sizes 1000x3,5000x10` other sizes; ipvs is measured in the guest
 (`python -m tools.guest -- python -m bench modes --mode ipvs --quick`), whose files are gone with it.
 """

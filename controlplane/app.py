@@ -257,7 +257,7 @@ def _figures(runner: Runner | None, keeper: Keeper | None, gate: Gate | None) ->
         from controlplane.endpoints.figures import EndpointsFigures
 
         found.append(EndpointsFigures(runner))
-    return found
+    return [*found, *([] if gate is None else [gate.figures])]
 
 
 def _early(settings: Settings, cluster: Cluster) -> EarlyEndpoints | None:

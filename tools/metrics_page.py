@@ -38,6 +38,7 @@ from nodeagent.dataplane.api import DriverMetric
 from nodeagent.dataplane.iptables import metrics as of_iptables
 from nodeagent.dataplane.userspace import metrics as of_userspace
 from nodeagent.dataplane.userspace.proxy import Count
+from nodeagent.drain.figures import DrainFigures
 from nodeagent.metrics.collectors import Crowded, Failures, Kept
 from nodeagent.metrics.registry import Metrics
 from nodeagent.web.slis import Slis
@@ -114,7 +115,7 @@ def agent() -> Iterator[Described]:
     metrics.chose("", "", fell_back=False)
     yield from of_registry(metrics.registry)
     journal: Any = SimpleNamespace(failures=0, kept=False, age=lambda: 0.0)
-    for each in (Failures({}), Crowded(int), Kept(journal), *_of_both()):
+    for each in (Failures({}), Crowded(int), Kept(journal), DrainFigures(int), *_of_both()):
         yield from of_collector(each)
 
 
