@@ -21,6 +21,7 @@ from controlplane.certificates.values import Times
 from controlplane.cluster import Cluster
 from controlplane.endpoints.figures import EndpointsFigures
 from controlplane.facts import Following
+from controlplane.gate.figures import GateFigures
 from controlplane.identity.refused import Refused
 from controlplane.lease_figures import LeaseFigures
 from controlplane.log import Log
@@ -95,6 +96,7 @@ def control_plane() -> Iterator[Described]:
         LeaseFigures(tuple),
         Propagation(NoTracing()),
         QuietExporter(_NOTHING, ""),
+        GateFigures(int, float),
     )
     for each in (figures, Refused(), *others, *_of_both()):
         yield from of_collector(each)
