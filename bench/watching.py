@@ -24,7 +24,7 @@ from bench.fanout_commands import Child
 
 STREAMS, RATE, WAITERS = 1_000, 100.0, 100
 SECONDS, SETTLE = 8.0, 2.0
-ROUNDS = 8
+ROUNDS = 6
 SAMPLED = 0.01
 
 
