@@ -1,6 +1,7 @@
-"""`python -m bench [agent|cold|memory|packet|fanout|modes ...] [--quick]`: measures and writes docs/performance.md.
+"""`python -m bench [NAME ...] [--quick]`: measures and writes docs/performance.md.
 
-Root on Linux, and nothing else of weight on the machine. `--quick` takes few samples and writes nothing. For `modes`
+NAME: agent, cold, memory, packet, fanout, watching, modes. Root on Linux, and nothing else of weight on the machine.
+`--quick` takes few samples and writes nothing. For `modes`
 `--mode iptables,nftables` takes some and `--sizes 1000x3,5000x10` other sizes; ipvs is measured in the guest
 (`python -m tools.guest -- python -m bench modes --mode ipvs --quick`), whose files are gone with it.
 """
@@ -12,7 +13,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from bench import agent, fanout, fanout_report, machine, modes, packet, report
+from bench import agent, fanout, fanout_report, machine, modes, packet, report, watching, watching_report
 from tools import progress
 
 MEASUREMENTS: dict[str, Callable[[argparse.Namespace], str]] = {
@@ -21,6 +22,7 @@ MEASUREMENTS: dict[str, Callable[[argparse.Namespace], str]] = {
     "memory": lambda given: report.memory(agent.memory(quick=given.quick)),
     "packet": lambda given: report.packet(packet.measure(quick=given.quick), packet.reference_version()),
     "fanout": lambda given: fanout_report.fanout(fanout.measure(quick=given.quick), quick=given.quick),
+    "watching": lambda given: watching_report.watching(watching.measure(quick=given.quick)),
     "modes": lambda given: report.modes(
         modes.measure(given.mode, given.sizes, quick=given.quick), packet.reference_version()
     ),

@@ -18,12 +18,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from bench import fanout_commands, machine
-from bench.cluster import objects
+from bench.cluster import NODES, objects
 from controlplane.facts import Fact
 from controlplane.store import Store
 from deltaplane.codec import decode_ops
 from deltaplane.digest import StateDigest, object_hash
 from deltaplane.model import ObjectKey, Op, Patch, Remove, Unsupported, Upsert
+from deltaplane.panel import in_panel
 from deltaplane.tls import Files
 from deltaplane.v1 import delta_pb2 as pb
 from nodeagent.config.security import Security
@@ -114,7 +115,7 @@ class Quick(Session):
 
     def __init__(self, name: str, states: States) -> None:
         super().__init__(identity(name, Mode("nftables")), Held(states.first))
-        self._states = states
+        self._name, self._states = name, states
         self._begun = b""  # epoch of the snapshot that is under way
 
     def _take(self, data: bytes, now: float) -> list[Event]:
@@ -131,7 +132,8 @@ class Quick(Session):
             check_digest(state.value, delta.digest)
         self.mirror.digest = state
         self.cursor.follow(delta)
-        self.acks.received(awaited=delta.ack_now)
+        traces = (cause.traceparent for cause in delta.causes if cause.traceparent)
+        self.acks.received(awaited=delta.ack_now or any(in_panel(each, self._name, NODES) for each in traces))
         self.phases.move(Step.DELTA)
         return [Changed(self.rev, Touched(), complete=False)]
 

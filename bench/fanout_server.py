@@ -26,7 +26,7 @@ from controlplane.log import Log
 from controlplane.main import WHOLE
 from controlplane.server import Server
 from controlplane.stream_limits import Limits
-from controlplane.trace import NoTracing
+from controlplane.trace import NoTracing, Tracing
 from deltaplane import heap, loop_meter
 from deltaplane.loop_meter import LoopMeter
 from deltaplane.tls import Files
@@ -53,30 +53,43 @@ class AllNodes(Cluster):
 class Driven:
     """A server and what it is told to do."""
 
-    def __init__(self, listen: str, services: int, endpoints: int, meter: LoopMeter, files: Files | None) -> None:
-        self._cluster = AllNodes(Log(), NoTracing())
+    def __init__(
+        self,
+        listen: str,
+        services: int,
+        endpoints: int,
+        meter: LoopMeter,
+        *,
+        files: Files | None = None,
+        tracing: Tracing | None = None,
+    ) -> None:
+        tracing = tracing or NoTracing()
+        self._cluster = AllNodes(Log(), tracing)
         for kind in WATCHED:
             things = (thing for thing in objects(services, endpoints) if thing.key.kind == kind)
             self._cluster.replace(kind, [Fact(thing.key, thing) for thing in things], "1")
             self._cluster.synced(kind)
         self._changes = Changes(services, endpoints)
         security = None if files is None else Security(Way.TLS, files)  # who the agents are is not asked
-        self._server = Server(listen, self._cluster, NoTracing(), listener=Listener(listen, security))
+        self._server = Server(listen, self._cluster, tracing, listener=Listener(listen, security))
         self._meter = meter
 
     async def run(self) -> None:
         """Serves and obeys until standard input ends."""
         await self._server.start()
         running = asyncio.create_task(self._server.run())
-        commands: dict[str, Command] = {
+        await fanout_commands.obey(self.commands())
+        running.cancel()
+
+    def commands(self) -> dict[str, Command]:
+        """What it can be told to do."""
+        return {
             "usage": self.usage,
             "expect": self.expect,
             "change": self.change,
             "flow": self.flow,
             "renew": self.renew,
         }
-        await fanout_commands.obey(commands)
-        running.cancel()
 
     async def expect(self, agents: int) -> dict[str, Any]:
         """So many agents will come; returns the seconds between the Acks of each."""
@@ -147,7 +160,7 @@ class Driven:
 
 
 async def main(meter: LoopMeter, listen: str, services: str, endpoints: str, *files: str) -> None:
-    await Driven(listen, int(services), int(endpoints), meter, Files(*files) if files else None).run()
+    await Driven(listen, int(services), int(endpoints), meter, files=Files(*files) if files else None).run()
 
 
 if __name__ == "__main__":

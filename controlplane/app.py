@@ -75,7 +75,8 @@ class App:
         self._settings, self._meter, self._report = settings, meter, Report()
         self._watch = supervise.Watch()
         self._watch.install()
-        self._tracing = Propagation(_tracing(settings))
+        tracing, self._spans = _tracing(settings)
+        self._tracing = Propagation(tracing)
         self._cluster = Cluster(Log(), self._tracing, self._report, tell=self._tell)
         early = _early(settings, self._cluster)
         self._source = _source(settings, self._cluster, self._report, early)
@@ -165,7 +166,7 @@ class App:
         )
         own = [self._keeper] if self._keeper else []
         more = _figures(self._runner, self._keeper, self._gate)
-        shown = [self._meter, self._tracing, self._door.refused, *self._listener.collectors, *own, *more]
+        shown = [self._meter, self._tracing, *self._spans, self._door.refused, *self._listener.collectors, *own, *more]
         return serve(self._settings.metrics_listen, figures, *shown)
 
     def _followed(self) -> list[Following]:
@@ -183,12 +184,14 @@ class App:
         await handlers_ended()
 
 
-def _tracing(settings: Settings) -> Tracing:
+def _tracing(settings: Settings) -> tuple[Tracing, list[Collector]]:
+    """With its own metrics."""
     if not settings.otlp_endpoint:
-        return NoTracing()
+        return NoTracing(), []
     from controlplane.otlp import OtlpTracing
 
-    return OtlpTracing(settings.otlp_endpoint, settings.trace_sample_ratio)
+    made = OtlpTracing(settings.otlp_endpoint, settings.trace_sample_ratio)
+    return made, [made.exporter]
 
 
 def _reviews(settings: Settings, source: Source) -> Reviews | None:
@@ -256,7 +259,7 @@ def _figures(runner: Runner | None, keeper: Keeper | None, gate: Gate | None) ->
         from controlplane.endpoints.figures import EndpointsFigures
 
         found.append(EndpointsFigures(runner))
-    return found
+    return [*found, *([] if gate is None else [gate.figures])]
 
 
 def _early(settings: Settings, cluster: Cluster) -> EarlyEndpoints | None:

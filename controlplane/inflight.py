@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from controlplane.batch import choose
 from controlplane.log import Log
 from deltaplane.v1 import delta_pb2 as pb
 
@@ -63,15 +62,11 @@ class Inflight:
         return [self._applied(report, landed) for report in commits]
 
     def _applied(self, report: pb.CommitReport, landed: deque[_Sent]) -> Applied:
-        """Takes the deltas of this commit from `landed`; an agent may commit several deltas at once."""
-        causes: list[pb.Cause] = []
-        more = emitted = sent_at = 0
+        """Takes the deltas of this commit from `landed`: one, or several that follow each other."""
+        if not landed or landed[0].to_rev > report.to_rev:
+            return Applied(report, (), 0, 0, 0)
+        first = last = landed.popleft()
         while landed and landed[0].to_rev <= report.to_rev:
-            sent = landed.popleft()
-            sent_at = sent_at or sent.unix_nano
-            found, others, first = self._log.causes(sent.from_rev, sent.to_rev)
-            causes += found
-            more += others
-            emitted = emitted or first
-        kept = choose(causes)
-        return Applied(report, kept, more + len(causes) - len(kept), emitted, sent_at)
+            last = landed.popleft()
+        causes, more, emitted = self._log.causes(first.from_rev, last.to_rev)
+        return Applied(report, causes, more, emitted, first.unix_nano)

@@ -23,8 +23,8 @@ RING_SECONDS = 300.0
 STEPS = (32, 256, 1024)  # revisions: a long way leads over their multiples
 DIRECT = 256  # revisions in one message, wherever they begin
 _MEMO = 128  # merged ranges kept
-Causes = tuple[Sequence[pb.Cause], int, int]
-_NONE: tuple[int, int, Causes] = (-1, -1, ((), 0, 0))
+_RECENT = 32  # ranges whose causes are kept
+Causes = tuple[tuple[pb.Cause, ...], int, int]
 
 
 class Log:
@@ -47,7 +47,7 @@ class Log:
         self._max_age = max_age
         self._ring: deque[Batch] = deque()
         self._merged: dict[tuple[int, int], bytes] = {}
-        self._causes: tuple[int, int, Causes] = _NONE
+        self._causes: dict[tuple[int, int], Causes] = {}
 
     @property
     def tail(self) -> int:
@@ -78,7 +78,7 @@ class Log:
         self.offered = 1
         self._ring.clear()
         self._merged.clear()
-        self._causes = _NONE
+        self._causes.clear()
 
     def append(
         self,
@@ -174,14 +174,21 @@ class Log:
     def causes(self, low: int, high: int) -> Causes:
         """The causes of (low, high], how many more there were, and when the first was emitted (Unix ns, 0: not known).
 
-        The last answer is kept: the Acks of a round ask for the same.
+        Answers are kept, and the same objects for all: the Acks of a round ask for the same.
         """
-        if self._causes[:2] != (low, high):
-            batches = self.between(low, high) if self.holds(low) and high <= self.head else []
-            causes = [cause for batch in batches for cause in batch.causes]
-            emitted = batches[0].emitted_unix_nano if batches else 0
-            self._causes = (low, high, (causes, sum(batch.more_causes for batch in batches), emitted))
-        return self._causes[2]
+        found = self._causes.get((low, high))
+        if found is None:
+            while len(self._causes) >= _RECENT:
+                del self._causes[next(iter(self._causes))]
+            found = self._causes[low, high] = self._causes_of(low, high)
+        return found
+
+    def _causes_of(self, low: int, high: int) -> Causes:
+        batches = self.between(low, high) if self.holds(low) and high <= self.head else []
+        causes = [cause for batch in batches for cause in batch.causes]
+        kept = choose(causes)
+        more = sum(batch.more_causes for batch in batches) + len(causes) - len(kept)
+        return kept, more, batches[0].emitted_unix_nano if batches else 0
 
 
 def stage(low: int, high: int) -> int:

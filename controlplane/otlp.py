@@ -1,34 +1,33 @@
 """Traces through an OTLP collector (`trace` says what is in them). It knows OpenTelemetry and no streams.
 
-A collector that is absent or slow costs spans only.
+A collector that is absent or slow costs spans only (`otlp_export`).
 """
 
 from __future__ import annotations
 
 import logging
 import random
+import time
 from collections.abc import Sequence
-from zlib import crc32
 
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SpanExporter
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 import deltaplane
+from controlplane.otlp_export import QuietExporter, Sender
 from controlplane.slowest import Slowest
 from controlplane.trace import NodeCommit
-from deltaplane.logs import event
-from deltaplane.once import Once
+from deltaplane.panel import in_panel
 from deltaplane.v1 import delta_pb2 as pb
 
-log = logging.getLogger(__name__)
-
-PANEL = 8  # nodes that report a sampled change; of the others only the slowest two, late and failing ones do
+MOST_NODES = 64  # in one trace that are there because they fail or are late: an object may fail everywhere
 SLOW_NS = 1_000_000_000
+PROBE_SECONDS = 5.0  # while the collector is away, one change in so long is traced, to see whether it answers again
 
 Attributes = dict[str, str | int | bool]
 
@@ -42,18 +41,19 @@ class OtlpTracing:
         exporter = exporter or OTLPSpanExporter(endpoint=f"http://{endpoint}", insecure=True, timeout=5)
         resource = Resource.create({"service.name": "deltaplane", "service.version": deltaplane.__version__})
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        self._processor = BatchSpanProcessor(
-            QuietExporter(exporter, endpoint), schedule_delay_millis=500, max_queue_size=8192
-        )
-        self._provider.add_span_processor(self._processor)
+        self.exporter = QuietExporter(exporter, endpoint)
+        self._sender = Sender(self.exporter)
+        self._provider.add_span_processor(self._sender)
         self._tracer = self._provider.get_tracer("deltaplane")
-        self._ratio = ratio
+        self._ratio, self._sampled_at = ratio, float("-inf")
         self._slowest = Slowest()
+        self._heard: tuple[pb.Cause, ...] = ()
+        self._traced: list[str] = []  # the traces of these
         for noisy in ("opentelemetry.exporter", "opentelemetry.sdk"):  # QuietExporter logs it once
             logging.getLogger(noisy).setLevel(logging.CRITICAL)
 
     def sample(self, name: str, event_ns: int, ingested_ns: int) -> str:
-        if not event_ns or random.random() >= self._ratio:
+        if not event_ns or random.random() >= self._ratio or not self._worthwhile():
             return ""
         root = self._tracer.start_span("api event", start_time=event_ns, attributes={"deltaplane.object": name})
         context = root.get_span_context()
@@ -62,24 +62,35 @@ class OtlpTracing:
         self._span(traceparent, "ingest", event_ns, ingested_ns)
         return traceparent
 
+    def _worthwhile(self) -> bool:
+        """Whether somebody may take the trace."""
+        now = time.monotonic()
+        if self.exporter.away and now - self._sampled_at < PROBE_SECONDS:
+            return False
+        self._sampled_at = now
+        return True
+
     def batched(self, causes: Sequence[pb.Cause], sealed_ns: int) -> None:
         for cause in causes:
             if cause.traceparent:
                 self._span(cause.traceparent, "batch", cause.ingested_unix_nano, sealed_ns)
 
     def committed(self, commit: NodeCommit) -> None:
-        for cause in commit.causes:
-            if not cause.traceparent:
-                continue
-            reported = self._reports(cause.traceparent, commit)
+        if commit.causes is not self._heard:  # the commits of a round have the same causes, most of them no trace
+            self._heard = commit.causes
+            self._traced = [cause.traceparent for cause in commit.causes if cause.traceparent]
+        for traceparent in self._traced:
+            reported = self._reports(traceparent, commit)
             if reported:
-                self._node_spans(cause.traceparent, commit)
-            for found in self._slowest.heard(cause.traceparent, commit, reported=reported):
+                self._node_spans(traceparent, commit)
+            for found in self._slowest.heard(traceparent, commit, reported=reported):
                 self._node_spans(*found)
 
     def _reports(self, traceparent: str, commit: NodeCommit) -> bool:
-        slow = commit.acked_ns - commit.sent_ns > SLOW_NS
-        return commit.failed or slow or in_panel(traceparent, commit.node, commit.nodes)
+        if in_panel(traceparent, commit.node, commit.nodes):
+            return True
+        odd = commit.failed or commit.took_ns > SLOW_NS
+        return odd and self._slowest.reported(traceparent) < MOST_NODES
 
     def _node_spans(self, traceparent: str, commit: NodeCommit) -> None:
         """A commit of several traced changes is in each of their traces, and links to the others."""
@@ -124,42 +135,8 @@ class OtlpTracing:
     def close(self) -> None:
         for found in self._slowest.rest():
             self._node_spans(*found)
-        self._processor.force_flush(timeout_millis=1000)
-        self._provider.shutdown()
+        self._sender.close()
 
 
 def _context(traceparent: str) -> Context:
     return TraceContextTextMapPropagator().extract({"traceparent": traceparent})
-
-
-def in_panel(traceparent: str, node: str, nodes: int) -> bool:
-    """Whether the node is in the panel of this trace. A hash of both decides, so the panel differs per trace."""
-    return nodes <= PANEL or crc32(f"{traceparent}{node}".encode()) % nodes < PANEL
-
-
-class QuietExporter(SpanExporter):
-    """Drops spans while the collector does not answer, and logs the beginning and the end of that."""
-
-    def __init__(self, exporter: SpanExporter, endpoint: str) -> None:
-        self._exporter = exporter
-        self._endpoint = endpoint
-        self._said = Once[str]()
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        try:
-            result = self._exporter.export(spans)
-        except Exception:  # noqa: BLE001 - the data path must not feel a collector, whatever it raises
-            result = SpanExportResult.FAILURE
-        if result is not SpanExportResult.SUCCESS:
-            if self._said.note(self._endpoint):
-                what = "trace collector does not answer; spans are dropped"
-                event(log, logging.WARNING, what, endpoint=self._endpoint)
-        elif self._said.clear(self._endpoint):
-            event(log, logging.INFO, "trace collector answers again", endpoint=self._endpoint)
-        return result
-
-    def shutdown(self) -> None:
-        self._exporter.shutdown()
-
-    def force_flush(self, timeout_millis: int = 1000) -> bool:
-        return self._exporter.force_flush(timeout_millis)

@@ -37,6 +37,8 @@ class Propagation(Collector):
         self._commit, self._ack = of["commit"], of["ack"]
         self._end_to_end = self._whole.of[""]
         self._ok = self._failed = 0
+        self._heard: tuple[pb.Cause, ...] = ()
+        self._known = (0, "")  # of these
 
     def sample(self, name: str, event_ns: int, ingested_ns: int) -> str:
         return self._tracing.sample(name, event_ns, ingested_ns)
@@ -64,7 +66,10 @@ class Propagation(Collector):
 
     def _count(self, commit: NodeCommit) -> None:
         """The arithmetic of `NodeCommit`, with each field of the message read once: a read costs as much as a count."""
-        report, acked, oldest, trace = commit.report, commit.acked_ns, *_oldest(commit.causes)
+        if commit.causes is not self._heard:  # those of a round are the same
+            self._heard = commit.causes
+            self._known = _oldest(commit.causes)
+        report, acked, oldest, trace = commit.report, commit.acked_ns, *self._known
         queued, resolve, write = report.queued_ns, report.resolve_ns, report.commit_ns
         on_node = queued + resolve + write
         way = max(0, acked - commit.sent_ns - on_node - report.ack_delay_ns) // 2

@@ -22,6 +22,7 @@ Found = tuple[str, NodeCommit]
 class _Open(Struct):
     since_ns: int
     heard: int = 0
+    reported: int = 0
     slowest: list[tuple[int, bool, NodeCommit]] = field(default_factory=list)  # duration, whether it is in the trace
 
 
@@ -38,21 +39,31 @@ class Slowest:
         """Commits that are known to be among the slowest now. `reported`: this one is in the trace anyway."""
         trace = self._open.setdefault(traceparent, _Open(commit.acked_ns))
         trace.heard += 1
-        trace.slowest.append((commit.acked_ns - commit.sent_ns, reported, commit))
+        trace.reported += reported
+        trace.slowest.append((commit.took_ns, reported, commit))
         trace.slowest.sort(key=lambda each: each[0], reverse=True)
         del trace.slowest[SLOWEST:]
-        done = [traceparent] if trace.heard >= commit.nodes else []
-        return [found for each in (*done, *self._overdue(commit.acked_ns)) for found in self._close(each)]
+        found = list(self._close(traceparent)) if trace.heard >= commit.nodes else []
+        while (oldest := self._overdue(commit.acked_ns)) is not None:
+            found += self._close(oldest)
+        return found
+
+    def reported(self, traceparent: str) -> int:
+        """How many commits are in the trace so far."""
+        trace = self._open.get(traceparent)
+        return 0 if trace is None else trace.reported
 
     def rest(self) -> list[Found]:
         """What still waits, at the end."""
         return [found for each in list(self._open) for found in self._close(each)]
 
-    def _overdue(self, now_ns: int) -> list[str]:
-        """The oldest first, as they were begun."""
-        beyond = len(self._open) - MOST
-        old = (each for each, trace in self._open.items() if now_ns - trace.since_ns > PATIENCE_NS)
-        return list(dict.fromkeys((*list(self._open)[: max(0, beyond)], *old)))
+    def _overdue(self, now_ns: int) -> str | None:
+        """The one that was begun first, if it has waited for too long, or too many wait."""
+        oldest = next(iter(self._open.items()), None)
+        if oldest is None:
+            return None
+        old = now_ns - oldest[1].since_ns > PATIENCE_NS
+        return oldest[0] if old or len(self._open) > MOST else None
 
     def _close(self, traceparent: str) -> Iterator[Found]:
         trace = self._open.pop(traceparent, None)

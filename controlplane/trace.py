@@ -52,6 +52,11 @@ class NodeCommit(Struct, frozen=True):
         return report.queued_ns + report.resolve_ns + report.commit_ns + report.ack_delay_ns
 
     @property
+    def took_ns(self) -> int:
+        """From the sending to the Ack, without the time for which the node held that back."""
+        return self.acked_ns - self.sent_ns - self.report.ack_delay_ns
+
+    @property
     def received_ns(self) -> int:
         """When the node received it, on this clock."""
         return self.sent_ns + max(0, self.acked_ns - self.sent_ns - self.on_node_ns) // 2

@@ -28,6 +28,16 @@ def request_line(head: bytes) -> tuple[str, str]:
     return parts[0], parts[1]
 
 
+def header(head: bytes, name: str) -> str:
+    """The values of this header, joined by commas as RFC 9110 has it; empty: it is not there. `name`: in lower case."""
+    found = []
+    for line in head.decode("latin-1").split("\r\n")[1:]:
+        key, _, value = line.partition(":")
+        if key.strip().lower() == name:
+            found.append(value.strip())
+    return ", ".join(found)
+
+
 def answer_head(status: int, headers: Iterable[tuple[str, str]]) -> bytes:
     """Status line and headers of an answer after which the connection ends."""
     text = "".join(f"{name}: {value}\r\n" for name, value in (*headers, ("Connection", "close")))

@@ -50,15 +50,16 @@ class Shares(Generic[K]):
 
 
 class Allowance:
-    """So many a second, and so many at once after a pause."""
+    """So many a second, and so many at once after a pause. `per_second` may change."""
 
     def __init__(self, per_second: float, at_once: float) -> None:
-        self._per_second, self._at_once = per_second, at_once
+        self.per_second = per_second
+        self._at_once = at_once
         self._left, self._at = at_once, float("-inf")
 
     def _fill(self, now: float) -> None:
         if now > self._at:
-            self._left = min(self._at_once, self._left + (now - self._at) * self._per_second)
+            self._left = min(self._at_once, self._left + (now - self._at) * self.per_second)
             self._at = now
 
     def take(self, now: float, amount: float = 1.0) -> bool:
@@ -73,7 +74,7 @@ class Allowance:
         """Takes the amount in any case; for how many seconds the client has to wait for it, 0 if it was there."""
         self._fill(now)
         self._left -= amount
-        return max(0.0, -self._left / self._per_second)
+        return max(0.0, -self._left / self.per_second)
 
 
 class Rates(Generic[K]):

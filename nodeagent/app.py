@@ -101,10 +101,12 @@ class App:
             return None
         from nodeagent.drain.drain import Drain
 
-        return Drain(
+        drain = Drain(
             self._settings, self._beside.turn, mirror=lambda: self._agent.mirror,
             addresses=lambda: self._monitor.addresses, dialler=dialler, place=lambda: self._client.place,
         )  # fmt: skip
+        self._metrics.registry.register(drain.figures)
+        return drain
 
     def _measured(self, meter: LoopMeter) -> Metrics:
         choice, metrics = self._choice, Metrics(self._dataplane.mode)

@@ -21,11 +21,13 @@ from controlplane.certificates.values import Times
 from controlplane.cluster import Cluster
 from controlplane.endpoints.figures import EndpointsFigures
 from controlplane.facts import Following
+from controlplane.gate.figures import GateFigures
 from controlplane.identity.refused import Refused
 from controlplane.lease_figures import LeaseFigures
 from controlplane.log import Log
 from controlplane.metrics import Figures
 from controlplane.nodes import Nodes
+from controlplane.otlp_export import QuietExporter
 from controlplane.propagation import Propagation
 from controlplane.report import Report
 from controlplane.trace import NoTracing
@@ -37,6 +39,7 @@ from nodeagent.dataplane.api import DriverMetric
 from nodeagent.dataplane.iptables import metrics as of_iptables
 from nodeagent.dataplane.userspace import metrics as of_userspace
 from nodeagent.dataplane.userspace.proxy import Count
+from nodeagent.drain.figures import DrainFigures
 from nodeagent.metrics.collectors import Crowded, Failures, Kept
 from nodeagent.metrics.registry import Metrics
 from nodeagent.web.slis import Slis
@@ -87,7 +90,14 @@ def control_plane() -> Iterator[Described]:
         sources=lambda: [Following("services", 1)], requests=Counter(), failures=Counter(),
     )  # fmt: skip
     keeper = Keeper(_NOTHING, _NOTHING, _NOTHING, (), Times(86400.0, 3600.0))
-    others = (keeper, EndpointsFigures(_runner()), LeaseFigures(tuple), Propagation(NoTracing()))
+    others = (
+        keeper,
+        EndpointsFigures(_runner()),
+        LeaseFigures(tuple),
+        Propagation(NoTracing()),
+        QuietExporter(_NOTHING, ""),
+        GateFigures(int, float),
+    )
     for each in (figures, Refused(), *others, *_of_both()):
         yield from of_collector(each)
 
@@ -107,7 +117,7 @@ def agent() -> Iterator[Described]:
     metrics.chose("", "", fell_back=False)
     yield from of_registry(metrics.registry)
     journal: Any = SimpleNamespace(failures=0, kept=False, age=lambda: 0.0)
-    for each in (Failures({}), Crowded(int), Kept(journal), *_of_both()):
+    for each in (Failures({}), Crowded(int), Kept(journal), DrainFigures(int), *_of_both()):
         yield from of_collector(each)
 
 

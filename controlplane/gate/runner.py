@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
 from controlplane.facts import Following, Reporter
 from controlplane.gate.early import EarlyEndpoints
+from controlplane.gate.figures import GateFigures
 from controlplane.gate.flags import GateSettings
 from controlplane.gate.pods import FORM, POD
 from controlplane.gate.setter import Setter, Wait
@@ -47,6 +49,7 @@ class Gate:
         self._kubeconfig, self._settings, self._early = kubeconfig, settings, early
         self._hash_of, self._wait, self._requests, self._reporter = hash_of, wait, requests, reporter
         self._reflector: Reflector | None = None
+        self.figures = GateFigures(lambda: len(early.waiting), time.monotonic)
 
     @property
     def following(self) -> list[Following]:
@@ -78,6 +81,10 @@ class Gate:
         await asyncio.Event().wait()
 
     async def _lead(self, api: Api, lease: Lease) -> None:
-        settings, writer = self._settings, Writer(api, may=lambda: lease.valid)
+        settings, writer = self._settings, Writer(api, self.figures, may=lambda: lease.valid)
         setter = Setter(self._early, self._wait, self._hash_of, writer, bound=settings.bound, percent=settings.percent)
-        await setter.run()
+        self.figures.since, self.figures.left_out = setter.since, setter.left_out
+        try:
+            await setter.run()
+        finally:
+            self.figures.over()

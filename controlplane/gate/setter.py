@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping
 from contextlib import aclosing, suppress
 from functools import partial
 from typing import Protocol
@@ -57,6 +57,14 @@ class Setter:
         self._left_out: set[str] = set()  # nodes that have lacked every Pod since they were left out
         self._rounds: dict[Keys, asyncio.Task[None]] = {}
         self._moved = asyncio.Event()
+
+    def since(self) -> Mapping[str, float]:
+        """When each Pod that waits was first seen to, by UID."""
+        return self._since
+
+    def left_out(self) -> Collection[str]:
+        """Nodes that have lacked every Pod since they were left out."""
+        return self._left_out
 
     def moved(self) -> None:
         """Pods or slices have changed."""

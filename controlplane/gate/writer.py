@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 
+from controlplane.gate.figures import GateFigures
 from controlplane.gate.pods import GATE, GatedPod
 from controlplane.gate.rounds import Verdict
 from controlplane.source.api import Api
@@ -27,8 +28,8 @@ GONE = {404, 409, 422}  # the Pod is gone, or another one has its name
 class Writer:
     """Implements `setter.Writes`. `may`: whether this replica is the one that writes, asked before each write."""
 
-    def __init__(self, api: Api, *, may: Callable[[], bool] = lambda: True) -> None:
-        self._api, self._may = api, may
+    def __init__(self, api: Api, figures: GateFigures, *, may: Callable[[], bool] = lambda: True) -> None:
+        self._api, self._figures, self._may = api, figures, may
         self._said, self._told = Once[str](), Once[str](4096)
 
     async def set(self, pod: GatedPod, verdict: Verdict) -> bool:
@@ -39,10 +40,12 @@ class Writer:
         try:
             await self._api.patch(at, condition(pod, verdict, _now()), LIMIT)
         except ApiError as error:
+            self._figures.failures += error.status not in GONE
             if error.status not in GONE and self._said.note("write", str(error)):
                 event(log, logging.WARNING, "cannot set a Pod's gate; retrying", pod="/".join(pod.key), reason=error)
             return error.status in GONE
         self._said.clear("write")
+        self._figures.set_[verdict.reason] += 1
         event(log, logging.INFO, "gate set", pod="/".join(pod.key), reason=verdict.reason, text=verdict.text)
         return True
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from controlplane.inspection.here import Here
@@ -124,10 +124,9 @@ async def wait_everywhere(
                     async with asyncio.timeout(min(NEWS, left)):
                         await waiter.done.wait()
                 if left > NEWS and not waiter.done.is_set():
-                    yield _news(here, waiter, others, began, told)
-            message = _news(here, waiter, others, began, told)
+                    yield _news(here, waiter, others, began, told)[0]
+            message, lost = _news(here, waiter, others, began, told)
             message.done, message.applied = True, waiter.done.is_set()
-            lost = [name for name in waiter.selection.names() if not waiter.has(name)]
             message.lacking.extend(map(others.why, reasons(here, waiter, lost)))
             yield message
 
@@ -176,13 +175,25 @@ def _versions(found: dict[Kind, int]) -> list[delta_pb2.ResourceVersion]:
     ]
 
 
-def _news(here: Here, waiter: Waiter, others: Others, began: float, told: set[str]) -> pb.WaitAppliedResponse:
-    """How far it is, with the nodes that no message has named before."""
-    names = waiter.selection.names()
-    having = {name for name in names if waiter.has(name)}
-    message = message_of(waiter, began, len(names), len(names) - len(having))
-    message.newly_applied.extend(sorted(having - told))
-    told |= having
+def _news(
+    here: Here, waiter: Waiter, others: Others, began: float, told: set[str]
+) -> tuple[pb.WaitAppliedResponse, list[str]]:
+    """How far it is, with the nodes that no message has named before; and the nodes that lack it."""
+    having, lost = _split(waiter)
+    message = message_of(waiter, began, len(having) + len(lost), len(lost))
+    message.newly_applied.extend([name for name in having if name not in told] if told else having)
+    told.update(having)
     message.replicas.extend((here.status(), *others.statuses.values()))
     message.epoch = here.epoch
-    return message
+    return message, lost
+
+
+def _split(waiter: Waiter) -> tuple[Sequence[str], list[str]]:
+    """The nodes that have it, sorted, and those that lack it."""
+    if waiter.everybody is not None:
+        return waiter.everybody, []
+    having: list[str] = []
+    lost: list[str] = []
+    for name in waiter.selection.names():
+        (having if waiter.has(name) else lost).append(name)
+    return sorted(having), lost

@@ -12,12 +12,17 @@ from controlplane.session import Session
 
 class Floor(Struct, frozen=True):
     """`rev`: every node with an open stream here has it. `failing`: those on which objects fail. `others`: nodes
-    without an open stream here. `last`: one that has no more than `rev`."""
+    without an open stream here. `last`: one that has no more than `rev`. `names`: of those with one, sorted."""
 
     rev: float
     failing: tuple[Session, ...] = ()
     others: tuple[str, ...] = ()
     last: Session | None = None
+    names: tuple[str, ...] = ()
+
+    def named(self, more: tuple[str, ...]) -> tuple[str, ...]:
+        """The names and these, sorted."""
+        return tuple(sorted({*self.names, *more})) if more else self.names
 
     @property
     def empty(self) -> bool:
@@ -36,16 +41,18 @@ def floor(here: Here) -> Floor:
     failing: list[Session] = []
     others: list[str] = []
     known: set[str] = set()
+    names: list[str] = []
     for session in here.nodes:
         name, acked = session.node_name, session.acked
         known.add(name)
         if session.closed is not None:
             others += [name] if store_has(name) else []
             continue
+        names.append(name)
         has = acked.applied_rev if session.epoch == epoch and acked.confirmed else 0
         if has < least:
             least, last = has, session
         if acked.failed or acked.more_failed:
             failing.append(session)
     others += [name for name in here.nodes_of_cluster() if name not in known]
-    return Floor(least, tuple(failing), tuple(others), last)
+    return Floor(least, tuple(failing), tuple(others), last, tuple(sorted(names)))

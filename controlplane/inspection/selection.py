@@ -32,7 +32,7 @@ class Selection:
 
     def names(self) -> list[str]:
         """The nodes of this moment. Looks at all there are."""
-        return [name for name in self._candidates() if self._chooses(name)]
+        return list(self._candidates()) if self.whole else [name for name in self._candidates() if self._chooses(name)]
 
     def may_lack(self, number: int) -> int:
         """How many of so many nodes may lack something for the quorum to have it."""
@@ -53,5 +53,7 @@ class Selection:
             return False
         if self._agents_only and self._here.session(name) is None and name not in self.known:
             return False
+        if not self._zones:
+            return True
         node = self._here.node(name)
-        return not self._zones or (node is not None and node.zone in self._zones)
+        return node is not None and node.zone in self._zones

@@ -25,6 +25,7 @@ from deltaplane.v1 import inspection_pb2 as pb
 
 TICK = 0.05  # seconds from news until waiters look
 HASTES, HASTES_AT_ONCE = 2.0, 10.0  # revisions a second that agents are asked to acknowledge at once, and after a pause
+HASTED_ACKS = 100.0  # a second, of all agents: a twentieth of what they acknowledge where there are many
 
 
 class Waiter:
@@ -39,6 +40,7 @@ class Waiter:
         self.reached = asyncio.Event()  # set once this replica has seen it
         self.done = asyncio.Event()  # set once enough nodes had it at one time
         self.looks = 0  # at nodes
+        self.everybody: tuple[str, ...] | None = None  # all nodes, once they have it; None: look at each
         self._here, self._epoch = here, ""
         self._todo: list[str] = []
         self._lack: list[str] = []
@@ -76,7 +78,10 @@ class Waiter:
         known = self.selection.known.difference(found.others)
         self._lack = [name for name in found.others if not self.has(name)][:1]
         self._lack += [name for name in known if self._here.session(name) is None and not self.has(name)][:1]
-        return not self._lack
+        if self._lack:
+            return False
+        self.everybody = found.named((*found.others, *known))
+        return True
 
     def _begin(self) -> None:
         self._todo, self._lack = self.selection.names(), []
@@ -98,6 +103,11 @@ class Waiter:
         if self.rev is not None and has(self._here, session, self.rev, self.target.keys):
             return True
         return name in self.elsewhere and (session is None or session.closed is not None)
+
+
+def hastes(nodes: int) -> float:
+    """Revisions a second that so many agents acknowledge at once."""
+    return min(HASTES, HASTED_ACKS / max(1, nodes))
 
 
 class Floors:
@@ -182,9 +192,11 @@ class Waits:
     def _hasten(self) -> None:
         """Has the next revision acknowledged at once where somebody waits for what is not there yet; not too often."""
         wanted = any(waiter.rev is None for waiter in self._waiters)
-        if wanted and not self._hastened and self._allowance.take(time.monotonic()):
-            self._haste.enter_context(self._here.cluster.awaited())
-            self._hastened = True
+        if wanted and not self._hastened:
+            self._allowance.per_second = hastes(len(self._here.nodes))
+            if self._allowance.take(time.monotonic()):
+                self._haste.enter_context(self._here.cluster.awaited())
+                self._hastened = True
         elif not wanted and self._hastened:
             self._haste.close()
             self._hastened = False

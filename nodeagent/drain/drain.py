@@ -10,6 +10,7 @@ from typing import Any
 from deltaplane.supervise import Job
 from nodeagent.config import AgentSettings
 from nodeagent.dataplane.commit_hooks import Told
+from nodeagent.drain.figures import DrainFigures
 from nodeagent.drain.own import OwnState, Turn
 from nodeagent.drain.pages import OF_ONE_CLIENT, DrainServer
 from nodeagent.drain.questions import Questions
@@ -22,7 +23,8 @@ from nodeagent.web.listener import serve_with
 
 
 class Drain:
-    """`hook` goes to the agent's commits; `jobs` serve until cancelled, and do nothing but that."""
+    """`hook` goes to the agent's commits; `figures` to its metrics; `jobs` serve until cancelled, and do nothing but
+    that."""
 
     def __init__(
         self,
@@ -39,6 +41,7 @@ class Drain:
         self._questions = Questions(own, Upstream(dialler, place).gone)
         self._everybody = Connections[asyncio.StreamWriter](most(), OF_ONE_CLIENT)
         self.hook = Told(self._questions.moved)
+        self.figures = DrainFigures(lambda: len(self._questions))
 
     def jobs(self) -> list[Job]:
         """One for each address of `--drain-listen`."""
@@ -46,6 +49,10 @@ class Drain:
 
     async def _serve(self, address: str) -> Any:
         make = partial(
-            DrainServer, questions=self._questions, seconds=self._settings.drain_timeout, everybody=self._everybody
+            DrainServer,
+            questions=self._questions,
+            figures=self.figures,
+            seconds=self._settings.drain_timeout,
+            everybody=self._everybody,
         )
         await serve_with(address, "drain-listen", make, hard_fail=self._settings.bind_address_hard_fail)

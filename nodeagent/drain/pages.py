@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 
 from deltaplane.names import shown_address
 from nodeagent.drain.callers import Refused, packed
+from nodeagent.drain.figures import DrainFigures
 from nodeagent.drain.questions import Outcome, Questions
 from nodeagent.web.connections import Connections
-from nodeagent.web.server import NOT_FOUND, REQUEST_SECONDS, Response, Server, host_of
+from nodeagent.web.server import NOT_FOUND, REQUEST_SECONDS, Request, Response, Server, host_of
 
 PATH = "/drain"
 OF_ONE_CLIENT = 8  # connections: a Pod's containers each have a hook
@@ -31,20 +32,33 @@ class DrainServer(Server):
         self,
         opened: socket.socket,
         questions: Questions,
+        figures: DrainFigures,
+        *,
         seconds: float,
         everybody: Connections[asyncio.StreamWriter],
     ) -> None:
         super().__init__(opened, _nothing, everybody, seconds=seconds + REQUEST_SECONDS + MARGIN)
-        self._questions, self._wait = questions, seconds
+        self._questions, self._figures, self._wait = questions, figures, seconds
 
-    async def _respond(self, path: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Response:
-        if path != PATH:
+    async def _respond(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Response:
+        if request.path != PATH:
             return NOT_FOUND
+        result = "left"  # also where it takes longer than the connection may, or this program ends
         try:
             address = packed(host_of(writer))
-            return said(shown_address(address), await _unless_gone(reader, self._questions.gone(address, self._wait)))
+            outcome = await _unless_gone(reader, self._questions.gone(address, self._wait))
+            result = ""
+            self._figures.answered(outcome)
+            return said(shown_address(address), outcome)
         except Refused as error:
+            result = "refused"
             return Response(f"{error}\n", error.status)
+        except Exception as error:
+            result = "left" if isinstance(error, _Gone) else "failed"
+            raise
+        finally:
+            if result:
+                self._figures.ended(result)
 
 
 async def _nothing(_path: str) -> Response:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from deltaplane.durations import trace_id
 from deltaplane.stages import STAGE_BOUNDS, Stages
 from deltaplane.v1 import delta_pb2 as pb
 
@@ -18,7 +19,10 @@ STAGES = ("receive", "resolve", "commit")
 
 
 class Delivery(Collector):
-    """Both metrics. One observation for each commit of a change, by the oldest event among its causes."""
+    """Both metrics. One observation for each commit of a change, by the oldest event among its causes.
+
+    A trace that shows the commit is the exemplar of what is observed.
+    """
 
     def __init__(self) -> None:
         text = "Time of each stage of a change on this node: it waits, is resolved, and is written to the kernel."
@@ -28,13 +32,14 @@ class Delivery(Collector):
 
     def delivered(self, report: pb.CommitReport, causes: Iterable[pb.Cause], now: int) -> None:
         """These changes are in the kernel at `now`, Unix nanoseconds."""
-        of = self._stages.of
-        of["receive"].observe(report.queued_ns / 1e9)
-        of["resolve"].observe(report.resolve_ns / 1e9)
-        of["commit"].observe(report.commit_ns / 1e9)
-        events = [cause.event_unix_nano for cause in causes if cause.event_unix_nano]
+        of, known = self._stages.of, list(causes)
+        trace = next((trace_id(cause.traceparent) for cause in known if cause.traceparent), "")
+        of["receive"].observe(report.queued_ns / 1e9, trace)
+        of["resolve"].observe(report.resolve_ns / 1e9, trace)
+        of["commit"].observe(report.commit_ns / 1e9, trace)
+        events = [cause.event_unix_nano for cause in known if cause.event_unix_nano]
         if events:
-            self._whole.of[""].observe(max(0, now - min(events)) / 1e9)
+            self._whole.of[""].observe(max(0, now - min(events)) / 1e9, trace)
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
         yield from self._stages.collect()

@@ -5,6 +5,9 @@ A message is handled before the phase changes. What does not fit raises, and the
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from deltaplane.panel import in_panel
 from deltaplane.v1 import delta_pb2 as pb
 from nodeagent.stream.brake import Brake
 from nodeagent.stream.events import Changed, Event, Record, Report, Send, braked
@@ -18,14 +21,17 @@ from nodeagent.stream.validation import MisfitError
 
 
 class Reception:
-    """`reset` begins each stream. `requester` makes the ResyncRequests, and learns which snapshot was taken in."""
+    """`reset` begins each stream. `requester` makes the ResyncRequests, and learns which snapshot was taken in.
 
-    def __init__(self, progress: Progress, mirror: Mirror, brake: Brake, requester: ResyncRequester) -> None:
+    `node`: the name of this node.
+    """
+
+    def __init__(self, progress: Progress, mirror: Mirror, brake: Brake, requester: ResyncRequester, node: str) -> None:
         self.intake = Intake(mirror, progress.cursor, brake)
         self._progress = progress
         self._mirror = mirror
         self._brake = brake
-        self._requester = requester
+        self._requester, self._node = requester, node
         self._assembler: SnapshotAssembler | None = None  # set while the phase is COLLECTING
         self._missed = 0  # heartbeats in a row that announce revisions which did not come
 
@@ -64,9 +70,14 @@ class Reception:
         taken = self.intake.delta(delta)
         self._missed = 0
         causes = tuple(delta.causes)
-        self._progress.acks.received(awaited=delta.ack_now or any(cause.traceparent for cause in causes))
+        self._progress.acks.received(awaited=delta.ack_now or self._reports(causes))
         changed = Changed(self._progress.rev, taken.touched, complete=False, causes=causes)
         return [changed, Record((data,), whole=False), *self._unsupported(taken.unsupported)]
+
+    def _reports(self, causes: Iterable[pb.Cause]) -> bool:
+        """Whether a traced change awaits its Ack of this node; those of the others come when they are due anyway."""
+        traces = (cause.traceparent for cause in causes if cause.traceparent)
+        return any(in_panel(trace, self._node, len(self._mirror.nodes)) for trace in traces)
 
     def _unsupported(self, number: int) -> list[Event]:
         self._progress.acks.unsupported_ops += number

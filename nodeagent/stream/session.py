@@ -53,7 +53,7 @@ class Session(Progress):
         self.restored = 0  # messages that `restore` took in
         self._identity = identity
         self._requester = ResyncRequester(asked or (lambda _: None))
-        self._reception = Reception(self, mirror, self.brake, self._requester)
+        self._reception = Reception(self, mirror, self.brake, self._requester, identity.node_name)
         self._liveness = Liveness(silence)
         self._ask_at = inf  # when the ResyncRequest is sent again, monotonic seconds
         self._asked_for = False  # the last replica asks for digests where it needs them: Hello has none

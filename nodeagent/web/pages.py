@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, Metric, generate_latest
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.exposition import choose_encoder
 
 from deltaplane.http1 import JSON
-from nodeagent.web.server import NOT_FOUND, Response
+from nodeagent.web.server import NOT_FOUND, Request, Response, Server
 from nodeagent.web.slis import Slis
 
+END = b"# EOF\n"  # of OpenMetrics
 CONFIGZ = "kubeproxy.config.k8s.io"
 
 
@@ -36,11 +39,12 @@ class MetricsPages:
         self._configuration = configuration
         self._slis = Slis()
 
-    async def __call__(self, path: str) -> Response:
+    async def __call__(self, path: str, accept: str = "") -> Response:
+        """`accept`: the kinds of answer that the scraper takes; of OpenMetrics, the answer has exemplars."""
         if path == "/metrics":
-            return await _rendered(self._registry)
+            return await _rendered(self._registry, accept)
         if path == "/metrics/slis":
-            return await _rendered(self._slis.registry)
+            return await _rendered(self._slis.registry, accept)
         if path == "/healthz":
             self._slis.checked("ping", "healthz", fine=True)
             return Response("ok")
@@ -51,10 +55,25 @@ class MetricsPages:
         return NOT_FOUND
 
 
-async def _rendered(registry: CollectorRegistry) -> Response:
+class MetricsServer(Server):
+    """Answers with `MetricsPages` in the form that the client asks for."""
+
+    def __init__(self, opened: socket.socket, pages: MetricsPages) -> None:
+        super().__init__(opened, pages)
+        self._pages = pages
+
+    async def _respond(
+        self, request: Request, _reader: asyncio.StreamReader, _writer: asyncio.StreamWriter
+    ) -> Response:
+        return await self._pages(request.path, request.accept)
+
+
+async def _rendered(registry: CollectorRegistry, accept: str) -> Response:
     """One metric at a time: all together take milliseconds, in which a change would wait for the kernel."""
+    encode, content_type = choose_encoder(accept)
     rendered: list[bytes] = []
     for metric in registry.collect():
-        rendered.append(generate_latest(_One(metric)))
+        rendered.append(encode(_One(metric)).removesuffix(END))
         await asyncio.sleep(0)
-    return Response(b"".join(rendered), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+    end = END if content_type.startswith("application/openmetrics-text") else b""
+    return Response(b"".join(rendered) + end, content_type=content_type)

@@ -37,6 +37,13 @@ class Response(Struct, frozen=True):
     headers: tuple[tuple[str, str], ...] = (("X-Content-Type-Options", "nosniff"),)
 
 
+class Request(Struct, frozen=True):
+    """`path`: without its query. `accept`: which kinds of answer the client takes, as its header says."""
+
+    path: str
+    accept: str = ""
+
+
 Handler = Callable[[str], Awaitable[Response]]
 """Path without its query -> answer."""
 
@@ -138,20 +145,24 @@ class Server:
             event(log, logging.WARNING, "too many connections: the oldest end", client=crowding)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        method, target = http1.request_line(await http1.read_head(reader))
+        head = await http1.read_head(reader)
+        method, target = http1.request_line(head)
         if method == "":
             response = BAD_REQUEST
         elif method not in ("GET", "HEAD"):
             response = NOT_ALLOWED
         else:
-            response = await self._respond(target.partition("?")[0], reader, writer)
+            request = Request(target.partition("?")[0], http1.header(head, "accept"))
+            response = await self._respond(request, reader, writer)
         writer.write(_rendered(response, body=method != "HEAD"))
         writer.write_eof()
         await writer.drain()
         await reader.read(1)  # the client closes first, so that its last bytes do not turn the answer into a reset
 
-    async def _respond(self, path: str, _reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> Response:
-        return await self._handler(path)
+    async def _respond(
+        self, request: Request, _reader: asyncio.StreamReader, _writer: asyncio.StreamWriter
+    ) -> Response:
+        return await self._handler(request.path)
 
 
 def host_of(writer: asyncio.StreamWriter) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from deltaplane.model import Node
 from deltaplane.supervise import Job
@@ -10,8 +11,8 @@ from nodeagent.config import AgentSettings
 from nodeagent.config.document import plain
 from nodeagent.metrics.registry import Metrics
 from nodeagent.web.health import Health, HealthPages
-from nodeagent.web.listener import serve
-from nodeagent.web.pages import MetricsPages
+from nodeagent.web.listener import serve, serve_with
+from nodeagent.web.pages import MetricsPages, MetricsServer
 from nodeagent.web.server import EVERYBODY
 
 
@@ -33,5 +34,7 @@ def site(settings: AgentSettings, health: Health, metrics: Metrics, node: Callab
         running.append(Job("healthz", serve(settings.healthz_address, "healthz-bind-address", pages, hard_fail=hard)))
     if settings.metrics_address:
         shown = MetricsPages(metrics.registry, settings.proxy_mode, lambda: plain(settings.configuration))
-        running.append(Job("metrics", serve(settings.metrics_address, "metrics-bind-address", shown, hard_fail=hard)))
+        make = partial(MetricsServer, pages=shown)
+        serving = serve_with(settings.metrics_address, "metrics-bind-address", make, hard_fail=hard)
+        running.append(Job("metrics", serving))
     return running

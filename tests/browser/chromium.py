@@ -85,7 +85,7 @@ class Tab:
 
     async def press(self, key: str, text: str = "") -> None:
         """One key, as from a keyboard."""
-        code = {"Tab": 9, "Enter": 13}.get(key, 0)
+        code = {"Tab": 9, "Enter": 13, "End": 35, "Home": 36, "ArrowLeft": 37}.get(key, 0)
         values = {"key": key, "code": key, "windowsVirtualKeyCode": code}
         await self.command("Input.dispatchKeyEvent", type="keyDown", text=text, **values)
         await self.command("Input.dispatchKeyEvent", type="keyUp", **values)

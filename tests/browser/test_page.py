@@ -15,17 +15,48 @@ from tools.lab.parts import PartMissing
 pytestmark = pytest.mark.slow
 HOSTILE = "<img src=x onerror=\"document.title='broken in'\"><script>document.title='broken in'</script>"
 LIVE = "document.getElementById('connection').textContent == 'live'"
+SLIDER = "document.getElementById('heat')"
+TREE = "['role', 'aria-labelledby', 'tabindex'].map((name) => document.getElementById('heat').getAttribute(name))"
+# How many pixels of the newest column are painted in the top row of the heat map, and in the lowest.
+HEIGHTS = """(() => {
+  const canvas = document.getElementById('heat'), rows = document.querySelectorAll('#heat-labels li').length;
+  const high = canvas.height / rows, pen = canvas.getContext('2d');
+  const painted = (row) => {
+    const data = pen.getImageData(canvas.width - 1, Math.round(row * high), 1, Math.floor(high)).data;
+    return [...data].filter((_, at) => at % 4 == 3).filter((alpha) => alpha > 0).length;
+  };
+  return [painted(0), painted(rows - 1)];
+})()"""
 DARK = [{"name": "prefers-color-scheme", "value": "dark"}]
+# Of every text that is shown, and of what is written into an empty field, on what is behind it (WCAG 2, 1.4.3); of each
+# colour of the heat map and of the waterfall (1.4.11).
 CONTRAST = r"""(() => {
   const part = (each) => (each <= 0.03928 ? each / 12.92 : ((each + 0.055) / 1.055) ** 2.4);
   const light = (text) => {
     const [r, g, b] = text.match(/\d+/g).slice(0, 3).map((each) => part(each / 255));
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
-  const colour = (name) => light(getComputedStyle(document.querySelector(name)).color);
-  const back = light(getComputedStyle(document.body).backgroundColor);
-  const ratio = (one) => (Math.max(one, back) + 0.05) / (Math.min(one, back) + 0.05);
-  return ['body', 'header p', '.good', 'a'].map((name) => ratio(colour(name)));
+  const ratio = (one, other) => (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+  const behind = (each) => {
+    for (; each; each = each.parentElement) {
+      const colour = getComputedStyle(each).backgroundColor;
+      if (!colour.endsWith(', 0)')) return light(colour);
+    }
+  };
+  const own = (each) => [...each.childNodes].some((one) => one.nodeType == 3 && one.data.trim());
+  const shown = [...document.body.querySelectorAll('*')].filter((each) => each.checkVisibility());
+  const texts = shown.filter(own).map((each) => [each, getComputedStyle(each).color]);
+  const hint = (each) => getComputedStyle(each, '::placeholder').color;
+  const fields = shown.filter((each) => each.placeholder).map((each) => [each, hint(each)]);
+  const paint = document.body.appendChild(document.createElement('i'));
+  const marks = ['good', 'commit', 'bad', 'ingest', 'send', 'receive', 'resolve', 'ack'].map((name) => {
+    paint.style.color = `var(--${name})`;
+    return [name, ratio(light(getComputedStyle(paint).color), behind(document.querySelector('.bar') || document.body))];
+  });
+  paint.remove();
+  const name = (each) => `${each.tagName} ${each.id} ${each.className}`;
+  const named = ([each, colour]) => [name(each), ratio(light(colour), behind(each))];
+  return { texts: [...texts, ...fields].map(named), marks };
 })()"""
 
 
@@ -49,7 +80,7 @@ async def test_nodes_changes_and_lag_are_live_and_the_page_asks_nobody_else(tab:
         await tab.open(f"{address}/")
         await tab.until(f"{text('#node-rows')}.includes('the stream broke')")
         assert "1 of 1 shown, of 3 nodes" in await tab.ask(text("#node-count"))
-        await tab.until(f"{text('#heat-text')}.includes('1 nodes disconnected')")
+        await tab.until(f"{text('#heat-text')}.includes('1 node disconnected')")
         fleet.change(objects.service(1, 5))
         for session in fleet.sessions[:2]:
             fleet.follow(session)
@@ -127,11 +158,58 @@ async def test_it_is_dark_where_the_person_wants_it_and_readable_in_both(tab: Ta
         for features in ([], DARK):
             await tab.command("Emulation.setEmulatedMedia", features=features)
             await tab.open(f"{address}/")
-            await tab.until("document.querySelector('.good') !== null")
-            assert min(await tab.ask(CONTRAST)) >= 4.5  # WCAG 2, level AA
+            await tab.until(
+                f"document.querySelector('.good') !== null && {SLIDER}.getAttribute('aria-valuenow') != '0'"
+            )
+            await tab.ask(
+                "document.getElementById('heat-details').open = true; document.getElementById('node-all').click()"
+            )
+            await tab.until(f"{text('#heat-table')}.includes('disconnected')")
+            found = await tab.ask(CONTRAST)
+            assert len(found["texts"]) > 40
+            assert [each for each in found["texts"] if each[1] < 4.5] == []  # level AA
+            assert [each for each in found["marks"] if each[1] < 3] == []
             seen.append(await tab.ask("getComputedStyle(document.body).backgroundColor"))
 
     assert seen == ["rgb(255, 255, 255)", "rgb(13, 17, 23)"]
+
+
+async def test_the_heat_map_is_read_by_the_keyboard_in_words_and_as_a_table(tab: Tab) -> None:
+    fleet = Fleet(5)
+    async with page(fleet) as address:
+        await tab.open(f"{address}/")
+        await tab.until(f"{SLIDER}.getAttribute('aria-valuetext').startsWith('Now: 5 nodes ≤ 0.5 s')")
+        fleet.sessions[4].close("UNAVAILABLE", "the stream broke")
+        await tab.until(f"{SLIDER}.getAttribute('aria-valuetext') == 'Now: 4 nodes ≤ 0.5 s, 1 node disconnected'")
+        await tab.ask(f"{SLIDER}.focus()")
+        await tab.press("Home")
+        await tab.until(f"{SLIDER}.getAttribute('aria-valuenow') == '1'")
+        assert (await tab.ask(f"{SLIDER}.getAttribute('aria-valuetext')")).endswith(": 5 nodes ≤ 0.5 s")
+        assert (await tab.ask(text("#heat-chosen"))).endswith(": 5 nodes ≤ 0.5 s.")
+        await tab.press("End")
+        await tab.until(f"{SLIDER}.getAttribute('aria-valuetext').startsWith('Now: 4 nodes')")
+        await tab.press("ArrowLeft")
+        await tab.until(f"{text('#heat-chosen')}.startsWith('At ')")
+        role, named, number = await tab.ask(TREE)
+        assert (role, named, number) == ("slider", "lag", "0")
+
+        await tab.ask("document.querySelector('#heat-details summary').focus()")
+        await tab.press("Enter", "\r")
+        await tab.until(f"{text('#heat-table')}.includes('disconnected')")
+        cells = "(row) => [...row.cells].map((one) => one.innerText)"
+        rows = await tab.ask(f"[...document.querySelectorAll('#heat-table tbody tr')].map({cells})")
+        assert [[row[1], row[-1]] for row in rows] == [["4", "1"], ["5", "0"]]  # the newest first, equal looks as one
+
+
+async def test_how_many_nodes_a_mark_stands_for_is_not_said_by_its_colour_alone(tab: Tab) -> None:
+    fleet = Fleet(100)
+    for session in fleet.sessions[:4]:
+        session.close("UNAVAILABLE", "the stream broke")
+    async with page(fleet) as address:
+        await tab.open(f"{address}/")
+        await tab.until(f"{SLIDER}.getAttribute('aria-valuetext').includes('4 nodes disconnected')")
+        few, many = await tab.ask(HEIGHTS)
+    assert 0 < few < many / 2
 
 
 async def test_a_token_is_asked_for_shown_with_each_question_and_kept_nowhere(tab: Tab) -> None:

@@ -34,7 +34,9 @@ function bar(row, longest) {
 function line(row, longest) {
   const at = new Date(row.at).toLocaleTimeString([], { hour12: false });
   const trouble = row.failed.length ? el("span", { class: "bad" }, ` fails on ${row.failed.join(", ")}`) : "";
-  const about = el("span", { class: "soft" }, ` ${row.nodes} nodes, slowest ${row.slowest}, ${row.ms} ms${row.trace ? `, trace ${row.trace}` : ""}`);
+  const [most, , took] = row.stages.reduce((best, each) => (each[2] > best[2] ? each : best), ["", 0, 0]);
+  const where = took > row.ms / 2 ? `, most of it ${most}` : "";
+  const about = el("span", { class: "soft" }, ` ${row.nodes} nodes, slowest ${row.slowest}, ${row.ms} ms${where}${row.trace ? `, trace ${row.trace}` : ""}`);
   return el("li", { class: "change" }, el("span", {}, `${at} `, el("b", {}, row.object), about, trouble), bar(row, longest));
 }
 

@@ -30,8 +30,14 @@ function wanted() {
   return found.sort(worse);
 }
 
+// What is wrong with a node is said by a word, not by a colour alone.
+function state(row) {
+  if (row.state !== "Live" || well(row)) return row.state;
+  return row.failed ? "Live, failing" : row.behind >= 1 ? "Live, late" : "Live, held";
+}
+
 function line(row) {
-  const cells = [row.name, row.state, row.behind.toFixed(1), row.applied, row.mode, row.failed || "", row.why || row.note];
+  const cells = [row.name, state(row), row.behind.toFixed(1), row.applied, row.mode, row.failed || "", row.why || row.note];
   const made = el("tr", {}, ...cells.map((cell, at) => el(at ? "td" : "th", at ? {} : { scope: "row" }, cell)));
   if (!well(row)) made.children[1].className = "bad";
   return made;

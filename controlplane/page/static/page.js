@@ -60,4 +60,5 @@ byId("token").addEventListener("submit", (event) => {
 nodes.start();
 changes.start();
 forms.start();
+heat.start();
 run();

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections import defaultdict
 from collections.abc import Sequence
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client import CollectorRegistry
 
-from controlplane.otlp import PANEL, OtlpTracing
+from controlplane.otlp import MOST_NODES, OtlpTracing
+from controlplane.otlp_export import WAITING, QuietExporter, Sender
 from controlplane.slowest import MOST, PATIENCE_NS, Slowest
 from controlplane.trace import NodeCommit
 from deltaplane.durations import trace_id
+from deltaplane.panel import PANEL
 from deltaplane.v1 import delta_pb2 as pb
 
 MS = 10**6
@@ -75,6 +80,16 @@ def test_every_node_that_fails_is_in_the_trace() -> None:
     assert {f"n{number}" for number in range(0, NODES, 10)} <= set(nodes)
 
 
+def test_an_object_that_fails_everywhere_does_not_put_every_node_into_the_trace() -> None:
+    traces = Traces()
+    cause = traces.cause()
+    for number in range(1000):
+        traces.tracing.committed(commit(number, cause, failed=True, nodes=1000))
+    (nodes,) = traces.nodes().values()
+
+    assert MOST_NODES <= len(nodes) < MOST_NODES + 4 * PANEL
+
+
 def test_where_some_node_never_answers_the_slowest_two_so_far_are_in_the_trace_at_the_end() -> None:
     traces = Traces()
     cause = traces.cause()
@@ -108,12 +123,88 @@ def test_what_waits_for_the_last_answer_is_bounded_in_number_and_time() -> None:
     assert len(slowest) == 1
 
 
-def test_a_collector_that_does_not_answer_costs_spans_alone() -> None:
-    class Away(InMemorySpanExporter):
-        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-            raise OSError("nobody is there")
+class Away(InMemorySpanExporter):
+    """A collector that does not answer while it is `away`."""
 
+    away = True
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        if self.away:
+            raise OSError("nobody is there")
+        return super().export(spans)
+
+
+def test_a_collector_that_does_not_answer_costs_spans_alone() -> None:
     tracing = OtlpTracing("nobody:1", 1.0, Away())
     cause = pb.Cause(event_unix_nano=BEGIN, traceparent=tracing.sample("Service a/b", BEGIN, BEGIN))
     tracing.committed(commit(1, cause))
     tracing.close()
+
+
+def test_hardly_anything_is_traced_while_the_collector_is_away_and_the_log_says_so_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    collector = Away()
+    traces = OtlpTracing("nobody:1", 1.0, collector)
+    with caplog.at_level(logging.INFO):
+        for _ in range(3):
+            traces.exporter.export(traces_of(3))
+        sampled = [traces.sample("Service a/b", BEGIN, BEGIN) for _ in range(100)]
+        assert [text for text in sampled if text] == sampled[:1]  # to find out when it answers again
+        collector.away = False
+        traces.exporter.export(traces_of(3))
+    assert all(traces.sample("Service a/b", BEGIN, BEGIN) for _ in range(5))
+    assert [record.getMessage().partition(" ")[0] for record in caplog.records] == ["trace", "trace"]
+    assert (figure(traces.exporter, "exported"), figure(traces.exporter, "dropped")) == (3, 9)
+    traces.close()
+
+
+def traces_of(number: int) -> Sequence[ReadableSpan]:
+    return [ReadableSpan(f"span {each}") for each in range(number)]
+
+
+def figure(exporter: QuietExporter, result: str) -> float | None:
+    registry = CollectorRegistry()
+    registry.register(exporter)
+    return registry.get_sample_value("deltaplane_trace_spans_total", {"result": result})
+
+
+class Stuck(InMemorySpanExporter):
+    """A collector that takes a call and never answers. `go` ends that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go, self.asked = threading.Event(), threading.Event()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.asked.set()
+        self.go.wait(60)
+        return SpanExportResult.FAILURE
+
+
+def test_what_waits_for_a_collector_that_is_stuck_is_bounded_counted_and_does_not_hold_up_the_end() -> None:
+    collector = Stuck()
+    quiet = QuietExporter(collector, "nobody:1")
+    sender, provider = Sender(quiet), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(sender)
+    tracer = provider.get_tracer("test")
+    for _ in range(WAITING + 100):
+        tracer.start_span("one").end()
+    assert collector.asked.wait(10)
+    assert (figure(quiet, "exported"), figure(quiet, "dropped")) == (0, 100)
+    sender.close()
+    assert not collector.go.is_set()
+    collector.go.set()
+
+
+def test_the_slowest_are_those_of_long_commits_not_those_that_waited_to_acknowledge() -> None:
+    traces = Traces()
+    cause = traces.cause()
+    for number in range(NODES):
+        patient = commit(number, cause, took=10 + number + 2000 * (number < 50))
+        patient.report.ack_delay_ns = 2000 * MS * (number < 50)
+        traces.tracing.committed(patient)
+    (nodes,) = traces.nodes().values()
+
+    assert {"n98", "n99"} <= set(nodes)
+    assert len(nodes) < 4 * PANEL

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from controlplane.batch import MAX_CAUSES
 from controlplane.facts import Fact
 from controlplane.session import Limits, Session
 from controlplane.stream_events import Braked
@@ -168,6 +169,17 @@ def test_an_ack_leaves_nothing_to_send_unless_it_opens_a_full_window(replica: Re
         messages(session)
     session.go_away("enough")
     assert [*found, session.pending] == [True, False, True]
+
+
+def test_the_acks_of_a_round_share_its_causes_however_their_commits_take_turns(replica: Replica) -> None:
+    for number in range(1, 25):
+        change(replica, number)
+    head = replica.log.head
+    ranges = [(head - 24, head - 12), (head - 12, head)] * 2
+    (first, second, *again) = [replica.log.causes(*each) for each in ranges]
+    assert [len(first[0]), first[1]] == [MAX_CAUSES, 12 - MAX_CAUSES]
+    assert again[0] is first
+    assert again[1] is second
 
 
 def test_causes_of_an_ended_history_are_not_those_of_the_next_one(replica: Replica) -> None:

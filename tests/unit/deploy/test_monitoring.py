@@ -9,14 +9,18 @@ from typing import Any
 
 import pytest
 import yaml
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry
 
 from controlplane.endpoints.figures import EndpointsFigures
 from controlplane.endpoints.runner import Runner
+from controlplane.gate.figures import GateFigures
 from controlplane.lease_figures import LeaseFigures
+from controlplane.otlp_export import QuietExporter
 from deltaplane import tls
 from deltaplane.tls_figures import Certificates
 from deploy.monitoring.__main__ import HERE, derived
+from nodeagent.drain.figures import DrainFigures
 from nodeagent.metrics.registry import Metrics
 from nodeagent.stream.journal import Journal
 from tests.unit.controlplane.test_metrics import Page
@@ -53,6 +57,9 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     own = CollectorRegistry()
     own.register(Certificates(tls.Kept(tls.Files())))
     own.register(LeaseFigures(lambda: ()))
+    own.register(GateFigures(int, float))
+    own.register(DrainFigures(int))
+    own.register(QuietExporter(InMemorySpanExporter(), ""))
     return {name for registry in (agent.registry, plane.registry, own) for name in series(registry)}
 
 

@@ -10,7 +10,7 @@ import pytest
 from controlplane.inspection.rooms import WAITERS
 from controlplane.inspection.selection import Selection
 from controlplane.inspection.targets import OfRevision
-from controlplane.inspection.waits import HASTES_AT_ONCE, Floors, Waiter
+from controlplane.inspection.waits import HASTED_ACKS, HASTES, HASTES_AT_ONCE, Floors, Waiter, hastes
 from deltaplane.v1 import inspection_pb2 as inspection
 from tests.unit.controlplane.inspection.calls import SERVICE, applied, change, wait
 from tests.unit.controlplane.inspection.replica import Aborted, Asked
@@ -105,6 +105,29 @@ async def test_waiters_hasten_a_bounded_number_of_acks(asked: Asked) -> None:
     with suppress(asyncio.CancelledError):
         await call.task
     assert 1 <= hastened <= 2 * HASTES_AT_ONCE
+
+
+@pytest.mark.parametrize("nodes", [0, 1, 50, 1_000, 5_000])
+def test_the_more_nodes_there_are_the_seldomer_all_acknowledge_at_once(nodes: int) -> None:
+    assert 0 < hastes(nodes) <= HASTES
+    assert hastes(nodes) * nodes <= HASTED_ACKS
+
+
+async def test_who_waits_for_the_whole_cluster_is_answered_without_a_look_at_each_node(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions = [asked.node(f"n{number}") for number in range(50)]
+    change(asked)
+    call = wait(asked, object=SERVICE)
+    await call.looked()
+    looked: list[str] = []
+    monkeypatch.setattr(Waiter, "has", lambda _, name: looked.append(name))
+    for session in sessions:
+        applied(asked, session)
+    answer = await call.end()
+    assert (answer.applied, answer.nodes_applied, answer.chosen_nodes) == (True, 50, 50)
+    assert list(answer.newly_applied) == sorted(session.node_name for session in sessions)
+    assert looked == []
 
 
 async def test_one_address_does_not_have_all_places_to_wait_and_gives_them_back(asked: Asked) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from deltaplane.addresses import parse_address
 from nodeagent.drain.callers import Caller, Place, caller
+from nodeagent.drain.figures import DrainFigures
 from nodeagent.drain.pages import DrainServer, said
 from nodeagent.drain.questions import Outcome, Questions
 from nodeagent.drain.upstream import Answer, Late
@@ -21,9 +22,12 @@ FAMILIES = pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 
 
 @asynccontextmanager
-async def served(questions: Questions, seconds: float = 30.0) -> AsyncIterator[int]:
-    opened = listen_everywhere("", 0)
-    server = DrainServer(opened, questions, seconds, Connections[asyncio.StreamWriter]())
+async def served(
+    questions: Questions, seconds: float = 30.0, figures: DrainFigures | None = None
+) -> AsyncIterator[int]:
+    opened, counted = listen_everywhere("", 0), figures or DrainFigures(int)
+    everybody = Connections[asyncio.StreamWriter]()
+    server = DrainServer(opened, questions, counted, seconds=seconds, everybody=everybody)
     await server.start()
     try:
         yield opened.getsockname()[1]

@@ -9,6 +9,7 @@ import pytest
 
 from controlplane.facts import Fact
 from deltaplane.model import Object
+from deltaplane.panel import in_panel
 from deltaplane.snapshot import build
 from deltaplane.v1 import delta_pb2 as pb
 from nodeagent.stream.events import Changed, Event, Record, Report, Send
@@ -207,6 +208,20 @@ def test_somebody_waiting_is_answered_at_once(link: Link, urgent: str) -> None:
     message = change(link, objects.service(1, 1), traceparent=traceparent, ack_now=urgent == "waiter")
     agent.received(message, 100.0)
     assert agent.applied(agent.rev, 100.0, failed=failed) is not None
+
+
+def test_of_many_nodes_a_trace_has_a_few_answer_at_once(link: Link) -> None:
+    agent, others = agent_of(link), [objects.node(number) for number in range(1, 33)]
+    agent.received(change(link, *others), 100.0)
+    agent.applied(agent.rev, 100.0, failed=[])
+    traces = [f"00-{number:032x}-{number:016x}-01" for number in range(60)]
+    answered = []
+    for number, trace in enumerate(traces):
+        agent.received(change(link, objects.service(1, number + 1), traceparent=trace), 100.0)
+        answered += [trace] if agent.applied(agent.rev, 100.0, failed=[]) is not None else []
+    name = "n1"  # of `link.Node`
+    assert answered == [trace for trace in traces if in_panel(trace, name, len(others))]
+    assert 0 < len(answered) < len(traces) // 2
 
 
 def test_applied_passes_a_failed_object_only_by_listing_it_s10(link: Link) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from nodeagent.web.connections import Connections
@@ -30,8 +31,10 @@ async def exchange(port: int, request: bytes, host: str = "127.0.0.1") -> bytes:
     return data
 
 
-async def get(port: int, path: str = "/", host: str = "127.0.0.1", method: str = "GET") -> Answer:
-    data = await exchange(port, f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode(), host)
+async def get(
+    port: int, path: str = "/", host: str = "127.0.0.1", method: str = "GET", *, accept: str = "*/*"
+) -> Answer:
+    data = await exchange(port, f"{method} {path} HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\n\r\n".encode(), host)
     head, _, body = data.decode().partition("\r\n\r\n")
     first, *lines = head.split("\r\n")
     headers = dict(line.split(": ", 1) for line in lines)
@@ -46,11 +49,16 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 class Served:
-    """`async with Served(handler) as port`."""
+    """`async with Served(handler) as port`. `make`: of the open socket, where it is not a plain `Server`."""
 
-    def __init__(self, handler: Handler, everybody: Connections[asyncio.StreamWriter] = EVERYBODY) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        everybody: Connections[asyncio.StreamWriter] = EVERYBODY,
+        make: Callable[[socket.socket], Server] | None = None,
+    ) -> None:
         self._socket = listen("127.0.0.1", 0)
-        self._server = Server(self._socket, handler, everybody)
+        self._server = make(self._socket) if make else Server(self._socket, handler, everybody)
 
     async def __aenter__(self) -> int:
         port: int = self._socket.getsockname()[1]
