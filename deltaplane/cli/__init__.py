@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 import deltaplane
+from deltaplane import heap
 from deltaplane.flags import UsageError
 from deltaplane.logs import line
 
@@ -72,7 +73,8 @@ def _ask(arguments: list[str]) -> int:
 
 def _run(program: str, arguments: list[str]) -> int:
     prepare()
-    entry = importlib.import_module(PROGRAMS[program][0])
+    with heap.imports():
+        entry = importlib.import_module(PROGRAMS[program][0])
     try:
         code: int = entry.main(arguments)
     except UsageError as error:
