@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
 from typing import Any
 
-from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, Metric, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import CollectorRegistry
 
 from deltaplane.http1 import JSON
 from nodeagent.web.server import NOT_FOUND, Response
@@ -53,8 +55,15 @@ class MetricsPages:
 
 async def _rendered(registry: CollectorRegistry) -> Response:
     """One metric at a time: all together take milliseconds, in which a change would wait for the kernel."""
+    library = await _exposition()
     rendered: list[bytes] = []
     for metric in registry.collect():
-        rendered.append(generate_latest(_One(metric)))
+        rendered.append(library.generate_latest(_One(metric)))
         await asyncio.sleep(0)
-    return Response(b"".join(rendered), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+    return Response(b"".join(rendered), content_type=library.CONTENT_TYPE_PLAIN_0_0_4)
+
+
+async def _exposition() -> Any:
+    """The library's module that renders. It imports servers that nobody needs here, so it is loaded at the first
+    scrape, not at the start, and beside the loop: a change does not wait for it."""
+    return await asyncio.to_thread(import_module, "prometheus_client.exposition")
