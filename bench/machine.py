@@ -41,6 +41,11 @@ def cpu_of_all(pid: int) -> float:
     return sum(map(int, fields[11:15])) / TICK
 
 
+def children(pid: int) -> bool:
+    """Whether a program that it started runs now."""
+    return any(file.read_text().split() for file in Path(f"/proc/{pid}/task").glob("*/children"))
+
+
 def own_cpu() -> float:
     """CPU seconds of this process and of its children that have ended."""
     return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))

@@ -173,7 +173,7 @@ def stage(setting: Setting) -> Iterator[tuple[Scene, Process, Side, Side]]:
         scene = Scene(api, fabric, setting)
         for pod in scene.listening:
             servers.start_pod(pod, protocols=("tcp",))
-        kubeconfig = _admit(api, fabric)
+        kubeconfig = admit(api, fabric)
         scene.load()
         controlplane = ControlPlane(fabric.controlplane, folder, "--source=kubernetes", f"--kubeconfig={kubeconfig}")
         stack.callback(controlplane.close)
@@ -194,7 +194,7 @@ def stage(setting: Setting) -> Iterator[tuple[Scene, Process, Side, Side]]:
         yield scene, controlplane.process, *sides
 
 
-def _admit(api: ApiServer, fabric: Fabric) -> Path:
+def admit(api: ApiServer, fabric: Fabric) -> Path:
     """Nodes and roles; returns the kubeconfig of the control plane's own account."""
     for node in fabric.nodes:
         api.admin.apply_node(node_object(node))

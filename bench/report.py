@@ -25,11 +25,16 @@ PARTS = (
 
 def section(name: str, body: str) -> None:
     """Puts one section into the document, with when and where it was measured."""
+    put(name, f"Measured {machine.description()}.\n\n{body}")
+
+
+def put(name: str, body: str) -> None:
+    """Puts one section into the document as it is."""
     text = PATH.read_text()
     start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
     before, _, rest = text.partition(start)
     after = rest.partition(end)[2]
-    PATH.write_text(f"{before}{start}\nMeasured {machine.description()}.\n\n{body}\n{end}{after}")
+    PATH.write_text(f"{before}{start}\n{body}\n{end}{after}")
 
 
 def change(samples: Sequence[Changes]) -> str:

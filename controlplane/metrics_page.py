@@ -12,7 +12,8 @@ from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client.exposition import make_wsgi_app
+from prometheus_client.registry import CollectorRegistry
 
 from deltaplane.shares import Shares
 

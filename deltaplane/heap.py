@@ -1,10 +1,28 @@
-"""How the interpreter keeps memory, for both programs: `tune` is called once, before any thread begins."""
+"""How the interpreter keeps memory, for both programs: `imports` while they are loaded, then `tune`, once, before any
+thread begins.
+"""
 
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from deltaplane import malloc
+
+
+@contextmanager
+def imports() -> Iterator[None]:
+    """What is made within lives as long as the process: it is not collected, neither now nor later.
+
+    Loading the agent makes 60,000 objects, and the collector would run at every 700 of them: an eighth of the time.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def tune(*, whole: int) -> None:

@@ -7,21 +7,11 @@ program that imports this module cannot use `kubernetes.client`. The image has j
 
 from __future__ import annotations
 
-import sys
-from importlib.util import find_spec, module_from_spec
+from deltaplane import packages
 
 PACKAGES = ("kubernetes", "kubernetes.aio", "kubernetes.aio.utils")
 
-
-def _enter() -> None:
-    """Where the whole package is imported already, it stays."""
-    for name in PACKAGES:
-        spec = None if name in sys.modules else find_spec(name)
-        if spec is not None:
-            sys.modules[name] = module_from_spec(spec)
-
-
-_enter()
+packages.enter(*PACKAGES)
 
 from kubernetes.aio.client import ApiClient, Configuration  # noqa: E402
 from kubernetes.aio.client.rest import RESTClientObject  # noqa: E402

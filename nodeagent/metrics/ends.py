@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.metrics import Counter
+from prometheus_client.registry import CollectorRegistry
 
 
 class Ends:

@@ -6,10 +6,11 @@ import asyncio
 import json
 import socket
 from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Metric
-from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import CollectorRegistry
 
 from deltaplane.http1 import JSON
 from nodeagent.web.server import NOT_FOUND, Request, Response, Server
@@ -70,10 +71,17 @@ class MetricsServer(Server):
 
 async def _rendered(registry: CollectorRegistry, accept: str) -> Response:
     """One metric at a time: all together take milliseconds, in which a change would wait for the kernel."""
-    encode, content_type = choose_encoder(accept)
+    library = await _exposition()
+    encode, content_type = library.choose_encoder(accept)
     rendered: list[bytes] = []
     for metric in registry.collect():
         rendered.append(encode(_One(metric)).removesuffix(END))
         await asyncio.sleep(0)
     end = END if content_type.startswith("application/openmetrics-text") else b""
     return Response(b"".join(rendered) + end, content_type=content_type)
+
+
+async def _exposition() -> Any:
+    """The library's module that renders. It imports servers that nobody needs here, so it is loaded at the first
+    scrape, not at the start, and beside the loop: a change does not wait for it."""
+    return await asyncio.to_thread(import_module, "prometheus_client.exposition")

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Metric, ProcessCollector
-from prometheus_client.registry import Collector
+from prometheus_client.metrics import Counter, Gauge
+from prometheus_client.metrics_core import Metric
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector, CollectorRegistry
 
 _START = "process_start_time_seconds"
 

@@ -78,7 +78,7 @@ class ApiServer:
             "--listen-peer-urls=http://127.0.0.1:2380", "--logger=zap",
         ]  # fmt: skip
         etcd = Process("etcd", command, self.folder / "etcd.log", self.host.space, {"ETCD_UNSUPPORTED_ARCH": "arm64"})
-        etcd.wait_until(lambda: self._etcd("kv/range", {"key": "AA=="}), 30, "answering")
+        etcd.wait_until(lambda: self.ask_etcd("kv/range", {"key": "AA=="}), 30, "answering")
         return etcd
 
     def _command(self) -> list[str | Path]:
@@ -133,11 +133,12 @@ class ApiServer:
 
     def compact(self) -> int:
         """Makes etcd forget all old revisions; returns the one that is left."""
-        revision = int(self._etcd("kv/range", {"key": "AA=="})["header"]["revision"])
-        self._etcd("kv/compaction", {"revision": str(revision), "physical": True})
+        revision = int(self.ask_etcd("kv/range", {"key": "AA=="})["header"]["revision"])
+        self.ask_etcd("kv/compaction", {"revision": str(revision), "physical": True})
         return revision
 
-    def _etcd(self, call: str, body: dict[str, Any]) -> dict[str, Any]:
+    def ask_etcd(self, call: str, body: dict[str, Any]) -> dict[str, Any]:
+        """etcd's answer to this call of its JSON gateway; keys and values are base64."""
         with closing(HTTPConnection("127.0.0.1", 2379, timeout=10)) as connection:
             with self.host.space.entered():
                 connection.connect()

@@ -209,9 +209,9 @@ def _build(fabric: Fabric) -> None:
     for number in range(topology.outside):
         offset = 2 + 128 * number
         addresses = (f"203.0.113.{offset}", f"2001:db8:f::{offset:x}")
-        fabric.outside.append(_host(fabric, f"outside-{number + 1}", "outside", addresses))
-    fabric.apiserver = _host(fabric, "apiserver", "control", ("198.51.100.2", "2001:db8:c::2"))
-    fabric.controlplane = _host(fabric, "controlplane", "control", ("198.51.100.3", "2001:db8:c::3"))
+        fabric.outside.append(host(fabric, f"outside-{number + 1}", "outside", addresses))
+    fabric.apiserver = host(fabric, "apiserver", "control", ("198.51.100.2", "2001:db8:c::2"))
+    fabric.controlplane = host(fabric, "controlplane", "control", ("198.51.100.3", "2001:db8:c::3"))
 
 
 def _add_node(fabric: Fabric, number: int) -> Node:
@@ -241,7 +241,8 @@ def _add_node(fabric: Fabric, number: int) -> Node:
     return node
 
 
-def _host(fabric: Fabric, name: str, bridge: str, addresses: Sequence[str]) -> Host:
+def host(fabric: Fabric, name: str, bridge: str, addresses: Sequence[str]) -> Host:
+    """A machine on one of the router's bridges (`outside`, `control`), with an address per family."""
     space, wiring = fabric.machine(name), fabric.wiring
     space.sysctl(CLIENT_PORTS)
     wiring.pair(fabric.router, name, space, "eth0")

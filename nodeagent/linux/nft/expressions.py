@@ -7,6 +7,7 @@ ones start at 8 and overlap them (`linux/netfilter/nf_tables.h`). Expressions ar
 from __future__ import annotations
 
 import sys
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple
 
@@ -34,6 +35,7 @@ class Expression(NamedTuple):
     name: str
     data: bytes
 
+    @lru_cache(1024)  # noqa: B019 - a value, of which a program has a few hundred different ones
     def pack(self) -> bytes:
         return wire.nest(1, wire.text(1, self.name), wire.attribute(2, self.data))
 
@@ -136,6 +138,7 @@ def load(field: Field, family: int, word: int) -> Expression:
     return payload(NETWORK_HEADER, offset, layout.width, target)
 
 
+@lru_cache(256)  # a program of two families loads some sixty different ones, two thousand times
 def loads(fields: tuple[Field, ...], family: int) -> tuple[Expression, ...]:
     """Loads a concatenation into consecutive registers."""
     words = [sum(field.size for field in fields[:index]) // 4 for index in range(len(fields))]

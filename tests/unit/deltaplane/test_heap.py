@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
 from controlplane import main as controlplane
-from deltaplane import heap
+from deltaplane import cli, heap
 from nodeagent import main as nodeagent
 
 
@@ -37,3 +38,35 @@ def test_both_programs_are_tuned(program: object, monkeypatch: pytest.MonkeyPatc
     arguments = {controlplane: ["--insecure"], nodeagent: ["--insecure", "--server=127.0.0.1:1"]}
     with pytest.raises(Tuned):
         program.main(arguments[program])  # type: ignore[attr-defined,index]
+
+
+@pytest.fixture
+def thawed() -> Iterator[None]:
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("thawed")
+@pytest.mark.parametrize("program", cli.PROGRAMS)
+def test_a_program_is_loaded_without_collections(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    collecting: list[bool] = []
+
+    def main(_: list[str]) -> int:
+        collecting.append(gc.isenabled())
+        return 0
+
+    def loaded(_: str) -> SimpleNamespace:
+        collecting.append(gc.isenabled())
+        return SimpleNamespace(main=main)
+
+    monkeypatch.setattr("importlib.import_module", loaded)
+    assert cli.main([program]) == 0
+    assert collecting == [False, True]
+    assert gc.get_freeze_count() > 0
+
+
+@pytest.mark.usefixtures("thawed")
+def test_a_program_that_cannot_be_loaded_leaves_the_collector_on() -> None:
+    with pytest.raises(ImportError), heap.imports():
+        raise ImportError
+    assert gc.isenabled()
