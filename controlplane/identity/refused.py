@@ -1,7 +1,12 @@
-"""Whom this replica does not let speak, or not as much: counted by reason, and told in a log that nobody can fill."""
+"""Whom this replica does not let speak, or not as much: counted by reason, and told in a log that nobody can fill.
+
+A refused call costs the replica about a millisecond, and its peer may make the next one at once. So an address has a
+few refused at once; the further ones are kept for a while before they hear of it.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import Counter
@@ -12,11 +17,14 @@ from prometheus_client.registry import Collector
 
 from controlplane.identity.peer import Refusal
 from deltaplane.logs import event
+from deltaplane.shares import Rates
 
 log = logging.getLogger(__name__)
 
 PERIOD = 60.0  # seconds between two lines of one address for one reason
 KEYS = 256  # such pairs within a period; what comes beyond them is counted alone
+REFUSALS, REFUSALS_AT_ONCE = 10.0, 20.0  # per second, of one address
+LONGEST = 10.0  # seconds that a refused call is kept
 
 
 def host_of(peer: str) -> str:
@@ -31,6 +39,7 @@ class Refused(Collector):
         self.counts: Counter[str] = Counter()
         self._now = now
         self._began = now()
+        self._ends = Rates[str](REFUSALS, REFUSALS_AT_ONCE)
         self._silent: Counter[tuple[str, str]] = Counter()  # told in this period: how many more there were
 
     def note(self, refusal: Refusal, peer: str, node: str = "") -> None:
@@ -44,6 +53,11 @@ class Refused(Collector):
             self._silent[key] = 0
             named = {"node": node} if node else {}
             event(log, logging.WARNING, "refused", peer=peer, status=refusal.status, reason=refusal.text, **named)
+
+    async def hold(self, peer: str) -> None:
+        """Returns when the refused call of this peer may end."""
+        if wait := self._ends.owe(host_of(peer), self._now(), LONGEST):
+            await asyncio.sleep(wait)
 
     def _turn(self) -> None:
         if self._now() < self._began + PERIOD:
