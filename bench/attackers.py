@@ -2,8 +2,8 @@
 
     python -m bench.attackers SERVER NAME [WHAT]
 
-`WHAT`: JSON with what the attack has to know of the server: `health` (an address), and `epoch`, `rev` and `digest` of an
-old revision. Each of the hostile agents speaks for a Node of its own, as with its token; but for the attack with
+`WHAT`: JSON with what the attack has to know of the server: `health` (an address), and `epoch`, `rev` and `digest` of
+an old revision. Each of the hostile agents speaks for a Node of its own, as with its token; but for the attack with
 invented names.
 """
 
@@ -23,7 +23,6 @@ from msgspec import Struct
 
 from deltaplane.snapshot import ON_REQUEST, PARTIAL
 from deltaplane.v1 import delta_pb2 as pb
-from deltaplane.v1 import inspection_pb2
 
 WATCH = "/deltaplane.v1.DeltaService/Watch"
 TAIL = "/deltaplane.v1.InspectionService/TailCommits"
@@ -144,12 +143,12 @@ async def merges(agent: Agent) -> None:
 async def tails(agent: Agent) -> None:
     """Its share of TAILS questions for all commits."""
 
+    ask: Any = agent.channel.unary_stream(TAIL)
+
     async def one() -> None:
         while True:
             with suppress(grpc.aio.AioRpcError):
-                async for _ in agent.channel.unary_stream(TAIL)(
-                    inspection_pb2.TailCommitsRequest().SerializeToString()
-                ):
+                async for _ in ask(b""):
                     pass
             await asyncio.sleep(0.01)
 

@@ -106,8 +106,8 @@ def attack(name: str, changes: int, folder: str) -> Iterator[tuple[str, Phase]]:
 
 
 HEAD = (
-    "| attack | code | phase | p50 ms | p99 ms | longest ms | core | of it the loop | waited for a core | refused/s | MiB "
-    "| longest turn ms |\n|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
+    "| attack | code | phase | p50 ms | p99 ms | longest ms | core | of it the loop | waited for a core | refused/s "
+    "| MiB | longest turn ms |\n|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
 )
 
 

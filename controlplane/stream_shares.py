@@ -124,7 +124,7 @@ class StreamShares:
         """How fast this node is read, whose Hello was taken; what it said on earlier streams counts. Names that are no
         Node have one rate for each address."""
         key = place.host if place.strange else name
-        rate = self._reads[key] = self._reads.pop(key, None) or ReadRate()
+        rate = self._reads[key] = self._reads.pop(key) if key in self._reads else ReadRate()
         if len(self._reads) > MOST_KEYS:
             del self._reads[next(iter(self._reads))]
         return rate

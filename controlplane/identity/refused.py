@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 PERIOD = 60.0  # seconds between two lines of one address for one reason
 KEYS = 256  # such pairs within a period; what comes beyond them is counted alone
 REFUSALS, REFUSALS_AT_ONCE = 10.0, 20.0  # per second, of one address
-LONGEST = 10.0  # seconds that a refused call is kept
+LONGEST = 30.0  # seconds that a refused call is kept
 
 
 def host_of(peer: str) -> str:
@@ -53,6 +53,11 @@ class Refused(Collector):
             self._silent[key] = 0
             named = {"node": node} if node else {}
             event(log, logging.WARNING, "refused", peer=peer, status=refusal.status, reason=refusal.text, **named)
+
+    async def keep(self, reason: str, text: str, peer: str) -> None:
+        """Notes that there is no room for one more of these, and holds the call."""
+        self.note(Refusal("RESOURCE_EXHAUSTED", reason, text), peer)
+        await self.hold(peer)
 
     async def hold(self, peer: str) -> None:
         """Returns when the refused call of this peer may end."""
