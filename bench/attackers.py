@@ -2,9 +2,9 @@
 
     python -m bench.attackers SERVER NAME [WHAT]
 
-`WHAT`: JSON with what the attack has to know of the server: `health` (an address), and `epoch`, `rev` and `digest` of
-an old revision. Each of the hostile agents speaks for a Node of its own, as with its token; but for the attack with
-invented names.
+`WHAT`: JSON with what the attack has to know of the server: `health` (an address), its `epoch`, and `past`, old
+revisions with their digests. Each hostile agent speaks for a Node of its own, as with its token; but for the attack
+with invented names.
 """
 
 from __future__ import annotations
@@ -39,8 +39,7 @@ class Aim(Struct, frozen=True):
     server: str
     health: str = ""
     epoch: str = ""
-    rev: int = 0
-    digest: int = 0
+    past: list[tuple[int, int]] = []
 
 
 class Agent(Struct):
@@ -128,16 +127,14 @@ async def wrong_digest(agent: Agent) -> None:
 
 
 async def merges(agent: Agent) -> None:
-    """Comes from an old revision, takes all that has come since in one message, and comes again."""
-    aim = agent.aim
-    call = agent.stream()
-    await call.write(
-        agent.hello(epoch=bytes.fromhex(aim.epoch), applied_rev=aim.rev, received_rev=aim.rev, state_digest=aim.digest)
-    )
-    async for message in call:
-        if pb.WatchResponse.FromString(message).HasField("delta"):
-            break
-    call.cancel()
+    """Comes from an old revision, takes all that has come since in one message, and comes again from another one."""
+    for rev, digest in agent.aim.past:
+        call = agent.stream()
+        await call.write(agent.hello(epoch=bytes.fromhex(agent.aim.epoch), applied_rev=rev, state_digest=digest))
+        async for message in call:
+            if pb.WatchResponse.FromString(message).HasField("delta"):
+                break
+        call.cancel()
 
 
 async def tails(agent: Agent) -> None:

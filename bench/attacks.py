@@ -85,6 +85,8 @@ def attacked(server: Child, address: str, name: str) -> Iterator[None]:
     try:
         time.sleep(1.0)
         yield
+        if not attacker.running:
+            raise RuntimeError(f"the attack {name} ended by itself")
     finally:
         attacker.end()
 

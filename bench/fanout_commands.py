@@ -43,6 +43,11 @@ class Child:
         """Of the process."""
         return self._process.pid
 
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
     def tell(self, do: str, **what: Any) -> None:
         """Sends a command."""
         assert self._process.stdin is not None

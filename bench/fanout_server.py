@@ -36,6 +36,9 @@ from deltaplane.tls import Files
 PATIENCE = 120.0  # seconds until all agents have acknowledged
 
 
+PAST = 64  # revisions
+
+
 class AllNodes(Cluster):
     """Every name that begins with `node-` is a Node's: there are more agents than Nodes in the state.
 
@@ -150,14 +153,15 @@ class Driven:
         return max(session.behind_seconds(now) for session in self._server.nodes)
 
     async def history(self, number: int) -> dict[str, Any]:
-        """So many changes, and where they began: an agent of then can have all of them merged."""
-        log = self._cluster.log
-        began = {"epoch": log.epoch.hex(), "rev": log.head, "digest": log.digest_at(log.head)}
+        """So many changes, and PAST of the first revisions: an agent of then can have all that follow merged."""
+        log, past = self._cluster.log, []
         for made in range(number):
+            if made < PAST:
+                past.append((log.head, log.digest_at(log.head)))
             self._cluster.update([self._changes.next()])
             if made % 100 == 0:
                 await asyncio.sleep(0)
-        return began
+        return {"epoch": log.epoch.hex(), "past": past}
 
     async def renew(self) -> dict[str, Any]:
         """Ends every stream: the agents come back, with another epoch's revision and an equal digest."""
