@@ -26,9 +26,6 @@ from deltaplane.names import is_subdomain
 from deltaplane.v1 import delta_pb2 as pb
 
 Context = grpc.aio.ServicerContext[Any, Any]
-BLAMED = frozenset(
-    {"INVALID_ARGUMENT", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "DEADLINE_EXCEEDED"}
-)
 
 
 class Admission:
@@ -52,7 +49,7 @@ class Admission:
     async def _unless(self, refusal: Refusal | None, context: Context) -> None:
         if refusal is not None:
             self._door.refused.note(refusal, context.peer())
-            await self._door.refused.hold(context.peer())
+            await self._door.refused.hold(refusal.status, context.peer())
             await context.abort(grpc.StatusCode[refusal.status], refusal.text)
 
     def tells(self, notice: Notice) -> bool:
@@ -108,13 +105,11 @@ class Admitted:
 
     async def ended(self, session: Session, closed: Closed) -> None:
         """Counts an end that the peer is to blame for, and returns when the call may end: later where it has many."""
-        if closed.status not in BLAMED:
-            return
         if closed.status == "INVALID_ARGUMENT":
             self._door.refused.note(Refusal(closed.status, PROTOCOL, closed.detail), session.peer, session.node_name)
         elif closed.status == "DEADLINE_EXCEEDED" and not session.node_name:
             self._door.refused.note(Refusal(closed.status, NO_HELLO, closed.detail), session.peer)
-        await self._door.refused.hold(session.peer)
+        await self._door.refused.hold(closed.status, session.peer)
 
 
 def _checked(hello: pb.Hello) -> str:

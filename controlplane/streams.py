@@ -132,8 +132,9 @@ class Streams:
     async def _read(self, session: Session, admitted: Admitted, context: Context) -> None:
         reason = "the agent closed the stream"
         try:
-            while session.closed is None and (data := await context.read()) is not grpc.aio.EOF:
-                self._take(data, session, admitted)
+            while (data := await context.read()) is not grpc.aio.EOF:
+                if session.closed is None:  # what is read after that is read so that the client learns why
+                    self._take(data, session, admitted)
                 if wait := admitted.wait(session, len(data)):
                     await asyncio.sleep(wait)
         except (grpc.aio.BaseError, grpc.RpcError, asyncio.InvalidStateError) as error:

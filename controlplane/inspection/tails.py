@@ -61,6 +61,7 @@ async def _own(
 ) -> None:
     while True:
         commit = await commits.get()
+        commits.task_done()
         if request.node_name not in {"", commit.node}:
             continue
         await pause()
