@@ -252,14 +252,11 @@ async def test_what_is_no_message_ends_its_stream_with_a_clear_status_and_is_no_
     assert not [record for record in caplog.records if record.exc_info]
 
 
-async def test_a_message_that_is_too_large_ends_its_stream_before_it_is_decoded_and_nothing_after_it_is() -> None:
+async def test_a_message_that_is_too_large_ends_its_stream_before_it_is_decoded() -> None:
     async with opened() as place:
         await place.say(hello=HELLO)
         await place.read("snapshot_end")
-        large = pb.Ack(commits=[pb.CommitReport()] * (MAX_REQUEST_BYTES // 2))
-        for _ in range(20):
-            with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                await place.say(ack=large)
+        await place.say(ack=pb.Ack(commits=[pb.CommitReport()] * (MAX_REQUEST_BYTES // 2)))
         status, text = await ended(place.call)
         assert (status, "bytes: the limit is" in text) == (grpc.StatusCode.INVALID_ARGUMENT, True)
         assert place.door.refused.counts == {"protocol": 1}
