@@ -81,6 +81,7 @@ def attacked(server: Child, address: str, name: str) -> Iterator[None]:
     what = {"health": server.ask("usage")["health"]}
     if name.startswith("merges"):
         what |= server.ask("history", number=HISTORY)
+        server.ask("change", awaited=True)  # the healthy agents have all of it before anything is measured
     attacker = Child("bench.attackers", address, name, json.dumps(what), stderr=subprocess.DEVNULL)
     try:
         time.sleep(1.0)
