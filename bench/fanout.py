@@ -97,18 +97,18 @@ def measure(*, quick: bool = False) -> Found:
 
 
 @contextmanager
-def pair(*, tls: bool = False) -> Iterator[tuple[Child, Child, str]]:
-    """A server, agents that have not joined, and the server's address."""
+def pair(*, tls: bool = False, folder: str = "") -> Iterator[tuple[Child, Child, str]]:
+    """A server, agents that have not joined, and the server's address. `folder`: of the server's code; empty: this."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with contextlib.ExitStack() as ends:
         children = []
-        folder = ends.enter_context(tempfile.TemporaryDirectory()) if tls else ""
-        shown = certificate(folder) if tls else ()
-        for module, files in (("bench.fanout_server", shown), ("bench.fanout_agents", shown[:1])):
-            children.append(Child(module, address, SERVICES, ENDPOINTS, *files, stderr=subprocess.DEVNULL))
+        files = ends.enter_context(tempfile.TemporaryDirectory()) if tls else ""
+        shown = certificate(files) if tls else ()
+        for module, given, code in (("bench.fanout_server", shown, folder), ("bench.fanout_agents", shown[:1], "")):
+            children.append(Child(module, address, SERVICES, ENDPOINTS, *given, stderr=subprocess.DEVNULL, folder=code))
             ends.callback(children[-1].end)
         yield children[0], children[1], address
 

@@ -24,11 +24,17 @@ async def obey(commands: Mapping[str, Command]) -> None:
 
 
 class Child:
-    """A process that obeys. `tell` sends a command, `answer` waits for what it gave; `ask` does both."""
+    """A process that obeys. `tell` sends a command, `answer` waits for what it gave; `ask` does both.
 
-    def __init__(self, module: str, *arguments: object, stderr: int | IO[bytes] | None = None) -> None:
+    `folder`: where its code is; empty: here.
+    """
+
+    def __init__(
+        self, module: str, *arguments: object, stderr: int | IO[bytes] | None = None, folder: str = ""
+    ) -> None:
         command = [sys.executable, "-m", module, *map(str, arguments)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr)
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=stderr, cwd=folder or None)
         self._module = module
         self.answer()
 
@@ -36,6 +42,11 @@ class Child:
     def pid(self) -> int:
         """Of the process."""
         return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
 
     def tell(self, do: str, **what: Any) -> None:
         """Sends a command."""

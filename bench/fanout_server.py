@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import socket
 import sys
 import time
 from contextlib import nullcontext
@@ -19,6 +20,7 @@ from bench.cluster import Changes, objects
 from bench.fanout_commands import Command
 from controlplane.cluster import WATCHED, Cluster
 from controlplane.facts import Fact
+from controlplane.identity.door import Door
 from controlplane.identity.flags import Security
 from controlplane.identity.listener import Listener
 from controlplane.identity.peer import Way
@@ -34,8 +36,11 @@ from deltaplane.tls import Files
 PATIENCE = 120.0  # seconds until all agents have acknowledged
 
 
+PAST = 64  # revisions
+
+
 class AllNodes(Cluster):
-    """Every agent's name is a Node's. There are more agents than Nodes in the state, and strangers come in slowly.
+    """Every name that begins with `node-` is a Node's: there are more agents than Nodes in the state.
 
     `agents`: for how many the server is the only replica.
     """
@@ -47,7 +52,7 @@ class AllNodes(Cluster):
         return max(super().nodes, 2 * self.agents)
 
     def has_node(self, name: str) -> bool:
-        return True
+        return name.startswith("node-")
 
 
 class Driven:
@@ -71,7 +76,11 @@ class Driven:
             self._cluster.synced(kind)
         self._changes = Changes(services, endpoints)
         security = None if files is None else Security(Way.TLS, files)  # who the agents are is not asked
-        self._server = Server(listen, self._cluster, tracing, listener=Listener(listen, security))
+        self._health, self._door = free_address(), Door()
+        self._server = Server(
+            listen, self._cluster, tracing, listener=Listener(listen, security), health_listen=self._health,
+            door=self._door,
+        )  # fmt: skip
         self._meter = meter
 
     async def run(self) -> None:
@@ -89,6 +98,7 @@ class Driven:
             "change": self.change,
             "flow": self.flow,
             "renew": self.renew,
+            "history": self.history,
         }
 
     async def expect(self, agents: int) -> dict[str, Any]:
@@ -103,6 +113,9 @@ class Driven:
             self._meter.longest = 0.0
         used = resource.getrusage(resource.RUSAGE_SELF)
         return {
+            "loop_cpu": time.thread_time(),
+            "refused": sum(self._door.refused.counts.values()),
+            "health": self._health,
             "cpu": used.ru_utime + used.ru_stime,
             "system": used.ru_stime,
             "rss_kib": machine.rss(),
@@ -152,11 +165,28 @@ class Driven:
         now = time.monotonic()
         return max(session.behind_seconds(now) for session in self._server.nodes)
 
+    async def history(self, number: int) -> dict[str, Any]:
+        """So many changes, and PAST of the first revisions: an agent of then can have all that follow merged."""
+        log, past = self._cluster.log, []
+        for made in range(number):
+            if made < PAST:
+                past.append((log.head, log.digest_at(log.head)))
+            self._cluster.update([self._changes.next()])
+            if made % 100 == 0:
+                await asyncio.sleep(0)
+        return {"epoch": log.epoch.hex(), "past": past}
+
     async def renew(self) -> dict[str, Any]:
         """Ends every stream: the agents come back, with another epoch's revision and an equal digest."""
         self._cluster.log.digest ^= 1
         self._cluster.heal()
         return {"at": time.monotonic(), "epoch": self._cluster.log.epoch.hex()}
+
+
+def free_address() -> str:
+    """Of the loopback, free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 async def main(meter: LoopMeter, listen: str, services: str, endpoints: str, *files: str) -> None:

@@ -20,8 +20,8 @@ from controlplane.identity.peer import Identity, Refusal
 from controlplane.identity.refused import host_of
 from controlplane.nodes import Nodes
 from controlplane.notices import Notice
-from controlplane.session import Session
-from controlplane.stream_shares import SLOWED, STUCK, Open, ReadRate, StreamShares
+from controlplane.session import Closed, Session
+from controlplane.stream_shares import NO_HELLO, PROTOCOL, SLOWED, STUCK, Open, ReadRate, StreamShares
 from deltaplane.names import is_subdomain
 from deltaplane.v1 import delta_pb2 as pb
 
@@ -44,11 +44,12 @@ class Admission:
             identity = await self._door.agent(context, requests)
             await self._unless(self._shares.crowded(identity), context)
             with self._shares.node(identity):
-                yield Admitted(self._door, identity, place, self._nodes)
+                yield Admitted(self._door, identity, place, self._nodes, self._shares)
 
     async def _unless(self, refusal: Refusal | None, context: Context) -> None:
         if refusal is not None:
             self._door.refused.note(refusal, context.peer())
+            await self._door.refused.hold(refusal.status, context.peer())
             await context.abort(grpc.StatusCode[refusal.status], refusal.text)
 
     def tells(self, notice: Notice) -> bool:
@@ -59,9 +60,9 @@ class Admission:
 class Admitted:
     """One stream that was let in."""
 
-    def __init__(self, door: Door, identity: Identity, place: Open, nodes: Nodes) -> None:
-        self._door, self._identity, self._place, self._nodes = door, identity, place, nodes
-        self._rate = ReadRate()
+    def __init__(self, door: Door, identity: Identity, place: Open, nodes: Nodes, shares: StreamShares) -> None:
+        self._door, self._identity, self._place, self._nodes, self._shares = door, identity, place, nodes, shares
+        self._rate = ReadRate()  # until its Hello was taken
 
     def hello(self, session: Session, hello: pb.Hello) -> Notice | None:
         """Ends the stream of a peer that says it is another node, comes too often, or is the second agent of its node.
@@ -78,6 +79,8 @@ class Admitted:
                 self._door.refused.note(refusal, session.peer, "" if self._place.strange else _checked(hello))
         if refusal is not None:
             session.close(refusal.status, refusal.text)
+        else:
+            self._rate = self._shares.read_rate(self._place, _checked(hello))
         return notice
 
     def _rival(self, hello: pb.Hello) -> tuple[Refusal | None, Notice | None]:
@@ -99,6 +102,14 @@ class Admitted:
         """The peer has not taken a message for so long: its stream ends, and nothing waits for it any more."""
         self._door.refused.note(STUCK, session.peer, session.node_name)
         session.close("DEADLINE_EXCEEDED", f"the agent has not taken a message for {seconds:g} s")
+
+    async def ended(self, session: Session, closed: Closed) -> None:
+        """Counts an end that the peer is to blame for, and returns when the call may end: later where it has many."""
+        if closed.status == "INVALID_ARGUMENT":
+            self._door.refused.note(Refusal(closed.status, PROTOCOL, closed.detail), session.peer, session.node_name)
+        elif closed.status == "DEADLINE_EXCEEDED" and not session.node_name:
+            self._door.refused.note(Refusal(closed.status, NO_HELLO, closed.detail), session.peer)
+        await self._door.refused.hold(closed.status, session.peer)
 
 
 def _checked(hello: pb.Hello) -> str:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from controlplane.inflight import Applied
 from controlplane.session import Session
 from controlplane.trace import NodeCommit, Tracing
-from deltaplane.shares import Shares
+from deltaplane.shares import Allowance, Shares
 from deltaplane.v1 import inspection_pb2
 
 BACKLOG = 1000  # commits that a tail may lag; beyond, it loses the oldest
 
 TAILS = 64  # at once; one address has half of them at most
+TOLD, TOLD_AT_ONCE = 4000.0, 200.0  # commits per second that all tails together are told: a tenth of a core
+NAP = 0.005  # seconds: a shorter pause is not worth a timer, and is made up for by the next one
 
 
 class TooManyTails(Exception):
@@ -29,6 +32,7 @@ class Progress:
         self.tails_refused = 0
         self._callers = Shares[str]()
         self._tails: set[asyncio.Queue[NodeCommit]] = set()
+        self._told = Allowance(TOLD, TOLD_AT_ONCE)
 
     def applied(self, session: Session, applied: Applied, acked_ns: int, nodes: int) -> None:
         """Takes one commit. `acked_ns`: when the Ack arrived (Unix). `nodes`: how many nodes this replica knows."""
@@ -47,6 +51,11 @@ class Progress:
             if tail.full():
                 tail.get_nowait()
             tail.put_nowait(commit)
+
+    async def pause(self) -> None:
+        """Returns when the tail that has just been told one commit may be told the next."""
+        if (wait := self._told.owe(time.monotonic())) > NAP:
+            await asyncio.sleep(wait)
 
     @property
     def listens(self) -> bool:

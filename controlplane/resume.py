@@ -28,9 +28,11 @@ _LONGEST = {  # characters
 }
 MAX_COMMITS = 16  # per Ack
 MAX_FAILURES = 4096  # per Ack; agents send as many as fit into their limit of an Ack
+MAX_REQUEST_BYTES = 64 * 1024  # any message of an agent; looked at before it is decoded
 MAX_HELLO_BYTES = 32 * 1024  # it is kept while the stream lasts; agents send 3 KiB at most
 MAX_FAILURE_TEXT = 4096  # characters; agents send 300
 MAX_MESSAGE_BYTES = 1024 * 1024  # that a replica sends: one object has at most `store.MAX_OBJECT_BYTES`
+_CODES, _KINDS = frozenset(pb.ErrorCode.values()), frozenset(objects_pb2.Kind.values())
 
 
 class Start(Struct, frozen=True):
@@ -69,9 +71,9 @@ def ack_problem(ack: pb.Ack, sent_rev: int) -> tuple[str, str] | None:
     if len(ack.failed) > MAX_FAILURES:
         return "INVALID_ARGUMENT", f"Ack.failed: {len(ack.failed)} failures, and {MAX_FAILURES} is the limit"
     for failure in ack.failed:
-        if failure.code not in pb.ErrorCode.values() or len(failure.text) > MAX_FAILURE_TEXT:
+        if failure.code not in _CODES or len(failure.text) > MAX_FAILURE_TEXT:
             return "INVALID_ARGUMENT", f"Ack.failed: code {failure.code} or a text of {len(failure.text)} characters"
-        if failure.key.kind not in objects_pb2.Kind.values() or not failure.key.name:
+        if failure.key.kind not in _KINDS or not failure.key.name:
             return "INVALID_ARGUMENT", f"Ack.failed.key: kind {failure.key.kind} or an empty name"
     if max(ack.applied_rev, ack.received_rev) > sent_rev:
         return "INVALID_ARGUMENT", f"Ack for revision {ack.received_rev}, but {sent_rev} was the last sent"

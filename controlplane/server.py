@@ -127,7 +127,7 @@ class Server:
         watch: Any = grpc.stream_stream_rpc_method_handler(self._streams.serve)
         handlers = (grpc.method_handlers_generic_handler(STREAM, {"Watch": watch}),)
         self._server.add_generic_rpc_handlers(handlers)
-        self.inspection = Inspection(self._here, self.progress, self.waits, self._peers)
+        self.inspection = Inspection(self._here, self.progress, self.waits, self._peers, self._door.refused)
         inspection_pb2_grpc.add_InspectionServiceServicer_to_server(self.inspection, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (STREAM, INSPECTION, health.SERVICE_NAME, reflection.SERVICE_NAME)

@@ -11,18 +11,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from controlplane.identity.peer import Identity, Refusal
-from deltaplane.shares import Allowance, Rates, Shares
+from deltaplane.shares import MOST_KEYS, Allowance, Rates, Shares
 
 STREAMS = 12_288  # open at once, beside two for each Node of the cluster; one address has half of it at most
 OF_ONE_NODE = 4  # streams: the newest, the older ones that it supersedes, and those that await a Hello
 STRANGERS = 256  # streams of names that are no Node of a cluster that has Nodes
 HELLOS, HELLOS_AT_ONCE = 0.5, 10.0  # per second, of one node
 STRANGE_HELLOS, STRANGE_HELLOS_AT_ONCE = 4.0, 64.0  # per second, by names that are no Node, from one address
-MESSAGES, MESSAGES_AT_ONCE = 200.0, 400.0  # per second, of one stream
-BYTES, BYTES_AT_ONCE = 256 * 1024.0, 1024 * 1024.0  # per second, of one stream
+MESSAGES, MESSAGES_AT_ONCE = 200.0, 400.0  # per second, of one node, all its streams together
+BYTES, BYTES_AT_ONCE = 256 * 1024.0, 1024 * 1024.0  # likewise
 NOTICES, NOTICES_AT_ONCE = 1 / 60, 4.0  # per second, of one node
 ALL_NOTICES, ALL_NOTICES_AT_ONCE = 5.0, 1000.0  # per second, of all nodes
 
+PROTOCOL, NO_HELLO = "protocol", "no-hello"  # reasons of ends that the peer is to blame for
 SLOWED = Refusal("OK", "messages", "sends faster than it may: it is read more slowly")
 STUCK = Refusal("DEADLINE_EXCEEDED", "stuck", "has not taken a message in time")
 
@@ -32,7 +33,9 @@ def _refused(reason: str, text: str) -> Refusal:
 
 
 class ReadRate:
-    """How fast one stream is read."""
+    """How fast the streams of one node are read."""
+
+    __slots__ = ("_bytes", "_messages")
 
     def __init__(self) -> None:
         self._messages = Allowance(MESSAGES, MESSAGES_AT_ONCE)
@@ -66,6 +69,7 @@ class StreamShares:
         self._hellos = Rates[str](HELLOS, HELLOS_AT_ONCE)
         self._strange = Rates[str](STRANGE_HELLOS, STRANGE_HELLOS_AT_ONCE, 1024)
         self._notices = Rates[str](NOTICES, NOTICES_AT_ONCE)
+        self._reads: dict[str, ReadRate] = {}  # the node whose last Hello is the oldest first
         self._all_notices = Allowance(ALL_NOTICES, ALL_NOTICES_AT_ONCE)
 
     def full(self, host: str) -> Refusal | None:
@@ -115,6 +119,15 @@ class StreamShares:
         elif not self._hellos.take(name, now):
             return _refused("hellos", f"more than {HELLOS_AT_ONCE:g} Hellos of this node in a short time")
         return None
+
+    def read_rate(self, place: Open, name: str) -> ReadRate:
+        """How fast this node is read, whose Hello was taken; what it said on earlier streams counts. Names that are no
+        Node have one rate for each address."""
+        key = place.host if place.strange else name
+        rate = self._reads[key] = self._reads.pop(key) if key in self._reads else ReadRate()
+        if len(self._reads) > MOST_KEYS:
+            del self._reads[next(iter(self._reads))]
+        return rate
 
     def tells(self, name: str, now: float) -> bool:
         """Whether one more Event may be written about this node: only of a Node of the cluster, and few."""

@@ -22,6 +22,7 @@ from controlplane.nodes import Nodes
 from controlplane.notices import Notice, Notices, braked, fallback
 from controlplane.pace import Pace
 from controlplane.progress import Progress
+from controlplane.resume import MAX_REQUEST_BYTES
 from controlplane.session import Closed, Limits, Session
 from controlplane.snapshot import Snapshots
 from controlplane.snapshot_builder import SnapshotBuilder
@@ -124,13 +125,16 @@ class Streams:
             await asyncio.gather(reader, return_exceptions=True)  # last: gRPC may cancel this as well
         if broken:  # a write has not ended, so no status can be sent; gRPC drops the call of who is cancelled
             raise asyncio.CancelledError
+        if session.closed is not None:
+            await admitted.ended(session, session.closed)
         return session.closed
 
     async def _read(self, session: Session, admitted: Admitted, context: Context) -> None:
         reason = "the agent closed the stream"
         try:
             while (data := await context.read()) is not grpc.aio.EOF:
-                self._take(data, session, admitted)
+                if session.closed is None:  # what is read after that is read so that the client learns why
+                    self._take(data, session, admitted)
                 if wait := admitted.wait(session, len(data)):
                     await asyncio.sleep(wait)
         except (grpc.aio.BaseError, grpc.RpcError, asyncio.InvalidStateError) as error:
@@ -143,6 +147,9 @@ class Streams:
 
     def _take(self, data: bytes, session: Session, admitted: Admitted) -> None:
         """One message of the agent."""
+        if len(data) > MAX_REQUEST_BYTES:
+            session.close("INVALID_ARGUMENT", f"a message of {len(data)} bytes: the limit is {MAX_REQUEST_BYTES}")
+            return
         try:
             request = pb.WatchRequest.FromString(data)
         except DecodeError as error:

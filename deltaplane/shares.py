@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable
+from math import inf
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -70,10 +71,13 @@ class Allowance:
         self._left -= amount
         return True
 
-    def owe(self, now: float, amount: float = 1.0) -> float:
-        """Takes the amount in any case; for how many seconds the client has to wait for it, 0 if it was there."""
+    def owe(self, now: float, amount: float = 1.0, most: float = inf) -> float:
+        """Takes the amount in any case; for how many seconds the client has to wait for it, 0 if it was there.
+
+        `most`: seconds; what would have to be waited for beyond them is forgiven.
+        """
         self._fill(now)
-        self._left -= amount
+        self._left = max(self._left - amount, -most * self.per_second)
         return max(0.0, -self._left / self.per_second)
 
 
@@ -89,8 +93,15 @@ class Rates(Generic[K]):
 
     def take(self, client: K, now: float) -> bool:
         """Takes one from the client's allowance if it is there; whether it was."""
+        return self._of(client).take(now)
+
+    def owe(self, client: K, now: float, most: float) -> float:
+        """Takes one in any case; for how many seconds the client has to wait for it, `most` at most."""
+        return self._of(client).owe(now, most=most)
+
+    def _of(self, client: K) -> Allowance:
         allowance = self._allowances.pop(client, None) or Allowance(self._per_second, self._at_once)
         self._allowances[client] = allowance
         if len(self._allowances) > self._most:
             del self._allowances[next(iter(self._allowances))]
-        return allowance.take(now)
+        return allowance

@@ -1,7 +1,12 @@
-"""Whom this replica does not let speak, or not as much: counted by reason, and told in a log that nobody can fill."""
+"""Whom this replica does not let speak, or not as much: counted by reason, and told in a log that nobody can fill.
+
+A refused call costs the replica about a millisecond, and its peer may make the next one at once. So an address has a
+few refused at once; the further ones are kept for a while before they hear of it.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import Counter
@@ -12,11 +17,19 @@ from prometheus_client.registry import Collector
 
 from controlplane.identity.peer import Refusal
 from deltaplane.logs import event
+from deltaplane.shares import Rates, Shares
 
 log = logging.getLogger(__name__)
 
 PERIOD = 60.0  # seconds between two lines of one address for one reason
 KEYS = 256  # such pairs within a period; what comes beyond them is counted alone
+REFUSALS, REFUSALS_AT_ONCE = 10.0, 20.0  # per second, of one address
+LONGEST = 20.0  # seconds that a refused call is kept: less than an agent waits for its Welcome
+HELD = 2048  # calls that are kept at once, of one address half of it at most; what comes beyond them ends at once
+BLAMED = frozenset(
+    {"UNAUTHENTICATED", "INVALID_ARGUMENT", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION"}
+    | {"DEADLINE_EXCEEDED"}
+)  # statuses that are the peer's doing
 
 
 def host_of(peer: str) -> str:
@@ -31,6 +44,8 @@ class Refused(Collector):
         self.counts: Counter[str] = Counter()
         self._now = now
         self._began = now()
+        self._ends = Rates[str](REFUSALS, REFUSALS_AT_ONCE)
+        self._held = Shares[str]()
         self._silent: Counter[tuple[str, str]] = Counter()  # told in this period: how many more there were
 
     def note(self, refusal: Refusal, peer: str, node: str = "") -> None:
@@ -44,6 +59,23 @@ class Refused(Collector):
             self._silent[key] = 0
             named = {"node": node} if node else {}
             event(log, logging.WARNING, "refused", peer=peer, status=refusal.status, reason=refusal.text, **named)
+
+    async def keep(self, reason: str, text: str, peer: str) -> None:
+        """Notes that there is no room for one more of these, and holds the call."""
+        refusal = Refusal("RESOURCE_EXHAUSTED", reason, text)
+        self.note(refusal, peer)
+        await self.hold(refusal.status, peer)
+
+    async def hold(self, status: str, peer: str) -> None:
+        """Returns when the refused call of this peer may end."""
+        host = host_of(peer)
+        wait = self._ends.owe(host, self._now(), LONGEST) if status in BLAMED else 0.0
+        if wait and self._held.fits(host, HELD - len(self._held)):
+            self._held.enter(host)
+            try:
+                await asyncio.sleep(wait)
+            finally:
+                self._held.leave(host)
 
     def _turn(self) -> None:
         if self._now() < self._began + PERIOD:

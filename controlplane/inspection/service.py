@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 
 import deltaplane
-from controlplane.identity.refused import host_of
+from controlplane.identity.refused import Refused, host_of
 from controlplane.inspection import changes, diff, objects, resolving
 from controlplane.inspection.dump import dump
 from controlplane.inspection.everywhere import wait_everywhere
@@ -33,12 +33,16 @@ from deltaplane.v1 import inspection_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
 T = TypeVar("T")
+_CROWDED = {TooManyTails: "tails", TooManyWaiters: "waiters"}  # as reasons of a refusal
 
 
 class Inspection(inspection_pb2_grpc.InspectionServiceServicer):
     """The servicer. Its answers describe the moment of the call."""
 
-    def __init__(self, here: Here, progress: Progress, waits: Waits, peers: Peers) -> None:
+    def __init__(
+        self, here: Here, progress: Progress, waits: Waits, peers: Peers, refused: Refused | None = None
+    ) -> None:
+        self._refused = refused or Refused()
         self._here, self._progress, self._waits, self._peers = here, progress, waits, peers
         self._joined = Joined(here, peers)
 
@@ -54,7 +58,7 @@ class Inspection(inspection_pb2_grpc.InspectionServiceServicer):
         return await self._joined.nodes(request)
 
     async def GetNode(self, request: pb.GetNodeRequest, context: Context) -> pb.GetNodeResponse:  # noqa: N802
-        async with _plainly(context):
+        async with self._plainly(context):
             answer = await self._joined.node(request)
             if self._here.node(request.node_name) is not None:
                 answer.object.CopyFrom(objects.shown(self._here, objects.node_key(request.node_name)))
@@ -65,17 +69,17 @@ class Inspection(inspection_pb2_grpc.InspectionServiceServicer):
     # ------------------------------------------------------------ objects
 
     async def GetObject(self, request: pb.GetObjectRequest, context: Context) -> pb.GetObjectResponse:  # noqa: N802
-        async with _plainly(context):
+        async with self._plainly(context):
             return objects.get_object(self._here, request)
 
     async def ListObjects(self, request: pb.ListObjectsRequest, context: Context) -> pb.ListObjectsResponse:  # noqa: N802
-        async with _plainly(context):
+        async with self._plainly(context):
             return objects.list_objects(self._here, request)
 
     async def TailChanges(  # noqa: N802
         self, request: pb.TailChangesRequest, context: Context
     ) -> AsyncIterator[pb.TailChangesResponse]:
-        async with _plainly(context):
+        async with self._plainly(context):
             with self._progress.place(host_of(context.peer())):
                 await context.send_initial_metadata(())
                 async with aclosing(changes.tail(self._here, request)) as found:
@@ -94,7 +98,7 @@ class Inspection(inspection_pb2_grpc.InspectionServiceServicer):
 
     async def _at_owner(self, method: str, request: Any, context: Context, answer: Callable[[Here, Any], T]) -> T:
         """Has the replica answer that has the node's stream: it alone knows what the node has acknowledged."""
-        async with _plainly(context):
+        async with self._plainly(context):
             owner = None if request.this_replica else await self._joined.owner(request.node_name)
             if owner is None:
                 return answer(self._here, request)
@@ -104,7 +108,7 @@ class Inspection(inspection_pb2_grpc.InspectionServiceServicer):
                 return found
 
     async def Diff(self, request: pb.DiffRequest, context: Context) -> pb.DiffResponse:  # noqa: N802
-        async with _plainly(context):
+        async with self._plainly(context):
             known = []
             for name in (request.node_name, request.other_node_name):
                 resolving.node_named(self._here, name)
@@ -116,10 +120,12 @@ class Inspection(inspection_pb2_grpc.InspectionServiceServicer):
     async def TailCommits(  # noqa: N802
         self, request: pb.TailCommitsRequest, context: Context
     ) -> AsyncIterator[pb.TailCommitsResponse]:
-        async with _plainly(context):
+        async with self._plainly(context):
             with self._progress.tail(host_of(context.peer())) as commits:
                 await context.send_initial_metadata(())  # from here on, the caller misses no commit
-                async with aclosing(tail_commits(self._here, self._peers, request, commits)) as found:
+                async with aclosing(
+                    tail_commits(self._here, self._peers, request, commits, self._progress.pause)
+                ) as found:
                     async for message in found:
                         yield message
 
@@ -127,7 +133,7 @@ class Inspection(inspection_pb2_grpc.InspectionServiceServicer):
         self, request: pb.WaitAppliedRequest, context: Context
     ) -> AsyncIterator[pb.WaitAppliedResponse]:
         caller = host_of(context.peer())
-        async with _plainly(context):
+        async with self._plainly(context):
             if request.this_replica:
                 answers = wait_here(self._here, self._waits, request, caller)
             else:
@@ -151,13 +157,13 @@ class Inspection(inspection_pb2_grpc.InspectionServiceServicer):
         told = {session.node_name for session in chosen if session.release_brake()}
         asked = await self._joined.ask("ReleaseBrake", request)
         told.update(name for each in asked if each.answer is not None for name in each.answer.nodes)
-        async with _plainly(context):
+        async with self._plainly(context):
             if request.node_name and not told and not request.this_replica:
                 await self._joined.known(request.node_name)
             return pb.ReleaseBrakeResponse(nodes=sorted(told), replicas=self._joined.replicas(asked))
 
     async def ForceResync(self, request: pb.ForceResyncRequest, context: Context) -> pb.ForceResyncResponse:  # noqa: N802
-        async with _plainly(context):
+        async with self._plainly(context):
             session = self._here.session(request.node_name)
             if session is not None and session.resync(time.monotonic()):
                 return pb.ForceResyncResponse(server_id=self._here.server_id)
@@ -168,18 +174,20 @@ class Inspection(inspection_pb2_grpc.InspectionServiceServicer):
                 raise objects.Unknown(f"node {request.node_name} has no open stream at any replica that answered")
             return pb.ForceResyncResponse(server_id=server, replicas=self._joined.replicas(asked))
 
+    # ------------------------------------------------------------ what is wrong with a question
 
-@asynccontextmanager
-async def _plainly(context: Context) -> AsyncIterator[None]:
-    """What is wrong with a question ends the call by its status, and says what."""
-    try:
-        yield
-    except (TooManyTails, TooManyWaiters) as error:
-        await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
-    except objects.Unknown as error:
-        await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
-    except ValueError as error:
-        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-    except (grpc.aio.AioRpcError, Unusable) as error:
-        text = f"the replica that has the node's stream did not answer: {said(error)}"
-        await context.abort(grpc.StatusCode.UNAVAILABLE, text)
+    @asynccontextmanager
+    async def _plainly(self, context: Context) -> AsyncIterator[None]:
+        """What is wrong with a question ends the call by its status, and says what."""
+        try:
+            yield
+        except (TooManyTails, TooManyWaiters) as error:
+            await self._refused.keep(_CROWDED[type(error)], str(error), context.peer())
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+        except objects.Unknown as error:
+            await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
+        except ValueError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except (grpc.aio.AioRpcError, Unusable) as error:
+            text = f"the replica that has the node's stream did not answer: {said(error)}"
+            await context.abort(grpc.StatusCode.UNAVAILABLE, text)

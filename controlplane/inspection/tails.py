@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from controlplane.inspection.here import Here
 from controlplane.peers import ANSWER_SECONDS, FAILURES, Peers, said
@@ -25,11 +25,16 @@ def asked_for(message: pb.TailCommitsResponse, request: pb.TailCommitsRequest) -
 
 
 async def tail_commits(
-    here: Here, peers: Peers, request: pb.TailCommitsRequest, commits: asyncio.Queue[NodeCommit]
+    here: Here,
+    peers: Peers,
+    request: pb.TailCommitsRequest,
+    commits: asyncio.Queue[NodeCommit],
+    pause: Callable[[], Awaitable[None]],
 ) -> AsyncGenerator[pb.TailCommitsResponse, None]:
-    """Without end. Where a peer's are missing, a message says so; who reads too slowly loses commits."""
+    """Without end. Where a peer's are missing, a message says so; who reads too slowly loses commits. `pause`: after
+    each that is looked at closely."""
     found: asyncio.Queue[pb.TailCommitsResponse] = asyncio.Queue(BACKLOG)
-    tasks = [asyncio.create_task(_own(here, request, commits, found))]
+    tasks = [asyncio.create_task(_own(here, request, commits, found, pause))]
     if not request.this_replica:
         tasks.append(asyncio.create_task(_others(peers, request, found)))
     try:
@@ -52,9 +57,15 @@ async def _own(
     request: pb.TailCommitsRequest,
     commits: asyncio.Queue[NodeCommit],
     found: asyncio.Queue[pb.TailCommitsResponse],
+    pause: Callable[[], Awaitable[None]],
 ) -> None:
     while True:
-        message = to_message(await commits.get())
+        commit = await commits.get()
+        commits.task_done()
+        if request.node_name not in {"", commit.node}:
+            continue
+        await pause()
+        message = to_message(commit)
         message.server_id = here.server_id
         if asked_for(message, request):
             _put(found, message)

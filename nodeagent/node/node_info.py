@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from math import inf
 
 from msgspec import structs
 
 from deltaplane.forwarding import NodeForwarding
 from deltaplane.logs import event
-from deltaplane.model import Node
+from deltaplane.model import EndpointSlice, Node
 from deltaplane.resolve import NodeView
 from nodeagent.dataplane.guard import LastGood
 from nodeagent.dataplane.outcome import Failed
@@ -58,9 +58,13 @@ class NodeInfo:
         return moved._replace(elsewhere=self._pods_elsewhere(mirror, touched))
 
     def _pods_elsewhere(self, mirror: Mirror, touched: Touched | None) -> bool:
-        """Whether endpoints show for the first time that the Node's pod CIDRs are wrong."""
-        names = mirror.services if touched is None or self.name in touched.nodes else touched.services
-        slices = (one for name in names for one in mirror.slices_of(*name))
+        """Whether endpoints show for the first time that the Node's pod CIDRs are wrong: those that are new, or where
+        its CIDRs may be others, all."""
+        slices: Iterable[EndpointSlice]
+        if touched is None or self.name in touched.nodes:
+            slices = (one for name in mirror.services for one in mirror.slices_of(*name))
+        else:
+            slices = touched.came
         return self._own_pods.look(self.pod_cidrs(mirror), slices)
 
     def _moved(self, mirror: Mirror, touched: Touched | None) -> Moved:

@@ -10,13 +10,14 @@ that digests stay comparable, and is listed in `invalid`; `services`, `nodes` an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from deltaplane.digest import Places, StateDigest, edit, object_hash
 from deltaplane.model import (
+    Endpoint,
     EndpointSlice,
     Kind,
     Node,
@@ -46,6 +47,7 @@ class Touched(Struct, frozen=True):
     nodes: frozenset[str] = frozenset()
     service_cidrs: bool = False  # `Mirror.service_cidrs` is another tuple now
     changed: tuple[int, int] = (0, 0)  # how many Services and EndpointSlices are other objects now
+    came: tuple[EndpointSlice, ...] = ()  # slices, each with those endpoints alone that are new or other ones now
 
 
 class Edit(Struct, frozen=True, gc=False):
@@ -58,6 +60,7 @@ class Edit(Struct, frozen=True, gc=False):
     leaf: int
     change: int  # XORed onto the digest
     wrong: str = ""  # why nothing may act on `new`
+    came: tuple[Endpoint, ...] | None = None  # of a slice, those that are new or other ones; None: any of `new` may be
 
 
 class Plan(Struct, frozen=True):
@@ -155,11 +158,18 @@ class Mirror:
         if new_hash != patch.new_hash:
             raise RejectedError(f"{patch.key}: patched to {new_hash:016x} instead of {patch.new_hash:016x}")
         wrong = problem(new) if patch.key in self.invalid else endpoints_problem(patch.upserts)
-        return self._edit(patch.key, new, new_hash, wrong)
+        return self._edit(patch.key, new, new_hash, wrong, patch.upserts)
 
-    def _edit(self, key: ObjectKey, new: Object | None, new_hash: int | None, wrong: str = "") -> Edit:
+    def _edit(
+        self,
+        key: ObjectKey,
+        new: Object | None,
+        new_hash: int | None,
+        wrong: str = "",
+        came: tuple[Endpoint, ...] | None = None,
+    ) -> Edit:
         change = edit(key, self._hashes.get(key), new_hash)
-        return Edit(key, self._objects.get(key), new, new_hash, *change, wrong)
+        return Edit(key, self._objects.get(key), new, new_hash, *change, wrong, came)
 
     def _plan(self, edits: Sequence[Edit], unsupported: int) -> Plan:
         digest = self.digest.value
@@ -175,6 +185,7 @@ class Mirror:
         """Takes in a plan made from the present state; no other change may have come between."""
         services: dict[ServiceName, ServiceName] = {}  # one tuple stands for a name in all tables
         nodes: set[str] = set()
+        came: list[EndpointSlice] = []
         ranges = self.service_cidrs
         for item in plan.edits:
             key = item.key
@@ -186,18 +197,19 @@ class Mirror:
             if item.wrong or key in self.invalid:
                 item = self._judged(item)  # noqa: PLW2901 - from here on, what the node acts on
             self._index(item, services, nodes)
+            came += _came(item)
         kinds = [item.key.kind for item in plan.edits]
         changed = kinds.count(Kind.SERVICE), kinds.count(Kind.ENDPOINT_SLICE)
-        return Touched(frozenset(services), frozenset(nodes), self.service_cidrs != ranges, changed)
+        return Touched(frozenset(services), frozenset(nodes), self.service_cidrs != ranges, changed, tuple(came))
 
     def _judged(self, item: Edit) -> Edit:
         """The edit as the node acts on it: from the last good object to the next one."""
         good = self._last_good.pop(item.key, item.old)
         self.invalid.pop(item.key, None)
         if not item.wrong:
-            return replace(item, old=good)
+            return replace(item, old=good, came=None)
         self.invalid[item.key], self._last_good[item.key] = item.wrong, good
-        return replace(item, old=good, new=good)
+        return replace(item, old=good, new=good, came=())
 
     def _index(self, item: Edit, services: dict[ServiceName, ServiceName], nodes: set[str]) -> None:
         kind, namespace, name = item.key
@@ -228,6 +240,12 @@ class Mirror:
             slices.append(new)
             slices.sort(key=lambda slice_: slice_.name)
         _put(self._slices, owner, tuple(slices) or None)
+
+
+def _came(item: Edit) -> Iterator[EndpointSlice]:
+    new = item.new
+    if isinstance(new, EndpointSlice) and (item.came is None or item.came):
+        yield new if item.came is None else replace(new, endpoints=item.came)
 
 
 def _put(table: dict, key: object, value: object) -> None:  # type: ignore[type-arg]

@@ -102,6 +102,25 @@ def test_fault_21_the_clock_of_a_node_is_ten_minutes_off_and_steps(empty: World,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", [86_400, -86_400])
+def test_fault_21_the_clock_of_a_node_is_a_day_off_and_steps(empty: World, seconds: int) -> None:
+    replica = empty.replica()
+    agent = empty.agent(start=False)
+    agent.before = stepping(seconds)
+    agent.start()
+    changes_reach_the_kernel(empty)
+    assert replica.output().count("agent connected") == 1
+
+    agent.kill()
+    agent.before = stepping(-seconds)  # what it kept is two days older now, or from the day after tomorrow
+    agent.start()
+    changes_reach_the_kernel(empty)
+
+    assert replica.output().count("agent connected") == 2
+    assert "state recovered" in agent.output()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [86_400, -86_400])
 def test_fault_21_the_clock_of_a_replica_is_a_day_off_and_steps(empty: World, seconds: int) -> None:
     empty.replica(before=stepping(seconds))
     empty.agent()

@@ -10,7 +10,7 @@ import pytest
 from controlplane import progress as progress_module
 from controlplane.inflight import Applied
 from controlplane.log import Log
-from controlplane.progress import Progress, TooManyTails, to_message
+from controlplane.progress import TOLD, TOLD_AT_ONCE, Progress, TooManyTails, to_message
 from controlplane.session import Session
 from controlplane.snapshot import Snapshots
 from controlplane.store import Store
@@ -121,6 +121,25 @@ def test_one_address_does_not_take_all_tails_and_what_it_gives_back_is_free(prog
         assert (len(progress), progress.tails_refused) == (33, 1)
     with progress.tail("a"):
         assert len(progress) == 1
+
+
+async def test_many_tails_share_what_they_are_told_in_a_second_and_a_few_commits_wait_for_nothing(
+    progress: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, slept = 0.0, 0.0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now, slept
+        now, slept = now + seconds, slept + seconds
+
+    monkeypatch.setattr("controlplane.progress.time.monotonic", lambda: now)
+    monkeypatch.setattr("controlplane.progress.asyncio.sleep", sleep)
+    for _ in range(int(TOLD_AT_ONCE)):
+        await progress.pause()
+    assert slept == 0.0
+    for _ in range(int(TOLD)):
+        await progress.pause()
+    assert 1.0 - progress_module.NAP <= slept <= 1.0
 
 
 def commit(*events: int, acked: int = 1000) -> NodeCommit:

@@ -15,12 +15,15 @@ from msgspec.structs import replace
 
 from controlplane import stream_shares
 from controlplane import streams as streams_module
+from controlplane.admission import Admitted
 from controlplane.cluster import Cluster
 from controlplane.facts import Fact
 from controlplane.identity.door import Door
 from controlplane.log import Log
 from controlplane.notices import Notice
+from controlplane.resume import MAX_REQUEST_BYTES
 from controlplane.server import STREAM, Server
+from controlplane.session import Limits, Session
 from controlplane.trace import NodeCommit, NoTracing
 from deltaplane.model import Kind, Node, ObjectKey
 from deltaplane.v1 import delta_pb2 as pb
@@ -57,7 +60,7 @@ class Told(NoTracing):
 class Place:
     """A server with one Service, and one agent's stream to it."""
 
-    def __init__(self, services: int) -> None:
+    def __init__(self, services: int, limits: Limits | None) -> None:
         self.told = Told()
         self.door = Door()
         self.cluster = Cluster(Log(), self.told)
@@ -67,7 +70,7 @@ class Place:
         for kind in Kind:
             self.cluster.synced(kind)
         self.address = f"127.0.0.1:{free_port()}"
-        self.server = Server(self.address, self.cluster, self.told, self.told, door=self.door)
+        self.server = Server(self.address, self.cluster, self.told, self.told, door=self.door, limits=limits)
         self.call: Any
 
     async def say(self, **message: object) -> None:
@@ -98,8 +101,8 @@ def watching(channel: grpc.aio.Channel) -> Any:
 
 
 @asynccontextmanager
-async def opened(services: int = 1) -> AsyncIterator[Place]:
-    place = Place(services)
+async def opened(services: int = 1, limits: Limits | None = None) -> AsyncIterator[Place]:
+    place = Place(services, limits)
     await place.server.start()
     async with grpc.aio.insecure_channel(place.address, NARROW) as channel:
         place.call = watching(channel)()
@@ -247,6 +250,41 @@ async def test_what_is_no_message_ends_its_stream_with_a_clear_status_and_is_no_
             assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert "no WatchRequest" in await call.details()
     assert not [record for record in caplog.records if record.exc_info]
+
+
+async def test_a_message_that_is_too_large_ends_its_stream_before_it_is_decoded() -> None:
+    async with opened() as place:
+        await place.say(hello=HELLO)
+        await place.read("snapshot_end")
+        await place.say(ack=pb.Ack(commits=[pb.CommitReport()] * (MAX_REQUEST_BYTES // 2)))
+        status, text = await ended(place.call)
+        assert (status, "bytes: the limit is" in text) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+        assert place.door.refused.counts == {"protocol": 1}
+
+
+async def test_what_comes_after_the_end_of_a_stream_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[bytes] = []
+    take = streams_module.Streams._take
+
+    def noted(streams: streams_module.Streams, data: bytes, session: Session, admitted: Admitted) -> None:
+        taken.append(data)
+        take(streams, data, session, admitted)
+
+    monkeypatch.setattr(streams_module.Streams, "_take", noted)
+    async with opened() as place:
+        await place.say(hello=HELLO)
+        for _ in range(50):
+            with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                await place.say(hello=HELLO)  # the second is wrong
+        await ended(place.call)  # as broken, for a client that writes at that moment
+        assert place.door.refused.counts == {"protocol": 1}
+    assert len(taken) == 2
+
+
+async def test_a_stream_without_hello_is_counted_when_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened(limits=Limits(hello=0.05)) as place:
+        assert (await ended(place.call))[0] is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert place.door.refused.counts == {"no-hello": 1}
 
 
 async def gone(ended: weakref.ref[Any]) -> None:

@@ -98,6 +98,31 @@ def test_a_flood_of_messages_is_read_slowly_and_an_agents_acks_are_not() -> None
     assert sum(large.wait(120_000, 0.0) > 0 for _ in range(93)) == 93 - 8
 
 
+def test_what_a_node_said_on_an_earlier_stream_counts_and_strangers_of_an_address_are_read_together() -> None:
+    made = shares("n1", "n2")
+
+    def rate(name: str, host: str = "host") -> ReadRate:
+        with made.stream(host) as place:
+            assert place.hello(name, 0.0) is None
+            return made.read_rate(place, name)
+
+    assert [rate("n1").wait(400_000, 0.0) > 0 for _ in range(3)] == [False, False, True]
+    assert rate("n2").wait(100_000, 0.0) == 0
+    assert rate("x1") is rate("x2")
+    assert rate("x3", "another") is not rate("x3")
+
+
+def test_rates_of_reading_are_remembered_for_a_bounded_number_of_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_shares, "MOST_KEYS", 3)
+    made = shares()  # where there are no Nodes, any name is as good as another
+    with made.stream("host") as place:
+        first = made.read_rate(place, "n1")
+        for number in range(2, 5):
+            made.read_rate(place, f"n{number}")
+        assert len(made._reads) == 3
+        assert made.read_rate(place, "n1") is not first
+
+
 def test_events_are_about_nodes_of_the_cluster_and_few() -> None:
     made = shares("n1", "n2")
     assert [made.tells("stranger", 0.0) for _ in range(3)] == [False] * 3

@@ -69,7 +69,8 @@ class Asked:
             self.cluster.synced(kind)
         self.here = Here("s1", self.cluster, self.nodes, lambda: self.sources)
         self.waits = Waits(self.here)
-        self.inspection = Inspection(self.here, self.progress, self.waits, Peers(Alone(), Plain(), "s1"))
+        self.peers = Peers(Alone(), Plain(), "s1")
+        self.inspection = Inspection(self.here, self.progress, self.waits, self.peers)
         self.context: Any = Context()
 
     def node(self, name: str) -> Session:

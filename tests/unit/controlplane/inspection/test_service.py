@@ -12,6 +12,8 @@ from controlplane import progress
 from controlplane.facts import Fact, Following
 from controlplane.inflight import Applied
 from controlplane.inspection.here import MAX_ERROR, SHOWN_FAILURES, SHOWN_UNUSABLE, node_status
+from controlplane.inspection.tails import tail_commits
+from controlplane.trace import NodeCommit
 from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import inspection_pb2 as inspection
 from tests.sessions import objects
@@ -151,3 +153,22 @@ async def test_a_tail_too_many_is_refused_and_says_why(asked: Asked) -> None:
         with pytest.raises(Aborted, match="32 of this address"):
             await anext(calls)
     assert asked.context.status is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert asked.inspection._refused.counts == {"tails": 1}
+
+
+async def test_commits_of_another_node_take_nothing_of_what_tails_are_told(asked: Asked) -> None:
+    pauses = []
+
+    async def pause() -> None:
+        pauses.append(1)
+
+    commits: asyncio.Queue[NodeCommit] = asyncio.Queue()
+    for name in ("a", "b", "a"):
+        commits.put_nowait(NodeCommit(name, 1, (), pb.CommitReport(to_rev=3), 0, 0, 1, failed=False))
+    request = inspection.TailCommitsRequest(node_name="b", this_replica=True)
+    told = tail_commits(asked.here, asked.peers, request, commits, pause)
+    assert (await anext(told)).node_name == "b"
+    async with asyncio.timeout(20):
+        await commits.join()
+    await told.aclose()
+    assert len(pauses) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from deltaplane.digest import StateDigest, object_hash
 from deltaplane.model import Object, ObjectKey, Op, Patch, Remove, ServiceCidr, Unsupported, Upsert
@@ -41,6 +42,32 @@ def test_a_slice_that_changes_owner_touches_both() -> None:
     touched = take(mirror, Upsert(objects.slice_of(1, BASE, owner=2)))
     assert touched.services == {("ns", "svc-1"), ("ns", "svc-2")}
     assert mirror.slices_of("ns", "svc-1") == ()
+
+
+def came(touched: Touched) -> list[tuple[str, int]]:
+    return [(one.name, len(one.endpoints)) for one in touched.came]
+
+
+def test_of_a_patched_slice_the_endpoints_came_that_are_new_or_other_and_of_another_slice_all() -> None:
+    mirror = Mirror()
+    name = objects.slice_of(1, BASE).name
+    assert came(take(mirror, Upsert(objects.slice_of(1, BASE)))) == [(name, 4)]
+    before = set(mirror.slices_of("ns", "svc-1")[0].endpoints)
+    touched = take(mirror, patch(BASE, {**BASE, 2: 1, 5: 3}))
+    assert came(touched) == [(name, 2)]
+    assert set(touched.came[0].endpoints) == set(mirror.slices_of("ns", "svc-1")[0].endpoints) - before
+    assert came(take(mirror, patch({**BASE, 2: 1, 5: 3}, {1: 3, 3: 3, 4: 3, 5: 3}))) == []  # one went
+    assert came(take(mirror, Remove(objects.slice_of(1, BASE).key))) == []
+
+
+def test_of_an_invalid_slice_nothing_came_and_all_of_it_when_it_is_valid_again() -> None:
+    mirror = Mirror()
+    take(mirror, Upsert(objects.slice_of(1, BASE)))
+    wrong = replace(objects.slice_of(1, BASE), service="no name")
+    assert came(take(mirror, Upsert(wrong))) == []
+    assert mirror.invalid
+    assert came(take(mirror, Upsert(objects.slice_of(1, {**BASE, 5: 3})))) == [(wrong.name, 5)]
+    assert not mirror.invalid
 
 
 def test_a_node_touches_itself() -> None:
