@@ -132,6 +132,7 @@ async def wait_here(
             lost = [name for name in names if name not in told]
             message = message_of(waiter, began, len(names), len(lost))
             message.newly_applied.extend(sorted(new))
+            message.newly_applied_stream_seconds.extend(map(here.stream_seconds, sorted(new)))
             message.replicas.append(here.status())
             now = time.monotonic()
             if now - full >= NEWS or now - began >= seconds - PAUSE:

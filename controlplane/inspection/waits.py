@@ -28,13 +28,14 @@ HASTES, HASTES_AT_ONCE = 2.0, 10.0  # revisions a second that agents are asked t
 
 
 class Waiter:
-    """One call. `elsewhere`: nodes that other replicas say have it. `moved` is set whenever it
-    has looked."""
+    """One call. `elsewhere`: nodes that other replicas say have it, and since when each has its stream there, in
+    monotonic seconds of this process. `moved` is set whenever it has looked."""
 
     def __init__(self, here: Here, target: Target, selection: Selection) -> None:
         self.target, self.selection = target, selection
         self.rev: int | None = None  # of this replica; None: it has not seen it
-        self.elsewhere: set[str] = set()
+        self.elsewhere: dict[str, float] = {}
+        self._overlap: set[str] = set()  # nodes of `elsewhere` whose streams were shown as open here, too
         self.moved = asyncio.Event()
         self.reached = asyncio.Event()  # set once this replica has seen it
         self.done = asyncio.Event()  # set once enough nodes had it at one time
@@ -52,7 +53,7 @@ class Waiter:
         if self.rev is None:
             return False
         self.reached.set()
-        if floors is not None and self.selection.whole:
+        if floors is not None and self.selection.whole and not any(map(self._outlived, self._overlap)):
             return self._under(floors)
         fresh = before != (self.rev, self._epoch)
         if fresh:
@@ -62,6 +63,13 @@ class Waiter:
         if not fresh:
             self._begin()
         return fresh or self._enough()
+
+    def other_says(self, name: str, since: float) -> None:
+        """Another replica says that the node has it; the stream there is open since then, in monotonic seconds."""
+        self.elsewhere[name] = since
+        session = self._here.session(name)
+        if session is not None and session.closed is None:
+            self._overlap.add(name)
 
     def _under(self, floors: Floors) -> bool:
         """For the whole cluster: whether its floor is at least this revision, and nothing fails of what is meant."""
@@ -92,12 +100,18 @@ class Waiter:
         return self._chosen > 0 and len(self._lack) <= self._may_lack  # of no node nothing can be said
 
     def has(self, name: str) -> bool:
-        """Whether the node's kernel has it. What its open stream here says counts before what others say."""
+        """Whether the node's kernel has it. What its open stream here says counts before what others say, unless that
+        of another replica is newer."""
         self.looks += 1
         session = self._here.session(name)
         if self.rev is not None and has(self._here, session, self.rev, self.target.keys):
             return True
-        return name in self.elsewhere and (session is None or session.closed is not None)
+        return name in self.elsewhere and (session is None or session.closed is not None or self._outlived(name))
+
+    def _outlived(self, name: str) -> bool:
+        """Whether the node's stream is shown as open here, and it has a newer one at another replica."""
+        session = self._here.session(name)
+        return session is not None and session.closed is None and session.since < self.elsewhere[name]
 
 
 class Floors:

@@ -1,0 +1,243 @@
+"""A run: one round after the other, each with a fault, several changes at once, and a question about each.
+
+A round: the fault begins; each change is waited for, for less time than the fault lasts; the fault ends; all is waited
+for again. Whatever an answer says to be in a node's kernel is tried there with packets as soon as the answer is in.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from tests.waits.asking import COMMAND, OBJECT, Answer, ask, ways
+from tests.waits.changes import Change, Changes
+from tests.waits.faults import FAULTS, Effect, Reason
+from tests.waits.objects import SERVICES, SLICES, Served
+from tests.waits.world import Node, Plane, World
+
+AT_ONCE = 8  # changes of a round
+SERVICES_IN_ALL = 40
+SHORT = (1.0, 2.0)  # seconds that a question may take while a fault is there
+LONG = 30.0  # seconds in which what can be everywhere is
+LATE = 1.0  # seconds after the time-out by which the answer is in
+BY_COMMAND = 0.03  # of the questions
+
+EVERYWHERE, NAMED = "everywhere", "named"
+
+
+@dataclass
+class Found:
+    """What a run has seen. `wrong`: a text for each change whose answers were not right."""
+
+    changes: int = 0
+    wrong: list[str] = field(default_factory=list)
+    verdicts: Counter[tuple[str, str]] = field(default_factory=Counter)  # by fault and verdict, while it is there
+    latest: float = 0.0  # seconds after the time-out, the most
+
+    @property
+    def right(self) -> int:
+        return self.changes - len(self.wrong)
+
+
+class Asked(NamedTuple):
+    """A question: about which change, how, where, for how long."""
+
+    change: Change
+    way: str
+    plane: Plane
+    seconds: float
+
+    def __str__(self) -> str:
+        at = f"{self.change.kind} of {self.change.service.name} by {self.way} at {self.plane.name}"
+        return f"{at} for {self.seconds:.1f} s"
+
+
+class Run:
+    """`rounds` are numbered; the same seed has the same faults, changes and questions."""
+
+    def __init__(self, world: World, seed: int, faults: Sequence[str]) -> None:
+        self.found = Found()
+        self._world, self._seed, self._faults = world, seed, list(faults)
+        self._pool = ThreadPoolExecutor(2 * AT_ONCE)
+        steady = Served(0, "10.96.0.10", endpoints=["10.2.0.1"])
+        for resource, thing in ((SERVICES, steady.service()), (SLICES, steady.slice())):
+            thing["metadata"]["name"] = "steady" if resource == SERVICES else "steady-a"
+            thing["metadata"].get("labels", {}).update({"kubernetes.io/service-name": "steady"})
+            world.objects.put(resource, thing)
+        self._changes = Changes(world.objects, random.Random(seed), SERVICES_IN_ALL)
+
+    def round(self, number: int, changes: int) -> None:
+        """One fault, so many changes."""
+        chance = self._changes.chance = random.Random(f"{self._seed} {number}")
+        names = self._chosen(number, chance)
+        title = " and ".join(names)
+        streams = self._world.streams()
+        with ExitStack() as stack:
+            effects = [stack.enter_context(FAULTS[name](self._world, chance, streams)) for name in names]
+            effect = joined(effects)
+            faulty = self._during(title, number, effect, chance, changes)
+        self._after(title, number, effect, chance, faulty)
+
+    def _chosen(self, number: int, chance: random.Random) -> list[str]:
+        return [self._faults[number % len(self._faults)]]
+
+    # ------------------------------------------------------------ while the fault is there
+
+    def _during(
+        self, title: str, number: int, effect: Effect, chance: random.Random, changes: int
+    ) -> dict[Change, list[str]]:
+        """What was wrong with the answer about each change."""
+        self._forget()
+        asked = self._asked(effect, chance, changes)
+        answers = list(self._pool.map(self._short, asked, [effect] * len(asked)))
+        found = {}
+        for one, answer in zip(asked, answers, strict=True):
+            wrong = verdict(one, answer, effect)
+            self.found.verdicts[title, EVERYWHERE if answer.last.applied else NAMED] += 1
+            self.found.latest = max(self.found.latest, _late(one, answer))
+            found[one.change] = [f"{one}: {text}\n{answer}" for text in wrong]
+        self._compare({one: answer for one, answer in zip(asked, answers, strict=True)}, found)
+        if effect.passing:
+            self._again(effect, chance, found, "while the fault is there")
+        return found
+
+    def _asked(self, effect: Effect, chance: random.Random, changes: int) -> list[Asked]:
+        """Makes the changes."""
+        planes = [plane for plane in self._world.planes if plane.number not in effect.away]
+        asked: list[Asked] = []
+        for service in chance.sample(self._changes.services, changes):
+            if effect.poisoned is not None and len(asked) % 2 == 0:
+                change = self._changes.poison(service, effect.poisoned)
+            else:
+                change = self._changes.one(service)
+            way = chance.choice(ways(change))
+            if effect.poisoned is not None:
+                way = OBJECT
+            if chance.random() < BY_COMMAND and way == OBJECT:
+                way = COMMAND
+            long = not effect.said
+            seconds = LONG if long else chance.uniform(*SHORT)
+            asked.append(Asked(change, way, chance.choice(planes), seconds))
+        return asked
+
+    def _short(self, one: Asked, effect: Effect) -> Answer:
+        answer = ask(one.plane, one.change, one.way, one.seconds)
+        named = {each.node_name for each in answer.last.lacking}
+        self._try(one.change, [node for node in self._world.nodes if node.name not in named])
+        return answer
+
+    # ------------------------------------------------------------ when it is over
+
+    def _after(
+        self, title: str, number: int, effect: Effect, chance: random.Random, found: dict[Change, list[str]]
+    ) -> None:
+        mended = {}
+        for change in found:
+            poisoned = change.kind == "Service poisoned"
+            mended[self._changes.mend(change.service) if poisoned else change] = found[change]
+        self._again(Effect({}), chance, mended, "after the fault")
+        for change, wrong in mended.items():
+            self.found.changes += 1
+            if wrong:
+                head = f"seed {self._seed}, round {number}, {title}, {change.kind}"
+                self.found.wrong.append("\n".join([head, *wrong, f"{self._world.streams()}", self._world.state()]))
+
+    def _again(self, effect: Effect, chance: random.Random, found: Mapping[Change, list[str]], when: str) -> None:
+        """Now each of them is everywhere."""
+        self._forget()
+        planes = [plane for plane in self._world.planes if plane.number not in effect.away]
+        asked = [Asked(change, chance.choice(ways(change)), chance.choice(planes), LONG) for change in found]
+        answers = list(self._pool.map(lambda one: self._short(one, effect), asked))
+        for one, answer in zip(asked, answers, strict=True):
+            if answer.error or not answer.last.applied:
+                found[one.change].append(f"{when}: {one}: not everywhere\n{answer}")
+        self._compare(dict(zip(asked, answers, strict=True)), found)
+
+    # ------------------------------------------------------------ packets
+
+    def _forget(self) -> None:
+        list(self._pool.map(Node.forget, self._world.nodes))
+
+    def _try(self, change: Change, nodes: Iterable[Node]) -> None:
+        for node in nodes:
+            node.send((change.service.place, *change.former))
+
+    def _compare(self, answers: Mapping[Asked, Answer], found: Mapping[Change, list[str]]) -> None:
+        """What the packets met, where the answers say that the change is there."""
+        met = dict(
+            zip((node.name for node in self._world.nodes), self._pool.map(Node.met, self._world.nodes), strict=True)
+        )
+        for one, answer in answers.items():
+            if answer.error:
+                continue
+            named = {each.node_name for each in answer.last.lacking}
+            for name in met.keys() - named:
+                found[one.change].extend(f"{one}: {text}\n{answer}" for text in _differs(name, one.change, met[name]))
+
+
+def _differs(name: str, change: Change, met: Mapping[tuple[str, int], set[str]]) -> list[str]:
+    service, here = change.service, met.get(change.service.place, set())
+    found = [] if here == service.wanted else [f"{name} is said to have it: {here} and not {set(service.wanted)}"]
+    return found + [
+        f"{name} is said to have it, and {place} leads to {met[place]}"
+        for place in change.former
+        if place != service.place and met.get(place)
+    ]
+
+
+def joined(effects: Sequence[Effect]) -> Effect:
+    """Of several faults at once."""
+    said: dict[str, Reason] = {}
+    for effect in effects:
+        said |= effect.said
+    away = frozenset[int]().union(*(effect.away for effect in effects))
+    poisoned = next((effect.poisoned for effect in effects if effect.poisoned is not None), None)
+    return Effect(said, any(effect.passing for effect in effects), away, poisoned)
+
+
+def verdict(one: Asked, answer: Answer, effect: Effect) -> list[str]:
+    """What is wrong with an answer while the fault is there."""
+    if answer.error:
+        return [answer.error]
+    late = [f"{_late(one, answer):.2f} s after the time-out"] if _late(one, answer) > LATE else []
+    expected = dict(effect.said)
+    if effect.poisoned is not None and one.change.kind != "Service poisoned":
+        expected = {}
+    if answer.last.applied:
+        missing = [] if effect.passing or not expected else [f"everywhere, and {sorted(expected)} cannot have it"]
+        return late + missing
+    named = {each.node_name: each for each in answer.last.lacking}
+    wrong = [f"{sorted(named)} are named, and it is {sorted(expected)}"]
+    same = named.keys() <= expected.keys() if effect.passing else named.keys() == expected.keys()
+    reasons = [
+        f"the reason of {name}" for name in named.keys() & expected.keys() if not expected[name].right(named[name])
+    ]
+    return late + ([] if same and named else wrong) + reasons
+
+
+def _late(one: Asked, answer: Answer) -> float:
+    return (answer.last.waited_seconds if one.way == COMMAND else answer.seconds) - one.seconds
+
+
+def run(
+    world: World, changes: int, seed: int, tell: Callable[[Found], None], faults: Sequence[str] = (), first: int = 0
+) -> Found:
+    """So many changes. `tell` is called after each round."""
+    world.start()
+    made = Run(world, seed, _order(faults or list(FAULTS), seed))
+    number = first
+    while made.found.changes < changes:
+        made.round(number, min(AT_ONCE, changes - made.found.changes))
+        tell(made.found)
+        number += 1
+    return made.found
+
+
+def _order(faults: Sequence[str], seed: int) -> list[str]:
+    """Each comes as often as any other, in a random order."""
+    return random.Random(seed).sample(list(faults), len(faults))
