@@ -150,6 +150,7 @@ async def wait_everywhere(
                     yield _news(here, waiter, others, began, told)
             if not waiter.done.is_set():
                 await others.last_words()
+                waiter.decide()
             message = _news(here, waiter, others, began, told)
             message.done, message.applied = True, waiter.done.is_set()
             lost = [name for name in waiter.selection.names() if not waiter.has(name)]

@@ -126,6 +126,8 @@ async def wait_here(
     with waits.waiting(waiter, request, caller):
         while (left := began + seconds - time.monotonic()) > 0:
             await moved(waiter, left)
+            if waiter.rev is None:
+                waiter.decide()
             names = waiter.selection.names()
             new = [name for name in names if name not in told and waiter.has(name)]
             told.update(new)

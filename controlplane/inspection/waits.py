@@ -55,7 +55,7 @@ class Waiter:
         self.reached.set()
         if floors is not None and self.selection.whole and not any(map(self._outlived, self._overlap)):
             return self._under(floors)
-        fresh = before != (self.rev, self._epoch)
+        fresh = before != (self.rev, self._epoch) or not self._chosen
         if fresh:
             self._begin()
         if not self._enough():
@@ -63,6 +63,11 @@ class Waiter:
         if not fresh:
             self._begin()
         return fresh or self._enough()
+
+    def decide(self) -> None:
+        """Looks at what came since the last time, before an answer."""
+        if not self.done.is_set() and self.look():
+            self.done.set()
 
     def other_says(self, name: str, since: float) -> None:
         """Another replica says that the node has it; the stream there is open since then, in monotonic seconds."""

@@ -1,7 +1,7 @@
 """`python -m tests.waits`: random changes with random faults, and what `wait` says, held against packets.
 
 Exit code 1 where an answer was wrong; each is shown with its seed and round, and the ends of all logs. `--fault NAME`
-(several times) has these faults only; `--first N` begins with this round. `--write` puts the results into
+(several times) has these faults only. `--write` puts the results into
 docs/operating.md.
 """
 
@@ -32,7 +32,7 @@ def main() -> int:
         line.at(f"{found.right} of {found.changes} changes right", small=True)
 
     with terminated_as_exit(), world() as made, progress.shown("waits") as line:
-        found = run(made, given.changes, given.seed, tell, given.fault, given.first)
+        found = run(made, given.changes, given.seed, tell, given.fault)
     seconds = time.monotonic() - began
     _say(document.table(found, given.seed, seconds))
     if given.write and not found.wrong:
@@ -44,7 +44,6 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.waits", description=__doc__)
     parser.add_argument("--changes", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=int(time.time()))
-    parser.add_argument("--first", type=int, default=0, metavar="ROUND", help="the first round")
     parser.add_argument("--fault", action="append", choices=list(FAULTS), default=[])
     parser.add_argument("--write", action="store_true", help="write the results into docs/operating.md")
     return parser.parse_args()

@@ -100,7 +100,7 @@ def _command(plane: Plane, change: Change, request: pb.WaitAppliedRequest) -> pb
         "--insecure",
     ]  # fmt: skip
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode in (0, 1) and done.stdout, f"exit {done.returncode}: {done.stderr}"
+    assert done.returncode in (0, 1), f"exit {done.returncode}: {done.stderr}"
     last = json_format.ParseDict(json.loads(done.stdout), pb.WaitAppliedResponse())
     assert last.applied == (done.returncode == 0)
     return last

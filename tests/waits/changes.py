@@ -29,9 +29,10 @@ class Changes:
         self._objects, self.chance = objects, chance
         self._numbers, self._vips = count(1), count(256)
         self.services = [Served(number, self._vip()) for number in range(services)]
+        self.first: tuple[Put, ...] = ()
         for service in self.services:
             service.endpoints = [self._address() for _ in range(chance.randint(1, MOST))]
-            self._write(service, SERVICES, SLICES)
+            self.first = self._write(service, SERVICES, SLICES)
 
     def _address(self) -> str:
         number = next(self._numbers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import random
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import NamedTuple
 
@@ -28,17 +28,50 @@ class Reason(NamedTuple):
 class Effect(NamedTuple):
     """While a fault is there: what is said of each node that lacks the change.
 
-    `passing`: such a node has it soon, though the fault stays. `away`: replicas that cannot be asked. `poisoned`: the
-    number of the node whose kernel refuses the Service that is changed.
+    `passing`: those of them that have it soon, though the fault stays. `away`: replicas that cannot be asked.
+    `poisoned`: the number of the node whose kernel refuses the Service that is changed.
     """
 
     said: Mapping[str, Reason]
-    passing: bool = False
+    passing: frozenset[str] = frozenset()
     away: frozenset[int] = frozenset()
     poisoned: int | None = None
 
 
-Fault = Callable[[World, random.Random, Mapping[str, int]], AbstractContextManager[Effect]]
+class Setting:
+    """What a fault may take. `streams`: which replica has each node's stream."""
+
+    def __init__(self, world: World, chance: random.Random, streams: Mapping[str, int]) -> None:
+        self.world, self.chance, self.streams = world, chance, streams
+        self.taken: set[str] = set()  # nodes that another fault of the round has
+
+    def node(self, mode: str = "") -> Node:
+        """One that no other fault has."""
+        free = [each for each in self.world.nodes if each.name not in self.taken and mode in each.mode]
+        if not free:
+            raise NoNode
+        node = self.chance.choice(free)
+        self.taken.add(node.name)
+        return node
+
+    def replica(self) -> Plane:
+        """Mostly one that has streams; no other fault has their nodes."""
+        planes = self.world.planes
+        with_streams = [plane for plane in planes if plane.number in self.streams.values()]
+        plane = self.chance.choice(with_streams if self.chance.random() < 0.8 else planes)
+        self.taken.update(self.at(plane))
+        return plane
+
+    def at(self, plane: Plane) -> list[str]:
+        """The nodes whose streams it has."""
+        return [name for name, number in self.streams.items() if number == plane.number]
+
+
+class NoNode(Exception):
+    """The other fault has them all."""
+
+
+Fault = Callable[[Setting], AbstractContextManager[Effect]]
 
 
 def _reason(*reasons: int, fits: Callable[[pb.Lacking], bool] = lambda _: True) -> Reason:
@@ -48,6 +81,10 @@ def _reason(*reasons: int, fits: Callable[[pb.Lacking], bool] = lambda _: True) 
 QUIET = _reason(pb.LACK_REASON_BEHIND, fits=lambda said: not said.pending_rev and "stopped, cut off" in said.text)
 BUSY = _reason(pb.LACK_REASON_BEHIND, fits=lambda said: said.pending_rev > 0 and "commit" in said.text)
 GONE = _reason(pb.LACK_REASON_DISCONNECTED)
+GONE_OR_ELSEWHERE = _reason(
+    pb.LACK_REASON_DISCONNECTED, pb.LACK_REASON_REPLICA_SILENT,
+    fits=lambda said: "disconnected" in said.text or "knows its agent" in said.text,
+)  # fmt: skip
 REFUSED = _reason(pb.LACK_REASON_FAILED, fits=lambda said: "the kernel refused" in said.failure.text)
 SILENT = _reason(pb.LACK_REASON_REPLICA_SILENT)
 LATE = _reason(pb.LACK_REASON_REPLICA_BEHIND)
@@ -55,13 +92,13 @@ MOVING = _reason(pb.LACK_REASON_REPLICA_SILENT, pb.LACK_REASON_SYNCING, pb.LACK_
 
 
 @contextmanager
-def nothing(world: World, chance: random.Random, streams: Mapping[str, int]) -> Iterator[Effect]:
+def nothing(on: Setting) -> Iterator[Effect]:
     yield Effect({})
 
 
 @contextmanager
-def agent_stopped(world: World, chance: random.Random, streams: Mapping[str, int]) -> Iterator[Effect]:
-    node = chance.choice(world.nodes)
+def agent_stopped(on: Setting) -> Iterator[Effect]:
+    node = on.node()
     node.running.signal(signal.SIGSTOP)
     try:
         yield Effect({node.name: QUIET})
@@ -70,8 +107,8 @@ def agent_stopped(world: World, chance: random.Random, streams: Mapping[str, int
 
 
 @contextmanager
-def agent_slow(world: World, chance: random.Random, streams: Mapping[str, int]) -> Iterator[Effect]:
-    node = chance.choice(world.nodes)
+def agent_slow(on: Setting) -> Iterator[Effect]:
+    node = on.node()
     node.slow.touch()
     try:
         yield Effect({node.name: BUSY})
@@ -80,8 +117,8 @@ def agent_slow(world: World, chance: random.Random, streams: Mapping[str, int]) 
 
 
 @contextmanager
-def lock_held(world: World, chance: random.Random, streams: Mapping[str, int]) -> Iterator[Effect]:
-    node = chance.choice([each for each in world.nodes if each.mode == "iptables"])
+def lock_held(on: Setting) -> Iterator[Effect]:
+    node = on.node("iptables")
     with node.lock.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield Effect({node.name: BUSY})
@@ -89,8 +126,8 @@ def lock_held(world: World, chance: random.Random, streams: Mapping[str, int]) -
 
 def _cut(directions: frozenset[str]) -> Fault:
     @contextmanager
-    def cut(world: World, chance: random.Random, streams: Mapping[str, int]) -> Iterator[Effect]:
-        node = chance.choice(world.nodes)
+    def cut(on: Setting) -> Iterator[Effect]:
+        node = on.node()
         _each(node, lambda place: node.doors[place].hold(directions))
         try:
             yield Effect({node.name: QUIET})
@@ -106,8 +143,8 @@ def _each(node: Node, act: Callable[[int], None]) -> None:
 
 
 @contextmanager
-def agent_shut_out(world: World, chance: random.Random, streams: Mapping[str, int]) -> Iterator[Effect]:
-    node = chance.choice(world.nodes)
+def agent_shut_out(on: Setting) -> Iterator[Effect]:
+    node = on.node()
     _each(node, lambda place: node.doors[place].shut())
     try:
         yield Effect({node.name: GONE})
@@ -116,8 +153,8 @@ def agent_shut_out(world: World, chance: random.Random, streams: Mapping[str, in
 
 
 @contextmanager
-def agent_killed(world: World, chance: random.Random, streams: Mapping[str, int]) -> Iterator[Effect]:
-    node = chance.choice(world.nodes)
+def agent_killed(on: Setting) -> Iterator[Effect]:
+    node = on.node()
     node.kill()
     try:
         yield Effect({node.name: GONE})
@@ -126,54 +163,48 @@ def agent_killed(world: World, chance: random.Random, streams: Mapping[str, int]
 
 
 @contextmanager
-def agent_elsewhere(world: World, chance: random.Random, streams: Mapping[str, int]) -> Iterator[Effect]:
+def agent_elsewhere(on: Setting) -> Iterator[Effect]:
     """The agent is killed and started again, and its replica does not learn it: it still shows the stream as open."""
-    node = chance.choice(world.nodes)
-    door = node.doors[streams[node.name]]
+    node = on.node()
+    door = node.doors[on.streams[node.name]]
     door.shut(half_open=True)
     node.kill()
     node.start()
-    others = [plane for plane in world.planes if plane.number != streams[node.name]]
-    until(lambda: any(node.name in plane.mine() for plane in others), world.state)
+    others = [plane for plane in on.world.planes if plane.number != on.streams[node.name]]
+    until(lambda: any(node.name in plane.mine() for plane in others), on.world.state)
     try:
-        yield Effect({node.name: MOVING}, passing=True)
+        yield Effect({node.name: MOVING}, frozenset({node.name}))
     finally:
         door.open()
 
 
 @contextmanager
-def poison(world: World, chance: random.Random, streams: Mapping[str, int]) -> Iterator[Effect]:
-    node = chance.choice([each for each in world.nodes if each.mode == "nftables"])
+def poison(on: Setting) -> Iterator[Effect]:
+    node = on.node("nftables")
     yield Effect({node.name: REFUSED}, poisoned=node.number)
 
 
-def _replica(world: World, chance: random.Random, streams: Mapping[str, int]) -> Plane:
-    """Mostly one that has streams."""
-    with_streams = [plane for plane in world.planes if plane.number in streams.values()]
-    return chance.choice(with_streams if chance.random() < 0.8 else world.planes)
-
-
-def _at(plane: Plane, streams: Mapping[str, int], reason: Reason) -> dict[str, Reason]:
-    return {name: reason for name, number in streams.items() if number == plane.number}
+def _said(nodes: Iterable[str], reason: Reason) -> dict[str, Reason]:
+    return dict.fromkeys(nodes, reason)
 
 
 @contextmanager
-def replica_stopped(world: World, chance: random.Random, streams: Mapping[str, int]) -> Iterator[Effect]:
-    plane = _replica(world, chance, streams)
+def replica_stopped(on: Setting) -> Iterator[Effect]:
+    plane = on.replica()
     plane.running.signal(signal.SIGSTOP)
     try:
-        yield Effect(_at(plane, streams, SILENT), away=frozenset({plane.number}))
+        yield Effect(_said(on.at(plane), SILENT), away=frozenset({plane.number}))
     finally:
         plane.running.signal(signal.SIGCONT)
 
 
 def _ended(end: Callable[[Plane], None]) -> Fault:
     @contextmanager
-    def ended(world: World, chance: random.Random, streams: Mapping[str, int]) -> Iterator[Effect]:
-        plane = _replica(world, chance, streams)
+    def ended(on: Setting) -> Iterator[Effect]:
+        plane = on.replica()
         end(plane)
         try:
-            yield Effect(_at(plane, streams, MOVING), passing=True, away=frozenset({plane.number}))
+            yield Effect(_said(on.at(plane), MOVING), frozenset(on.at(plane)), frozenset({plane.number}))
         finally:
             plane.kill()
             Replica.start(plane)
@@ -182,14 +213,13 @@ def _ended(end: Callable[[Plane], None]) -> Fault:
 
 
 @contextmanager
-def replica_behind(world: World, chance: random.Random, streams: Mapping[str, int]) -> Iterator[Effect]:
-    plane = _replica(world, chance, streams)
-    with world.objects.held(plane.number):
-        yield Effect(_at(plane, streams, LATE), away=frozenset({plane.number}))
+def replica_behind(on: Setting) -> Iterator[Effect]:
+    plane = on.replica()
+    with on.world.objects.held(plane.number):
+        yield Effect(_said(on.at(plane), LATE), away=frozenset({plane.number}))
 
 
-FAULTS: dict[str, Fault] = {
-    "none": nothing,
+AGENTS: dict[str, Fault] = {
     "agent stopped": agent_stopped,
     "agent slow": agent_slow,
     "xtables lock held": lock_held,
@@ -199,9 +229,41 @@ FAULTS: dict[str, Fault] = {
     "agent shut out": agent_shut_out,
     "agent killed": agent_killed,
     "agent elsewhere": agent_elsewhere,
-    "object poisoned": poison,
+}
+REPLICAS: dict[str, Fault] = {
     "replica paused": replica_stopped,
     "replica killed": _ended(lambda plane: plane.kill()),
     "replica stopped": _ended(lambda plane: plane.running.signal(signal.SIGTERM)),
     "replica behind": replica_behind,
 }
+FAULTS = {"none": nothing, **AGENTS, "object poisoned": poison, **REPLICAS}
+
+
+@contextmanager
+def two(on: Setting) -> Iterator[Effect]:
+    """An agent's and another agent's, or a replica's and that of an agent whose stream is elsewhere."""
+    first = on.chance.choice([*AGENTS, *REPLICAS])
+    with FAULTS[first](on) as one:
+        try:
+            second = AGENTS[on.chance.choice([name for name in AGENTS if name != "agent elsewhere"])](on)
+            other = second.__enter__()
+        except NoNode:
+            yield one
+            return
+        try:
+            yield joined((one, other))
+        finally:
+            second.__exit__(None, None, None)
+
+
+FAULTS["two at once"] = two
+
+
+def joined(effects: Sequence[Effect]) -> Effect:
+    """Of several faults at once. Where a replica does not answer, it may have the stream of an agent that is gone."""
+    away = frozenset[int]().union(*(effect.away for effect in effects))
+    said: dict[str, Reason] = {}
+    for effect in effects:
+        said |= {name: GONE_OR_ELSEWHERE if away and reason is GONE else reason for name, reason in effect.said.items()}
+    passing = frozenset[str]().union(*(effect.passing for effect in effects))
+    return Effect(said, passing, away)

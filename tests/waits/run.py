@@ -10,13 +10,13 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tests.waits.asking import COMMAND, OBJECT, Answer, ask, ways
+from tests.faults.world import until
+from tests.waits.asking import COMMAND, OBJECT, REVISION, Answer, ask, ways
 from tests.waits.changes import Change, Changes
-from tests.waits.faults import FAULTS, Effect, Reason
+from tests.waits.faults import FAULTS, Effect, Setting
 from tests.waits.objects import SERVICES, SLICES, Served
 from tests.waits.world import Node, Plane, World
 
@@ -25,6 +25,7 @@ SERVICES_IN_ALL = 40
 SHORT = (1.0, 2.0)  # seconds that a question may take while a fault is there
 LONG = 30.0  # seconds in which what can be everywhere is
 LATE = 1.0  # seconds after the time-out by which the answer is in
+SHOWN = 12_000  # characters of what is wrong with a change
 BY_COMMAND = 0.03  # of the questions
 
 EVERYWHERE, NAMED = "everywhere", "named"
@@ -70,27 +71,26 @@ class Run:
             thing["metadata"].get("labels", {}).update({"kubernetes.io/service-name": "steady"})
             world.objects.put(resource, thing)
         self._changes = Changes(world.objects, random.Random(seed), SERVICES_IN_ALL)
+        until(self._whole, world.state)
+
+    def _whole(self) -> bool:
+        """Whether every replica and every node has the first state."""
+        last = Change("all", self._changes.services[-1], self._changes.first)
+        return all(
+            ask(plane, last, way, LONG).last.applied for plane in self._world.planes for way in (OBJECT, REVISION)
+        )
 
     def round(self, number: int, changes: int) -> None:
         """One fault, so many changes."""
         chance = self._changes.chance = random.Random(f"{self._seed} {number}")
-        names = self._chosen(number, chance)
-        title = " and ".join(names)
-        streams = self._world.streams()
-        with ExitStack() as stack:
-            effects = [stack.enter_context(FAULTS[name](self._world, chance, streams)) for name in names]
-            effect = joined(effects)
-            faulty = self._during(title, number, effect, chance, changes)
-        self._after(title, number, effect, chance, faulty)
-
-    def _chosen(self, number: int, chance: random.Random) -> list[str]:
-        return [self._faults[number % len(self._faults)]]
+        fault = self._faults[number % len(self._faults)]
+        with FAULTS[fault](Setting(self._world, chance, self._world.streams())) as effect:
+            found = self._during(fault, effect, chance, changes)
+        self._after(f"seed {self._seed}, round {number}, {fault}", chance, found)
 
     # ------------------------------------------------------------ while the fault is there
 
-    def _during(
-        self, title: str, number: int, effect: Effect, chance: random.Random, changes: int
-    ) -> dict[Change, list[str]]:
+    def _during(self, title: str, effect: Effect, chance: random.Random, changes: int) -> dict[Change, list[str]]:
         """What was wrong with the answer about each change."""
         self._forget()
         asked = self._asked(effect, chance, changes)
@@ -101,8 +101,8 @@ class Run:
             self.found.verdicts[title, EVERYWHERE if answer.last.applied else NAMED] += 1
             self.found.latest = max(self.found.latest, _late(one, answer))
             found[one.change] = [f"{one}: {text}\n{answer}" for text in wrong]
-        self._compare({one: answer for one, answer in zip(asked, answers, strict=True)}, found)
-        if effect.passing:
+        self._compare(dict(zip(asked, answers, strict=True)), found)
+        if effect.said and effect.said.keys() <= effect.passing:
             self._again(effect, chance, found, "while the fault is there")
         return found
 
@@ -133,19 +133,18 @@ class Run:
 
     # ------------------------------------------------------------ when it is over
 
-    def _after(
-        self, title: str, number: int, effect: Effect, chance: random.Random, found: dict[Change, list[str]]
-    ) -> None:
+    def _after(self, title: str, chance: random.Random, found: dict[Change, list[str]]) -> None:
         mended = {}
-        for change in found:
-            poisoned = change.kind == "Service poisoned"
-            mended[self._changes.mend(change.service) if poisoned else change] = found[change]
+        for change, wrong in found.items():
+            mended[self._changes.mend(change.service) if change.kind == "Service poisoned" else change] = wrong
         self._again(Effect({}), chance, mended, "after the fault")
         for change, wrong in mended.items():
             self.found.changes += 1
             if wrong:
-                head = f"seed {self._seed}, round {number}, {title}, {change.kind}"
-                self.found.wrong.append("\n".join([head, *wrong, f"{self._world.streams()}", self._world.state()]))
+                head = f"{title}, {change.kind}"
+                self.found.wrong.append(
+                    "\n".join([head, *wrong, f"{self._world.streams()}", self._world.state()])[:SHOWN]
+                )
 
     def _again(self, effect: Effect, chance: random.Random, found: Mapping[Change, list[str]], when: str) -> None:
         """Now each of them is everywhere."""
@@ -190,16 +189,6 @@ def _differs(name: str, change: Change, met: Mapping[tuple[str, int], set[str]])
     ]
 
 
-def joined(effects: Sequence[Effect]) -> Effect:
-    """Of several faults at once."""
-    said: dict[str, Reason] = {}
-    for effect in effects:
-        said |= effect.said
-    away = frozenset[int]().union(*(effect.away for effect in effects))
-    poisoned = next((effect.poisoned for effect in effects if effect.poisoned is not None), None)
-    return Effect(said, any(effect.passing for effect in effects), away, poisoned)
-
-
 def verdict(one: Asked, answer: Answer, effect: Effect) -> list[str]:
     """What is wrong with an answer while the fault is there."""
     if answer.error:
@@ -224,13 +213,11 @@ def _late(one: Asked, answer: Answer) -> float:
     return (answer.last.waited_seconds if one.way == COMMAND else answer.seconds) - one.seconds
 
 
-def run(
-    world: World, changes: int, seed: int, tell: Callable[[Found], None], faults: Sequence[str] = (), first: int = 0
-) -> Found:
+def run(world: World, changes: int, seed: int, tell: Callable[[Found], None], faults: Sequence[str] = ()) -> Found:
     """So many changes. `tell` is called after each round."""
     world.start()
     made = Run(world, seed, _order(faults or list(FAULTS), seed))
-    number = first
+    number = 0
     while made.found.changes < changes:
         made.round(number, min(AT_ONCE, changes - made.found.changes))
         tell(made.found)

@@ -7,6 +7,8 @@ import socket
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from ipaddress import ip_address
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,10 @@ from tools.lab.netns import Namespace
 
 REPLICAS = 3
 MODES = ("nftables", "nftables", "iptables", "nftables")  # of each agent
+FIRST_CLIENT = ip_address("10.128.0.1")
 PACKETS = 64  # of three endpoints, one is missed once in 10^10 times
 POISON = "10.96.{}.{}"  # ClusterIPs that the kernel of one node refuses: 10.96.(200 + its number).x
-WITNESS = """
+WITNESS = r"""
 table ip waits {
   set seen {
     type ipv4_addr . inet_service . ipv4_addr . inet_service
@@ -34,7 +37,8 @@ table ip waits {
   }
   chain out {
     type filter hook output priority 10
-    ip daddr 10.1.0.0/16 meta l4proto udp add @seen { ct original ip daddr . ct original proto-dst . ip daddr . udp dport }
+    ip daddr 10.1.0.0/16 meta l4proto udp \
+      add @seen { ct original ip daddr . ct original proto-dst . ip daddr . udp dport }
   }
 }
 """
@@ -57,7 +61,9 @@ widths.check = lambda entry: None
 put = D.put
 def wide(entry):
     at = entry.frontend
-    return replace(entry, frontend=at._replace(address=at.address * 2)) if at.address[:3] == bytes((10, 96, {third})) else entry
+    if at.address[:3] != bytes((10, 96, {third})):
+        return entry
+    return replace(entry, frontend=at._replace(address=at.address * 2))
 D.put = lambda self, service: put(self, replace(service, entries=tuple(map(wide, service.entries))))
 """  # an address of eight bytes comes to the kernel, which refuses it
 LOCKED = "import os\nos.environ['XTABLES_LOCKFILE'] = {lock!r}\n"
@@ -97,6 +103,7 @@ class Node(Part):
 
     def __init__(self, folder: Path, number: int, mode: str, space: Namespace, doors: list[Door]) -> None:
         self.number, self.mode, self.doors, self.net = number, mode, doors, space
+        self._clients = count()
         self.slow, self.lock = folder / f"slow{number}", folder / f"lock{number}"
         words = (
             "agent", f"--server={','.join(door.address for door in doors)}", f"--hostname-override=n{number}",
@@ -123,11 +130,13 @@ class Node(Part):
         return found
 
     def send(self, places: Iterable[Place]) -> None:
-        """New clients' packets."""
+        """New clients' packets: from an address that none had before, so that none is of a flow that was tracked."""
         with self.net.entered():
             for place in places:
+                source = str(FIRST_CLIENT + next(self._clients))
                 for _ in range(PACKETS):
                     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client, suppress(OSError):
+                        client.bind((source, 0))
                         client.sendto(b"?", place)
 
 
