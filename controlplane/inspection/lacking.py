@@ -122,6 +122,6 @@ def _unheard(session: Session, rev: int, now: float, found: pb.Lacking) -> str:
     acked = f"its last Ack came {now - session.acked_at:.1f} s ago" if session.acked_at else "no Ack has come"
     if session.sent_rev < rev:
         acked = f"{acked}; it was sent {session.sent_rev} so far"
-    if found.behind_seconds < SOON:
+    if min(found.behind_seconds, now - max(session.acked_at, session.since)) < SOON:
         return acked
     return f"{acked}; it does not say that it has received more: it is stopped, cut off or very busy"

@@ -23,7 +23,7 @@ OBJECT, REVISION, REMOVED, COMMAND = "object@version", "revision", "removed", "t
 
 
 class Answer(NamedTuple):
-    """The last message, and seconds from the question to it. `error`: there is none."""
+    """The last message to the last request, and seconds from that to it. `error`: there is none."""
 
     last: pb.WaitAppliedResponse
     seconds: float
@@ -36,12 +36,12 @@ def ways(change: Change) -> list[str]:
 
 
 def ask(plane: Plane, change: Change, way: str, seconds: float, nodes: pb.NodeSelection | None = None) -> Answer:
-    """Waits at most so long for all that was written."""
+    """Waits at most so long for each object that was written."""
     began = time.monotonic()
     last = pb.WaitAppliedResponse()
     try:
         for request in _requests(plane, change, way, seconds):
-            request.timeout_seconds = max(0.05, began + seconds - time.monotonic())
+            request.timeout_seconds, began = seconds, time.monotonic()
             last = _command(plane, change, request) if way == COMMAND else _call(plane, request)
             if not last.applied:
                 break
