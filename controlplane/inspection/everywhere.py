@@ -8,11 +8,13 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from itertools import chain, repeat
 from math import inf
+from operator import itemgetter
 
 from controlplane.inspection.here import Here
+from controlplane.inspection.objects import Unknown
 from controlplane.inspection.selection import Selection
 from controlplane.inspection.targets import AfterVersions, OfObjects, OfRevision, OfVersions, newest
-from controlplane.inspection.waiting import NEWS, deadline_of, message_of, reasons, target_of
+from controlplane.inspection.waiting import NEWS, OtherEpoch, deadline_of, message_of, reasons, target_of
 from controlplane.inspection.waits import Waiter, Waits
 from controlplane.peers import ANSWER_SECONDS, FAILURES, Peers, said
 from controlplane.replica_places import Unfound
@@ -32,7 +34,7 @@ class Others:
     def __init__(self, peers: Peers, waits: Waits, waiter: Waiter) -> None:
         self._peers, self._waits, self._waiter = peers, waits, waiter
         self.statuses: dict[str, pb.ReplicaStatus] = {}
-        self.lacking: dict[str, dict[str, pb.Lacking]] = {}  # by peer and node
+        self.lacking: dict[str, dict[str, tuple[pb.Lacking, float]]] = {}  # by peer and node, and when it was said
         self.heard: dict[str, float] = {}  # when each peer said something last, where its last word is still to come
         self.ended = asyncio.Event()  # set when a last word comes
 
@@ -104,7 +106,7 @@ class Others:
         self.heard[address] = now
         for name in message.newly_applied:
             known.pop(name, None)
-        known.update({each.node_name: each for each in message.lacking})
+        known.update({each.node_name: (each, now) for each in message.lacking})
         self._waiter.selection.known.update(message.newly_applied, known)
         if message.newly_applied:
             self._applied(message, now)
@@ -121,10 +123,11 @@ class Others:
         silent = [status.address for status in self.statuses.values() if status.error]
         told = {address: known for address, known in self.lacking.items() if address not in silent}
         found = [known[mine.node_name] for known in told.values() if mine.node_name in known]
-        open_streams = [each for each in (mine, *found) if each.reason not in _WEAK]
-        if open_streams:
-            return min(open_streams, key=lambda each: each.stream_seconds or inf)  # older ones have ended unnoticed
-        best = max([mine, *found], key=lambda each: each.disconnected_unix_nano)
+        found.append((mine, time.monotonic()))
+        streams = [(at - (each.stream_seconds or inf), each) for each, at in found if each.reason not in _WEAK]
+        if streams:
+            return max(streams, key=itemgetter(0))[1]  # the newest; older ones have ended unnoticed
+        best = max((each for each, _ in found), key=lambda each: each.disconnected_unix_nano)
         if silent:
             best.reason = pb.LACK_REASON_REPLICA_SILENT
             best.text = f"{', '.join(sorted(silent))} may have its stream and does not answer; otherwise: {best.text}"
@@ -134,9 +137,12 @@ class Others:
 async def wait_everywhere(
     here: Here, waits: Waits, peers: Peers, request: pb.WaitAppliedRequest, caller: str
 ) -> AsyncGenerator[pb.WaitAppliedResponse, None]:
-    """Until enough nodes have it, or the time is over. Raises ValueError, `Unknown`, `TooManyWaiters`."""
+    """Until enough nodes have it, or the time is over. Raises ValueError, `Unknown`, `TooManyWaiters`, `Stopping`."""
     seconds, began = deadline_of(request), time.monotonic()
-    target = target_of(here, request)
+    try:
+        target = target_of(here, request)
+    except OtherEpoch as error:
+        raise await _whose(request.revision.epoch, peers, error) from None
     waiter = Waiter(here, target, Selection(here, request.nodes, request.quorum_percent))
     others = Others(peers, waits, waiter)
     told = set[str]()
@@ -146,6 +152,7 @@ async def wait_everywhere(
                 with suppress(TimeoutError):
                     async with asyncio.timeout(min(NEWS, left)):
                         await waiter.done.wait()
+                waits.unless_stopping()
                 if left > NEWS and not waiter.done.is_set():
                     yield _news(here, waiter, others, began, told)
             if not waiter.done.is_set():
@@ -156,6 +163,19 @@ async def wait_everywhere(
             lost = [name for name in waiter.selection.names() if not waiter.has(name)]
             message.lacking.extend(map(others.why, reasons(here, waiter, lost)))
             yield message
+
+
+async def _whose(epoch: str, peers: Peers, error: OtherEpoch) -> Exception:
+    """The error that says which replica counts in this epoch, or that none does."""
+    asked = await peers.ask("GetStatus", pb.GetStatusRequest(this_replica=True))
+    owner = next((each.status.address for each in asked if each.status.epoch == epoch), "")
+    if owner:
+        return ValueError(f"{error}: it is that of the replica at {owner}; ask that one")
+    silent = ", ".join(each.status.address for each in asked if each.status.error)
+    gone = "no replica that answers does: theirs ends when a replica starts anew"
+    who = f" ({silent} did not answer)" if silent else ""
+    advice = "ask without epoch and rev for what is there now, or for the object by its resourceVersion"
+    return Unknown(f"{error}, and {gone}{who}; {advice}")
 
 
 @asynccontextmanager

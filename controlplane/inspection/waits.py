@@ -27,6 +27,10 @@ TICK = 0.05  # seconds from news until waiters look
 HASTES, HASTES_AT_ONCE = 2.0, 10.0  # revisions a second that agents are asked to acknowledge at once, and after a pause
 
 
+class Stopping(Exception):
+    """This replica stops: another one is to be asked."""
+
+
 class Waiter:
     """One call. `elsewhere`: nodes that other replicas say have it, and since when each has its stream there, in
     monotonic seconds of this process. `moved` is set whenever it has looked."""
@@ -39,6 +43,7 @@ class Waiter:
         self.moved = asyncio.Event()
         self.reached = asyncio.Event()  # set once this replica has seen it
         self.done = asyncio.Event()  # set once enough nodes had it at one time
+        self.stopped = False  # this replica stops
         self.looks = 0  # at nodes
         self._here, self._epoch = here, ""
         self._todo: list[str] = []
@@ -147,7 +152,7 @@ class Waits:
         self._rooms = Rooms()
         self._timer: asyncio.TimerHandle | None = None
         self._listening, self._haste = ExitStack(), ExitStack()
-        self._hastened = False
+        self._hastened = self._stopping = False
         self._floors = Floors(here)
         self._allowance = Allowance(HASTES, HASTES_AT_ONCE)
 
@@ -156,7 +161,8 @@ class Waits:
 
     @contextmanager
     def waiting(self, waiter: Waiter, request: pb.WaitAppliedRequest, caller: str) -> Iterator[None]:
-        """Has the waiter look while the context is open. Raises `TooManyWaiters`. `caller`: its address."""
+        """Has the waiter look while the context is open. `caller`: its address. Raises `TooManyWaiters`, `Stopping`."""
+        self.unless_stopping()
         room = self._rooms.of(request)
         try:
             room.enter(caller, peer=request.this_replica)
@@ -175,6 +181,19 @@ class Waits:
             self._hasten()
             if not self._waiters:
                 self._listening.close()
+
+    def stop(self) -> None:
+        """This replica stops: whoever waits, or comes to wait, hears so."""
+        self._stopping = True
+        for waiter in self._waiters:
+            waiter.stopped = True
+            waiter.done.set()
+            waiter.moved.set()
+
+    def unless_stopping(self) -> None:
+        """Raises `Stopping`."""
+        if self._stopping:
+            raise Stopping("this replica stops, and cannot say any more what is waited for: ask another one")
 
     def _news(self) -> None:
         """There is a new revision: if Acks were asked for at once, they are for this one."""

@@ -1353,8 +1353,9 @@ class RevisionOf(_message.Message):
     REV_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     rev: _builtins.int
-    """Of the replica that is asked, or that is given as epoch. 0: its head."""
+    """Of the replica that is asked. 0: its head."""
     epoch: _builtins.str
+    """Where the revision is from, as an answer said it: another replica than that one refuses it, and says whose it is."""
     def __init__(
         self,
         *,

@@ -22,7 +22,7 @@ from tests.waits.world import Node, Plane, World
 
 AT_ONCE = 8  # changes of a round
 SERVICES_IN_ALL = 40
-SHORT = (1.5, 2.5)  # seconds that a question may take while a fault is there
+SHORT = (2.5, 4.0)  # seconds that a question may take while a fault is there
 LONG = 30.0  # seconds in which what can be everywhere is
 LATE = 1.0  # seconds after the time-out by which the answer is in
 SHOWN = 12_000  # characters of what is wrong with a change
