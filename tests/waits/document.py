@@ -26,7 +26,8 @@ def table(found: Found, seed: int, seconds: float) -> str:
         f"| {fault} | {found.verdicts[fault, EVERYWHERE]} | {found.verdicts[fault, NAMED]} |\n"
         for fault in sorted({fault for fault, _ in found.verdicts})
     )
-    return f"{told}; {late}.\n\n| fault | said to be everywhere | nodes named |\n|---|---|---|\n{rows}"
+    again = f"put again, because an agent without a fault was late: {found.again} questions"
+    return f"{told}; {late}; {again}.\n\n| fault | said to be everywhere | nodes named |\n|---|---|---|\n{rows}"
 
 
 def write(found: Found, seed: int, seconds: float) -> None:

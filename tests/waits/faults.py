@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import random
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import NamedTuple
@@ -13,6 +14,8 @@ from deltaplane.v1 import inspection_pb2 as pb
 from tests.faults.world import Replica, until
 from tests.waits.doors import BOTH
 from tests.waits.world import Node, Plane, World
+
+LATER = 1.2  # seconds after which a replica is paused: each question takes longer
 
 
 class Reason(NamedTuple):
@@ -200,6 +203,24 @@ def replica_stopped(on: Setting) -> Iterator[Effect]:
         plane.running.signal(signal.SIGCONT)
 
 
+@contextmanager
+def replica_paused_later(on: Setting) -> Iterator[Effect]:
+    """An agent is stopped, and its replica is paused after it has said so."""
+    node = on.node()
+    plane = on.world.planes[on.streams[node.name]]
+    node.running.signal(signal.SIGSTOP)
+    later = threading.Timer(LATER, plane.running.signal, (signal.SIGSTOP,))
+    later.start()
+    others = frozenset(on.at(plane)) - {node.name}
+    try:
+        yield Effect(_said((*others, node.name), SILENT), others, frozenset({plane.number}))
+    finally:
+        later.cancel()
+        later.join()
+        plane.running.signal(signal.SIGCONT)
+        node.running.signal(signal.SIGCONT)
+
+
 def _ended(end: Callable[[Plane], None]) -> Fault:
     @contextmanager
     def ended(on: Setting) -> Iterator[Effect]:
@@ -258,7 +279,7 @@ def two(on: Setting) -> Iterator[Effect]:
             second.__exit__(None, None, None)
 
 
-FAULTS["two at once"] = two
+FAULTS |= {"two at once": two, "agent stopped, then its replica paused": replica_paused_later}
 
 
 def joined(effects: Sequence[Effect]) -> Effect:
