@@ -8,6 +8,15 @@ from msgspec.structs import replace
 from deltaplane.v1 import delta_pb2 as pb
 
 
+class Pending(Struct, frozen=True):
+    """What the agent has received and its kernel does not have yet. `text`: why the kernel takes nothing; empty: the
+    commit runs. `since`: when it first said so, monotonic seconds."""
+
+    rev: int
+    text: str
+    since: float
+
+
 class Acked(Struct, frozen=True):
     """The sum of one stream's Acks. Immutable: `after` returns the next value."""
 
@@ -18,9 +27,11 @@ class Acked(Struct, frozen=True):
     more_failed: int = 0
     unsupported_ops: int = 0
     brake: pb.Brake | None = None  # what the agent's safety brake holds
+    pending: Pending | None = None  # until the next Ack
 
     def after(self, ack: pb.Ack) -> Acked:
-        """The value after one more Ack. An Ack with a brake reports nothing else. Revisions never decrease."""
+        """The value after one more Ack, which ends what was pending. Revisions never decrease. An Ack with a brake
+        reports nothing else."""
         if ack.HasField("brake"):
             return replace(self, brake=ack.brake)
         return Acked(
@@ -31,3 +42,8 @@ class Acked(Struct, frozen=True):
             more_failed=ack.more_failed,
             unsupported_ops=ack.unsupported_ops,
         )
+
+    def waiting(self, said: pb.Pending, now: float) -> Acked:
+        """The value after the agent has said that its kernel does not have this yet."""
+        since = now if self.pending is None else self.pending.since
+        return replace(self, pending=Pending(said.received_rev, said.text, since))

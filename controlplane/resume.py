@@ -80,6 +80,15 @@ def ack_problem(ack: pb.Ack, sent_rev: int) -> tuple[str, str] | None:
     return None
 
 
+def pending_problem(pending: pb.Pending, sent_rev: int) -> tuple[str, str] | None:
+    """Likewise of a Pending."""
+    if pending.received_rev > sent_rev:
+        return "INVALID_ARGUMENT", f"Pending.received_rev: {pending.received_rev}, but {sent_rev} was the last sent"
+    if len(pending.text) > MAX_FAILURE_TEXT:
+        return "INVALID_ARGUMENT", f"Pending.text: {len(pending.text)} characters, and {MAX_FAILURE_TEXT} is the limit"
+    return None
+
+
 def reason_of(request: pb.ResyncRequest) -> str:
     """The reason of a ResyncRequest as a metric's label: a known name, or UNKNOWN."""
     known = request.reason in pb.ResyncReason.values()

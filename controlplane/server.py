@@ -195,6 +195,7 @@ class Server:
         self._stopping = True
         await self._set_health(serving=False)
         await send_away(self.nodes)
+        self.waits.stop()
         await self._server.stop(CLOSE_SECONDS)
         await self._probes.stop()
         await self._peers.close()

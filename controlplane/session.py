@@ -18,7 +18,7 @@ from msgspec import Struct
 from controlplane.acked import Acked
 from controlplane.feed import Feed
 from controlplane.log import Log
-from controlplane.resume import ack_problem, answers, behind, decide, held, problem, reason_of
+from controlplane.resume import ack_problem, answers, behind, decide, held, pending_problem, problem, reason_of
 from controlplane.snapshot import Snapshots
 from controlplane.store import Store
 from controlplane.stream_events import AskedAgain, Braked, BroughtUp, Event, Held, Introduced
@@ -33,6 +33,7 @@ __all__ = ["Closed", "Limits", "Session"]
 _MESSAGES = {
     "hello": Step.HELLO,
     "ack": Step.ACK,
+    "pending": Step.PENDING,
     "resync_request": Step.RESYNC,
     "drain": Step.DRAIN,
     "digests": Step.DIGESTS,
@@ -157,6 +158,8 @@ class Session:
         """Why this message is a protocol error: a gRPC status name and a line for the operator. None: it is not."""
         if step is Step.ACK and self._position.allows(step):
             return ack_problem(request.ack, self.sent_rev)
+        if step is Step.PENDING and self._position.allows(step):
+            return pending_problem(request.pending, self.sent_rev)
         if step is Step.HELLO and not self._replica.ready():  # S1
             return "UNAVAILABLE", "this replica has not yet seen the whole cluster state; try again or try another"
         if not self._position.allows(step):
@@ -168,6 +171,8 @@ class Session:
     def _take(self, step: Step, request: pb.WatchRequest, now: float) -> None:
         if step is Step.ACK:
             self._on_ack(request.ack, now)
+        elif step is Step.PENDING:
+            self.acked = self.acked.waiting(request.pending, now)
         elif step is Step.HELLO:
             self.hello, self.since = request.hello, now
             self._held = self._behind()

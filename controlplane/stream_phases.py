@@ -28,10 +28,11 @@ class Phase(Enum):
 
 
 class Step(Enum):
-    """What can happen on a stream. The first five are the agent's messages. The diagram shows the values."""
+    """What can happen on a stream. The first six are the agent's messages. The diagram shows the values."""
 
     HELLO = "Hello"
     ACK = "Ack"
+    PENDING = "Pending"
     RESYNC = "ResyncRequest"
     DRAIN = "Drain"
     DIGESTS = "Digests"
@@ -62,6 +63,7 @@ TRANSITIONS: Mapping[Phase, Mapping[Step, Phase]] = {
     },
     Phase.DUE: {
         Step.ACK: Phase.DUE,
+        Step.PENDING: Phase.DUE,
         Step.RESYNC: Phase.DUE,
         Step.ASKED: Phase.ASKING,
         Step.AWAITED: Phase.BUILDING,
@@ -70,6 +72,7 @@ TRANSITIONS: Mapping[Phase, Mapping[Step, Phase]] = {
     },
     Phase.ASKING: {
         Step.ACK: Phase.ASKING,
+        Step.PENDING: Phase.ASKING,
         Step.DIGESTS: Phase.DUE,  # to ask once more, or to send
         Step.UNANSWERED: Phase.DUE,
         Step.RESYNC: Phase.DUE,
@@ -77,13 +80,26 @@ TRANSITIONS: Mapping[Phase, Mapping[Step, Phase]] = {
     },
     Phase.BUILDING: {
         Step.ACK: Phase.BUILDING,
+        Step.PENDING: Phase.BUILDING,
         Step.RESYNC: Phase.DUE,
         Step.AWAITED: Phase.BUILDING,
         Step.BEGUN: Phase.SENDING,
         **_ENDS,
     },
-    Phase.SENDING: {Step.ACK: Phase.SENDING, Step.RESYNC: Phase.DUE, Step.ENDED: Phase.FOLLOWING, **_ENDS},
-    Phase.FOLLOWING: {Step.ACK: Phase.FOLLOWING, Step.RESYNC: Phase.DUE, Step.LEFT_BEHIND: Phase.DUE, **_ENDS},
+    Phase.SENDING: {
+        Step.ACK: Phase.SENDING,
+        Step.PENDING: Phase.SENDING,
+        Step.RESYNC: Phase.DUE,
+        Step.ENDED: Phase.FOLLOWING,
+        **_ENDS,
+    },
+    Phase.FOLLOWING: {
+        Step.ACK: Phase.FOLLOWING,
+        Step.PENDING: Phase.FOLLOWING,
+        Step.RESYNC: Phase.DUE,
+        Step.LEFT_BEHIND: Phase.DUE,
+        **_ENDS,
+    },
     Phase.CLOSED: {},
 }
 WELCOMED = frozenset({Phase.DUE, Phase.ASKING, Phase.BUILDING, Phase.SENDING, Phase.FOLLOWING})

@@ -18,6 +18,7 @@ from deltaplane.logs import event
 from nodeagent.dataplane.api import Dataplane
 from nodeagent.inspection.facts import Facts
 from nodeagent.node.node_info import NodeInfo
+from nodeagent.stream.acks import pending_of
 from nodeagent.stream.events import Changed, Event, Record, Report, Send
 from nodeagent.stream.handshake import Mode, identity
 from nodeagent.stream.journal import Journal
@@ -181,6 +182,10 @@ class Agent:
     def unsaid(self, now: float) -> list[bytes]:
         """The Ack that waits for its time, if one does."""
         return self._session.unsaid(now)
+
+    def long_said(self, data: bytes) -> Sequence[bytes]:
+        """What the replica hears of a message whose commit takes long. Called beside `received`: reads `data` only."""
+        return pending_of(data)
 
     def handled(self, now: float) -> None:
         """The last message has been handled."""

@@ -51,12 +51,15 @@ class Replica:
         `began` is called once none is missed any more. Raises `Failed`.
         """
         with self._translated(method, self.timeout):
-            call = self._method(method)(request, timeout=limit, metadata=self._way.metadata)
+            call, listens = self._method(method)(request, timeout=limit, metadata=self._way.metadata), False
             try:
                 call.initial_metadata()  # the replica sends it when it listens
+                listens = True
                 began()
                 yield from call
             except grpc.RpcError as error:
+                if listens and error.code() is Code.UNAVAILABLE:
+                    raise self._way.failed() or _broken_off(self.where, _said(error)) from error
                 if limit is None or error.code() is not Code.DEADLINE_EXCEEDED:
                     raise
             finally:
@@ -96,7 +99,7 @@ def replica(flags: Flags) -> Iterator[Replica]:
 
 def meaning(error: Any, method: str, where: str, limit: float) -> Failed:
     """What the status says to whoever asked. Pure."""
-    code, said = error.code(), " ".join((error.details() or "").split())[:400]
+    code, said = error.code(), _said(error)
     if code is Code.UNAVAILABLE:
         return _unavailable(where, said)
     exit_code, text, advice = MEANING.get(
@@ -135,3 +138,15 @@ def _unavailable(where: str, said: str) -> Failed:
         return Failed(Exit.UNREACHED, f"no TLS with the replica at {where}: {said}", advice)
     advice = "See that it runs and listens there, and that --server, --insecure and the network are right."
     return Failed(Exit.UNREACHED, f"no replica answers at {where}: {said}", advice)
+
+
+def _broken_off(where: str, said: str) -> Failed:
+    """The replica was there, and went away while it was listened to."""
+    return Failed(
+        Exit.UNREACHED, f"the replica at {where} broke off its answer: {said}",
+        "Ask again: any other replica answers for all (--server with several of them, or --replica).",
+    )  # fmt: skip
+
+
+def _said(error: Any) -> str:
+    return " ".join((error.details() or "").split())[:400]

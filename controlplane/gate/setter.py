@@ -18,6 +18,7 @@ from controlplane.gate.early import EarlyEndpoints
 from controlplane.gate.pods import GatedPod
 from controlplane.gate.rounds import NO_SERVICE, WITHOUT_SERVICE, Verdict
 from controlplane.inspection.rooms import TooManyWaiters
+from controlplane.inspection.waits import Stopping
 from deltaplane.model import EndpointSlice, ObjectKey
 from deltaplane.v1 import inspection_pb2 as pb
 
@@ -137,11 +138,11 @@ class Setter:
             self._left_out = lacking if verdict.left_out else self._left_out & lacking
 
     async def _last(self, question: pb.WaitAppliedRequest) -> pb.WaitAppliedResponse | None:
-        """The last message; None: there is no room to wait now."""
+        """The last message; None: there is no room to wait now, or this replica stops."""
         try:
             async with aclosing(self._wait(question)) as answers:
                 messages = [message async for message in answers]
-        except TooManyWaiters:
+        except (TooManyWaiters, Stopping):
             return None
         return messages[-1] if messages else None
 

@@ -6,11 +6,15 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from itertools import chain, repeat
+from math import inf
+from operator import itemgetter
 
 from controlplane.inspection.here import Here
+from controlplane.inspection.objects import Unknown
 from controlplane.inspection.selection import Selection
 from controlplane.inspection.targets import AfterVersions, OfObjects, OfRevision, OfVersions, newest
-from controlplane.inspection.waiting import NEWS, deadline_of, message_of, reasons, target_of
+from controlplane.inspection.waiting import NEWS, OtherEpoch, deadline_of, message_of, reasons, target_of
 from controlplane.inspection.waits import Waiter, Waits
 from controlplane.peers import ANSWER_SECONDS, FAILURES, Peers, said
 from controlplane.replica_places import Unfound
@@ -20,6 +24,7 @@ from deltaplane.v1 import inspection_pb2 as pb
 
 AGAIN = 0.5  # seconds until a peer that broke off is asked again
 EARLIER = 0.3  # seconds that a peer ends before this call does, so that its reasons arrive
+GRACE = 0.5  # seconds after the time-out that a peer's last word is waited for
 _WEAK = {pb.LACK_REASON_NO_AGENT, pb.LACK_REASON_DISCONNECTED}
 
 
@@ -29,7 +34,9 @@ class Others:
     def __init__(self, peers: Peers, waits: Waits, waiter: Waiter) -> None:
         self._peers, self._waits, self._waiter = peers, waits, waiter
         self.statuses: dict[str, pb.ReplicaStatus] = {}
-        self.lacking: dict[str, dict[str, pb.Lacking]] = {}  # by peer and node
+        self.lacking: dict[str, dict[str, tuple[pb.Lacking, float]]] = {}  # by peer and node, and when it was said
+        self.heard: dict[str, float] = {}  # when each peer said something last, where its last word is still to come
+        self.ended = asyncio.Event()  # set when a last word comes
 
     async def follow(self, request: pb.WaitAppliedRequest, until: float) -> None:
         """Asks all of them, again where one breaks off, until this is cancelled. `until`: monotonic seconds."""
@@ -57,6 +64,7 @@ class Others:
     async def _one(self, address: str, request: pb.WaitAppliedRequest, until: float) -> None:
         status = self.statuses[address] = pb.ReplicaStatus(address=address, error="it has not answered yet")
         while (left := until - time.monotonic() - EARLIER) > 0:
+            self.heard.pop(address, None)
             try:
                 if not await self._peers.is_other(address, min(ANSWER_SECONDS, left), status):
                     del self.statuses[address]
@@ -73,35 +81,53 @@ class Others:
         asked = pb.WaitAppliedRequest()
         asked.CopyFrom(request)
         asked.timeout_seconds = left
+        self.heard[address] = time.monotonic()
         async with self._peers.stub(address) as (stub, metadata):
-            async for message in stub.WaitApplied(asked, timeout=left + EARLIER, metadata=metadata):
+            async for message in stub.WaitApplied(asked, timeout=left + EARLIER + GRACE, metadata=metadata):
                 self._take(address, message)
+        self.heard.pop(address, None)
+        self.ended.set()
+
+    async def last_words(self) -> None:
+        """Until each peer that was heard has said its last word, for a while: one that has stopped never does."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GRACE):
+                while self.heard:
+                    self.ended.clear()
+                    await self.ended.wait()
+        for address, at in self.heard.items():
+            self.statuses[address].error = f"it has said nothing for {time.monotonic() - at:.1f} s"
 
     def _take(self, address: str, message: pb.WaitAppliedResponse) -> None:
         if message.replicas:
             self.statuses[address].CopyFrom(message.replicas[0])
             self.statuses[address].address = address
-        known = self.lacking.setdefault(address, {})
+        known, now = self.lacking.setdefault(address, {}), time.monotonic()
+        self.heard[address] = now
         for name in message.newly_applied:
             known.pop(name, None)
-        known.update({each.node_name: each for each in message.lacking})
+        known.update({each.node_name: (each, now) for each in message.lacking})
         self._waiter.selection.known.update(message.newly_applied, known)
         if message.newly_applied:
-            self._waiter.elsewhere.update(message.newly_applied)
+            self._applied(message, now)
             self._waits.moved()
+
+    def _applied(self, message: pb.WaitAppliedResponse, now: float) -> None:
+        """Without its times (an earlier release), a peer's stream counts as older than any here."""
+        ages = chain(message.newly_applied_stream_seconds, repeat(inf))
+        for name, seconds in zip(message.newly_applied, ages, strict=False):
+            self._waiter.other_says(name, now - seconds)
 
     def why(self, mine: pb.Lacking) -> pb.Lacking:
         """The best reason there is for a node, given what this replica knows of it."""
-        if mine.reason not in _WEAK | {pb.LACK_REASON_REPLICA_BEHIND}:
-            return mine
-        found = [known[mine.node_name] for known in self.lacking.values() if mine.node_name in known]
-        if mine.reason == pb.LACK_REASON_REPLICA_BEHIND:
-            return mine
-        for other in found:
-            if other.reason not in _WEAK:
-                return other
         silent = [status.address for status in self.statuses.values() if status.error]
-        best = max([mine, *found], key=lambda each: each.disconnected_unix_nano)
+        told = {address: known for address, known in self.lacking.items() if address not in silent}
+        found = [known[mine.node_name] for known in told.values() if mine.node_name in known]
+        found.append((mine, time.monotonic()))
+        streams = [(at - (each.stream_seconds or inf), each) for each, at in found if each.reason not in _WEAK]
+        if streams:
+            return max(streams, key=itemgetter(0))[1]  # the newest; older ones have ended unnoticed
+        best = max((each for each, _ in found), key=lambda each: each.disconnected_unix_nano)
         if silent:
             best.reason = pb.LACK_REASON_REPLICA_SILENT
             best.text = f"{', '.join(sorted(silent))} may have its stream and does not answer; otherwise: {best.text}"
@@ -111,9 +137,12 @@ class Others:
 async def wait_everywhere(
     here: Here, waits: Waits, peers: Peers, request: pb.WaitAppliedRequest, caller: str
 ) -> AsyncGenerator[pb.WaitAppliedResponse, None]:
-    """Until enough nodes have it, or the time is over. Raises ValueError, `Unknown`, `TooManyWaiters`."""
+    """Until enough nodes have it, or the time is over. Raises ValueError, `Unknown`, `TooManyWaiters`, `Stopping`."""
     seconds, began = deadline_of(request), time.monotonic()
-    target = target_of(here, request)
+    try:
+        target = target_of(here, request)
+    except OtherEpoch as error:
+        raise await _whose(request.revision.epoch, peers, error) from None
     waiter = Waiter(here, target, Selection(here, request.nodes, request.quorum_percent))
     others = Others(peers, waits, waiter)
     told = set[str]()
@@ -123,12 +152,29 @@ async def wait_everywhere(
                 with suppress(TimeoutError):
                     async with asyncio.timeout(min(NEWS, left)):
                         await waiter.done.wait()
+                waits.unless_stopping()
                 if left > NEWS and not waiter.done.is_set():
                     yield _news(here, waiter, others, began, told)[0]
+            if not waiter.done.is_set():
+                await others.last_words()
+                waiter.decide()
             message, lost = _news(here, waiter, others, began, told)
             message.done, message.applied = True, waiter.done.is_set()
             message.lacking.extend(map(others.why, reasons(here, waiter, lost)))
             yield message
+
+
+async def _whose(epoch: str, peers: Peers, error: OtherEpoch) -> Exception:
+    """The error that says which replica counts in this epoch, or that none does."""
+    asked = await peers.ask("GetStatus", pb.GetStatusRequest(this_replica=True))
+    owner = next((each.status.address for each in asked if each.status.epoch == epoch), "")
+    if owner:
+        return ValueError(f"{error}: it is that of the replica at {owner}; ask that one")
+    silent = ", ".join(each.status.address for each in asked if each.status.error)
+    gone = "no replica that answers does: theirs ends when a replica starts anew"
+    who = f" ({silent} did not answer)" if silent else ""
+    advice = "ask without epoch and rev for what is there now, or for the object by its resourceVersion"
+    return Unknown(f"{error}, and {gone}{who}; {advice}")
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from math import inf
 
 from msgspec import Struct, field
 
@@ -53,6 +54,11 @@ class Here(Struct, frozen=True):
     def session(self, name: str) -> Session | None:
         """The node's stream, open or closed."""
         return self.nodes.get(name)
+
+    def stream_seconds(self, name: str) -> float:
+        """How long the node has had its stream here; infinite: it has none."""
+        session = self.nodes.get(name)
+        return time.monotonic() - session.since if session is not None and session.closed is None else inf
 
     def node(self, name: str) -> Node | None:
         """The Node object."""

@@ -11,6 +11,7 @@ from deltaplane.v1 import delta_pb2
 from deltaplane.v1 import inspection_pb2 as pb
 
 Keys = frozenset[ObjectKey] | None
+SOON = 0.5  # seconds in which an agent that nothing holds up is heard again
 
 
 def has(here: Here, session: Session | None, rev: int, keys: Keys) -> bool:
@@ -42,6 +43,7 @@ def lacking(here: Here, name: str, rev: int | None, keys: Keys, text: str) -> pb
         return _without_agent(here, found)
     if session.closed is not None:
         return _disconnected(here, session, found, now)
+    found.stream_seconds = max(0.0, now - session.since)
     if rev is None:
         found.reason, found.text = pb.LACK_REASON_REPLICA_BEHIND, text
     elif session.epoch == here.cluster.log.epoch and session.acked.confirmed and session.applied_rev >= rev:
@@ -99,5 +101,27 @@ def _behind(session: Session, rev: int, now: float, found: pb.Lacking) -> None:
         found.reason, found.text = pb.LACK_REASON_SYNCING, f"it gets its first state{stalled}"
         return
     found.reason, found.behind_seconds = pb.LACK_REASON_BEHIND, session.behind_seconds(now)
+    known = _held_up(session, now, found) or _unheard(session, rev, now, found)
+    has = f"has revision {session.applied_rev} of {rev}, {found.behind_seconds:.1f} s behind"
+    found.text = f"{has}; {known}{stalled}"
+
+
+def _held_up(session: Session, now: float, found: pb.Lacking) -> str:
+    """What the agent says of a commit that takes long; empty: it says nothing of one."""
+    pending = session.acked.pending
+    if pending is None or pending.rev <= session.applied_rev:
+        return ""
+    found.pending_rev, seconds = pending.rev, f"{now - pending.since:.1f} s"
+    if pending.text:
+        return f"its kernel has taken no commit for {seconds}: {pending.text}"
+    return f"the agent has received revision {pending.rev}, and its commit takes long: {seconds} so far"
+
+
+def _unheard(session: Session, rev: int, now: float, found: pb.Lacking) -> str:
+    """Where the agent says nothing."""
     acked = f"its last Ack came {now - session.acked_at:.1f} s ago" if session.acked_at else "no Ack has come"
-    found.text = f"has revision {session.applied_rev} of {rev}, {found.behind_seconds:.1f} s behind; {acked}{stalled}"
+    if session.sent_rev < rev:
+        acked = f"{acked}; it was sent {session.sent_rev} so far"
+    if min(found.behind_seconds, now - max(session.acked_at, session.since)) < SOON:
+        return acked
+    return f"{acked}; it does not say that it has received more: it is stopped, cut off or very busy"

@@ -24,7 +24,7 @@ from controlplane.inspection.joined import Joined
 from controlplane.inspection.rooms import TooManyWaiters
 from controlplane.inspection.tails import tail_commits
 from controlplane.inspection.waiting import wait_here
-from controlplane.inspection.waits import Waits
+from controlplane.inspection.waits import Stopping, Waits
 from controlplane.peers import ANSWER_SECONDS, Peers, said
 from controlplane.progress import Progress, TooManyTails
 from deltaplane.certificates import Unusable
@@ -134,6 +134,7 @@ class Inspection(inspection_pb2_grpc.InspectionServiceServicer):
     ) -> AsyncIterator[pb.WaitAppliedResponse]:
         caller = host_of(context.peer())
         async with self._plainly(context):
+            await context.send_initial_metadata(())  # from here on, the caller knows that somebody listens
             if request.this_replica:
                 answers = wait_here(self._here, self._waits, request, caller)
             else:
@@ -184,6 +185,8 @@ class Inspection(inspection_pb2_grpc.InspectionServiceServicer):
         except (TooManyTails, TooManyWaiters) as error:
             await self._refused.keep(_CROWDED[type(error)], str(error), context.peer())
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+        except Stopping as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
         except objects.Unknown as error:
             await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
         except ValueError as error:

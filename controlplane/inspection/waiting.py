@@ -37,6 +37,10 @@ PAUSE = 0.1  # seconds between two messages at least
 NEWS = 2.0  # seconds between two messages while nothing changes
 
 
+class OtherEpoch(ValueError):
+    """The revision is not one of this replica's history."""
+
+
 def target_of(here: Here, request: pb.WaitAppliedRequest) -> Target:
     """What is waited for. Raises ValueError for a question that is none, `Unknown` for an object that is not there."""
     match request.WhichOneof("what"):
@@ -99,8 +103,7 @@ def _revision(here: Here, request: pb.WaitAppliedRequest) -> Target:
     if request.digest:
         return OfDigest(here, int(request.digest, 16))
     if request.revision.epoch not in {"", here.epoch}:
-        text = f"revision.epoch: this replica counts in epoch {here.epoch}; ask the one whose epoch it is"
-        raise ValueError(text)
+        raise OtherEpoch(f"revision.epoch: this replica counts in epoch {here.epoch}, not in {request.revision.epoch}")
     return OfRevision(here, request.revision.rev or here.head)
 
 
@@ -117,7 +120,7 @@ async def wait_here(
 ) -> AsyncGenerator[pb.WaitAppliedResponse, None]:
     """What this replica alone can say, for a peer: each node of its own once it has it, until the peer goes.
 
-    Raises ValueError, `Unknown`, `TooManyWaiters`.
+    Raises ValueError, `Unknown`, `TooManyWaiters`, `Stopping`.
     """
     seconds, began = deadline_of(request), time.monotonic()
     waiter = Waiter(here, target_of(here, request), Selection(here, request.nodes, alone=True))
@@ -126,12 +129,16 @@ async def wait_here(
     with waits.waiting(waiter, request, caller):
         while (left := began + seconds - time.monotonic()) > 0:
             await moved(waiter, left)
+            waits.unless_stopping()
+            if waiter.rev is None:
+                waiter.decide()
             names = waiter.selection.names()
             new = [name for name in names if name not in told and waiter.has(name)]
             told.update(new)
             lost = [name for name in names if name not in told]
             message = message_of(waiter, began, len(names), len(lost))
             message.newly_applied.extend(sorted(new))
+            message.newly_applied_stream_seconds.extend(map(here.stream_seconds, sorted(new)))
             message.replicas.append(here.status())
             now = time.monotonic()
             if now - full >= NEWS or now - began >= seconds - PAUSE:

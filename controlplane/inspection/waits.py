@@ -28,17 +28,23 @@ HASTES, HASTES_AT_ONCE = 2.0, 10.0  # revisions a second that agents are asked t
 HASTED_ACKS = 100.0  # a second, of all agents: a twentieth of what they acknowledge where there are many
 
 
+class Stopping(Exception):
+    """This replica stops: another one is to be asked."""
+
+
 class Waiter:
-    """One call. `elsewhere`: nodes that other replicas say have it. `moved` is set whenever it
-    has looked."""
+    """One call. `elsewhere`: nodes that other replicas say have it, and since when each has its stream there, in
+    monotonic seconds of this process. `moved` is set whenever it has looked."""
 
     def __init__(self, here: Here, target: Target, selection: Selection) -> None:
         self.target, self.selection = target, selection
         self.rev: int | None = None  # of this replica; None: it has not seen it
-        self.elsewhere: set[str] = set()
+        self.elsewhere: dict[str, float] = {}
+        self._overlap: set[str] = set()  # nodes of `elsewhere` whose streams were shown as open here, too
         self.moved = asyncio.Event()
         self.reached = asyncio.Event()  # set once this replica has seen it
         self.done = asyncio.Event()  # set once enough nodes had it at one time
+        self.stopped = False  # this replica stops
         self.looks = 0  # at nodes
         self.everybody: tuple[str, ...] | None = None  # all nodes, once they have it; None: look at each
         self._here, self._epoch = here, ""
@@ -54,9 +60,9 @@ class Waiter:
         if self.rev is None:
             return False
         self.reached.set()
-        if floors is not None and self.selection.whole:
+        if floors is not None and self.selection.whole and not any(map(self._outlived, self._overlap)):
             return self._under(floors)
-        fresh = before != (self.rev, self._epoch)
+        fresh = before != (self.rev, self._epoch) or not self._chosen
         if fresh:
             self._begin()
         if not self._enough():
@@ -64,6 +70,18 @@ class Waiter:
         if not fresh:
             self._begin()
         return fresh or self._enough()
+
+    def decide(self) -> None:
+        """Looks at what came since the last time, before an answer."""
+        if not self.done.is_set() and self.look():
+            self.done.set()
+
+    def other_says(self, name: str, since: float) -> None:
+        """Another replica says that the node has it; the stream there is open since then, in monotonic seconds."""
+        self.elsewhere[name] = since
+        session = self._here.session(name)
+        if session is not None and session.closed is None:
+            self._overlap.add(name)
 
     def _under(self, floors: Floors) -> bool:
         """For the whole cluster: whether its floor is at least this revision, and nothing fails of what is meant."""
@@ -97,12 +115,18 @@ class Waiter:
         return self._chosen > 0 and len(self._lack) <= self._may_lack  # of no node nothing can be said
 
     def has(self, name: str) -> bool:
-        """Whether the node's kernel has it. What its open stream here says counts before what others say."""
+        """Whether the node's kernel has it. What its open stream here says counts before what others say, unless that
+        of another replica is newer."""
         self.looks += 1
         session = self._here.session(name)
         if self.rev is not None and has(self._here, session, self.rev, self.target.keys):
             return True
-        return name in self.elsewhere and (session is None or session.closed is not None)
+        return name in self.elsewhere and (session is None or session.closed is not None or self._outlived(name))
+
+    def _outlived(self, name: str) -> bool:
+        """Whether the node's stream is shown as open here, and it has a newer one at another replica."""
+        session = self._here.session(name)
+        return session is not None and session.closed is None and session.since < self.elsewhere[name]
 
 
 def hastes(nodes: int) -> float:
@@ -138,7 +162,7 @@ class Waits:
         self._rooms = Rooms()
         self._timer: asyncio.TimerHandle | None = None
         self._listening, self._haste = ExitStack(), ExitStack()
-        self._hastened = False
+        self._hastened = self._stopping = False
         self._floors = Floors(here)
         self._allowance = Allowance(HASTES, HASTES_AT_ONCE)
 
@@ -147,7 +171,8 @@ class Waits:
 
     @contextmanager
     def waiting(self, waiter: Waiter, request: pb.WaitAppliedRequest, caller: str) -> Iterator[None]:
-        """Has the waiter look while the context is open. Raises `TooManyWaiters`. `caller`: its address."""
+        """Has the waiter look while the context is open. `caller`: its address. Raises `TooManyWaiters`, `Stopping`."""
+        self.unless_stopping()
         room = self._rooms.of(request)
         try:
             room.enter(caller, peer=request.this_replica)
@@ -166,6 +191,19 @@ class Waits:
             self._hasten()
             if not self._waiters:
                 self._listening.close()
+
+    def stop(self) -> None:
+        """This replica stops: whoever waits, or comes to wait, hears so."""
+        self._stopping = True
+        for waiter in self._waiters:
+            waiter.stopped = True
+            waiter.done.set()
+            waiter.moved.set()
+
+    def unless_stopping(self) -> None:
+        """Raises `Stopping`."""
+        if self._stopping:
+            raise Stopping("this replica stops, and cannot say any more what is waited for: ask another one")
 
     def _news(self) -> None:
         """There is a new revision: if Acks were asked for at once, they are for this one."""

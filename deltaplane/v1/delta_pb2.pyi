@@ -125,6 +125,7 @@ class WatchRequest(_message.Message):
     RESYNC_REQUEST_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
     DIGESTS_FIELD_NUMBER: _builtins.int
+    PENDING_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
@@ -135,6 +136,8 @@ class WatchRequest(_message.Message):
     def drain(self) -> Global___Drain: ...
     @_builtins.property
     def digests(self) -> Global___Digests: ...
+    @_builtins.property
+    def pending(self) -> Global___Pending: ...
     def __init__(
         self,
         *,
@@ -143,12 +146,13 @@ class WatchRequest(_message.Message):
         resync_request: Global___ResyncRequest | None = ...,
         drain: Global___Drain | None = ...,
         digests: Global___Digests | None = ...,
+        pending: Global___Pending | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "digests", b"digests", "drain", b"drain", "hello", b"hello", "message", b"message", "resync_request", b"resync_request"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "digests", b"digests", "drain", b"drain", "hello", b"hello", "message", b"message", "pending", b"pending", "resync_request", b"resync_request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "digests", b"digests", "drain", b"drain", "hello", b"hello", "message", b"message", "resync_request", b"resync_request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "digests", b"digests", "drain", b"drain", "hello", b"hello", "message", b"message", "pending", b"pending", "resync_request", b"resync_request"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "ack", "resync_request", "drain", "digests"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "ack", "resync_request", "drain", "digests", "pending"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -829,6 +833,34 @@ class Ack(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Ack: _TypeAlias = Ack  # noqa: Y015
+
+@_typing.final
+class Pending(_message.Message):
+    """The agent has what its kernel does not have yet, and that takes long. It acknowledges nothing: the next Ack does. So a replica
+    can tell an agent that works from one of which nothing is heard.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIVED_REV_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    received_rev: _builtins.int
+    """Newer than what the kernel has; of the stream's epoch, and at most what was sent."""
+    text: _builtins.str
+    """Why the kernel takes nothing, in its own words; empty: the commit has begun and not ended."""
+    def __init__(
+        self,
+        *,
+        received_rev: _builtins.int = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["received_rev", b"received_rev", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Pending: _TypeAlias = Pending  # noqa: Y015
 
 @_typing.final
 class Brake(_message.Message):

@@ -1353,8 +1353,9 @@ class RevisionOf(_message.Message):
     REV_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     rev: _builtins.int
-    """Of the replica that is asked, or that is given as epoch. 0: its head."""
+    """Of the replica that is asked. 0: its head."""
     epoch: _builtins.str
+    """Where the revision is from, as an answer said it: another replica than that one refuses it, and says whose it is."""
     def __init__(
         self,
         *,
@@ -1443,6 +1444,8 @@ class Lacking(_message.Message):
     DISCONNECTED_UNIX_NANO_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     SERVER_ID_FIELD_NUMBER: _builtins.int
+    PENDING_REV_FIELD_NUMBER: _builtins.int
+    STREAM_SECONDS_FIELD_NUMBER: _builtins.int
     node_name: _builtins.str
     reason: Global___LackReason.ValueType
     text: _builtins.str
@@ -1450,6 +1453,12 @@ class Lacking(_message.Message):
     behind_seconds: _builtins.float
     disconnected_unix_nano: _builtins.int
     server_id: _builtins.str
+    pending_rev: _builtins.int
+    """The revision that the agent says it has received and its kernel does not have yet, because that takes long or is refused.
+    0: it says nothing of the kind.
+    """
+    stream_seconds: _builtins.float
+    """How long the node has had its stream at the replica; 0: it has none."""
     @_builtins.property
     def failure(self) -> _delta_pb2.ObjectFailure: ...
     def __init__(
@@ -1462,10 +1471,12 @@ class Lacking(_message.Message):
         disconnected_unix_nano: _builtins.int = ...,
         failure: _delta_pb2.ObjectFailure | None = ...,
         server_id: _builtins.str = ...,
+        pending_rev: _builtins.int = ...,
+        stream_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["behind_seconds", b"behind_seconds", "disconnected_unix_nano", b"disconnected_unix_nano", "failure", b"failure", "node_name", b"node_name", "reason", b"reason", "server_id", b"server_id", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["behind_seconds", b"behind_seconds", "disconnected_unix_nano", b"disconnected_unix_nano", "failure", b"failure", "node_name", b"node_name", "pending_rev", b"pending_rev", "reason", b"reason", "server_id", b"server_id", "stream_seconds", b"stream_seconds", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1487,6 +1498,7 @@ class WaitAppliedResponse(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     WAITED_SECONDS_FIELD_NUMBER: _builtins.int
+    NEWLY_APPLIED_STREAM_SECONDS_FIELD_NUMBER: _builtins.int
     done: _builtins.bool
     """The last message."""
     applied: _builtins.bool
@@ -1509,6 +1521,12 @@ class WaitAppliedResponse(_message.Message):
 
     @_builtins.property
     def replicas(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplicaStatus]: ...
+    @_builtins.property
+    def newly_applied_stream_seconds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """From a peer: how long each of newly_applied has had its stream there. Of two replicas that both show a node's stream as open,
+        the one with the younger stream knows.
+        """
+
     def __init__(
         self,
         *,
@@ -1524,10 +1542,11 @@ class WaitAppliedResponse(_message.Message):
         epoch: _builtins.str = ...,
         text: _builtins.str = ...,
         waited_seconds: _builtins.float = ...,
+        newly_applied_stream_seconds: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "chosen_nodes", b"chosen_nodes", "done", b"done", "epoch", b"epoch", "lacking", b"lacking", "more_lacking", b"more_lacking", "newly_applied", b"newly_applied", "nodes_applied", b"nodes_applied", "replicas", b"replicas", "rev", b"rev", "text", b"text", "waited_seconds", b"waited_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "chosen_nodes", b"chosen_nodes", "done", b"done", "epoch", b"epoch", "lacking", b"lacking", "more_lacking", b"more_lacking", "newly_applied", b"newly_applied", "newly_applied_stream_seconds", b"newly_applied_stream_seconds", "nodes_applied", b"nodes_applied", "replicas", b"replicas", "rev", b"rev", "text", b"text", "waited_seconds", b"waited_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

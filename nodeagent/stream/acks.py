@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from math import inf
 
+from google.protobuf.message import DecodeError
+
 from deltaplane.v1 import delta_pb2 as pb
 
 MAX_COMMITS = 16
@@ -106,6 +108,20 @@ def held(brake: pb.Brake) -> bytes:
     return pb.WatchRequest(ack=pb.Ack(brake=brake)).SerializeToString()
 
 
+def pending(received_rev: int, text: str = "") -> bytes:
+    """The kernel does not have this revision yet. `text`: why it takes nothing; empty: the commit has begun."""
+    return pb.WatchRequest(pending=pb.Pending(received_rev=received_rev, text=_cut(text))).SerializeToString()
+
+
+def pending_of(data: bytes) -> list[bytes]:
+    """What to say of a message whose commit takes long; nothing where it is no delta."""
+    try:
+        rev = pb.WatchResponse.FromString(data).delta.to_rev
+    except DecodeError:
+        return []
+    return [pending(rev)] if rev else []
+
+
 def shortened(failures: Iterable[pb.ObjectFailure]) -> list[pb.ObjectFailure]:
     """The first failures, with their texts cut, as far as there is room for them."""
     found: list[pb.ObjectFailure] = []
@@ -114,9 +130,13 @@ def shortened(failures: Iterable[pb.ObjectFailure]) -> list[pb.ObjectFailure]:
         if len(failure.text) > MAX_TEXT:
             whole, failure = failure, pb.ObjectFailure()  # noqa: PLW2901 - the one that is reported stays whole
             failure.CopyFrom(whole)
-            failure.text = f"{whole.text[:MAX_TEXT]}..."
+            failure.text = _cut(whole.text)
         room -= failure.ByteSize() + 4
         if room < 0:
             break
         found.append(failure)
     return found
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}..."

@@ -47,6 +47,7 @@ class Times(Struct, frozen=True):
     late: float = 1.0  # a look so much later than planned shows that this process did not run
     connect: float = 10.0  # until the Hello is on its way
     send: float = 30.0  # until the peer takes a message
+    patient: float = 0.3  # that a message may take before the peer hears that it takes long
 
 
 class Ended(Struct, frozen=True):
@@ -72,6 +73,9 @@ class Conversation(Protocol):
 
     def received(self, data: bytes, now: float) -> Iterable[bytes]:
         """Takes one message and gives the answers; returns after the kernel has what it said."""
+
+    def long_said(self, data: bytes) -> Iterable[bytes]:
+        """What the peer hears of a message that takes long, while `received` still has it; from another thread."""
 
     def handled(self, now: float) -> None:
         """The last message has been handled: the time of silence starts now."""
@@ -124,6 +128,8 @@ class Stream:
         self._sending = asyncio.Lock()  # a call takes one message at a time
         self._greeted = greeted
         self._heard = False
+        self._working: bytes | None = None  # the message that is being handled
+        self._saying: asyncio.Task[None] | None = None
 
     def plan(self) -> None:
         """Has the ticker look when something is due; to be called after what happened outside the stream."""
@@ -162,6 +168,8 @@ class Stream:
             return await self._ended(call, *done)
         finally:
             call.cancel()
+            if self._saying is not None:
+                tasks.append(self._saying)
             for task in tasks:
                 task.cancel()
             self._alarm.close()
@@ -179,14 +187,34 @@ class Stream:
             if not self._heard:
                 self._heard = True
                 self._greeted()
-            answers = await self._beside.turn(
+            await self._send(call, await self._handle(call, data))
+            self.plan()
+
+    async def _handle(self, call: Call, data: bytes) -> Iterable[bytes]:
+        """Has the agent take a message. Where that takes long, the peer hears so meanwhile."""
+        self._working = data
+        late = asyncio.get_running_loop().call_later(self._times.patient, self._takes_long, call, data)
+        try:
+            return await self._beside.turn(
                 partial(self._take, data),
                 long=partial(self._conversation.long_message, data),
                 before=self.say_unsaid,
                 message=True,
             )
-            await self._send(call, answers)
-            self.plan()
+        finally:
+            self._working = None
+            late.cancel()
+
+    def _takes_long(self, call: Call, data: bytes) -> None:
+        self._saying = asyncio.create_task(self._say_long(call, data))
+
+    async def _say_long(self, call: Call, data: bytes) -> None:
+        """Never after the message's own answers. An error shows at the next message that is sent."""
+        with suppress(*_FOREIGN[:-1]):
+            for message in self._conversation.long_said(data):
+                async with self._sending:
+                    if self._working is data:
+                        await call.write(message)
 
     def _take(self, data: bytes) -> Iterable[bytes]:
         answers = self._conversation.received(data, time.monotonic())

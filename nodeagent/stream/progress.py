@@ -10,7 +10,7 @@ from math import inf
 
 from deltaplane.states import Machine
 from deltaplane.v1 import delta_pb2 as pb
-from nodeagent.stream.acks import Acks
+from nodeagent.stream.acks import Acks, pending
 from nodeagent.stream.cursor import Cursor
 from nodeagent.stream.phases import TRANSITIONS, Phase
 
@@ -109,6 +109,10 @@ class Progress:
     def unsaid(self, now: float) -> list[bytes]:
         """The Ack that waits for its time, if any: sent early before a long call would delay it."""
         return [self.ack(now)] if self.following and self.acks.due_in(now) < inf else []
+
+    def pending(self, reason: str) -> list[bytes]:
+        """What to say where the kernel takes nothing of what was received, and why."""
+        return [pending(self.rev, reason)] if self.following and self.rev > self.applied_rev else []
 
     def ack(self, now: float) -> bytes:
         """The Ack to send now."""

@@ -119,10 +119,11 @@ class Commits:
     # ------------------------------------------------------------ after a commit
 
     def _ack(self, done: Committed | None) -> list[bytes]:
-        """The Ack of a commit, if one is due at once."""
-        if done is None:
-            return []
+        """The Ack of a commit, if one is due at once; where the kernel refuses everything, that it does."""
         session = self.session
+        if done is None:
+            stuck = self.programmer.retries.stuck
+            return session.pending(stuck) if stuck else []
         ack = session.applied(
             session.rev, time.monotonic(), report=done.report, failed=done.failed, unix_nano=time.time_ns()
         )

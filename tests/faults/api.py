@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tests.faults.world import Replica, World
-from tests.unit.controlplane.source.apiserver import added, bookmark, modified
+from tests.unit.controlplane.source.apiserver import added, bookmark, deleted, modified
 from tests.unit.controlplane.source.following import kubeconfig
 
 Object = dict[str, Any]
@@ -57,9 +57,21 @@ class Api:
             known = [one for one in self.items[resource] if one["metadata"]["name"] != thing["metadata"]["name"]]
             event = modified(thing) if len(known) < len(self.items[resource]) else added(thing)
             self.items[resource] = [*known, thing]
-            self._past.append((self.version, resource, event))
-            for _, events in [one for one in self._watches if one[0] == resource]:
-                events.put(event)
+            self._tell(resource, event)
+
+    def remove(self, resource: str, name: str) -> None:
+        """The object is deleted."""
+        with self._news:
+            self.version += 1
+            (gone,) = [one for one in self.items[resource] if one["metadata"]["name"] == name]
+            self.items[resource] = [one for one in self.items[resource] if one is not gone]
+            event = deleted({**gone, "metadata": {**gone["metadata"], "resourceVersion": str(self.version)}})
+            self._tell(resource, event)
+
+    def _tell(self, resource: str, event: Object) -> None:
+        self._past.append((self.version, resource, event))
+        for _, events in [one for one in self._watches if one[0] == resource]:
+            events.put(event)
 
     def forget(self) -> None:
         """As etcd does when it compacts: what was before is asked for in vain, and all watches end."""

@@ -24,6 +24,7 @@ from nodeagent.dataplane.at_home import PORTION, AtHome
 from nodeagent.dataplane.commit_hooks import Wanted
 from nodeagent.dataplane.nftables.dataplane import NftablesDataplane
 from nodeagent.dataplane.outcome import Commit, Failed
+from nodeagent.errors import KernelUnavailable
 from nodeagent.metrics.registry import Metrics
 from nodeagent.node.node_info import NodeInfo
 from nodeagent.stream.beside import Beside
@@ -47,11 +48,13 @@ class Held(NftablesDataplane):
         self.gate = threading.Event()
         self.gate.set()
         self.applied: list[tuple[str, ...]] = []
-        self.waits = False
+        self.waits, self.refuses = False, ""
 
     def apply(
         self, services: Sequence[ServiceForwarding], node: NodeForwarding | None = None, *, complete: bool = False
     ) -> Commit:
+        if self.refuses:
+            raise KernelUnavailable(self.refuses)
         self.waits = True
         assert self.gate.wait(PATIENCE)
         self.waits = False
@@ -188,3 +191,40 @@ async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE):
         while not true():  # noqa: ASYNC110 - what is looked at has no event
             await asyncio.sleep(0.01)
+
+
+async def test_a_replica_hears_of_a_long_commit_while_it_lasts_and_of_nothing_else() -> None:
+    async with world() as (state, server, node):
+        changes = cluster.Changes(SERVICES, 2)
+        state.update([changes.next()])
+        (session,) = server.nodes
+        await until(lambda: session.applied_rev == state.log.head)
+        assert session.acked.pending is None
+        node.dataplane.gate.clear()
+        state.update([changes.next()])
+        await until(lambda: session.acked.pending is not None)
+
+        pending = session.acked.pending
+        assert pending is not None
+        assert (pending.rev, pending.text) == (state.log.head, "")
+        assert node.dataplane.waits
+        node.dataplane.gate.set()
+        await until(lambda: session.applied_rev == state.log.head)
+        assert session.acked.pending is None
+        assert session.closed is None
+
+
+async def test_a_replica_hears_why_a_kernel_takes_nothing() -> None:
+    async with world() as (state, server, node):
+        changes = cluster.Changes(SERVICES, 2)
+        (session,) = server.nodes
+        node.dataplane.refuses = "another program holds the lock"
+        state.update([changes.next()])
+        await until(lambda: session.acked.pending is not None)
+
+        pending = session.acked.pending
+        assert pending is not None
+        assert (pending.rev, pending.text) == (state.log.head, "another program holds the lock")
+        node.dataplane.refuses = ""
+        await until(lambda: session.applied_rev == state.log.head)
+        assert session.acked.pending is None

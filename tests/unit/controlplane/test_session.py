@@ -385,3 +385,34 @@ def test_an_ack_with_a_brake_says_nothing_of_the_state(replica: Replica) -> None
     messages(session)
     ack(session, 2, brake=pb.Brake(services_removed=35, services=40))
     assert session.applied_rev == 1
+
+
+def test_what_an_agent_says_is_pending_is_kept_until_its_next_ack(replica: Replica) -> None:
+    session = following(replica)
+    change(replica, 2)
+    messages(session)
+    rev = session.sent_rev
+    for now, text in ((5.0, ""), (6.0, "the lock is held")):
+        session.on_message(pb.WatchRequest(pending=pb.Pending(received_rev=rev, text=text)), now)
+    pending = session.acked.pending
+    assert pending is not None
+    assert (pending.rev, pending.text, pending.since) == (rev, "the lock is held", 5.0)
+    assert session.applied_rev < rev
+    ack(session, rev)
+    assert session.acked.pending is None
+    assert session.closed is None
+
+
+@pytest.mark.parametrize(
+    ("pending", "text"),
+    [
+        (pb.Pending(received_rev=999), "Pending.received_rev: 999"),
+        (pb.Pending(received_rev=1, text="x" * 5000), "Pending.text: 5000 characters"),
+    ],
+)
+def test_a_pending_that_cannot_be_ends_the_stream(replica: Replica, pending: pb.Pending, text: str) -> None:
+    session = following(replica)
+    session.on_message(pb.WatchRequest(pending=pending), 1.0)
+    assert session.closed is not None
+    assert session.closed.status == "INVALID_ARGUMENT"
+    assert text in session.closed.detail

@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
-from operatorcli.ask import meaning
+from operatorcli.ask import _broken_off, meaning
 from operatorcli.exits import Exit
 
 Code = grpc.StatusCode
@@ -64,3 +64,11 @@ def test_a_certificate_that_is_not_believed_is_told_from_an_address_where_nobody
 
     assert "no TLS with the replica" in failed.text
     assert "--ca-file" in failed.advice
+
+
+def test_a_replica_that_goes_away_while_it_is_listened_to_is_not_one_that_cannot_be_reached() -> None:
+    failed = _broken_off("192.0.2.10:50051", "Socket closed")
+
+    assert failed.code is Exit.UNREACHED
+    assert failed.text == "the replica at 192.0.2.10:50051 broke off its answer: Socket closed"
+    assert "any other replica" in failed.advice

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import grpc
@@ -13,6 +13,8 @@ import pytest
 
 from controlplane.cluster import Cluster
 from controlplane.facts import Fact
+from controlplane.inspection import waiting
+from controlplane.inspection.waits import Waiter
 from controlplane.log import Log
 from controlplane.replica_places import Named, Unfound
 from controlplane.server import STREAM, Server
@@ -338,3 +340,82 @@ async def test_where_nothing_has_a_version_a_peer_that_has_a_slice_more_holds_up
         assert "EndpointSlice ns/svc-2-abc, which its peer has not" in answer.lacking[0].text
         world.replicas[2].cluster.update([Fact(pieces[1].key, None, "")])
         assert (await world.wait(0, object=SERVICE)).applied
+
+
+async def test_a_replica_that_falls_silent_while_it_is_waited_for_is_named_and_not_what_it_said_before() -> None:
+    async with three() as world:
+        world.agents[2].acks.clear()
+        world.change()
+        held = asyncio.ensure_future(world.wait(0, 2.0, object=SERVICE))
+        await asyncio.sleep(0.5)  # it has said once what its node lacks
+        world.replicas[2].server.waits.moved = lambda: None  # type: ignore[method-assign]
+        with paused(world.replicas[2]):
+            answer = await held
+
+        assert reasons(answer) == {"n2": "REPLICA_SILENT"}
+        assert world.replicas[2].address in answer.lacking[0].text
+        silent = next(each for each in answer.replicas if each.address == world.replicas[2].address)
+        assert silent.error.startswith("it has said nothing for ")
+
+
+@contextmanager
+def paused(replica: Replica) -> Iterator[None]:
+    """It says nothing more to who waits there."""
+    servicer, real = replica.server.inspection, waiting.moved
+
+    async def silent(waiter: Waiter, left: float) -> None:
+        await (asyncio.sleep(60) if waiter._here is servicer._here else real(waiter, left))
+
+    waiting.moved = silent
+    try:
+        yield
+    finally:
+        waiting.moved = real
+
+
+async def test_a_stream_that_has_ended_unnoticed_gives_way_to_a_newer_one_at_another_replica() -> None:
+    async with three() as world:
+        world.agents[2].acks.clear()  # its replica shows it as connected
+        world.agents.append(Agent("n2", world.replicas[1]))
+        await world.agents[3].acked.wait()
+        world.change()
+        for place in range(REPLICAS):
+            answer = await world.wait(place, object=SERVICE)
+            assert (answer.applied, answer.chosen_nodes) == (True, 3)
+
+        world.agents[3].acks.clear()
+        world.change()
+        for place in range(REPLICAS):
+            answer = await world.wait(place, 1.0, object=SERVICE)
+            assert reasons(answer) == {"n2": "BEHIND"}
+            assert answer.lacking[0].server_id == world.replicas[1].server._here.server_id
+
+
+async def test_a_revision_of_another_replica_is_refused_with_whose_it_is_and_one_that_is_gone_with_what_to_ask() -> (
+    None
+):
+    async with three() as world:
+        theirs = world.replicas[1].server._here.epoch
+        with pytest.raises(grpc.aio.AioRpcError, match=f"that of the replica at {world.replicas[1].address}") as other:
+            await world.wait(0, revision=inspection.RevisionOf(rev=1, epoch=theirs))
+        assert other.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+        world.agents[1].task.cancel()
+        await world.replicas[1].end()
+        with pytest.raises(grpc.aio.AioRpcError, match=f"{world.replicas[1].address} did not answer") as gone:
+            await world.wait(0, revision=inspection.RevisionOf(rev=1, epoch=theirs))
+        assert gone.value.code() is grpc.StatusCode.NOT_FOUND
+        assert "a replica starts anew" in str(gone.value.details())
+
+
+async def test_who_waits_at_a_replica_that_is_stopped_hears_so_at_once() -> None:
+    async with three() as world:
+        world.agents[2].acks.clear()
+        world.change()
+        held = asyncio.ensure_future(world.wait(0, 60.0, object=SERVICE))
+        while len(world.replicas[0].server.waits) == 0:  # noqa: ASYNC110 - the call is on its way
+            await asyncio.sleep(0.01)
+        await world.replicas[0].server.stop()
+        with pytest.raises(grpc.aio.AioRpcError, match="this replica stops") as stopped:
+            await held
+        assert stopped.value.code() is grpc.StatusCode.UNAVAILABLE

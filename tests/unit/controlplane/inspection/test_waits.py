@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grpc
 import pytest
 
 from controlplane.facts import Fact
@@ -261,3 +262,58 @@ async def test_a_service_of_a_version_is_waited_for_with_its_slices(asked: Asked
     assert not call.task.done()
     applied(asked, session)
     assert (await call.end()).applied
+
+
+async def test_an_agent_that_works_is_told_from_one_of_which_nothing_is_heard(asked: Asked) -> None:
+    quiet, works, refused = (asked.node(name) for name in ("quiet", "works", "refused"))
+    for session in (quiet, works, refused):
+        applied(asked, session)
+    rev = change(asked)
+    for session in (quiet, works, refused):
+        while session.next_message(0.0) is not None:
+            pass
+    pending = {works: pb.Pending(received_rev=rev), refused: pb.Pending(received_rev=rev, text="the lock is held")}
+    for session, said in pending.items():
+        session.on_message(pb.WatchRequest(pending=said), 0.0)
+        session.acked_at = 0.0
+
+    answer = await wait(asked, 0.8, object=SERVICE).end()
+
+    assert set(reasons(answer).values()) == {"BEHIND"}
+    found = {one.node_name: (one.pending_rev, one.text) for one in answer.lacking}
+    assert (found["quiet"][0], found["works"][0], found["refused"][0]) == (0, rev, rev)
+    assert "stopped, cut off or very busy" in found["quiet"][1]
+    assert f"has received revision {rev}, and its commit takes long" in found["works"][1]
+    assert "its kernel has taken no commit for" in found["refused"][1]
+    assert ": the lock is held" in found["refused"][1]
+
+
+async def test_what_came_just_before_the_time_out_counts(asked: Asked) -> None:
+    session = asked.node("a")
+    applied(asked, session)
+    change(asked)
+    call = wait(asked, 0.3, object=SERVICE)
+    await call.looked()
+    asked.waits.moved = lambda: None  # type: ignore[method-assign]  # no look before the time-out
+    applied(asked, session)
+
+    assert (await call.end()).applied
+
+
+async def test_who_waits_at_a_replica_that_stops_hears_so(asked: Asked) -> None:
+    asked.node("a")
+    change(asked)
+    call = wait(asked, 10.0, object=SERVICE)
+    await call.looked()
+    asked.waits.stop()
+    with pytest.raises(Aborted, match=r"this replica stops, .*: ask another one"):
+        await call.end()
+    assert asked.context.status is grpc.StatusCode.UNAVAILABLE
+    with pytest.raises(Aborted, match="this replica stops"):
+        await wait(asked, object=SERVICE).end()
+
+
+async def test_a_revision_of_a_history_that_is_gone_is_an_error_that_says_what_to_ask_for(asked: Asked) -> None:
+    with pytest.raises(Aborted, match=r"not in 00, and no replica that answers does: .*ask without epoch and rev"):
+        await wait(asked, revision=inspection.RevisionOf(rev=3, epoch="00")).end()
+    assert asked.context.status is grpc.StatusCode.NOT_FOUND
