@@ -266,7 +266,7 @@ def test_the_digest_of_the_oldest_revision_that_is_still_held_is_known_s5() -> N
 
 
 def test_after_a_restore_the_newest_version_is_that_of_an_object_which_is_there() -> None:
-    """Else a wait asks other replicas, which listed at a lower version, for one that no object of the new history has."""
+    """Else a wait asks other replicas, which listed at a lower version, for one that no object has any more."""
     store, kept, lost = Store(), objects.service(1), objects.service(2)
     store.update([Fact(kept.key, kept, "250"), Fact(lost.key, lost, "305")])
     store.replace(Kind.SERVICE, [Fact(kept.key, kept, "250")], "264")
