@@ -122,14 +122,18 @@ class Store:
     ) -> list[Change]:
         """Takes a complete list of one kind: what is not in it is gone, what is equal is no change.
 
-        The list's version counts even if it is lower than before: then the API server's store was restored.
+        The list's version counts even if it is lower than before: then the API server's store was restored, and of what
+        was seen before nothing is in its history. Another replica may have listed it at a lower version.
         """
+        restored = -1 < number_of(resource_version) < number_of(self.versions.get(kind, ""))
         listed = {fact.key: fact for fact in facts}
         gone = [Fact(key, None, resource_version) for key in self._keys[kind] if key not in listed]
         changes = self.update([*listed.values(), *gone], ingested_unix_nano)
         if number_of(resource_version) >= 0:
             self.versions[kind] = resource_version
             self.newest[kind] = min(self.newest.get(kind, -1), number_of(resource_version))
+            if restored:
+                self.newest[kind] = max((number_of(fact.resource_version) for fact in listed.values()), default=-1)
         return changes
 
     def _take(self, fact: Fact, ingested: int) -> Change | None:

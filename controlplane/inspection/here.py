@@ -111,6 +111,7 @@ class Here(Struct, frozen=True):
             head_rev=self.head,
             digest=f"{self.cluster.store.digest.value:016x}",
             connected_nodes=self.connected(),
+            unfollowed=[source_status(each) for each in self.sources() if each.error],
         )
 
     def node_status(
@@ -180,19 +181,21 @@ def status_answer(here: Here, version: str) -> inspection_pb2.GetStatusResponse:
         version=version,
         cluster_id=cluster.cluster_id,
         ready=cluster.ready,
-        sources=[
-            inspection_pb2.SourceStatus(
-                resource=each.resource,
-                following=not each.error,
-                since_unix_nano=each.since_unix_nano,
-                error=each.error[:MAX_ERROR],
-                resource_version=each.version,
-            )
-            for each in here.sources()
-        ],
+        sources=[source_status(each) for each in here.sources()],
         unusable=[
             inspection_pb2.UnusableObject(where=where[:MAX_ERROR], reason=reason[:MAX_ERROR])
             for where, reason in problems[:SHOWN_UNUSABLE]
         ],
         more_unusable=max(0, len(problems) - SHOWN_UNUSABLE),
+    )
+
+
+def source_status(each: Following) -> inspection_pb2.SourceStatus:
+    """How a resource is followed, as it is shown."""
+    return inspection_pb2.SourceStatus(
+        resource=each.resource,
+        following=not each.error,
+        since_unix_nano=each.since_unix_nano,
+        error=each.error[:MAX_ERROR],
+        resource_version=each.version,
     )

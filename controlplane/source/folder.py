@@ -121,7 +121,7 @@ def reading(folder: Path, name: str, known: Mapping[str, tuple[Entry, ...]], rea
         return Reading(UNKNOWN, reason=error.strerror or type(error).__name__)
     except ValueError as error:
         return Reading(stamp, reason=str(error), doubtful=doubtful)
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with one file, the others go on
+    except Exception as error:  # whatever is wrong with one file, the others go on
         log.exception("reading %s: a defect, please report it", name)
         return Reading(stamp, reason=f"{type(error).__name__}: {error}", doubtful=doubtful)
 

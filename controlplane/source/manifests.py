@@ -221,8 +221,8 @@ class ManifestSource:
     async def _gather(self) -> tuple[set[ObjectKey], int]:
         """Reads the queued files: what they touch, and since when.
 
-        While many Services go, what is queued a moment later belongs to the same change: the agents' safety brake judges
-        a change as a whole, and a folder is not emptied at one stroke.
+        While many Services go, what is queued a moment later belongs to the same change: a folder is not emptied at one
+        stroke, and the agents' safety brake judges a change as a whole.
         """
         touched: set[ObjectKey] = set()
         moments: list[int] = []

@@ -130,6 +130,7 @@ class ReplicaStatus(_message.Message):
     DIGEST_FIELD_NUMBER: _builtins.int
     CONNECTED_NODES_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    UNFOLLOWED_FIELD_NUMBER: _builtins.int
     address: _builtins.str
     """Where it was asked; empty: the replica that answers."""
     server_id: _builtins.str
@@ -140,6 +141,10 @@ class ReplicaStatus(_message.Message):
     connected_nodes: _builtins.int
     error: _builtins.str
     """Why it did not answer; empty: it did."""
+    @_builtins.property
+    def unfollowed(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceStatus]:
+        """What it does not follow now: its nodes do not get these changes."""
+
     def __init__(
         self,
         *,
@@ -150,10 +155,11 @@ class ReplicaStatus(_message.Message):
         digest: _builtins.str = ...,
         connected_nodes: _builtins.int = ...,
         error: _builtins.str = ...,
+        unfollowed: _abc.Iterable[Global___SourceStatus] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "connected_nodes", b"connected_nodes", "digest", b"digest", "epoch", b"epoch", "error", b"error", "head_rev", b"head_rev", "server_id", b"server_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "connected_nodes", b"connected_nodes", "digest", b"digest", "epoch", b"epoch", "error", b"error", "head_rev", b"head_rev", "server_id", b"server_id", "unfollowed", b"unfollowed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

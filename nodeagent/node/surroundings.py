@@ -1,7 +1,7 @@
 """The addresses and pod ranges of the cluster's Nodes. A change costs what changed; `node_info` owns it.
 
 Backends must not treat these as this node's: an address of another Node leads to that Node even if a Service names it,
-and one that lies in a ServiceCIDR by mistake is no unallocated ClusterIP (F6). Neither is what is `reserved`: a node that
+and one that lies in a ServiceCIDR by mistake is no unallocated ClusterIP (F6). Neither is what is reserved: a node that
 drops what it sends to its control plane could not be told that the ServiceCIDR is gone.
 """
 

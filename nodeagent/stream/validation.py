@@ -19,7 +19,7 @@ class MisfitError(Exception):
 
 
 class BrakeError(Exception):
-    """A change that removes `gone` of `held` Services unannounced: it is held, not refused. `missing` names those of this message."""
+    """A change that removes `gone` of `held` Services unannounced: held, not refused. `missing`: of one message."""
 
     def __init__(self, gone: int, held: int, missing: frozenset[ServiceName] = frozenset()) -> None:
         super().__init__(f"safety brake: the change removes {gone} of {held} Services unannounced")

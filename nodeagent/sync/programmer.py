@@ -150,7 +150,7 @@ class Programmer:
         return self.node_changed() if self.complete and self._node.follows_machine else None
 
     def reserve(self, what: str, slots: Iterable[Slot]) -> Committed | None:
-        """No Service gets these addresses and ports, and no ServiceCIDR the addresses, from now on or with the first state."""
+        """No Service gets these, and no ServiceCIDR their addresses, from now on or with the first whole state."""
         taken = frozenset(slots)
         inside = self._node.reserve(what, {address for *_, address in map(parts, taken) if address})
         touched = [(key.namespace, key.name) for key in self._frontends.reserve(what, taken)]

@@ -17,6 +17,8 @@ from operatorcli.views import node as node_view
 from operatorcli.views import nodes as nodes_view
 from operatorcli.views import status as status_view
 
+LOOK_AGAIN = 2.0  # seconds
+
 
 def add(app: typer.Typer) -> None:
     """Adds them."""
@@ -25,9 +27,9 @@ def add(app: typer.Typer) -> None:
     def status(asked: Asked) -> Exit:
         """The control plane at a glance: what it follows, its nodes, and what is wrong.
 
-        Ends with 1 when something is wrong: a kind of object is not followed, a node is gone, stalled or more than ten
-        seconds behind, an object fails, or a safety brake holds. At an agent's own socket (--server=unix:///PATH) it
-        shows that agent.
+        Ends with 1 when something is wrong: a replica does not follow a kind of object or keeps another state than the
+        one that answers, a node is gone, stalled or more than ten seconds behind, an object fails, or a safety brake
+        holds. At an agent's own socket (--server=unix:///PATH) it shows that agent.
         """
         with asked.replica() as replica:
             answer, code = overview(asked, replica)
@@ -51,4 +53,9 @@ def overview(asked: Asked, replica: Replica) -> tuple[Answer, Exit]:
             raise
         return node_view.here(replica.ask("GetAgent", agent_pb2.GetAgentRequest(), agent_pb2.GetAgentResponse))
     listed = replica.ask("ListNodes", pb.ListNodesRequest(), pb.ListNodesResponse)
-    return status_view.answer(found, listed, replica.where, time.time())
+    apart = []
+    if status_view.differing(found.replicas):  # a change under way, or a replica that lacks it for longer
+        time.sleep(LOOK_AGAIN)
+        again = replica.ask("GetStatus", pb.GetStatusRequest(), pb.GetStatusResponse)
+        apart = status_view.apart(found.replicas, again.replicas)
+    return status_view.answer(found, listed, replica.where, time.time(), apart)

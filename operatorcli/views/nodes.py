@@ -88,6 +88,9 @@ def troubles(response: inspection_pb2.ListNodesResponse) -> Iterator[str]:
     for replica in response.replicas:
         if replica.error:
             yield f"The replica {replica.address} does not answer, so its nodes may be missing: {replica.error}."
+        for each in replica.unfollowed if replica.address else ():  # of the one that answers, `status` shows all
+            what = f"does not follow {each.resource}, so its {count(replica.connected_nodes, 'node')} may lack changes"
+            yield f"The replica {replica.address} {what}: {each.error}."
 
 
 def _troubles(node: inspection_pb2.NodeStatus) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from deltaplane.v1 import inspection_pb2
 from operatorcli.exits import Exit
@@ -18,10 +18,14 @@ SOURCES = columns("RESOURCE*", "FOLLOWED", "SINCE>", "VERSION", "ERROR*")
 
 
 def answer(
-    status: inspection_pb2.GetStatusResponse, listed: inspection_pb2.ListNodesResponse, where: str, now: float
+    status: inspection_pb2.GetStatusResponse,
+    listed: inspection_pb2.ListNodesResponse,
+    where: str,
+    now: float,
+    apart: Iterable[inspection_pb2.ReplicaStatus] = (),
 ) -> tuple[Answer, Exit]:
-    """`now` in Unix seconds. NO where something is wrong."""
-    wrong = [*_unfollowed(status), *_unusable(status), *node_view.troubles(listed)]
+    """`now` in Unix seconds; `apart`: what the function of this name found. NO where something is wrong."""
+    wrong = [*_unfollowed(status), *_unusable(status), *node_view.troubles(listed), *map(_apart, apart)]
     good = Sentence("Every node has the newest revision in its kernel.", "good")
     end: list[Block] = [Sentence(text, "bad") for text in wrong] or ([good] if _everywhere(listed) else [])
     blocks: list[Block] = [
@@ -34,6 +38,26 @@ def answer(
     ]
     data = {"status": plain(status), "nodes": plain(listed)["nodes"], "problems": wrong}
     return Answer(blocks, data, [f"replica/{status.server_id}"]), Exit.NO if wrong else Exit.YES
+
+
+def differing(replicas: Sequence[inspection_pb2.ReplicaStatus]) -> list[inspection_pb2.ReplicaStatus]:
+    """Replicas that answered and have another state than the first one, which was asked."""
+    return [each for each in replicas[1:] if not each.error and each.digest != replicas[0].digest]
+
+
+def apart(
+    before: Sequence[inspection_pb2.ReplicaStatus], after: Sequence[inspection_pb2.ReplicaStatus]
+) -> list[inspection_pb2.ReplicaStatus]:
+    """Replicas that had another state than the one that was asked, at two looks, and took in nothing between them."""
+    stood = {(each.server_id, each.epoch, each.head_rev) for each in differing(before)}
+    found = [each for each in differing(after) if (each.server_id, each.epoch, each.head_rev) in stood]
+    return [each for each in found if not each.unfollowed]  # those are told already
+
+
+def _apart(replica: inspection_pb2.ReplicaStatus) -> str:
+    """What is wrong with one of them."""
+    whose = f"its {count(replica.connected_nodes, 'node')} may lack changes"
+    return f"The replica {replica.address} keeps another state than the one that answers, so {whose}; see its log."
 
 
 def _unusable(status: inspection_pb2.GetStatusResponse) -> Iterator[str]:

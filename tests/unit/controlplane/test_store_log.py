@@ -263,3 +263,17 @@ def test_the_digest_of_the_oldest_revision_that_is_still_held_is_known_s5() -> N
     assert log.tail == 2
     assert log.digest_at(2) is not None
     assert (log.digest_at(log.head), log.digest_at(1)) == (store.digest.value, None)
+
+
+def test_after_a_restore_the_newest_version_is_that_of_an_object_which_is_there() -> None:
+    """Else a wait asks other replicas, which listed at a lower version, for one that no object has any more."""
+    store, kept, lost = Store(), objects.service(1), objects.service(2)
+    store.update([Fact(kept.key, kept, "250"), Fact(lost.key, lost, "305")])
+    store.replace(Kind.SERVICE, [Fact(kept.key, kept, "250")], "264")
+    assert store.newest[Kind.SERVICE] == 250
+    store.update([Fact(lost.key, None, "270", deleted=True)])
+    store.update([Fact(kept.key, objects.service(1, 1), "272")])
+    store.replace(Kind.SERVICE, [Fact(kept.key, objects.service(1, 1), "272")], "280")
+    assert store.newest[Kind.SERVICE] == 272
+    store.replace(Kind.SERVICE, [], "290")  # no restore: that it is gone is a change that others have to see
+    assert store.newest[Kind.SERVICE] == 290

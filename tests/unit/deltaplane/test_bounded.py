@@ -118,8 +118,8 @@ def test_a_file_that_has_nothing_to_say_yet_is_an_error_of_the_system(
     reading, writing = os.pipe()
     try:
         os.set_blocking(reading, False)
-        monkeypatch.setattr(bounded.os, "open", lambda *_: os.dup(reading))
-        monkeypatch.setattr(bounded.stat, "S_ISREG", lambda _: True)
+        monkeypatch.setattr("deltaplane.bounded.os.open", lambda *_: os.dup(reading))
+        monkeypatch.setattr("deltaplane.bounded.stat.S_ISREG", lambda _: True)
         with pytest.raises(BlockingIOError):
             read(tmp_path / "any")
     finally:

@@ -124,3 +124,37 @@ def test_objects_that_cannot_be_used_are_a_no_that_names_the_first_ones() -> Non
     assert "bad-10.yaml" not in text
     assert "5 more objects cannot be used" in text
     assert widest(text) <= 100
+
+
+def test_a_replica_that_does_not_follow_is_a_no_though_its_nodes_have_all_it_knows() -> None:
+    lost = source("endpointslices", 90.0, "1200", "403, permission is missing")
+    replicas = [
+        pb.ReplicaStatus(server_id="r1", head_rev=47, digest="aa", connected_nodes=1),
+        pb.ReplicaStatus(
+            address="192.0.2.11:50051", server_id="r2", head_rev=12, digest="bb", connected_nodes=2, unfollowed=[lost]
+        ),
+    ]
+    listed = pb.ListNodesResponse(head_rev=47, nodes=live("node-a"), replicas=replicas)
+
+    answer, code = status.answer(replica(replicas=replicas), listed, "192.0.2.10:50051", NOW)
+
+    assert code is Exit.NO
+    text = written(answer, Form.TABLE)
+    assert "192.0.2.11:50051 does not follow endpointslices, so its 2 nodes may lack" in text
+    assert "Every node has the newest revision" not in text
+
+
+def test_a_replica_that_stays_at_another_state_is_a_no_and_one_that_moves_is_none() -> None:
+    mine = pb.ReplicaStatus(server_id="r1", epoch="e1", head_rev=47, digest="aa")
+    stuck = pb.ReplicaStatus(address="192.0.2.11:50051", server_id="r2", epoch="e2", head_rev=12, digest="bb")
+    moving = pb.ReplicaStatus(server_id="r3", epoch="e3", head_rev=30, digest="cc")
+    before, after = [mine, stuck, moving], [mine, stuck, pb.ReplicaStatus(server_id="r3", epoch="e3", head_rev=31)]
+    assert status.apart(before, after) == [stuck]
+    assert status.apart(before, [pb.ReplicaStatus(digest="bb"), stuck]) == []  # it was ahead
+    assert not status.differing([mine, pb.ReplicaStatus(error="refused")])
+
+    listed = pb.ListNodesResponse(head_rev=47, nodes=live("node-a"), replicas=[mine, stuck])
+    answer, code = status.answer(replica(replicas=before), listed, "192.0.2.10:50051", NOW, [stuck])
+
+    assert code is Exit.NO
+    assert "192.0.2.11:50051 keeps another state" in written(answer, Form.TABLE)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.source import folder, manifests
+from controlplane.source import documents, folder, manifests
 from tests.unit.controlplane.source.manifests import address, running, service
 
 MANY = 40
@@ -34,8 +34,8 @@ async def _take_away(source: manifests.ManifestSource, directory: Path, names: l
     told = source._unread.took
     read: list[str] = []
 
-    def took(name: str, reading: folder.Reading, now: int) -> None:
-        told(name, reading, now)
+    def took(name: str, read_: folder.Reading, now: int) -> None:
+        told(name, read_, now)
         read.append(name)
         if portions and read.count(name) == 1 and set(removed) <= set(read):
             remove()
@@ -47,14 +47,14 @@ async def _take_away(source: manifests.ManifestSource, directory: Path, names: l
             removed.append(name)
             (directory / name).unlink()
 
-    source._unread.took = took  # type: ignore[method-assign]
+    source._unread.took = took  # type: ignore[method-assign,assignment]
     count = len(portions)
     remove()
     return count
 
 
 async def test_a_defect_in_reading_one_file_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    parse = folder.parse
+    parse = documents.parse
 
     def broken(text: str, *more: object) -> object:
         if "bad" in text:
