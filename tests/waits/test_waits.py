@@ -17,7 +17,7 @@ import pytest
 
 from deltaplane.v1 import inspection_pb2 as pb
 from tests.faults.world import Replica, until
-from tests.waits.asking import OBJECT, Answer, _version
+from tests.waits.asking import OBJECT, Answer, version_of
 from tests.waits.changes import Change
 from tests.waits.faults import GONE, QUIET, Effect, joined
 from tests.waits.objects import SERVICES, Put, Served
@@ -98,7 +98,7 @@ def test_a_wait_says_everywhere_only_where_packets_agree_and_else_names_the_node
 @pytest.mark.timeout(300)
 def test_a_wait_whose_replica_goes_and_one_for_a_revision_that_went_with_it_say_so(running: World) -> None:
     running.start()
-    never = _version(Put(SERVICES, "s1", 10**6))
+    never = version_of(Put(SERVICES, "s1", 10**6))
     first, second, third = running.planes
 
     killed = _ends(first, never, first.kill)
