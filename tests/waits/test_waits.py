@@ -97,7 +97,7 @@ def test_a_wait_says_everywhere_only_where_packets_agree_and_else_names_the_node
 @pytest.mark.kernel
 @pytest.mark.timeout(300)
 def test_a_wait_whose_replica_goes_and_one_for_a_revision_that_went_with_it_say_so(running: World) -> None:
-    running.start()
+    running.serve()
     never = version_of(Put(SERVICES, "s1", 10**6))
     first, second, third = running.planes
 

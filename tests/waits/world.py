@@ -165,11 +165,15 @@ class World:
         stack.callback(made.kill)
         return made
 
-    def start(self) -> None:
-        """Returns when every node has what there is."""
+    def serve(self) -> None:
+        """Starts the replicas."""
         for plane in self.planes:
             super(Replica, plane).start()
         until(lambda: all("serving" in plane.running.output() for plane in self.planes), "replicas that serve")
+
+    def start(self) -> None:
+        """Returns when every agent has a stream."""
+        self.serve()
         for node in self.nodes:
             node.start()
         until(lambda: len(self.streams()) == len(self.nodes), self.state)
