@@ -38,7 +38,7 @@ def answer(*lacking: pb.Lacking, seconds: float = 2.0) -> Answer:
 
 
 def quiet(name: str, pending: int = 0) -> pb.Lacking:
-    text = "it is stopped, cut off or very busy"
+    text = "stopped, cut off or very busy"
     return pb.Lacking(node_name=name, reason=pb.LACK_REASON_BEHIND, text=text, pending_rev=pending)
 
 
