@@ -62,7 +62,8 @@ class Asked(NamedTuple):
 
 
 class Run:
-    """`rounds` are numbered; the same seed has the same faults, changes and questions."""
+    """`rounds` are numbered; the same seed has the same faults, changes and questions, as far as
+    streams are at the same replicas."""
 
     def __init__(self, world: World, seed: int, faults: Sequence[str]) -> None:
         self.found = Found()
