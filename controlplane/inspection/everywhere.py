@@ -24,7 +24,7 @@ from deltaplane.v1 import inspection_pb2 as pb
 
 AGAIN = 0.5  # seconds until a peer that broke off is asked again
 EARLIER = 0.3  # seconds that a peer ends before this call does, so that its reasons arrive
-GRACE = 0.5  # seconds after the time-out that a peer's last word is waited for
+GRACE = 0.3  # seconds after the time-out that a peer's last word is waited for
 _WEAK = {pb.LACK_REASON_NO_AGENT, pb.LACK_REASON_DISCONNECTED}
 
 
@@ -89,10 +89,13 @@ class Others:
         self.ended.set()
 
     async def last_words(self) -> None:
-        """Until each peer that was heard has said its last word, for a while: one that has stopped never does."""
+        """Until each peer that was heard has said its last word, for a while: one that has stopped never does.
+
+        One that has missed a word already is not waited for.
+        """
         with suppress(TimeoutError):
             async with asyncio.timeout(GRACE):
-                while self.heard:
+                while any(time.monotonic() - at < NEWS + GRACE for at in self.heard.values()):
                     self.ended.clear()
                     await self.ended.wait()
         for address, at in self.heard.items():

@@ -102,8 +102,7 @@ def _behind(session: Session, rev: int, now: float, found: pb.Lacking) -> None:
         return
     found.reason, found.behind_seconds = pb.LACK_REASON_BEHIND, session.behind_seconds(now)
     known = _held_up(session, now, found) or _unheard(session, rev, now, found)
-    has = f"has revision {session.applied_rev} of {rev}, {found.behind_seconds:.1f} s behind"
-    found.text = f"{has}; {known}{stalled}"
+    found.text = f"has revision {session.applied_rev} of {rev}, {found.behind_seconds:.1f} s behind{known}{stalled}"
 
 
 def _held_up(session: Session, now: float, found: pb.Lacking) -> str:
@@ -113,15 +112,14 @@ def _held_up(session: Session, now: float, found: pb.Lacking) -> str:
         return ""
     found.pending_rev, seconds = pending.rev, f"{now - pending.since:.1f} s"
     if pending.text:
-        return f"its kernel has taken no commit for {seconds}: {pending.text}"
-    return f"the agent has received revision {pending.rev}, and its commit takes long: {seconds} so far"
+        return f"; its kernel has taken no commit for {seconds}: {pending.text}"
+    return f"; its commit of {pending.rev} takes long: {seconds} so far"
 
 
 def _unheard(session: Session, rev: int, now: float, found: pb.Lacking) -> str:
     """Where the agent says nothing."""
-    acked = f"its last Ack came {now - session.acked_at:.1f} s ago" if session.acked_at else "no Ack has come"
-    if session.sent_rev < rev:
-        acked = f"{acked}; it was sent {session.sent_rev} so far"
+    sent = f"; it was sent {session.sent_rev} so far" if session.sent_rev < rev else ""
     if min(found.behind_seconds, now - max(session.acked_at, session.since)) < SOON:
-        return acked
-    return f"{acked}; it does not say that it has received more: it is stopped, cut off or very busy"
+        acked = f"its last Ack came {now - session.acked_at:.1f} s ago" if session.acked_at else "no Ack has come"
+        return f"; {acked}{sent}"
+    return f": stopped, cut off or very busy{sent}"

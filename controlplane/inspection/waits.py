@@ -44,7 +44,6 @@ class Waiter:
         self.moved = asyncio.Event()
         self.reached = asyncio.Event()  # set once this replica has seen it
         self.done = asyncio.Event()  # set once enough nodes had it at one time
-        self.stopped = False  # this replica stops
         self.looks = 0  # at nodes
         self.everybody: tuple[str, ...] | None = None  # all nodes, once they have it; None: look at each
         self._here, self._epoch = here, ""
@@ -196,7 +195,6 @@ class Waits:
         """This replica stops: whoever waits, or comes to wait, hears so."""
         self._stopping = True
         for waiter in self._waiters:
-            waiter.stopped = True
             waiter.done.set()
             waiter.moved.set()
 

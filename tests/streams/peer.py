@@ -123,6 +123,9 @@ class Talk:
     def handled(self, now: float) -> None:
         self.session.handled(now)
 
+    def long_said(self, data: bytes) -> tuple[bytes, ...]:
+        return ()
+
     def excused(self, seconds: float, now: float) -> None:
         self.session.excused(seconds, now)
 

@@ -12,11 +12,12 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from bench import cluster
+from controlplane.acked import Pending
 from controlplane.cluster import WATCHED, Cluster
 from controlplane.facts import Fact
 from controlplane.log import Log
 from controlplane.server import Server
-from controlplane.session import Limits
+from controlplane.session import Limits, Session
 from controlplane.trace import NoTracing
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from nodeagent.agent import Agent
@@ -199,18 +200,18 @@ async def test_a_replica_hears_of_a_long_commit_while_it_lasts_and_of_nothing_el
         state.update([changes.next()])
         (session,) = server.nodes
         await until(lambda: session.applied_rev == state.log.head)
-        assert session.acked.pending is None
+        assert waiting(session) is None
         node.dataplane.gate.clear()
         state.update([changes.next()])
-        await until(lambda: session.acked.pending is not None)
+        await until(lambda: waiting(session) is not None)
 
-        pending = session.acked.pending
+        pending = waiting(session)
         assert pending is not None
         assert (pending.rev, pending.text) == (state.log.head, "")
         assert node.dataplane.waits
         node.dataplane.gate.set()
         await until(lambda: session.applied_rev == state.log.head)
-        assert session.acked.pending is None
+        assert waiting(session) is None
         assert session.closed is None
 
 
@@ -220,11 +221,16 @@ async def test_a_replica_hears_why_a_kernel_takes_nothing() -> None:
         (session,) = server.nodes
         node.dataplane.refuses = "another program holds the lock"
         state.update([changes.next()])
-        await until(lambda: session.acked.pending is not None)
+        await until(lambda: waiting(session) is not None)
 
-        pending = session.acked.pending
+        pending = waiting(session)
         assert pending is not None
         assert (pending.rev, pending.text) == (state.log.head, "another program holds the lock")
         node.dataplane.refuses = ""
         await until(lambda: session.applied_rev == state.log.head)
-        assert session.acked.pending is None
+        assert waiting(session) is None
+
+
+def waiting(session: Session) -> Pending | None:
+    """What its agent says is pending, now."""
+    return session.acked.pending

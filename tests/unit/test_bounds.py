@@ -17,7 +17,7 @@ from deltaplane.model import Kind, Object
 from deltaplane.snapshot import ON_REQUEST, PARTIAL
 from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import objects_pb2
-from nodeagent.stream.acks import Acks
+from nodeagent.stream.acks import Acks, pending, pending_of
 from nodeagent.stream.cursor import Cursor
 from nodeagent.stream.handshake import Mode, identity, introduce
 from nodeagent.stream.mirror import Mirror
@@ -74,6 +74,15 @@ def digests() -> list[bytes]:
     return made
 
 
+def still_pending() -> list[bytes]:
+    made = [
+        pending((1 << 64) - 1, LONG * 100),
+        *pending_of(pb.WatchResponse(delta=pb.Delta(to_rev=7)).SerializeToString()),
+    ]
+    assert max(map(len, made)) < 1024
+    return made
+
+
 def stream() -> list[bytes]:
     """All that a replica says: Welcome, a snapshot, deltas of large objects, a heartbeat, a GoAway."""
     ranges = tuple(f"10.{n // 256}.{n % 256}.0/24" for n in range(4000))
@@ -123,6 +132,7 @@ REQUESTS: dict[str, Callable[[], list[bytes]]] = {
     "ack": ack,
     "resync_request": resync_request,
     "digests": digests,
+    "pending": still_pending,
 }
 
 

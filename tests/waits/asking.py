@@ -13,7 +13,7 @@ from google.protobuf import json_format
 from deltaplane.v1 import inspection_pb2 as pb
 from deltaplane.v1 import objects_pb2
 from tests.waits.changes import Change
-from tests.waits.objects import NAMESPACE, SERVICES, SLICES, Put
+from tests.waits.objects import NAMESPACE, SERVICES, SLICES, STEADY, Put
 from tests.waits.world import Plane
 from tools.lab.deltaplane import COMMAND as PROGRAM
 
@@ -56,10 +56,10 @@ def _requests(plane: Plane, change: Change, way: str, seconds: float) -> list[pb
     if way == REVISION:
         _seen(plane, change, seconds)
         return [pb.WaitAppliedRequest(revision=pb.RevisionOf())]
-    return [pb.WaitAppliedRequest(object=_version(each)) for each in change.written]
+    return [pb.WaitAppliedRequest(object=version_of(each)) for each in change.written]
 
 
-def _version(put: Put) -> pb.ObjectVersion:
+def version_of(put: Put) -> pb.ObjectVersion:
     key = objects_pb2.ObjectKey(kind=KINDS[put.resource], namespace=NAMESPACE, name=put.name)
     return pb.ObjectVersion(key=key, resource_version=str(put.version))
 
@@ -68,18 +68,14 @@ def _seen(plane: Plane, change: Change, seconds: float) -> None:
     """Until this replica has the change, so that its head is a revision that has it."""
     end = time.monotonic() + seconds
     for put in change.written:
-        key = objects_pb2.ObjectKey(kind=KINDS[put.resource], namespace=NAMESPACE, name=_steady(put.resource))
+        name = STEADY.name if put.resource == SERVICES else f"{STEADY.name}-a"
+        key = objects_pb2.ObjectKey(kind=KINDS[put.resource], namespace=NAMESPACE, name=name)
         request = pb.GetObjectRequest(key=key)
         while (
             int(plane.inspect.GetObject(request, timeout=10, wait_for_ready=True).kind_resource_version) < put.version
         ):
             assert time.monotonic() < end, f"{plane.name} has not seen {put}"
             time.sleep(0.02)
-
-
-def _steady(resource: str) -> str:
-    """An object that no change touches."""
-    return "steady" if resource == SERVICES else "steady-a"
 
 
 def _call(plane: Plane, request: pb.WaitAppliedRequest) -> pb.WaitAppliedResponse:

@@ -30,17 +30,18 @@ class Put(NamedTuple):
 
 @dataclass(eq=False)
 class Served:
-    """A Service. `endpoints`: their addresses; `there`: it exists."""
+    """A Service. `endpoints`: their addresses; `there`: it exists; `title`: its name, where it is no number."""
 
     number: int
     vip: str
     port: int = 80
     endpoints: list[str] = field(default_factory=list)
     there: bool = True
+    title: str = ""
 
     @property
     def name(self) -> str:
-        return f"s{self.number}"
+        return self.title or f"s{self.number}"
 
     @property
     def place(self) -> Place:
@@ -65,6 +66,9 @@ class Served:
             "ports": [{"name": "", "port": TARGET, "protocol": "UDP"}],
             "endpoints": [{"addresses": [one], "conditions": {"ready": True}} for one in self.endpoints],
         }
+
+
+STEADY = Served(0, "10.96.0.10", endpoints=["10.2.0.1"], title="steady")  # no change touches it
 
 
 class Objects:

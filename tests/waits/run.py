@@ -19,7 +19,7 @@ from tests.faults.world import until
 from tests.waits.asking import COMMAND, OBJECT, REVISION, Answer, ask, ways
 from tests.waits.changes import Change, Changes
 from tests.waits.faults import FAULTS, Effect, Reason, Setting
-from tests.waits.objects import SERVICES, SLICES, Served
+from tests.waits.objects import SERVICES, SLICES, STEADY
 from tests.waits.world import Node, Plane, World
 
 AT_ONCE = 8  # changes of a round
@@ -62,17 +62,15 @@ class Asked(NamedTuple):
 
 
 class Run:
-    """`rounds` are numbered; the same seed has the same faults, changes and questions."""
+    """`rounds` are numbered; the same seed has the same faults, changes and questions, as far as
+    streams are at the same replicas."""
 
     def __init__(self, world: World, seed: int, faults: Sequence[str]) -> None:
         self.found = Found()
         self._world, self._seed, self._faults = world, seed, list(faults)
         self._pool = ThreadPoolExecutor(2 * AT_ONCE)
-        steady = Served(0, "10.96.0.10", endpoints=["10.2.0.1"])
-        for resource, thing in ((SERVICES, steady.service()), (SLICES, steady.slice())):
-            thing["metadata"]["name"] = "steady" if resource == SERVICES else "steady-a"
-            thing["metadata"].get("labels", {}).update({"kubernetes.io/service-name": "steady"})
-            world.objects.put(resource, thing)
+        world.objects.put(SERVICES, STEADY.service())
+        world.objects.put(SLICES, STEADY.slice())
         self._changes = Changes(world.objects, random.Random(seed), SERVICES_IN_ALL)
         until(self._whole, world.state)
 

@@ -17,7 +17,7 @@ import pytest
 
 from deltaplane.v1 import inspection_pb2 as pb
 from tests.faults.world import Replica, until
-from tests.waits.asking import OBJECT, Answer, _version
+from tests.waits.asking import OBJECT, Answer, version_of
 from tests.waits.changes import Change
 from tests.waits.faults import GONE, QUIET, Effect, joined
 from tests.waits.objects import SERVICES, Put, Served
@@ -38,7 +38,7 @@ def answer(*lacking: pb.Lacking, seconds: float = 2.0) -> Answer:
 
 
 def quiet(name: str, pending: int = 0) -> pb.Lacking:
-    text = "it is stopped, cut off or very busy"
+    text = "stopped, cut off or very busy"
     return pb.Lacking(node_name=name, reason=pb.LACK_REASON_BEHIND, text=text, pending_rev=pending)
 
 
@@ -97,8 +97,8 @@ def test_a_wait_says_everywhere_only_where_packets_agree_and_else_names_the_node
 @pytest.mark.kernel
 @pytest.mark.timeout(300)
 def test_a_wait_whose_replica_goes_and_one_for_a_revision_that_went_with_it_say_so(running: World) -> None:
-    running.start()
-    never = _version(Put(SERVICES, "s1", 10**6))
+    running.serve()
+    never = version_of(Put(SERVICES, "s1", 10**6))
     first, second, third = running.planes
 
     killed = _ends(first, never, first.kill)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import tempfile
@@ -15,6 +16,7 @@ from typing import Any
 import grpc
 
 from deltaplane.v1 import inspection_pb2 as inspection
+from deltaplane.v1.inspection_pb2_grpc import InspectionServiceStub
 from tests.faults.world import Part, Replica, until
 from tests.streams.programs import free_port
 from tests.waits.doors import Door
@@ -27,7 +29,6 @@ REPLICAS = 3
 MODES = ("nftables", "nftables", "iptables", "nftables")  # of each agent
 FIRST_CLIENT = ip_address("10.128.0.1")
 PACKETS = 64  # of three endpoints, one is missed once in 10^10 times
-POISON = "10.96.{}.{}"  # ClusterIPs that the kernel of one node refuses: 10.96.(200 + its number).x
 WITNESS = r"""
 table ip waits {
   set seen {
@@ -83,19 +84,13 @@ class Plane(Replica):
         Part.__init__(self, f"r{number}", folder, words)
         options = [("grpc.max_reconnect_backoff_ms", 200), ("grpc.initial_reconnect_backoff_ms", 50)]
         self.channel = grpc.insecure_channel(self.address, options)
-        self.inspect: Any = _stub(self.channel)
+        self.inspect: Any = InspectionServiceStub(self.channel)
 
     def mine(self) -> set[str]:
         """The nodes that have an open stream here."""
         request = inspection.ListNodesRequest(this_replica=True)
         answer = self.inspect.ListNodes(request, timeout=5, wait_for_ready=True)
         return {one.node_name for one in answer.nodes if one.state != inspection.NODE_STATE_DISCONNECTED}
-
-
-def _stub(channel: grpc.Channel) -> Any:
-    from deltaplane.v1.inspection_pb2_grpc import InspectionServiceStub
-
-    return InspectionServiceStub(channel)
 
 
 class Node(Part):
@@ -120,8 +115,6 @@ class Node(Part):
 
     def met(self) -> dict[Place, set[str]]:
         """Endpoints that packets have met since, by where they were sent."""
-        import json
-
         found: dict[Place, set[str]] = {}
         for entry in json.loads(rules.nft(self.net, "-j", "list", "set", "ip", "waits", "seen"))["nftables"]:
             for element in entry.get("set", {}).get("elem", ()):
@@ -172,11 +165,15 @@ class World:
         stack.callback(made.kill)
         return made
 
-    def start(self) -> None:
-        """Returns when every node has what there is."""
+    def serve(self) -> None:
+        """Starts the replicas."""
         for plane in self.planes:
             super(Replica, plane).start()
         until(lambda: all("serving" in plane.running.output() for plane in self.planes), "replicas that serve")
+
+    def start(self) -> None:
+        """Returns when every agent has a stream."""
+        self.serve()
         for node in self.nodes:
             node.start()
         until(lambda: len(self.streams()) == len(self.nodes), self.state)

@@ -283,7 +283,7 @@ async def test_an_agent_that_works_is_told_from_one_of_which_nothing_is_heard(as
     found = {one.node_name: (one.pending_rev, one.text) for one in answer.lacking}
     assert (found["quiet"][0], found["works"][0], found["refused"][0]) == (0, rev, rev)
     assert "stopped, cut off or very busy" in found["quiet"][1]
-    assert f"has received revision {rev}, and its commit takes long" in found["works"][1]
+    assert f"its commit of {rev} takes long" in found["works"][1]
     assert "its kernel has taken no commit for" in found["refused"][1]
     assert ": the lock is held" in found["refused"][1]
 
