@@ -16,7 +16,7 @@ from deltaplane.v1 import inspection_pb2
 BACKLOG = 1000  # commits that a tail may lag; beyond, it loses the oldest
 
 TAILS = 64  # at once; one address has half of them at most
-TOLD, TOLD_AT_ONCE = 4000.0, 200.0  # commits per second that all tails together are told: a tenth of a core
+TOLD, TOLD_AT_ONCE = 4000.0, 200.0  # commits per second that all tails together are told: a fifth of a core
 NAP = 0.005  # seconds: a shorter pause is not worth a timer, and is made up for by the next one
 
 
