@@ -23,7 +23,7 @@ from controlplane.inspection.targets import Target
 from deltaplane.shares import Allowance
 from deltaplane.v1 import inspection_pb2 as pb
 
-TICK = 0.05  # seconds from news until waiters look
+TICK, FEW, LONGEST_TICK = 0.05, 50, 0.5  # seconds from news until so few waiters look; more look in proportion later
 HASTES, HASTES_AT_ONCE = 2.0, 10.0  # revisions a second that agents are asked to acknowledge at once, and after a pause
 HASTED_ACKS = 100.0  # a second, of all agents: a twentieth of what they acknowledge where there are many
 
@@ -212,7 +212,8 @@ class Waits:
     def moved(self) -> None:
         """Something may have changed: an Ack, a stream, a revision. Nearly free while nobody waits."""
         if self._waiters and self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(TICK, self.look)
+            tick = min(LONGEST_TICK, TICK * max(1.0, len(self._waiters) / FEW))
+            self._timer = asyncio.get_running_loop().call_later(tick, self.look)
 
     def look(self) -> None:
         """Has every waiter look now."""

@@ -43,6 +43,13 @@ def drain(space: Namespace, node: Node, family: int = 4) -> tuple[int, str]:
     return int(status), text.strip()
 
 
+def figures(space: Namespace, port: int) -> dict[str, float]:
+    """What the metrics page on this port of loopback shows, by name with labels."""
+    said = run(space, "curl", "-sS", f"http://127.0.0.1:{port}/metrics")
+    lines = (line.rpartition(" ") for line in said.splitlines() if not line.startswith("#"))
+    return {name: float(value) for name, _, value in lines}
+
+
 def leave(shop: Shop, leaving: Pod, pods: Sequence[Pod]) -> None:
     """The slices say that one of these Pods terminates."""
     for family in (4, 6):

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.e2e.conftest import Cluster
-from tests.e2e.draining import Gated, asking, drain, kubeconfig, leave, stopped
+from tests.e2e.draining import Gated, asking, drain, figures, kubeconfig, leave, stopped
 from tests.e2e.shop import SLICE_PORTS, Shop, deployed, names, reached
 from tools.lab import manifests
 from tools.lab.client import until
@@ -25,7 +25,7 @@ def line(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """The product with /drain on every node, and the readiness gate."""
     folder = tmp_path_factory.mktemp("draining")
     source = ["--source=kubernetes", f"--kubeconfig={kubeconfig(cluster, folder)}"]
-    source += ["--readiness-gate", f"--readiness-gate-timeout={BOUND}"]
+    source += ["--readiness-gate", f"--readiness-gate-timeout={BOUND}", "--metrics-listen=127.0.0.1:50053"]
     flags = ("--drain-listen=0.0.0.0", f"--drain-timeout={DRAIN}s")
     with deployed(cluster.fabric, folder, *source, agent_flags=flags) as deployment:
         yield deployment
@@ -79,6 +79,18 @@ def test_a_pod_that_does_not_end_is_told_which_service_sends_to_it(shop: Shop) -
     assert "Service default/my-service still sends to it: it is ready" in text
 
 
+def test_what_became_of_questions_is_on_the_agents_page(shop: Shop) -> None:
+    pod = shop.fabric.pods[0]
+    node = shop.fabric.node(pod.node)
+    before = figures(node.space, 10249)
+    drain(pod.space, node)
+    drain(node.space, node)
+    after = figures(node.space, 10249)
+    counted = {name: after[name] - before[name] for name in after if name.startswith("deltaplane_drain_requests_total")}
+    assert {name.split('"')[1]: number for name, number in counted.items() if number} == {"still": 1, "refused": 1}
+    assert after["deltaplane_drain_seconds_count"] == before["deltaplane_drain_seconds_count"] + 1
+
+
 @FAMILIES
 def test_a_pod_asks_for_itself_alone_and_its_own_node_alone(shop: Shop, family: int) -> None:
     pod, other = shop.fabric.pods[0], shop.fabric.nodes[-1]
@@ -127,6 +139,10 @@ def test_the_gate_is_set_when_every_node_sends_to_the_pod_though_it_is_not_ready
     assert gated.gate["reason"] == "Programmed"
     for node in shop.fabric.nodes:
         assert gated.pod.name in reached(node.clients[0].space, address, 80, "tcp")
+
+    shown = figures(shop.fabric.controlplane.space, 50053)
+    assert shown['deltaplane_gate_pods_set_total{reason="Programmed"}'] >= 1
+    assert shown['deltaplane_lease_held{lease="deltaplane-readiness-gate"}'] == 1
 
     gated.report(ready=True)
     before = shop.line.controlplane.head()

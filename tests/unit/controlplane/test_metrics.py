@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry, generate_latest
 
 from controlplane.certificates.keeper import Keeper
@@ -17,10 +18,13 @@ from controlplane.certificates.values import Times
 from controlplane.cluster import Cluster
 from controlplane.errors import ControlPlaneError
 from controlplane.facts import Fact, Following
+from controlplane.gate.figures import GateFigures
 from controlplane.identity.refused import Refused
+from controlplane.lease_figures import LeaseFigures
 from controlplane.log import Log
 from controlplane.metrics import Figures, serve
 from controlplane.nodes import Nodes
+from controlplane.otlp_export import QuietExporter
 from controlplane.propagation import Propagation
 from controlplane.report import Report
 from controlplane.session import Session
@@ -120,6 +124,8 @@ def test_the_history_and_what_cannot_be_used(page: Page) -> None:
 
 
 def test_the_manual_names_every_metric_and_no_other(page: Page) -> None:
+    for each in (GateFigures(int, float), LeaseFigures(tuple), QuietExporter(InMemorySpanExporter(), "")):
+        page.registry.register(each)
     shown = {
         line.split()[2] for line in generate_latest(page.registry).decode().splitlines() if line.startswith("# TYPE")
     }
