@@ -79,7 +79,7 @@ def explain_at(here: Here, request: inspection_pb2.ExplainRequest) -> inspection
     past = Past(here, acknowledged(here, session) or here.head)
     directory = Then(here, view_of(node), past)
     answer = explain(question, site, directory)
-    changed = _changed(here, question, site, directory, past, answer)
+    changed = _changed(here, question, site, directory, answer)
     unknown = directory.unknown if answer.service is not None or past.kept else _gone(here, past)
     return inspection_pb2.ExplainResponse(
         explanation=explanation(request.connection, answer, site),
@@ -88,16 +88,15 @@ def explain_at(here: Here, request: inspection_pb2.ExplainRequest) -> inspection
     )
 
 
-def _changed(
-    here: Here, question: Question, site: Site, directory: Then, past: Past, answer: Answer
-) -> dict[ObjectKey, None]:
+def _changed(here: Here, question: Question, site: Site, directory: Then, answer: Answer) -> dict[ObjectKey, None]:
     """What has changed since and has to do with the answer, as it was then or as it would be now."""
-    if not past.changed:
+    changed = directory.past.changed
+    if not changed:
         return {}
     today = Then(here, directory.view, Past(here, here.head))
     now = explain(question, site, today)
     keys = (*_keys(directory, answer), *_keys(today, now))
-    return dict.fromkeys(key for key in keys if key in past.changed)
+    return dict.fromkeys(key for key in keys if key in changed)
 
 
 def _keys(directory: Then, answer: Answer) -> tuple[ObjectKey, ...]:

@@ -18,7 +18,7 @@ class Then(Listed):
     def __init__(self, here: Here, view: NodeView, past: Past) -> None:
         super().__init__(here.cluster.frontends, {}, {}, view)
         self.unknown: dict[ObjectKey, None] = {}
-        self._past, self.view = past, view
+        self.past, self.view = past, view
         self._found: dict[ObjectKey, Held] = {}
         self._changed = [key for key in past.changed if key.kind is Kind.SERVICE]  # their claims may be others now
 
@@ -40,7 +40,7 @@ class Then(Listed):
 
     def _quietly(self, key: ObjectKey) -> Service | None:
         """For a look at many Services, of which most have nothing to do with the answer."""
-        found = self._past.at(key)
+        found = self.past.at(key)
         return found if isinstance(found, Service) else None
 
     def service(self, key: ObjectKey) -> Service | None:
@@ -53,6 +53,6 @@ class Then(Listed):
         """The Service and its slices then."""
         found = self._found.get(key)
         if found is None:
-            found = self._found[key] = self._past.held(key)
+            found = self._found[key] = self.past.held(key)
             self.unknown.update(dict.fromkeys(found.unknown))
         return found

@@ -45,7 +45,9 @@ async def differences(asked: Asked, name: str = "") -> inspection.DiffResponse:
 
 async def explained(asked: Asked) -> inspection.ExplainResponse:
     connection = views_pb2.Connection(source="10.0.0.9", address="10.96.0.1", port=80)
-    return await asked.inspection.Explain(inspection.ExplainRequest(node_name="a", connection=connection), asked.context)
+    return await asked.inspection.Explain(
+        inspection.ExplainRequest(node_name="a", connection=connection), asked.context
+    )
 
 
 async def test_two_nodes_differ_in_what_each_has_acknowledged(asked: Asked) -> None:
