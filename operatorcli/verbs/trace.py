@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from deltaplane.v1 import agent_pb2
-from operatorcli import names, node_programs
+from operatorcli import aim, node_programs
 from operatorcli.connect.target import SCHEME
 from operatorcli.exits import Exit
 from operatorcli.flags import Asked, length, usage, verb
-from operatorcli.verbs.explain import Source, Target
+from operatorcli.verbs.explain import Namespace, Source, Target
 from operatorcli.views import trace as view
 
 LONGEST = 60.0  # seconds
@@ -26,14 +26,21 @@ def add(app: typer.Typer) -> None:
         app, "trace", "trace 10.244.1.7 10.96.0.10:80 --server=unix:///run/deltaplane/agent.sock",
         "trace 203.0.113.9 192.168.0.1:30080 --wait --server=unix:///run/deltaplane/agent.sock",
     )  # fmt: skip
-    def trace(asked: Asked, source: Source, target: Target, timeout: Timeout = "5s", wait: Wait = False) -> Exit:
+    def trace(
+        asked: Asked,
+        source: Source,
+        target: Target,
+        timeout: Timeout = "5s",
+        wait: Wait = False,
+        namespace: Namespace = "",
+    ) -> Exit:
         """Follows one real packet through this node's kernel, and shows that beside what explain says.
 
         Runs as root on the node, with the agent's socket. Where FROM is the node itself or a pod on it, the packet is
         sent from there (a connection that is closed at once, or an empty datagram); else it is waited for. The kernel
         traces this flow only, and stops when this ends, however it ends. Ends with 0 when the packet met what was said.
         """
-        connection, seconds = names.connection(source, target), length("timeout", timeout)
+        seconds = length("timeout", timeout)
         if not asked.flags.server.startswith(SCHEME):
             raise usage(
                 "trace needs the agent's own socket",
@@ -42,6 +49,7 @@ def add(app: typer.Typer) -> None:
         if not 0 < seconds <= LONGEST:
             raise usage(f"--timeout={timeout} is not more than 0 and at most {LONGEST:g} s")
         with asked.replica() as agent:
+            connection = aim.connection(asked, agent, source, target, namespace)
             here = agent_pb2.ExplainHereRequest(connection=connection)
             said = agent.ask("ExplainHere", here, agent_pb2.ExplainHereResponse)
             mode = agent.ask("GetAgent", agent_pb2.GetAgentRequest(), agent_pb2.GetAgentResponse).proxy_mode

@@ -143,8 +143,8 @@ def _disconnected(node: inspection_pb2.NodeStatus, now: float) -> Iterator[str]:
     yield f"{name}: its agent is not connected{f' for {seconds(now - since / 1e9)}' if since else ''}{reason}."
     yield (
         f"{name}: see whether its agent runs{LOG}, and that firewalls and routes let port 50051 through in both"
-        f" directions: what it sends, and what comes back. `deltaplane status --server=unix:///PATH` on {name} says what"
-        f" it tries and its last error (PATH: the agent's --inspect-socket)."
+        f" directions: what it sends, and what comes back. `deltaplane status --server=unix:///PATH` on {name} says"
+        f" what it tries and its last error (PATH: the agent's --inspect-socket)."
     )
 
 
