@@ -1144,14 +1144,17 @@ class TailChangesRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     AFTER_REV_FIELD_NUMBER: _builtins.int
     OBJECTS_FIELD_NUMBER: _builtins.int
+    AFTER_UNIX_NANO_FIELD_NUMBER: _builtins.int
     kind: _objects_pb2.Kind.ValueType
     """Unspecified: all."""
     namespace: _builtins.str
     name: _builtins.str
     after_rev: _builtins.int
-    """From this revision on, as far as they are still kept; 0: from now on."""
+    """After this revision. Of what is no longer kept, the last change of each object is told. 0: from now on."""
     objects: _builtins.bool
     """With the objects as they are after the change."""
+    after_unix_nano: _builtins.int
+    """Instead of a revision: what was sent after this time."""
     def __init__(
         self,
         *,
@@ -1160,10 +1163,11 @@ class TailChangesRequest(_message.Message):
         name: _builtins.str = ...,
         after_rev: _builtins.int = ...,
         objects: _builtins.bool = ...,
+        after_unix_nano: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_rev", b"after_rev", "kind", b"kind", "name", b"name", "namespace", b"namespace", "objects", b"objects"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_rev", b"after_rev", "after_unix_nano", b"after_unix_nano", "kind", b"kind", "name", b"name", "namespace", b"namespace", "objects", b"objects"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -152,7 +152,7 @@ def test_a_change_is_a_line() -> None:
     )  # fmt: skip
 
     assert changes.line(change) == "08:00:00.123Z  rev 47  modified  svc/shop/web@4711  10.244.1.7 not ready"
-    assert changes.line(pb.TailChangesResponse(lost_revs=3)).startswith("-  3 revisions not shown")
+    assert changes.line(pb.TailChangesResponse(lost_revs=3)).startswith("-  3 revisions no longer kept one by one")
 
 
 def test_a_commit_is_a_line() -> None:
