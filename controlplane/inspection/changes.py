@@ -58,7 +58,7 @@ def _earlier(here: Here, low: int, request: pb.TailChangesRequest) -> list[pb.Ta
     high = here.cluster.log.tail
     if low >= high:
         return []
-    found = [pb.TailChangesResponse(rev=high, lost_revs=high - low)]
+    found: list[pb.TailChangesResponse] = []
     for key, stamp, there in here.cluster.lineage.stamps():
         thing = here.cluster.store.get(key)
         if not low < stamp.rev <= high or not _wanted(key, thing, request):
@@ -69,7 +69,8 @@ def _earlier(here: Here, low: int, request: pb.TailChangesRequest) -> list[pb.Ta
             emitted_unix_nano=stamp.unix_nano, text="its last change; what it was is no longer kept",
         )  # fmt: skip
         found.append(message)
-    return sorted(found, key=lambda each: each.rev)
+    lost = pb.TailChangesResponse(rev=high, lost_revs=high - low)
+    return [lost, *sorted(found, key=lambda each: each.rev)]
 
 
 def readable(here: Here, batch: Batch, request: pb.TailChangesRequest) -> Iterator[pb.TailChangesResponse]:

@@ -12,9 +12,11 @@ from operatorcli import aim, names
 from operatorcli.ask import Replica
 from operatorcli.exits import Exit, Failed
 from operatorcli.flags import Asked, usage, verb
+from operatorcli.output import Answer
 from operatorcli.views import diff as diff_view
 from operatorcli.views import explain as explain_view
 from operatorcli.views.explain import Told
+from operatorcli.views.node import stale
 
 Source = Annotated[str, typer.Argument(metavar="FROM", help="The client's address: a pod's, a node's or any other.")]
 Target = Annotated[
@@ -61,7 +63,7 @@ def add(app: typer.Typer) -> None:
         with asked.replica() as replica:
             connection = aim.connection(asked, replica, source, target, namespace)
             cidrs = [cidr for cidr in cluster_cidr.split(",") if cidr]
-            answer, code = _at(asked, replica, connection, node, cidrs) if node else _here(replica, connection)
+            answer, code = _at(asked, replica, connection, node, cidrs) if node else _here(asked, replica, connection)
         asked.show(answer)
         return code
 
@@ -86,10 +88,11 @@ def _at(asked: Asked, replica: Replica, connection: views_pb2.Connection, node: 
     except Failed as failure:
         if not asked.agent_answers(failure):
             raise
-    asked.same_node(replica, node)
-    return _here(replica, connection)
+    return _here(asked, replica, connection, node)
 
 
-def _here(agent: Replica, connection: views_pb2.Connection) -> Told:
+def _here(asked: Asked, agent: Replica, connection: views_pb2.Connection, node: str = "") -> Told:
+    above = stale(asked.agent(agent, node))
     here = agent_pb2.ExplainHereRequest(connection=connection)
-    return explain_view.here(agent.ask("ExplainHere", here, agent_pb2.ExplainHereResponse))
+    found, code = explain_view.here(agent.ask("ExplainHere", here, agent_pb2.ExplainHereResponse))
+    return Answer([*above, *found.blocks], found.data, found.names), code

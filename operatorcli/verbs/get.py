@@ -127,8 +127,7 @@ def on_node(asked: Asked, replica: Replica, namespace: str, name: str, on: str) 
     except Failed as failure:
         if not asked.agent_answers(failure):
             raise
-        asked.same_node(replica, on)
-        return _here(replica, namespace, name)
+        return _here(asked, replica, namespace, name, on)
     return forwarding.answer(found, on)
 
 
@@ -140,13 +139,15 @@ def one(asked: Asked, replica: Replica, kind: int, namespace: str, name: str) ->
     except Failed as failure:
         if not asked.agent_answers(failure):
             raise
-        return _here(replica, namespace, name)
+        return _here(asked, replica, namespace, name)
     return objects.service(found) if kind == names.SERVICE else objects.endpoints(found), Exit.YES
 
 
-def _here(replica: Replica, namespace: str, name: str) -> Shown:
+def _here(asked: Asked, replica: Replica, namespace: str, name: str, on: str = "") -> Shown:
+    above = node.stale(asked.agent(replica, on))
     here = agent_pb2.GetForwardingRequest(namespace=namespace, name=name)
-    return forwarding.here(replica.ask("GetForwarding", here, agent_pb2.GetForwardingResponse))
+    found, code = forwarding.here(replica.ask("GetForwarding", here, agent_pb2.GetForwardingResponse))
+    return Answer([*above, *found.blocks], found.data, found.names), code
 
 
 def listed(replica: Replica, kind: int, namespace: str) -> list[views_pb2.ObjectView]:

@@ -46,17 +46,17 @@ def lacks(name: str, basis: inspection_pb2.Basis, now: float) -> str:
     parts = [f"{name} has acknowledged revision {basis.applied_rev}{_of(basis)}"]
     if basis.disconnected_unix_nano:
         parts.append(f"it is disconnected{_since(basis.disconnected_unix_nano, now)}")
-    if basis.changed:
-        parts.append(f"since then {changed(basis)} changed")
     if not basis.acknowledged:
-        parts.append("the form of then is no longer kept")
-    return "; ".join(parts)
+        parts.append(basis.text)
+    elif basis.changed:
+        parts.append(f"since then {changed(basis)} changed")
+    return "; ".join(filter(None, parts))
 
 
 def changed(basis: inspection_pb2.Basis) -> str:
     """The objects that have changed since: the first ones by name."""
     names = [key(each) for each in basis.changed]
-    more = len(names) - 5 + basis.more_changed
+    more = max(0, len(names) - 5) + basis.more_changed
     return f"{', '.join(names[:5])} and {more} more" if more > 0 else listed(names)
 
 

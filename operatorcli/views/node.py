@@ -74,6 +74,17 @@ def here(found: agent_pb2.GetAgentResponse, now: float | None = None) -> tuple[A
     )
 
 
+def stale(found: agent_pb2.GetAgentResponse, now: float | None = None) -> list[Block]:
+    """Above what an agent says that has no stream. `now` in Unix seconds."""
+    if found.connected:
+        return []
+    since = seconds(max(0.0, (time.time() if now is None else now) - found.since_unix_nano / 1e9))
+    text = (
+        f"{found.node_name}'s agent has had no stream for {since}: what it wants is of revision {found.rev}, and may be"
+    )
+    return [Sentence(f"{text} old (deltaplane status at this socket).", "bad"), Sentence("")]
+
+
 def _stream(found: agent_pb2.GetAgentResponse, now: float) -> str:
     """Where it leads, since when; or that there is none, and what is tried."""
     since = f" for {seconds(max(0.0, now - found.since_unix_nano / 1e9))}" if found.since_unix_nano else ""
@@ -102,9 +113,10 @@ def _wrong(found: agent_pb2.GetAgentResponse, now: float) -> list[str]:
 
 
 def _advice(found: agent_pb2.GetAgentResponse) -> str:
-    """By its last error: a replica that takes the connection and is not heard is cut off in one direction."""
-    if "nothing heard" in found.last_error:
-        return "A replica took its connection, and nothing came back: see what drops its answers (firewalls, routes)."
-    if "no connection" in found.last_error or "UNAVAILABLE" in found.last_error:
-        return "No replica answers: see that one listens there, and firewalls and routes in both directions."
+    """By its last error. What times out is dropped on the way, there or back; what is refused has arrived."""
+    error = found.last_error.lower()
+    if any(word in error for word in ("nothing heard", "timed out", "no connection within")):
+        return "Nothing comes back: see firewalls and routes in both directions, on this node and at the replica."
+    if "refused" in error:
+        return "Nothing listens there, or a firewall refuses: see the replica and --server."
     return f"See the last error, the agent's log{nodes.LOG}, and firewalls and routes in both directions."

@@ -28,11 +28,11 @@ HEADINGS = columns(
 )  # fmt: skip
 
 
-def answer(response: inspection_pb2.ListNodesResponse) -> Answer:
-    """The table, and a sentence for each thing that is wrong."""
+def answer(response: inspection_pb2.ListNodesResponse, now: float | None = None) -> Answer:
+    """The table, and a sentence for each thing that is wrong. `now` in Unix seconds."""
     nodes = response.nodes
     table = Table(HEADINGS, [_row(node, head(node, response)) for node in nodes], empty=NONE)
-    blocks: list[Block] = [table, *(Sentence(text, "bad") for text in troubles(response))]
+    blocks: list[Block] = [table, *(Sentence(text, "bad") for text in troubles(response, now))]
     return Answer(blocks, plain(response), [f"node/{node.node_name}" for node in nodes])
 
 
