@@ -93,13 +93,13 @@ def _void(change: Change) -> bool:
 
 
 def _after(first: Change, second: Change) -> Change:
-    existed, op = first.existed, second.op
+    op = second.op
     if isinstance(op, Patch):
         patched = isinstance(first.op, Patch)
         op = join(first.op, op) if isinstance(first.op, Patch) else op
         if not patched or _larger(op, second.object):
             op = _whole(second)
-    return Change(op, second.key, second.object, existed, second.origin, 0, second.deleted, second.to_come)
+    return Change(op, second.key, second.object, first.before, second.origin, 0, second.deleted, second.to_come)
 
 
 def _larger(patch: Patch, slice_: object) -> bool:

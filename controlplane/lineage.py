@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 
@@ -40,6 +40,15 @@ class Lineage:
     def gone(self, key: ObjectKey) -> Stamp | None:
         """When an object went that is not there; None: it never was, or that is too long ago."""
         return self._gone.get(key)
+
+    def stamps(self) -> Iterator[tuple[ObjectKey, Stamp, bool]]:
+        """The last change of each object, in no particular order, and whether it is still there."""
+        yield from ((key, stamp, True) for key, stamp in self._changed.items())
+        yield from ((key, stamp, False) for key, stamp in self._gone.items())
+
+    def since(self, rev: int) -> Iterator[ObjectKey]:
+        """The objects that have changed or gone after this revision; looks at all that ever did."""
+        yield from (key for key, stamp, _ in self.stamps() if stamp.rev > rev)
 
     def renew(self) -> None:
         """A new history begins, in which nothing has changed yet."""

@@ -75,6 +75,7 @@ class Session:
         self.acked = Acked()
         self.since = inf  # when its Hello came, monotonic seconds
         self.acked_at = 0.0  # likewise its last Ack; 0: none yet
+        self.heard_at = 0.0  # likewise its last message
         self.sent_away = False  # it has been told to go to another replica
         self.brought_up = ""  # how the state was brought up last, for an operator
         self._replica = Replica(store, log, server_id, cluster_id, ready, streams)
@@ -139,6 +140,7 @@ class Session:
 
     def on_message(self, request: pb.WatchRequest, now: float) -> list[Event]:
         """Takes one request and returns `happened()`. A protocol error closes the session."""
+        self.heard_at = now
         step = _MESSAGES.get(request.WhichOneof("message") or "")
         if self.closed is not None or step is None:
             return []  # a message of a later protocol is ignored

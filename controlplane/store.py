@@ -39,19 +39,24 @@ class Origin(Struct, frozen=True, gc=False):
 class Change(Struct, frozen=True, gc=False):
     """One op that leads from the state before to the state after.
 
-    `object` is the object afterwards (None: gone). `existed` says whether there was one before; merging needs it to
-    leave out what was added and removed. `size` is that of the op on the wire, in bytes; 0: not measured, because it
-    was merged. `deleted` and `to_come` are those of the fact.
+    `object` is the object afterwards (None: gone), `before` the one before (None: none): by it inspection knows what a
+    node has that is behind. `size` is that of the op on the wire, in bytes; 0: not measured, because it was merged.
+    `deleted` and `to_come` are those of the fact.
     """
 
     op: Op
     key: ObjectKey
     object: Object | None
-    existed: bool
+    before: Object | None
     origin: Origin
     size: int
     deleted: bool = False
     to_come: int = 0
+
+    @property
+    def existed(self) -> bool:
+        """Whether there was an object before."""
+        return self.before is not None
 
 
 class Unsendable(ValueError):
@@ -147,7 +152,7 @@ class Store:
             return None
         origin = Origin(key, fact.resource_version, "", fact.event_unix_nano, fact.trigger_unix_nano, ingested)
         op, new_hash = self._op(key, old, new)
-        change = Change(op, key, new, old is not None, origin, _size(op, new, origin), fact.deleted, fact.to_come)
+        change = Change(op, key, new, old, origin, _size(op, new, origin), fact.deleted, fact.to_come)
         self._put(key, new, new_hash)
         if new is not None:
             self._seen[key] = number

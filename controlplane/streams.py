@@ -26,6 +26,7 @@ from controlplane.resume import MAX_REQUEST_BYTES
 from controlplane.session import Closed, Limits, Session
 from controlplane.snapshot import Snapshots
 from controlplane.snapshot_builder import SnapshotBuilder
+from controlplane.stream_ends import without_goodbye
 from controlplane.stream_events import Braked, Event, Introduced
 from controlplane.writing import Turns, Writer
 from deltaplane import supervise
@@ -116,7 +117,7 @@ class Streams:
             broken = True
             admitted.stuck(session, WRITE_SECONDS)
         finally:
-            session.close("CANCELLED", "the agent went away")
+            session.close("CANCELLED", _without_goodbye(session))
             writer.close()
             reader.cancel()
             self._nodes.departed(session, time.monotonic(), kept=self._cluster.has_node(session.node_name))
@@ -130,7 +131,7 @@ class Streams:
         return session.closed
 
     async def _read(self, session: Session, admitted: Admitted, context: Context) -> None:
-        reason = "the agent closed the stream"
+        reason = ""
         try:
             while (data := await context.read()) is not grpc.aio.EOF:
                 if session.closed is None:  # what is read after that is read so that the client learns why
@@ -143,7 +144,7 @@ class Streams:
             self._watch_over.failed("a stream's reader", error)
             session.close("INTERNAL", "this replica could not handle a message; its log says more")
         finally:
-            session.close("CANCELLED", reason)
+            session.close("CANCELLED", reason or _without_goodbye(session))
 
     def _take(self, data: bytes, session: Session, admitted: Admitted) -> None:
         """One message of the agent."""
@@ -200,6 +201,10 @@ class Streams:
     def _said_goodbye(self, session: Session) -> None:
         if session.node_name and session.closed is not None:
             event(log, logging.INFO, "agent left", node=session.node_name, reason=session.closed.detail)
+
+
+def _without_goodbye(session: Session) -> str:
+    return without_goodbye(session.heard_at, session.sent_rev, session.acked, time.monotonic())
 
 
 class Sending:

@@ -218,7 +218,7 @@ class App:
             return site_of(facts, self._settings, self._monitor.addresses)
 
         turn = partial(self._beside.turn, long=always)
-        await inspection.serve(path, inspection.Inspection(turn, self._agent.facts, site))
+        await inspection.serve(path, inspection.Inspection(turn, self._agent.facts, site, self._client.link))
 
     async def _serve(self) -> None:
         """Reads the kernel, which may take seconds, then the journal, then follows a replica."""

@@ -115,11 +115,11 @@ MEANING = {
     ),
     Code.UNAUTHENTICATED: (
         Exit.FORBIDDEN, "the replica at {where} does not accept who you are: {said}",
-        "Give a token of this audience by --token-file, or let the kubeconfig's user make one (docs/command.md).",
+        "Give a token of this audience by --token-file, or let the kubeconfig's user make one: `deltaplane options`.",
     ),
     Code.PERMISSION_DENIED: (
         Exit.FORBIDDEN, "the replica at {where} refuses: {said}",
-        "A token's account needs the ClusterRole deltaplane-inspector or deltaplane-operator; docs/security.md.",
+        "A token's account needs the ClusterRole deltaplane-inspector or deltaplane-operator: kubectl describe clusterrole.",
     ),
     Code.UNIMPLEMENTED: (
         Exit.FAILED, "what answers at {where} does not know {method}",

@@ -11,20 +11,26 @@ import typer
 from msgspec import Struct
 from typer.core import TyperCommand
 
+from deltaplane.v1 import agent_pb2
 from operatorcli import ask, output
-from operatorcli.connect.target import ACCOUNT, AUDIENCE, PORT, SYSTEM, Flags
+from operatorcli.connect.target import ACCOUNT, AUDIENCE, PORT, SCHEME, SYSTEM, Flags
 from operatorcli.exits import Exit, Failed
 from operatorcli.output import Answer, Form
 from operatorcli.text import duration
 
 ENVIRONMENT = "DELTAPLANE_"
 WIDTH = 100
-CODES = "Ends with 0: yes, 1: no, 2: wrong usage, 3: no replica reached, 4: not permitted, 5: failed (docs/command.md)."
+CODES = "Ends with 0: yes, 1: no, 2: wrong usage, 3: no replica reached, 4: not permitted, 5: failed."
+REACHED = (
+    "`deltaplane options` lists what all verbs have: how a replica is reached (--server, --insecure, --kubeconfig), who"
+    " you are, and the same in the environment (DELTAPLANE_SERVER, DELTAPLANE_INSECURE)."
+)
 
 
 def _flag(name: str, text: str, metavar: str = "TEXT", default: Any = "", **more: Any) -> inspect.Parameter:
     flag = f"--{name.replace('_', '-')}"
     kind: Any = type(default)
+    flag += f"/--no-{name}" if kind is bool else ""
     option = typer.Option(
         flag, help=text, metavar=metavar if kind is not bool else None, envvar=f"{ENVIRONMENT}{name.upper()}",
         show_default=default not in ("", False), show_envvar=False, **more,
@@ -48,7 +54,6 @@ CONNECTION = (
     _flag("replica", "The Pod of a replica, where a certain one is to be asked.", "POD"),
     _flag("request_timeout", "How long a replica may take to answer, in seconds.", "SECONDS", 10.0, min=0.1, max=3600),
 )  # fmt: skip
-CLUSTER = ("the cluster", "CONTEXT")
 NAMES = tuple(parameter.name for parameter in CONNECTION)
 OUTPUT = inspect.Parameter(
     "form", inspect.Parameter.KEYWORD_ONLY, default=Form.TABLE,
@@ -71,6 +76,23 @@ class Asked(Struct, frozen=True):
     def show(self, answer: Answer) -> None:
         output.show(answer, self.form)
 
+    @property
+    def socket(self) -> bool:
+        """Whether a unix socket is asked, which may be an agent's."""
+        return self.flags.server.startswith(SCHEME)
+
+    def agent_answers(self, failure: Failed) -> bool:
+        """Whether it failed because an agent was asked what only a replica knows."""
+        return failure.code is Exit.FAILED and self.socket
+
+    def agent(self, agent: ask.Replica, node: str = "") -> agent_pb2.GetAgentResponse:
+        """The agent that is asked itself. Raises `Failed` where it is another node's than the one that is named."""
+        found = agent.ask("GetAgent", agent_pb2.GetAgentRequest(), agent_pb2.GetAgentResponse)
+        if node and found.node_name != node:
+            text = f"the agent at {agent.where} is {found.node_name}'s, and not {node}'s"
+            raise usage(text, f"Ask a replica about {node}, or leave --node out.")
+        return found
+
     def namespace(self, given: str) -> str:
         """The one that was given, else the kubeconfig's, else "default"."""
         if given:
@@ -87,16 +109,21 @@ class Verb(TyperCommand):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Its own."""
-        own = [param for param in self.get_params(ctx) if param.name not in NAMES]
+        own = [
+            param for param in self.get_params(ctx) if param.name not in NAMES and not getattr(param, "hidden", False)
+        ]
         self._section(formatter, "Arguments and options", [_record(param, ctx) for param in own])
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """What it has in common with others comes last."""
         super().format_epilog(ctx, formatter)
         common = [param for param in self.get_params(ctx) if param.name in NAMES]
-        what, such_as = ("a replica", "SERVER") if any(param.name == "server" for param in common) else CLUSTER
-        title = f"How {what} is reached (each also in the environment, as {ENVIRONMENT}{such_as})"
-        self._section(formatter, title, [_record(param, ctx) for param in common])
+        if len(common) == len(NAMES):
+            formatter.write_paragraph()
+            formatter.write_text(REACHED)
+        elif common:
+            title = f"How the cluster is reached (each also in the environment, as {ENVIRONMENT}CONTEXT)"
+            self._section(formatter, title, [_record(param, ctx) for param in common])
 
     def _section(self, formatter: Any, title: str, rows: list[tuple[str, str]]) -> None:
         with formatter.section(title):
@@ -106,6 +133,14 @@ class Verb(TyperCommand):
 def _record(param: Any, ctx: Any) -> tuple[str, str]:
     names, meaning = param.get_help_record(ctx)
     return (param.metavar if param.param_type_name == "argument" else names), meaning
+
+
+def meaning(parameter: inspect.Parameter) -> tuple[str, str]:
+    """Of `CONNECTION`: the option as it is written, and what it is."""
+    option, default = parameter.annotation.__metadata__[0], parameter.default
+    written = f"--{parameter.name.replace('_', '-')}"
+    shown = f" [default: {default}]" if default not in ("", False) else ""
+    return f"{written}{f' {option.metavar}' if option.metavar else ''}", f"{option.help}{shown}"
 
 
 def verb(

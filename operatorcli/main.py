@@ -14,7 +14,8 @@ from typer.main import get_command
 from deltaplane.cli import COMPLETE
 from operatorcli.exits import MEANING, Exit, Failed
 from operatorcli.flags import WIDTH
-from operatorcli.verbs import act, doctor, dump, explain, get, overview, top, trace, wait, watch
+from operatorcli.verbs import act, doctor, dump, explain, get, options, overview, top, trace, wait, watch
+from operatorcli.words import arranged
 
 
 def made() -> typer.Typer:
@@ -28,7 +29,7 @@ def made() -> typer.Typer:
         help="Asks the control plane how things are.", epilog=f"\b\nExit codes:\n{codes}",
     )  # fmt: skip
     app.callback()(_root)
-    for each in (overview, get, explain, trace, wait, top, watch, doctor, dump, act):
+    for each in (overview, get, explain, trace, wait, top, watch, doctor, dump, act, options):
         each.add(app)
     return app
 
@@ -51,7 +52,10 @@ def main(argv: Sequence[str] | None = None, program: str = "deltaplane") -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     _open_what_is_closed()
     try:
-        command().main(arguments, prog_name=program, complete_var=COMPLETE)
+        parser = command()
+        if COMPLETE not in os.environ:
+            arguments = arranged(arguments, parser.commands)
+        parser.main(arguments, prog_name=program, complete_var=COMPLETE)
     except Failed as failure:
         _tell(failure)
         return int(failure.code)

@@ -36,7 +36,11 @@ def verbs() -> str:
 def _verb(name: str, verb: Any) -> str:
     context = verb.make_context(name, [], resilient_parsing=True)
     usage = " ".join(verb.collect_usage_pieces(context))
-    own = [param for param in verb.get_params(context) if param.name not in (*NAMES, "help")]
+    own = [
+        param
+        for param in verb.get_params(context)
+        if param.name not in (*NAMES, "help") and not getattr(param, "hidden", False)
+    ]
     rows = "\n".join(_param(param, context) for param in own)
     examples = "\n".join(examples_of(verb))
     return (
@@ -61,7 +65,7 @@ def _row(names: str, meaning: str) -> str:
 
 def connection() -> str:
     """The flags that every verb has."""
-    verb: Any = next(iter(command().commands.values()))
+    verb: Any = command().commands["status"]
     context = verb.make_context("status", [], resilient_parsing=True)
     params = [param for param in verb.get_params(context) if param.name in NAMES]
     rows = "\n".join(_row(*param.get_help_record(context)) for param in params)

@@ -1,88 +1,17 @@
-"""What a node has acknowledged of some objects: the present where they have not changed since, else from the log.
-
-The log is a ring: where an earlier form is no longer kept, the answer is of a newer state, and says so.
-"""
+"""Which state an answer about a node is of, and how that differs from the newest."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable
 
-from msgspec import Struct
-
-from controlplane.inspection.here import Here
+from controlplane.inspection.here import Here, unix_nano
 from controlplane.session import Session
-from controlplane.store import Change
-from deltaplane.model import EndpointSlice, Kind, Object, ObjectKey, Service
+from deltaplane.model import ObjectKey
 from deltaplane.v1 import inspection_pb2
+from deltaplane.views import key_message
 
-
-class Held(Struct, frozen=True):
-    """A Service and its slices as a node has them. `newer`: what is of a later revision, because it is not known."""
-
-    service: Service | None
-    slices: tuple[EndpointSlice, ...]
-    newer: tuple[str, ...] = ()
-
-
-def held(here: Here, key: ObjectKey, rev: int) -> Held:
-    """The Service named `key` as it was at this revision."""
-    past = _Past(here, rev)
-    service = past.at(key)
-    found = (past.at(each) for each in past.slices_of(key))
-    owner = key.namespace, key.name
-    slices = [each for each in found if isinstance(each, EndpointSlice) and (each.namespace, each.service) == owner]
-    slices.sort(key=lambda each: each.name)
-    return Held(service if isinstance(service, Service) else None, tuple(slices), tuple(past.unknown))
-
-
-class _Past:
-    """Looks back from the head. `unknown`: objects whose form at the revision is no longer kept."""
-
-    def __init__(self, here: Here, rev: int) -> None:
-        self._here, self._rev = here, rev
-        self.unknown: list[str] = []
-
-    def at(self, key: ObjectKey) -> Object | None:
-        """The object then; as it is now where that is not known."""
-        store, lineage = self._here.cluster.store, self._here.cluster.lineage
-        gone = lineage.gone(key)
-        if max(lineage.of(key).rev, 0 if gone is None else gone.rev) <= self._rev:
-            return store.get(key)
-        first: Change | None = None
-        for change in self._backwards(key):
-            if change[0] <= self._rev:
-                return change[1].object
-            first = change[1]
-        if first is not None and not first.existed:
-            return None
-        self.unknown.append(f"{key} has changed since revision {self._rev}, and its form of then is not kept")
-        return store.get(key)
-
-    def _backwards(self, key: ObjectKey) -> Iterator[tuple[int, Change]]:
-        log = self._here.cluster.log
-        for batch in reversed(log.between(log.tail, log.head)):
-            for change in batch.changes:
-                if change.key == key:
-                    yield batch.rev, change
-
-    def slices_of(self, key: ObjectKey) -> Iterable[ObjectKey]:
-        """Its slices of now, and those that changed after the revision and may have been its then."""
-        found = dict.fromkeys(each.key for each in self._here.slices_of(key.namespace, key.name))
-        log = self._here.cluster.log
-        if log.holds(self._rev):
-            batches = log.between(self._rev, log.head)
-            changes = (change for batch in batches for change in batch.changes)
-            found.update(dict.fromkeys(change.key for change in changes if _may_be(change, key)))
-        return found
-
-
-def _may_be(change: Change, key: ObjectKey) -> bool:
-    """Whether a slice that changed may have been the Service's: controllers begin its name with the Service's."""
-    return (
-        change.key.kind is Kind.ENDPOINT_SLICE
-        and change.key.namespace == key.namespace
-        and change.key.name.startswith(key.name)
-    )
+SHOWN = 50  # objects that have changed since
 
 
 def acknowledged(here: Here, session: Session | None) -> int:
@@ -92,19 +21,41 @@ def acknowledged(here: Here, session: Session | None) -> int:
     return session.applied_rev
 
 
-def basis(here: Here, session: Session | None, newer: Iterable[str] = ()) -> inspection_pb2.Basis:
-    """What an answer about a node is of."""
-    rev = acknowledged(here, session)
-    wrong = list(newer)
-    if not rev:
-        wrong.insert(0, "no agent of the node has acknowledged a state to this replica: this is of its newest")
-    elif session is not None and session.closed is not None:
-        wrong.insert(0, f"the node's stream has ended: this is what it had acknowledged ({session.closed.detail})")
-    return inspection_pb2.Basis(
+def basis(
+    here: Here, session: Session | None, changed: Iterable[ObjectKey] = (), unknown: Iterable[ObjectKey] = ()
+) -> inspection_pb2.Basis:
+    """What an answer about a node is of.
+
+    `changed`: objects of the answer that have changed since; `unknown`: those of them whose form of then is not kept,
+    so that the answer has them as they are now.
+    """
+    rev, now = acknowledged(here, session), time.monotonic()
+    lost, since = list(dict.fromkeys(unknown)), list(dict.fromkeys(changed))
+    found = inspection_pb2.Basis(
         server_id=here.server_id,
         epoch=here.epoch,
-        rev=rev or here.head,
+        rev=here.head if lost or not rev else rev,
         applied_rev=rev,
-        acknowledged=bool(rev) and not list(newer),
-        text="; ".join(wrong),
+        acknowledged=bool(rev) and not lost,
+        text=_doubt(rev, lost),
+        head_rev=here.head,
+        changed=map(key_message, since[:SHOWN]),
+        more_changed=max(0, len(since) - SHOWN),
     )
+    if session is not None:
+        found.acked_unix_nano = unix_nano(session.acked_at, now)
+    if session is not None and session.closed is not None:
+        found.disconnected_unix_nano = unix_nano(here.nodes.left(session.node_name), now) or time.time_ns()
+        found.disconnected_reason = session.closed.detail
+    return found
+
+
+def _doubt(rev: int, lost: list[ObjectKey]) -> str:
+    """Why the answer is not of what the node has acknowledged."""
+    if not rev:
+        return "no agent of the node has acknowledged a state to this replica"
+    if not lost:
+        return ""
+    more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+    has, form = ("has", "its form of then is") if len(lost) == 1 else ("have", "their forms of then are")
+    return f"{', '.join(map(str, lost[:3]))}{more} {has} changed since revision {rev}, and {form} no longer kept"

@@ -11,7 +11,7 @@ from controlplane.batch import Batch
 from controlplane.inspection.here import Here
 from controlplane.inspection.objects import Unknown, shown
 from controlplane.store import Change
-from deltaplane.model import EndpointSlice, Kind, Patch, Service
+from deltaplane.model import EndpointSlice, Kind, Object, ObjectKey, Patch, Service
 from deltaplane.v1 import inspection_pb2 as pb
 from deltaplane.views import conditions_text, key_message
 
@@ -22,16 +22,16 @@ async def tail(here: Here, request: pb.TailChangesRequest) -> AsyncGenerator[pb.
     """From the revision that is asked for, without end. A new history goes on from its first revision."""
     news = asyncio.Event()
     log = here.cluster.log
-    at = request.after_rev or log.head
+    at = _start(here, request)
     epoch = log.epoch
     with here.cluster.waking(news.set):
         while True:
             news.clear()
             if log.epoch != epoch:
                 epoch, at = log.epoch, 0
-            if at < log.tail:
-                yield pb.TailChangesResponse(rev=log.tail, lost_revs=log.tail - at)
-                at = log.tail
+            for message in _earlier(here, at, request):
+                yield message
+            at = max(at, log.tail)
             for batch in log.between(at, log.head) if at < log.head else ():
                 at = batch.rev
                 for message in readable(here, batch, request):
@@ -40,6 +40,37 @@ async def tail(here: Here, request: pb.TailChangesRequest) -> AsyncGenerator[pb.
                     break  # meanwhile the log has moved on
             if at >= log.head:
                 await news.wait()
+
+
+def _start(here: Here, request: pb.TailChangesRequest) -> int:
+    """The revision after which changes are told."""
+    log = here.cluster.log
+    if not request.after_unix_nano:
+        return request.after_rev or log.head
+    stamps = ((stamp.rev, stamp.unix_nano) for _, stamp, _ in here.cluster.lineage.stamps())
+    kept = ((batch.rev, batch.emitted_unix_nano) for batch in log.between(log.tail, log.head))
+    later = (rev for rev, sent in (*stamps, *kept) if sent > request.after_unix_nano)
+    return min(later, default=log.head + 1) - 1
+
+
+def _earlier(here: Here, low: int, request: pb.TailChangesRequest) -> list[pb.TailChangesResponse]:
+    """How many revisions after `low` are no longer kept, and the last change of each object, where it is in them."""
+    high = here.cluster.log.tail
+    if low >= high:
+        return []
+    found: list[pb.TailChangesResponse] = []
+    for key, stamp, there in here.cluster.lineage.stamps():
+        thing = here.cluster.store.get(key)
+        if not low < stamp.rev <= high or not _wanted(key, thing, request):
+            continue
+        kind = pb.CHANGE_KIND_MODIFIED if there else pb.CHANGE_KIND_REMOVED
+        message = pb.TailChangesResponse(
+            rev=stamp.rev, key=key_message(key), change=kind, resource_version=stamp.version,
+            emitted_unix_nano=stamp.unix_nano, text="its last change; what it was is no longer kept",
+        )  # fmt: skip
+        found.append(message)
+    lost = pb.TailChangesResponse(rev=high, lost_revs=high - low)
+    return [lost, *sorted(found, key=lambda each: each.rev)]
 
 
 def readable(here: Here, batch: Batch, request: pb.TailChangesRequest) -> Iterator[pb.TailChangesResponse]:
@@ -65,7 +96,10 @@ def readable(here: Here, batch: Batch, request: pb.TailChangesRequest) -> Iterat
 
 
 def _is_asked_for(change: Change, request: pb.TailChangesRequest) -> bool:
-    key, thing = change.key, change.object
+    return _wanted(change.key, change.object or change.before, request)
+
+
+def _wanted(key: ObjectKey, thing: Object | None, request: pb.TailChangesRequest) -> bool:
     if request.kind and int(request.kind) != int(key.kind):
         return False
     if request.namespace not in {"", key.namespace}:

@@ -1,17 +1,18 @@
-"""In what two nodes differ: their agents, and what Services mean on each."""
+"""In what two nodes differ: their agents, and what the Services that each has acknowledged mean on it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
-from controlplane.inspection.basis import basis
+from controlplane.inspection.basis import acknowledged, basis
 from controlplane.inspection.here import Here
 from controlplane.inspection.objects import service_named
+from controlplane.inspection.past import Past
 from controlplane.inspection.resolving import node_named, view_of
 from deltaplane.explain import slices_by_service
 from deltaplane.forwarding import Entry, ServiceForwarding
-from deltaplane.model import EndpointSlice, Kind, ObjectKey, ServiceName
+from deltaplane.model import EndpointSlice, Kind, ObjectKey
 from deltaplane.resolve import NodeView, resolve
 from deltaplane.v1 import inspection_pb2 as pb
 from deltaplane.v1 import objects_pb2
@@ -19,6 +20,7 @@ from deltaplane.views import entry_view, frontend_text, key_message
 
 PORTION = 50  # Services between two looks at what else there is to do
 MOST = 100  # differences that are shown
+UNKNOWN = "an earlier form, which is no longer kept"
 COMPARED = (
     "state", "proxy_mode", "proxy_mode_asked", "proxy_mode_reason", "agent_version", "server_id", "epoch", "applied_rev"
 )  # fmt: skip
@@ -50,50 +52,80 @@ def _named(key: objects_pb2.ObjectKey) -> str:
 
 
 async def diff(here: Here, request: pb.DiffRequest, one: pb.NodeStatus, other: pb.NodeStatus) -> pb.DiffResponse:
-    """Both nodes with this replica's newest objects. Raises `Unknown`. `one`, `other`: their agents."""
+    """What each has acknowledged. Raises `Unknown`. `one`, `other`: their agents."""
     nodes = [node_named(here, name) for name in (request.node_name, request.other_node_name)]
-    answer = pb.DiffResponse(fields=fields(one, other), node=_basis(here, one), other=_basis(here, other))
-    views = [view_of(node) for node, _ in nodes]
-    async for difference in _services(here, request, views[0], views[1]):
+    answer = pb.DiffResponse(fields=fields(one, other))
+    sides = [_Side(here, status, view_of(node)) for status, (node, _) in zip((one, other), nodes, strict=True)]
+    async for difference in _services(here, request, *sides):
         if len(answer.services) < MOST:
             answer.services.append(difference)
         else:
             answer.more_services += 1
+    answer.node.CopyFrom(sides[0].basis())
+    answer.other.CopyFrom(sides[1].basis())
     return answer
 
 
-def _basis(here: Here, status: pb.NodeStatus) -> pb.Basis:
-    """Objects are of this replica's head; the node may have an older state."""
-    found = basis(here, here.session(status.node_name))
-    found.rev, found.acknowledged = here.head, found.applied_rev == here.head
-    if not found.acknowledged and not found.text:
-        found.text = f"objects are of revision {here.head}, and the node has acknowledged {found.applied_rev}"
-    return found
+class _Side:
+    """One of the nodes, with the Services as it has acknowledged them."""
+
+    def __init__(self, here: Here, status: pb.NodeStatus, view: NodeView) -> None:
+        self._here, self._status, self._view = here, status, view
+        self._elsewhere = status.server_id not in {"", here.server_id}
+        self._session = None if self._elsewhere else here.session(status.node_name)
+        self.past = Past(here, acknowledged(here, self._session) or here.head)
+        self.changed = self.past.services()
+        self._unknown: dict[ObjectKey, None] = {}
+
+    def entries(self, key: ObjectKey, slices: Sequence[EndpointSlice]) -> dict[str, Entry] | None:
+        """By frontend, as text; None: the form of then is not kept. `slices`: as they are now."""
+        service = self._here.service(key.namespace, key.name)
+        if key in self.changed:
+            found = self.past.held(key)
+            if found.unknown:
+                self._unknown.update(dict.fromkeys(found.unknown))
+                return None
+            service, slices = found.service, found.slices
+        return _by_frontend(resolve(key, service, slices, self._view))
+
+    def basis(self) -> pb.Basis:
+        """What its side of the answer is of. Another replica's revisions are not this one's."""
+        found, status = basis(self._here, self._session, self.past.changed, self._unknown), self._status
+        if self._elsewhere:
+            found.acknowledged = 0 < status.head_rev <= status.applied_rev
+            behind = f"its agent follows the replica {status.server_id}, and has not its newest revision"
+            found.text = "" if found.acknowledged else behind
+        return found
 
 
 async def _services(
-    here: Here, request: pb.DiffRequest, one: NodeView, other: NodeView
+    here: Here, request: pb.DiffRequest, one: _Side, other: _Side
 ) -> AsyncIterator[pb.ServiceDifference]:
     slices = slices_by_service(here.slices())
-    keys: Iterable[ObjectKey] = here.cluster.store.keys(Kind.SERVICE)
+    keys: Iterable[ObjectKey] = {**dict.fromkeys(here.cluster.store.keys(Kind.SERVICE)), **one.changed, **other.changed}
     if request.name:
-        keys = [service_named(here, request.namespace, request.name).key]
+        keys = [ObjectKey(Kind.SERVICE, request.namespace, request.name)]
+        if keys[0] not in {**one.changed, **other.changed}:
+            service_named(here, request.namespace, request.name)  # raises where there is none
     for number, key in enumerate(list(keys)):
         if number % PORTION == PORTION - 1:
             await asyncio.sleep(0)
-        for difference in _differences(here, key, slices, (one, other)):
+        mine = slices.get((key.namespace, key.name), [])
+        for difference in _differences(key, one.entries(key, mine), other.entries(key, mine)):
             yield difference
 
 
 def _differences(
-    here: Here, key: ObjectKey, slices: dict[ServiceName, list[EndpointSlice]], views: tuple[NodeView, NodeView]
+    key: ObjectKey, one: dict[str, Entry] | None, other: dict[str, Entry] | None
 ) -> Iterator[pb.ServiceDifference]:
-    service, mine = here.service(key.namespace, key.name), slices.get((key.namespace, key.name), [])
-    one, other = (_by_frontend(resolve(key, service, mine, view)) for view in views)
-    for name in sorted(one.keys() | other.keys()):
-        if one.get(name) != other.get(name):
-            left, right = _said(one.get(name)), _said(other.get(name))
+    for name in sorted((one or {}).keys() | (other or {}).keys()) or ([""] if one is None or other is None else []):
+        left, right = _side(one, name), _side(other, name)
+        if left != right:
             yield pb.ServiceDifference(service=key_message(key), frontend=name, node=left, other=right)
+
+
+def _side(entries: dict[str, Entry] | None, name: str) -> str:
+    return UNKNOWN if entries is None else _said(entries.get(name))
 
 
 def _by_frontend(forwarding: ServiceForwarding) -> dict[str, Entry]:

@@ -82,15 +82,17 @@ class Joined:
             raise Unknown(f"{text}; {', '.join(silent)} did not answer" if silent else text)
 
     async def owner(self, name: str) -> str | None:
-        """The address of the peer that has the node's open stream; None: this replica answers best itself."""
+        """The address of the peer that has, or had, the node's stream; None: this replica answers best itself."""
         session = self._here.session(name)
         if session is not None and session.closed is None:
             return None
         asked = await self._peers.ask("GetNode", pb.GetNodeRequest(node_name=name, this_replica=True))
-        for each in asked:
-            if each.answer is not None and each.answer.HasField("status") and each.answer.status.state != _OFF:
-                return each.status.address
-        return None
+        known = [each for each in asked if each.answer is not None and each.answer.HasField("status")]
+        if session is None:
+            known.sort(key=lambda each: each.answer.status.state == _OFF)
+        else:
+            known = [each for each in known if each.answer.status.state != _OFF]
+        return known[0].status.address if known else None
 
 
 def newer(one: pb.NodeStatus | None, other: pb.NodeStatus) -> pb.NodeStatus:

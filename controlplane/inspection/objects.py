@@ -29,6 +29,9 @@ def shown(here: Here, key: ObjectKey) -> views_pb2.ObjectView:
     view.resource_version = str(seen) if seen >= 0 else ""
     view.changed_rev, view.changed_unix_nano = stamp.rev, stamp.unix_nano
     view.problem = here.cluster.problem(key)
+    if key.kind is Kind.SERVICE:
+        slices = here.slices_of(key.namespace, key.name)
+        view.endpoints_changed_rev = max((lineage.of(each.key).rev for each in slices), default=0)
     return view
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from controlplane.inspection.basis import acknowledged, basis, held
+from controlplane.inspection.basis import acknowledged, basis
 from controlplane.inspection.here import Here
 from controlplane.inspection.objects import Unknown, absent, service_named
+from controlplane.inspection.past import Past
 from controlplane.inspection.then import Then
 from controlplane.session import Session
 from deltaplane.addresses import parse_cidr
-from deltaplane.explain import Site, explain, explanation, manner_of, question_of
+from deltaplane.explain import Answer, Question, Site, explain, explanation, manner_of, question_of
 from deltaplane.forwarding import NodeForwarding, own_pod_cidrs
 from deltaplane.model import Kind, Node, ObjectKey, family_of
 from deltaplane.resolve import NodeView, resolve
@@ -49,7 +50,7 @@ def resolve_for_node(
     """Of the state that the node has acknowledged. Raises `Unknown`."""
     node, session = node_named(here, request.node_name)
     key = ObjectKey(Kind.SERVICE, request.namespace, request.name)
-    found = held(here, key, acknowledged(here, session) or here.head)
+    found = Past(here, acknowledged(here, session) or here.head).held(key)
     if found.service is None:
         service_named(here, request.namespace, request.name)  # raises, unless it came after what the node has
     frontends = here.cluster.frontends
@@ -57,8 +58,8 @@ def resolve_for_node(
     return inspection_pb2.ResolveForNodeResponse(
         forwarding=forwarding_view(forwarding, map(str, frontends.lost(key))),
         node=node_view(node),
-        basis=basis(here, session, found.newer),
-        failed=failures(session, {key, *(each.key for each in found.slices)}),
+        basis=basis(here, session, found.changed, found.unknown),
+        failed=failures(session, {key, *(each.key for each in found.slices), *found.changed}),
     )
 
 
@@ -75,14 +76,41 @@ def explain_at(here: Here, request: inspection_pb2.ExplainRequest) -> inspection
     node, session = node_named(here, request.node_name)
     mode = "" if session is None else session.hello.proxy_mode
     site = site_of(here, node, tuple(request.cluster_cidrs), mode)
-    directory = Then(here, view_of(node), acknowledged(here, session) or here.head)
+    past = Past(here, acknowledged(here, session) or here.head)
+    directory = Then(here, view_of(node), past)
     answer = explain(question, site, directory)
-    key = answer.service
+    changed = _changed(here, question, site, directory, answer)
+    unknown = directory.unknown if answer.service is not None or past.kept else _gone(here, past)
     return inspection_pb2.ExplainResponse(
         explanation=explanation(request.connection, answer, site),
-        basis=basis(here, session, directory.newer),
-        failed=failures(session, () if key is None else (key, *(each.key for each in directory.slices(key)))),
+        basis=basis(here, session, (*changed, *unknown), unknown),
+        failed=failures(session, {*changed, *_keys(directory, answer)}),
     )
+
+
+def _changed(here: Here, question: Question, site: Site, directory: Then, answer: Answer) -> dict[ObjectKey, None]:
+    """What has changed since and has to do with the answer, as it was then or as it would be now."""
+    changed = directory.past.changed
+    if not changed:
+        return {}
+    today = Then(here, directory.view, Past(here, here.head))
+    now = explain(question, site, today)
+    keys = (*_keys(directory, answer), *_keys(today, now))
+    return dict.fromkeys(key for key in keys if key in changed)
+
+
+def _keys(directory: Then, answer: Answer) -> tuple[ObjectKey, ...]:
+    """The Service of an answer, and its slices."""
+    if answer.service is None:
+        return ()
+    found = directory.held(answer.service)
+    return tuple(dict.fromkeys((answer.service, *(each.key for each in found.slices), *found.changed)))
+
+
+def _gone(here: Here, past: Past) -> dict[ObjectKey, None]:
+    """Services that are gone since, of which no address is known any more."""
+    services = (key for key in past.changed if key.kind is Kind.SERVICE)
+    return dict.fromkeys(key for key in services if here.cluster.store.get(key) is None)
 
 
 def site_of(here: Here, node: Node, cluster_cidrs: tuple[str, ...], mode: str = "") -> Site:

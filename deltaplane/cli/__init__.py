@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import deltaplane
 from deltaplane import heap, packages
+from deltaplane.cli.hints import near
 from deltaplane.flags import UsageError
 from deltaplane.logs import line
 
@@ -36,6 +37,7 @@ VERBS = {
     "dump": "a support bundle without secrets",
     "release-brake": "lets an agent take the change that its safety brake holds",
     "resync": "has an agent take the whole state anew",
+    "options": "the options that all of these have: how a replica is reached, who you are",
 }
 COMPLETION = ("--install-completion", "--show-completion")
 COMPLETE = "_DELTAPLANE_COMPLETE"
@@ -57,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if COMPLETE in os.environ or (arguments[:1] and (arguments[0] in VERBS or arguments[0] in COMPLETION)):
         return _ask(arguments)
+    if arguments[:1] and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version"):
+        return _ask(arguments)  # options before a verb
     if arguments[:1] in (["--version"], ["version"]):
         print(f"deltaplane {deltaplane.__version__}")
         return 0
@@ -64,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(_usage())
         return 0 if arguments else 2
     if arguments[0] not in PROGRAMS:
-        print(f"deltaplane: unknown command {arguments[0]!r}; see `deltaplane --help`", file=sys.stderr)
+        print(f"deltaplane: unknown command {arguments[0]!r}", file=sys.stderr)
+        print(f"  {near(arguments[0], (*PROGRAMS, *VERBS))}", file=sys.stderr)
         return 2
     return _run(arguments[0], arguments[1:])
 

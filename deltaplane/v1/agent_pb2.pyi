@@ -53,6 +53,11 @@ class GetAgentResponse(_message.Message):
     DRIFTED_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
     BRAKE_FIELD_NUMBER: _builtins.int
+    SERVERS_FIELD_NUMBER: _builtins.int
+    SINCE_UNIX_NANO_FIELD_NUMBER: _builtins.int
+    LAST_ERROR_FIELD_NUMBER: _builtins.int
+    LAST_ERROR_SERVER_FIELD_NUMBER: _builtins.int
+    LAST_ERROR_UNIX_NANO_FIELD_NUMBER: _builtins.int
     node_name: _builtins.str
     agent_version: _builtins.str
     proxy_mode: _builtins.str
@@ -63,18 +68,29 @@ class GetAgentResponse(_message.Message):
     """Hexadecimal digest of the mirror."""
     connected: _builtins.bool
     server: _builtins.str
+    """The replica's place that the stream leads to, or that was tried last."""
     complete: _builtins.bool
     """The kernel has had a whole state since the start."""
     pending: _builtins.bool
     """Something wanted is not in the kernel."""
     drifted: _builtins.bool
     """Others changed our tables, and they are not repaired yet."""
+    since_unix_nano: _builtins.int
+    """Since when there is a stream, or none."""
+    last_error: _builtins.str
+    """Why the last stream ended, or did not come about: when, at which place."""
+    last_error_server: _builtins.str
+    last_error_unix_nano: _builtins.int
     @_builtins.property
     def counts(self) -> _delta_pb2.Counts: ...
     @_builtins.property
     def failed(self) -> _containers.RepeatedCompositeFieldContainer[_delta_pb2.ObjectFailure]: ...
     @_builtins.property
     def brake(self) -> _delta_pb2.Brake: ...
+    @_builtins.property
+    def servers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """All places of replicas that are tried in turn."""
+
     def __init__(
         self,
         *,
@@ -92,10 +108,15 @@ class GetAgentResponse(_message.Message):
         drifted: _builtins.bool = ...,
         failed: _abc.Iterable[_delta_pb2.ObjectFailure] | None = ...,
         brake: _delta_pb2.Brake | None = ...,
+        servers: _abc.Iterable[_builtins.str] | None = ...,
+        since_unix_nano: _builtins.int = ...,
+        last_error: _builtins.str = ...,
+        last_error_server: _builtins.str = ...,
+        last_error_unix_nano: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["brake", b"brake", "counts", b"counts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "brake", b"brake", "complete", b"complete", "connected", b"connected", "counts", b"counts", "digest", b"digest", "drifted", b"drifted", "epoch", b"epoch", "failed", b"failed", "node_name", b"node_name", "pending", b"pending", "proxy_mode", b"proxy_mode", "rev", b"rev", "server", b"server"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "brake", b"brake", "complete", b"complete", "connected", b"connected", "counts", b"counts", "digest", b"digest", "drifted", b"drifted", "epoch", b"epoch", "failed", b"failed", "last_error", b"last_error", "last_error_server", b"last_error_server", "last_error_unix_nano", b"last_error_unix_nano", "node_name", b"node_name", "pending", b"pending", "proxy_mode", b"proxy_mode", "rev", b"rev", "server", b"server", "servers", b"servers", "since_unix_nano", b"since_unix_nano"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -251,6 +272,7 @@ class ExplainHereResponse(_message.Message):
     DIFFERENCES_FIELD_NUMBER: _builtins.int
     KERNEL_FIELD_NUMBER: _builtins.int
     KERNEL_ERROR_FIELD_NUMBER: _builtins.int
+    ELSEWHERE_FIELD_NUMBER: _builtins.int
     rev: _builtins.int
     epoch: _builtins.str
     kernel_error: _builtins.str
@@ -263,6 +285,10 @@ class ExplainHereResponse(_message.Message):
 
     @_builtins.property
     def kernel(self) -> _containers.RepeatedCompositeFieldContainer[Global___KernelFrontend]: ...
+    @_builtins.property
+    def elsewhere(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What is not in the kernel and has nothing to do with this connection."""
+
     def __init__(
         self,
         *,
@@ -272,10 +298,11 @@ class ExplainHereResponse(_message.Message):
         differences: _abc.Iterable[_builtins.str] | None = ...,
         kernel: _abc.Iterable[Global___KernelFrontend] | None = ...,
         kernel_error: _builtins.str = ...,
+        elsewhere: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["differences", b"differences", "epoch", b"epoch", "explanation", b"explanation", "kernel", b"kernel", "kernel_error", b"kernel_error", "rev", b"rev"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["differences", b"differences", "elsewhere", b"elsewhere", "epoch", b"epoch", "explanation", b"explanation", "kernel", b"kernel", "kernel_error", b"kernel_error", "rev", b"rev"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

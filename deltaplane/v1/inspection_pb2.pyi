@@ -688,6 +688,12 @@ class Basis(_message.Message):
     APPLIED_REV_FIELD_NUMBER: _builtins.int
     ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
+    HEAD_REV_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELD_NUMBER: _builtins.int
+    MORE_CHANGED_FIELD_NUMBER: _builtins.int
+    ACKED_UNIX_NANO_FIELD_NUMBER: _builtins.int
+    DISCONNECTED_UNIX_NANO_FIELD_NUMBER: _builtins.int
+    DISCONNECTED_REASON_FIELD_NUMBER: _builtins.int
     server_id: _builtins.str
     epoch: _builtins.str
     rev: _builtins.int
@@ -697,6 +703,18 @@ class Basis(_message.Message):
     acknowledged: _builtins.bool
     """What was used is what the node has acknowledged; otherwise text says what is newer, or not known."""
     text: _builtins.str
+    head_rev: _builtins.int
+    """Of the replica that answers."""
+    more_changed: _builtins.int
+    acked_unix_nano: _builtins.int
+    """When the node's last Ack came."""
+    disconnected_unix_nano: _builtins.int
+    """Where its stream has ended: since when, and why."""
+    disconnected_reason: _builtins.str
+    @_builtins.property
+    def changed(self) -> _containers.RepeatedCompositeFieldContainer[_objects_pb2.ObjectKey]:
+        """Objects of the answer that have changed since the revision that the node has acknowledged: at most 50."""
+
     def __init__(
         self,
         *,
@@ -706,10 +724,16 @@ class Basis(_message.Message):
         applied_rev: _builtins.int = ...,
         acknowledged: _builtins.bool = ...,
         text: _builtins.str = ...,
+        head_rev: _builtins.int = ...,
+        changed: _abc.Iterable[_objects_pb2.ObjectKey] | None = ...,
+        more_changed: _builtins.int = ...,
+        acked_unix_nano: _builtins.int = ...,
+        disconnected_unix_nano: _builtins.int = ...,
+        disconnected_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "applied_rev", b"applied_rev", "epoch", b"epoch", "rev", b"rev", "server_id", b"server_id", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_unix_nano", b"acked_unix_nano", "acknowledged", b"acknowledged", "applied_rev", b"applied_rev", "changed", b"changed", "disconnected_reason", b"disconnected_reason", "disconnected_unix_nano", b"disconnected_unix_nano", "epoch", b"epoch", "head_rev", b"head_rev", "more_changed", b"more_changed", "rev", b"rev", "server_id", b"server_id", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -914,7 +938,7 @@ class DiffResponse(_message.Message):
 
     @_builtins.property
     def services(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServiceDifference]:
-        """Of the state that each has acknowledged: at most 100."""
+        """Of the state that each has acknowledged: at most 100. Where that is not kept of a Service, it is named, as not known."""
 
     @_builtins.property
     def node(self) -> Global___Basis: ...
@@ -1126,14 +1150,17 @@ class TailChangesRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     AFTER_REV_FIELD_NUMBER: _builtins.int
     OBJECTS_FIELD_NUMBER: _builtins.int
+    AFTER_UNIX_NANO_FIELD_NUMBER: _builtins.int
     kind: _objects_pb2.Kind.ValueType
     """Unspecified: all."""
     namespace: _builtins.str
     name: _builtins.str
     after_rev: _builtins.int
-    """From this revision on, as far as they are still kept; 0: from now on."""
+    """After this revision. Of what is no longer kept, the last change of each object is told. 0: from now on."""
     objects: _builtins.bool
     """With the objects as they are after the change."""
+    after_unix_nano: _builtins.int
+    """Instead of a revision: what was sent after this time."""
     def __init__(
         self,
         *,
@@ -1142,10 +1169,11 @@ class TailChangesRequest(_message.Message):
         name: _builtins.str = ...,
         after_rev: _builtins.int = ...,
         objects: _builtins.bool = ...,
+        after_unix_nano: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_rev", b"after_rev", "kind", b"kind", "name", b"name", "namespace", b"namespace", "objects", b"objects"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_rev", b"after_rev", "after_unix_nano", b"after_unix_nano", "kind", b"kind", "name", b"name", "namespace", b"namespace", "objects", b"objects"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -282,6 +282,7 @@ class ObjectView(_message.Message):
     NODE_FIELD_NUMBER: _builtins.int
     SERVICE_CIDR_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    ENDPOINTS_CHANGED_REV_FIELD_NUMBER: _builtins.int
     hash: _builtins.str
     """Hexadecimal; equal on all replicas and nodes that have the same."""
     resource_version: _builtins.str
@@ -291,6 +292,8 @@ class ObjectView(_message.Message):
     changed_unix_nano: _builtins.int
     problem: _builtins.str
     """Why the newest form of it cannot be sent; what is shown is the last good one."""
+    endpoints_changed_rev: _builtins.int
+    """Of a Service: the revision at which one of its slices that are there changed last."""
     @_builtins.property
     def key(self) -> _objects_pb2.ObjectKey: ...
     @_builtins.property
@@ -314,10 +317,11 @@ class ObjectView(_message.Message):
         node: Global___NodeView | None = ...,
         service_cidr: Global___ServiceCidrView | None = ...,
         problem: _builtins.str = ...,
+        endpoints_changed_rev: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint_slice", b"endpoint_slice", "key", b"key", "node", b"node", "object", b"object", "service", b"service", "service_cidr", b"service_cidr"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_rev", b"changed_rev", "changed_unix_nano", b"changed_unix_nano", "endpoint_slice", b"endpoint_slice", "hash", b"hash", "key", b"key", "node", b"node", "object", b"object", "problem", b"problem", "resource_version", b"resource_version", "service", b"service", "service_cidr", b"service_cidr"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_rev", b"changed_rev", "changed_unix_nano", b"changed_unix_nano", "endpoint_slice", b"endpoint_slice", "endpoints_changed_rev", b"endpoints_changed_rev", "hash", b"hash", "key", b"key", "node", b"node", "object", b"object", "problem", b"problem", "resource_version", b"resource_version", "service", b"service", "service_cidr", b"service_cidr"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_object: _TypeAlias = _typing.Literal["service", "endpoint_slice", "node", "service_cidr"]  # noqa: Y015
     _WhichOneofArgType_object: _TypeAlias = _typing.Literal["object", b"object"]  # noqa: Y015

@@ -41,9 +41,7 @@ class Failed(Struct, frozen=True):
 
 def refused_object(owner: ObjectKey, what: str, why: str) -> Failed:
     """The failure of an object of which the kernel refuses a part."""
-    return Failed(
-        owner, "KERNEL_REJECTED", f"{owner}: the kernel refused {what}: {why}; tried again with the next change"
-    )
+    return Failed(owner, "KERNEL_REJECTED", f"{owner}: the kernel refused {what}: {why}")
 
 
 class Commit(Struct, frozen=True):

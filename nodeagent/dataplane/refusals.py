@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from nodeagent.dataplane.outcome import Drifted
 from nodeagent.linux.netlink import wire
@@ -26,10 +26,20 @@ class NoneTaken(Exception):
         self.code = code
 
 
-def send_apart(items: Sequence[T], attempt: Callable[[Sequence[T]], Mapping[int, int] | None]) -> None:
+class Blame(NamedTuple):
+    """Why a change is refused: the kernel's errno, and what was refused of it, as nft would say it."""
+
+    errno: int
+    command: str = ""
+
+    def __str__(self) -> str:
+        return f"{os.strerror(self.errno)}{f' (nft {self.command})' if self.command else ''}"
+
+
+def send_apart(items: Sequence[T], attempt: Callable[[Sequence[T]], Mapping[int, object] | None]) -> None:
     """Sends all items but those at fault. What `attempt` raises ends the search.
 
-    `attempt` sends a group: None: it was taken; otherwise the places that are surely at fault, with their errno, none
+    `attempt` sends a group: None: it was taken; otherwise the places that are surely at fault, with the reason, none
     where the group must be halved. It keeps what became of the items.
     """
     rest = items
@@ -50,13 +60,13 @@ def halves(items: Sequence[T]) -> list[Sequence[T]]:
     return [half for half in (items[:middle], items[middle:]) if half]
 
 
-def at_fault(batch: Batch, replies: Iterable[wire.Reply], expected: Sequence[bool]) -> dict[int, int]:
-    """The changes of a refused transaction (place: errno) that are surely at fault, as for `send_apart`.
+def at_fault(batch: Batch, replies: Iterable[wire.Reply], expected: Sequence[bool]) -> dict[int, Blame]:
+    """The changes of a refused transaction, by place, that are surely at fault, as for `send_apart`.
 
     `expected`, by place: that the kernel contradicts this change is known. Raises Drifted where it contradicts another,
     NoneTaken where no change is at fault.
     """
-    guilty: dict[int, int] = {}
+    guilty: dict[int, Blame] = {}
     for answer in replies:
         blamed = batch.blamed(answer)
         if answer.errno in WHOLE or (not blamed and (answer.sequence != batch.first or not expected)):
@@ -64,5 +74,5 @@ def at_fault(batch: Batch, replies: Iterable[wire.Reply], expected: Sequence[boo
         if answer.errno in DRIFT and not all(expected[place] for place in blamed):
             raise Drifted
         if len(blamed) == 1 or len(expected) == 1:
-            guilty[blamed[0] if blamed else 0] = answer.errno
+            guilty.setdefault(blamed[0] if blamed else 0, Blame(answer.errno, batch.command(answer)))
     return guilty

@@ -49,13 +49,15 @@ def explain_here(facts: Facts, site: Site, request: agent_pb2.ExplainHereRequest
     answer = explain(question, site, directory)
     services = [directory.forwarding(answer.service)] if answer.service is not None else []
     _, kernel, differences, error = compared(facts, services, _concerned(question, answer, site))
+    unsure, elsewhere = _unapplied(facts, answer, read=not error)
     return agent_pb2.ExplainHereResponse(
         explanation=explanation(request.connection, answer, site),
         rev=facts.rev,
         epoch=facts.epoch.hex(),
-        differences=[*_unapplied(facts, answer), *differences],
+        differences=[*unsure, *differences],
         kernel=shown(kernel),
         kernel_error=error,
+        elsewhere=elsewhere,
     )
 
 
@@ -68,15 +70,33 @@ def _concerned(question: Question, answer: Answer, site: Site) -> list[bytes]:
     return [packed(question.family, address, question.protocol, question.port) for address in places]
 
 
-def _unapplied(facts: Facts, answer: Answer) -> Iterator[str]:
-    """Why the mirror may be ahead of the kernel."""
-    if not facts.complete:
-        yield "no whole state has been in the kernel since the start: it holds what it held before"
-    elif not facts.in_step or facts.dataplane.pending():
-        yield "something wanted is not in the kernel yet, or is refused: it is tried again"
+def _unapplied(facts: Facts, answer: Answer, *, read: bool) -> tuple[list[str], list[str]]:
+    """Why the kernel may not do what is explained, and what is wrong elsewhere.
+
+    `read`: the kernel was compared with what is wanted for this very connection: nothing else concerns the answer.
+    """
+    mine: list[pb.ObjectFailure] = []
     if answer.service is not None:
-        for failure in _failed(facts, {answer.service}):
-            yield f"{answer.service} fails: {failure.text}"
+        pieces = facts.mirror.slices_of(answer.service.namespace, answer.service.name)
+        mine = _failed(facts, {answer.service, *(each.key for each in pieces)})
+    unsure = [f"{_key(each.key)} fails: {each.text}" for each in mine]
+    others = [each for each in facts.failed if each not in mine]
+    elsewhere = [f"{_key(each.key)} is not in the kernel as it should be" for each in others]
+    behind = _behind(facts)
+    if behind and read and not facts.failed:
+        elsewhere.append(behind)
+    elif behind and not read and not (facts.complete and facts.failed):
+        unsure.append(behind)
+    return unsure, elsewhere
+
+
+def _behind(facts: Facts) -> str:
+    """Why the mirror may be ahead of the kernel; empty: it is not."""
+    if not facts.complete:
+        return "no whole state has been in the kernel since the start: it holds what it held before"
+    if not facts.in_step or facts.dataplane.pending():
+        return "something wanted is not in the kernel yet, or is refused: it is tried again"
+    return ""
 
 
 def compared(facts: Facts, services: list[ServiceForwarding], keys: list[bytes]) -> tuple[Found, Found, list[str], str]:

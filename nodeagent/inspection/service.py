@@ -19,6 +19,7 @@ from deltaplane.v1 import delta_pb2 as pb
 from nodeagent.errors import AgentError
 from nodeagent.inspection.facts import Facts, Take
 from nodeagent.inspection.reading import Unknown, explain_here, forwarding
+from nodeagent.stream.link import Link
 
 T = TypeVar("T")
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -28,15 +29,18 @@ OPTIONS = (("grpc.max_receive_message_length", 64 * 1024), ("grpc.max_concurrent
 
 
 class Inspection(agent_pb2_grpc.AgentServiceServicer):
-    """`turn` runs a call between two calls of the agent. `site`: this node, from what is known now."""
+    """`turn` runs a call between two calls of the agent. `site`: this node, from what is known now.
 
-    def __init__(self, turn: Turn, take: Take, site: Callable[[Facts], Site]) -> None:
-        self._turn, self._take, self._site = turn, take, site
+    `link`: the agent's way to the replicas.
+    """
+
+    def __init__(self, turn: Turn, take: Take, site: Callable[[Facts], Site], link: Link | None = None) -> None:
+        self._turn, self._take, self._site, self._link = turn, take, site, link or Link()
 
     async def GetAgent(  # noqa: N802 - the name is gRPC's
         self, request: agent_pb2.GetAgentRequest, context: Context
     ) -> agent_pb2.GetAgentResponse:
-        return await self._answered(context, lambda: agent_of(self._take()))
+        return await self._answered(context, lambda: agent_of(self._take(), self._link))
 
     async def GetForwarding(  # noqa: N802
         self, request: agent_pb2.GetForwardingRequest, context: Context
@@ -62,7 +66,7 @@ class Inspection(agent_pb2_grpc.AgentServiceServicer):
         return found
 
 
-def agent_of(facts: Facts) -> agent_pb2.GetAgentResponse:
+def agent_of(facts: Facts, link: Link) -> agent_pb2.GetAgentResponse:
     """The agent itself."""
     mirror = facts.mirror
     slices = sum(1 for thing in mirror.objects() if thing.key.kind is Kind.ENDPOINT_SLICE)
@@ -80,6 +84,12 @@ def agent_of(facts: Facts) -> agent_pb2.GetAgentResponse:
         drifted=facts.drifted,
         failed=facts.failed,
         brake=facts.brake,
+        server=link.server,
+        servers=link.servers,
+        since_unix_nano=link.since,
+        last_error=link.error,
+        last_error_server=link.error_server,
+        last_error_unix_nano=link.error_at,
     )
 
 

@@ -25,6 +25,7 @@ from nodeagent.stream.beside import Beside, always, nothing
 from nodeagent.stream.call import Ended, Stream, Times
 from nodeagent.stream.channel import OPTIONS, Options
 from nodeagent.stream.credentials import Dialler, Plain
+from nodeagent.stream.link import Link
 from nodeagent.stream.places import Directory, Fixed, Place
 
 log = logging.getLogger(__name__)
@@ -88,6 +89,7 @@ class Client:
         self._beside = beside or Beside(self._defect)
         self._stream: Stream | None = None
         self._place: Place | None = None  # where the replica of the stream has answered
+        self.link = Link(tuple(servers))
         self._said = Once[str]()  # by server, so that a long outage is two lines
 
     async def run(self) -> None:
@@ -148,6 +150,7 @@ class Client:
 
     async def _one_stream(self, place: Place) -> Ended:
         server = place.server
+        self.link.tries(server)
         stream = Stream(
             self._conversation,
             self._beside,
@@ -170,12 +173,14 @@ class Client:
         await self._beside.turn(self._disconnected)
         if ended.defect is not None:
             self._defect("stream", ended.defect)
+        self.link.ended(ended.reason)
         self._say(server, ended.reason)
         self._count(ended.kind)
         return ended
 
     def _greeted(self, place: Place) -> None:
         self._place = place
+        self.link.opened()
         self._say(place.server, "")
         self._directory.good(place)
 

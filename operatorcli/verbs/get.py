@@ -9,96 +9,145 @@ import typer
 
 from deltaplane.v1 import agent_pb2, objects_pb2, views_pb2
 from deltaplane.v1 import inspection_pb2 as pb
-from operatorcli import names
+from operatorcli import names, targets
 from operatorcli.ask import Replica
-from operatorcli.connect.target import SCHEME
 from operatorcli.exits import Exit, Failed
 from operatorcli.flags import Asked, usage, verb
 from operatorcli.output import Answer
+from operatorcli.tables import Block, Sentence
+from operatorcli.targets import Target
 from operatorcli.views import forwarding, node, objects
 
 PAGE = 500
-ENDPOINTS = ("endpoints", "ep", "endpoint")
-What = Annotated[str, typer.Argument(metavar="svc|endpoints|node", help="The kind of object; also KIND/NAME.")]
-Name = Annotated[
-    str, typer.Argument(metavar="NAME", help="The Service or Node; without it: all of them.", show_default=False)
+What = Annotated[
+    list[str],
+    typer.Argument(metavar="KIND [NAME]", help="svc, endpoints or node, and names; also KIND/[NAMESPACE/]NAME."),
 ]
 Namespace = Annotated[
     str, typer.Option("--namespace", "-n", metavar="NAME", help="Without it: the kubeconfig's, or default.")
 ]
 All = Annotated[bool, typer.Option("--all-namespaces", "-A", help="Of all namespaces.")]
 OnNode = Annotated[str, typer.Option("--node", metavar="NODE", help="What this node makes of the Service.")]
+Selector = Annotated[str, typer.Option("--selector", "-l", hidden=True)]
+Watched = Annotated[bool, typer.Option("--watch", "-w", hidden=True)]
+Shown = tuple[Answer, Exit]
 
 
 def add(app: typer.Typer) -> None:
     """Adds it."""
 
     @verb(
-        app, "get", "get svc -A", "get svc web -n shop", "get svc web -n shop --node=node-a",
-        "get endpoints web -n shop", "get node node-a", "get nodes -o wide",
+        app, "get", "get svc -A", "get svc web db -n shop", "get svc/shop/web --node=node-a",
+        "get endpoints web -n shop", "get node/node-a", "get nodes -o wide",
     )  # fmt: skip
     def get(
-        asked: Asked,
-        what: What,
-        name: Name = "",
-        namespace: Namespace = "",
-        all_namespaces: All = False,
-        node: OnNode = "",
-    ) -> None:
+        asked: Asked, what: What, namespace: Namespace = "", all_namespaces: All = False, node: OnNode = "",
+        selector: Selector = "", watched: Watched = False,
+    ) -> Exit:  # fmt: skip
         """Services, their endpoints and Nodes as the control plane has them, or as a node forwards them (--node).
 
-        At an agent's own socket, `get svc NAME` shows what the agent wants, and what is read back from the kernel.
+        With --node, and at an agent's own socket, it ends with 1 where the node does not have the Service as it should
+        be. At an agent's socket, `get svc NAME` shows what the agent wants, and what is read back from the kernel.
         """
-        kind, name = split(what, name)
-        if node and (kind != names.SERVICE or not name):
-            raise usage("--node goes with one Service", "Such as: deltaplane get svc NAME --node=NODE")
-        space = "" if all_namespaces else "default" if kind == names.NODE else asked.namespace(namespace)
+        if selector or watched:
+            instead = "`deltaplane watch svc/NAME` follows changes" if watched else "`kubectl get svc -l` knows labels"
+            raise usage("get has neither --watch nor --selector", f"{instead}; names can be given here.")
+        found = targets.parsed(what)
+        if node and any(each.kind != names.SERVICE or not each.name for each in found):
+            raise usage("--node goes with Services by name", "Such as: deltaplane get svc NAME --node=NODE")
         with asked.replica() as replica:
-            asked.show(answer(asked, replica, kind, space, name, node))
+            spaces = {
+                each: each.namespace or ("" if all_namespaces else _space(asked, each, namespace)) for each in found
+            }
+            answer, code, lacking = _all(asked, replica, spaces, node)
+        if answer is not None:
+            asked.show(answer)
+        if lacking:
+            raise Failed(Exit.NO, "; ".join(each.text for each in lacking), lacking[0].advice)
+        return code
 
 
-def split(what: str, name: str) -> tuple[int, str]:
-    """The kind (a slice stands for endpoints), and the name, of `svc NAME` and `svc/NAME`. Raises `Failed`."""
-    kind, _, rest = what.partition("/")
-    if rest and name:
-        raise usage(f"{what} and {name}: two names", "Name one object.")
-    number = names.SLICE if kind.lower() in ENDPOINTS else names.KINDS.get(kind.lower(), 0)
-    if not number:
-        raise usage(f"there is no kind {kind!r}", "Kinds are svc, endpoints and node.")
-    chosen = rest or name
-    return number, names.named(chosen) if chosen else ""
+def _space(asked: Asked, target: Target, given: str) -> str:
+    return "default" if target.kind == names.NODE else asked.namespace(given)
 
 
-def answer(asked: Asked, replica: Replica, kind: int, namespace: str, name: str, on: str) -> Answer:
-    """Of one or of all."""
+def _all(
+    asked: Asked, replica: Replica, spaces: dict[Target, str], node: str
+) -> tuple[Answer | None, Exit, list[Failed]]:
+    """All of them in one answer, the worst exit code, and what there is not."""
+    found: list[Shown] = []
+    lacking: list[Failed] = []
+    for target, space in spaces.items():
+        try:
+            found.append(shown(asked, replica, target, space, node))
+        except Failed as failure:
+            if failure.code is not Exit.NO:
+                raise
+            lacking.append(failure)
+    if len(found) == 1 and len(spaces) == 1:
+        return found[0][0], found[0][1], lacking
+    blocks: list[Block] = [block for answer, _ in found for block in (*answer.blocks, Sentence(""))]
+    data = [answer.data for answer, _ in found]
+    several = Answer(blocks[:-1], data, [name for answer, _ in found for name in answer.names])
+    return several if found else None, max((code for _, code in found), default=Exit.YES), lacking
+
+
+def shown(asked: Asked, replica: Replica, target: Target, namespace: str, on: str) -> Shown:
+    """Of one object, or of all of a kind."""
+    kind, name = target.kind, target.name
     if kind == names.NODE and name:
         found = replica.ask("GetNode", pb.GetNodeRequest(node_name=name), pb.GetNodeResponse)
-        return node.answer(found, name)
+        return node.answer(found, name), Exit.YES
+    if name and not namespace:
+        raise usage(f"{name} of all namespaces", "Name its namespace by -n instead of -A.")
     if name and on:
-        request = pb.ResolveForNodeRequest(node_name=names.named(on), namespace=namespace, name=name)
-        return forwarding.answer(replica.ask("ResolveForNode", request, pb.ResolveForNodeResponse), on)
+        return on_node(asked, replica, namespace, name, names.named(on))
     if name:
         return one(asked, replica, kind, namespace, name)
-    found_all = listed(replica, kind, namespace)
-    shown: dict[int, Callable[[list[views_pb2.ObjectView]], Answer]] = {
+    views: dict[int, Callable[[list[views_pb2.ObjectView]], Answer]] = {
         names.SERVICE: objects.services, names.SLICE: objects.slices, names.NODE: objects.nodes,
     }  # fmt: skip
-    return shown[kind](found_all)
+    found_all = listed(replica, kind, namespace)
+    if found_all or kind == names.NODE:
+        return views[kind](found_all), Exit.YES
+    return objects.none(namespace, _elsewhere(replica, kind) if namespace else []), Exit.YES
 
 
-def one(asked: Asked, replica: Replica, kind: int, namespace: str, name: str) -> Answer:
+def _elsewhere(replica: Replica, kind: int) -> list[str]:
+    """Namespaces that have some of the kind: those on the first page of all."""
+    page = replica.ask("ListObjects", pb.ListObjectsRequest(kind=kind, limit=PAGE), pb.ListObjectsResponse)  # type: ignore[arg-type]
+    return list(dict.fromkeys(each.key.namespace for each in page.objects))
+
+
+def on_node(asked: Asked, replica: Replica, namespace: str, name: str, on: str) -> Shown:
+    """What a node makes of a Service; its own agent's socket is asked for what it wants and has."""
+    request = pb.ResolveForNodeRequest(node_name=on, namespace=namespace, name=name)
+    try:
+        found = replica.ask("ResolveForNode", request, pb.ResolveForNodeResponse)
+    except Failed as failure:
+        if not asked.agent_answers(failure):
+            raise
+        return _here(asked, replica, namespace, name, on)
+    return forwarding.answer(found, on)
+
+
+def one(asked: Asked, replica: Replica, kind: int, namespace: str, name: str) -> Shown:
     """A Service, or its endpoints; by an agent's socket, what is in the kernel. Raises `Failed`."""
-    if not namespace:
-        raise usage(f"{name} of all namespaces", "Name its namespace by -n instead of -A.")
     key = objects_pb2.ObjectKey(kind=names.SERVICE, namespace=namespace, name=name)
     try:
         found = replica.ask("GetObject", pb.GetObjectRequest(key=key), pb.GetObjectResponse)
     except Failed as failure:
-        if failure.code is not Exit.FAILED or not asked.flags.server.startswith(SCHEME):
+        if not asked.agent_answers(failure):
             raise
-        here = agent_pb2.GetForwardingRequest(namespace=namespace, name=name)
-        return forwarding.here(replica.ask("GetForwarding", here, agent_pb2.GetForwardingResponse))
-    return objects.service(found) if kind == names.SERVICE else objects.endpoints(found)
+        return _here(asked, replica, namespace, name)
+    return objects.service(found) if kind == names.SERVICE else objects.endpoints(found), Exit.YES
+
+
+def _here(asked: Asked, replica: Replica, namespace: str, name: str, on: str = "") -> Shown:
+    above = node.stale(asked.agent(replica, on))
+    here = agent_pb2.GetForwardingRequest(namespace=namespace, name=name)
+    found, code = forwarding.here(replica.ask("GetForwarding", here, agent_pb2.GetForwardingResponse))
+    return Answer([*above, *found.blocks], found.data, found.names), code
 
 
 def listed(replica: Replica, kind: int, namespace: str) -> list[views_pb2.ObjectView]:

@@ -9,7 +9,6 @@ import typer
 from deltaplane.v1 import agent_pb2
 from deltaplane.v1 import inspection_pb2 as pb
 from operatorcli.ask import Replica
-from operatorcli.connect.target import SCHEME
 from operatorcli.exits import Exit, Failed
 from operatorcli.flags import Asked, verb
 from operatorcli.output import Answer
@@ -49,7 +48,7 @@ def overview(asked: Asked, replica: Replica) -> tuple[Answer, Exit]:
     try:
         found = replica.ask("GetStatus", pb.GetStatusRequest(), pb.GetStatusResponse)
     except Failed as failure:
-        if failure.code is not Exit.FAILED or not asked.flags.server.startswith(SCHEME):
+        if not asked.agent_answers(failure):
             raise
         return node_view.here(replica.ask("GetAgent", agent_pb2.GetAgentRequest(), agent_pb2.GetAgentResponse))
     listed = replica.ask("ListNodes", pb.ListNodesRequest(), pb.ListNodesResponse)

@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from deltaplane.v1 import agent_pb2
-from operatorcli import names, node_programs
+from operatorcli import aim, node_programs
 from operatorcli.connect.target import SCHEME
 from operatorcli.exits import Exit
 from operatorcli.flags import Asked, length, usage, verb
-from operatorcli.verbs.explain import Source, Target
+from operatorcli.verbs.explain import Namespace, Source, Target
 from operatorcli.views import trace as view
 
 LONGEST = 60.0  # seconds
@@ -31,7 +31,13 @@ def add(app: typer.Typer) -> None:
         "trace 203.0.113.9 192.168.0.1:30080 --wait --server=unix:///run/deltaplane/agent.sock",
     )  # fmt: skip
     def trace(
-        asked: Asked, source: Source, target: Target, timeout: Timeout = "5s", count: Count = 1, wait: Wait = False
+        asked: Asked,
+        source: Source,
+        target: Target,
+        timeout: Timeout = "5s",
+        count: Count = 1,
+        wait: Wait = False,
+        namespace: Namespace = "",
     ) -> Exit:
         """Follows one real packet through this node's kernel, and shows that beside what explain says.
 
@@ -40,7 +46,7 @@ def add(app: typer.Typer) -> None:
         traces this flow only, and stops when this ends, however it ends. The kernel chooses the endpoint: --count shows
         what comes of several packets. Ends with 0 when all met what was said.
         """
-        connection, seconds = names.connection(source, target), length("timeout", timeout)
+        seconds = length("timeout", timeout)
         if not asked.flags.server.startswith(SCHEME):
             raise usage(
                 "trace needs the agent's own socket",
@@ -49,6 +55,7 @@ def add(app: typer.Typer) -> None:
         if not 0 < seconds <= LONGEST:
             raise usage(f"--timeout={timeout} is not more than 0 and at most {LONGEST:g} s")
         with asked.replica() as agent:
+            connection = aim.connection(asked, agent, source, target, namespace)
             here = agent_pb2.ExplainHereRequest(connection=connection)
             said = agent.ask("ExplainHere", here, agent_pb2.ExplainHereResponse)
             mode = agent.ask("GetAgent", agent_pb2.GetAgentRequest(), agent_pb2.GetAgentResponse).proxy_mode

@@ -1,22 +1,83 @@
-"""Which state an answer about a node is of, said where it is not what the node has acknowledged. Pure."""
+"""Which state an answer about a node is of: said above it, where its kernel may do something else. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Sequence
 
 from deltaplane.v1 import delta_pb2, inspection_pb2
-from operatorcli.tables import Sentence
-from operatorcli.views.nodes import failed
+from operatorcli.tables import Block, Sentence
+from operatorcli.text import key, listed, seconds
+from operatorcli.views.failures import failed
+
+ASK = "Its agent's own socket knows more: run this on {name} with --server=unix:///PATH (the agent's --inspect-socket)."
+Failures = Sequence[delta_pb2.ObjectFailure]
 
 
-def doubts(
-    name: str, basis: inspection_pb2.Basis, failures: Iterable[delta_pb2.ObjectFailure] = ()
-) -> Iterator[Sentence]:
-    """Why the node's kernel may do something else than the answer says."""
+def is_so(basis: inspection_pb2.Basis, failures: Failures = ()) -> bool:
+    """Whether the node has the newest form of what the answer is about, as far as it says."""
+    return basis.acknowledged and not basis.changed and not failures
+
+
+def heading(name: str, basis: inspection_pb2.Basis, failures: Failures = (), now: float | None = None) -> list[Block]:
+    """Why the node's kernel may do something else than the answer says. `now` in Unix seconds."""
+    found = [*_state(name, basis, time.time() if now is None else now), *_failing(name, failures)]
+    return [*found, Sentence("")] if found else []
+
+
+def _state(name: str, basis: inspection_pb2.Basis, now: float) -> Iterator[Sentence]:
     if not basis.acknowledged:
-        yield Sentence(f"{name} has not acknowledged this state: {basis.text or f'revision {basis.rev}'}.", "warn")
+        yield Sentence(
+            f"What follows is wanted now{_head(basis)}, and not what {name} has: {lacks(name, basis, now)}.", "bad"
+        )
+        yield Sentence(ASK.format(name=name))
+    elif basis.changed:
+        text = f"{name} does not have the newest of this: {lacks(name, basis, now)}. What follows is what it has"
+        yield Sentence(f"{text} (revision {basis.rev}).", "bad")
+    elif basis.disconnected_unix_nano:
+        text = f"{name} is disconnected{_since(basis.disconnected_unix_nano, now)}; nothing of this has changed since"
+        yield Sentence(f"{text}.", "warn")
+
+
+def lacks(name: str, basis: inspection_pb2.Basis, now: float) -> str:
+    """What has changed that the node has not, and since when nothing has come from it."""
+    if not basis.applied_rev:
+        return basis.text or f"{name} has acknowledged no state"
+    parts = [f"{name} has acknowledged revision {basis.applied_rev}{_of(basis)}"]
+    if basis.disconnected_unix_nano:
+        parts.append(f"it is disconnected{_since(basis.disconnected_unix_nano, now)}")
+    if not basis.acknowledged:
+        parts.append(basis.text)
+    elif basis.changed:
+        parts.append(f"since then {changed(basis)} changed")
+    return "; ".join(filter(None, parts))
+
+
+def changed(basis: inspection_pb2.Basis) -> str:
+    """The objects that have changed since: the first ones by name."""
+    names = [key(each) for each in basis.changed]
+    more = max(0, len(names) - 5) + basis.more_changed
+    return f"{', '.join(names[:5])} and {more} more" if more > 0 else listed(names)
+
+
+def _of(basis: inspection_pb2.Basis) -> str:
+    return f" of {basis.head_rev}" if basis.head_rev > basis.applied_rev else ""
+
+
+def _head(basis: inspection_pb2.Basis) -> str:
+    return f" (revision {basis.rev})" if basis.rev else ""
+
+
+def _since(unix_nano: int, now: float) -> str:
+    return f" for {seconds(max(0.0, now - unix_nano / 1e9))}" if unix_nano else ""
+
+
+def _failing(name: str, failures: Failures) -> Iterator[Sentence]:
     for failure in failures:
-        yield Sentence(f"{name}: {failed(failure)}; its kernel may do something else.", "bad")
+        yield Sentence(f"{name}: {failed(failure)}", "bad")
+    if failures:
+        yield Sentence(f"So what follows is what is wanted, and {name}'s kernel does something else.", "bad")
+        yield Sentence(ASK.format(name=name))
 
 
 def silent(replicas: Iterable[inspection_pb2.ReplicaStatus]) -> Iterator[Sentence]:

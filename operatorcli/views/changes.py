@@ -9,7 +9,8 @@ from operatorcli.text import clock, count, key, word
 def line(response: pb.TailChangesResponse) -> str:
     """When, which revision, what."""
     if response.lost_revs:
-        return f"-  {count(response.lost_revs, 'revision')} not shown: they came too fast, or are no longer kept"
+        what = count(response.lost_revs, "revision")
+        return f"-  {what} no longer kept one by one: what follows up to {response.rev} is each object's last change"
     moment = response.event_unix_nano or response.emitted_unix_nano
     version = f"@{response.resource_version}" if response.resource_version else ""
     change = word(pb.ChangeKind.Name(response.change), "CHANGE_KIND_")

@@ -10,7 +10,7 @@ from operatorcli.names import shown
 from operatorcli.output import Answer, plain
 from operatorcli.tables import Block, Cell, Sentence, Table, columns
 from operatorcli.text import key
-from operatorcli.views.basis import doubts
+from operatorcli.views.basis import heading, is_so
 from operatorcli.views.forwarding import differing
 
 DECISIONS = columns("DECIDED BY", "FOUND*", "WHY*")
@@ -26,17 +26,22 @@ Told = tuple[Answer, Exit]
 
 
 def answer(found: inspection_pb2.ExplainResponse, node: str) -> Told:
-    """By a replica. YES where an endpoint is reached and nothing is in doubt."""
-    blocks = [*blocks_of(found.explanation), *doubts(node, found.basis, found.failed)]
-    reached = found.explanation.fate == views_pb2.FATE_REACHES
-    return Answer(
-        blocks, plain(found), _names(found.explanation)
-    ), Exit.YES if reached and not found.failed else Exit.NO
+    """By a replica. YES where an endpoint is reached and the node has what the answer is made of."""
+    so = is_so(found.basis, found.failed)
+    wanted = bool(found.failed) or not found.basis.acknowledged
+    blocks = [*heading(node, found.basis, found.failed), *blocks_of(found.explanation, wanted=wanted)]
+    yes = so and found.explanation.fate == views_pb2.FATE_REACHES
+    return Answer(blocks, plain(found), _names(found.explanation)), Exit.YES if yes else Exit.NO
 
 
 def here(found: agent_pb2.ExplainHereResponse) -> Told:
     """By the agent itself, compared with the kernel."""
-    blocks = [*blocks_of(found.explanation), *differing(found.differences, found.kernel_error)]
+    explained = blocks_of(found.explanation, wanted=bool(found.differences))
+    compared = differing(found.differences, found.kernel_error)
+    blocks = [*compared, Sentence(""), *explained] if found.differences else [*explained, *compared]
+    blocks += [
+        Sentence(f"Elsewhere: {text}; this connection has nothing to do with it.", "faint") for text in found.elsewhere
+    ]
     reached = found.explanation.fate == views_pb2.FATE_REACHES
     yes = reached and not found.differences
     return Answer(blocks, plain(found), _names(found.explanation)), Exit.YES if yes else Exit.NO
@@ -47,9 +52,9 @@ def _names(explanation: views_pb2.Explanation) -> list[str]:
     return [key(explanation.service)] if explanation.service.name else list(dict.fromkeys(near))
 
 
-def blocks_of(explanation: views_pb2.Explanation) -> list[Block]:
-    """The verdict, and what it is made of."""
-    blocks: list[Block] = [_verdict(explanation), Sentence("")]
+def blocks_of(explanation: views_pb2.Explanation, *, wanted: bool = False) -> list[Block]:
+    """The verdict, and what it is made of. `wanted`: the kernel may do something else."""
+    blocks: list[Block] = [_verdict(explanation, wanted=wanted), Sentence("")]
     if explanation.decisions:
         decisions = [(each.what, each.found, each.why) for each in explanation.decisions]
         blocks += [Table(DECISIONS, decisions), Sentence("")]
@@ -63,12 +68,12 @@ def blocks_of(explanation: views_pb2.Explanation) -> list[Block]:
     return [*blocks, *(Sentence(f"Taken for granted: {text}", "faint") for text in explanation.assumptions)]
 
 
-def _verdict(explanation: views_pb2.Explanation) -> Sentence:
+def _verdict(explanation: views_pb2.Explanation, *, wanted: bool) -> Sentence:
     text, tone = FATES.get(explanation.fate, ("has an unknown fate", "warn"))
     what = f"{explanation.connection.source} to {shown(explanation.connection)}"
     by = " " if explanation.fate == views_pb2.FATE_REACHES else " by "
     service = f"{by}{key(explanation.service)}" if explanation.service.name else ""
-    return Sentence(f"{what} {text}{service}.", tone)
+    return Sentence(f"{'Wanted: ' if wanted else ''}{what} {text}{service}.", "warn" if wanted else tone)
 
 
 def _choice(of: views_pb2.Choice) -> Sequence[Cell | str]:

@@ -5,24 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deltaplane.v1 import agent_pb2, inspection_pb2, views_pb2
+from operatorcli.exits import Exit
 from operatorcli.output import Answer, plain
 from operatorcli.tables import Block, Cell, Sentence, Table, columns
 from operatorcli.text import key, word
-from operatorcli.views.basis import doubts
-from operatorcli.views.nodes import failed
+from operatorcli.views.basis import heading, is_so
+from operatorcli.views.failures import failed
 
 FRONTENDS = columns("FRONTEND*", "KIND", "NEW CONNECTIONS", "ENDPOINTS*", "MASQUERADED+", "AFFINITY+", "SOURCES+")
 KERNEL = columns("FRONTEND*", "VERDICT", "ENDPOINTS*", "WORDS+")
 
 
-def answer(found: inspection_pb2.ResolveForNodeResponse, node: str) -> Answer:
-    """Its frontends there, and what is in doubt."""
+def answer(found: inspection_pb2.ResolveForNodeResponse, node: str) -> tuple[Answer, Exit]:
+    """Its frontends there. YES where that is what it should have, and does have."""
     forwarding = found.forwarding
-    blocks: list[Block] = [
-        *_desired(forwarding),
-        *doubts(node, found.basis, found.failed),
-    ]
-    return Answer(blocks, plain(found), [key(forwarding.service)])
+    blocks = [*heading(node, found.basis, found.failed), *_desired(forwarding)]
+    code = Exit.YES if is_so(found.basis, found.failed) else Exit.NO
+    return Answer(blocks, plain(found), [key(forwarding.service)]), code
 
 
 def _desired(forwarding: views_pb2.ForwardingView) -> list[Block]:
@@ -52,17 +51,21 @@ def _row(of: views_pb2.FrontendView, kind: str, verdict: str, endpoints: Sequenc
     )
 
 
-def here(found: agent_pb2.GetForwardingResponse) -> Answer:
-    """An agent's own side: wanted, and read back from the kernel; differences are the answer."""
+def here(found: agent_pb2.GetForwardingResponse) -> tuple[Answer, Exit]:
+    """An agent's own side: wanted, and read back from the kernel; differences are the answer, and a NO."""
     kernel = [(each.frontend, each.verdict, ", ".join(each.endpoints) or "none", each.words) for each in found.kernel]
+    wrong = [*differing(found.differences, found.kernel_error), *(Sentence(failed(f), "bad") for f in found.failed)]
+    so = not found.differences and not found.failed
     blocks: list[Block] = [
+        *([] if so else [*wrong, Sentence("")]),
+        Sentence("Wanted", "strong"),
         *_desired(found.desired),
         Sentence(""),
-        Table(KERNEL, kernel, title="In the kernel", empty="nothing in the kernel"),
-        *differing(found.differences, found.kernel_error),
-        *(Sentence(f"{failed(each)}", "bad") for each in found.failed),
+        Sentence("In the kernel", "strong"),
+        Table(KERNEL, kernel, empty="nothing in the kernel"),
+        *(wrong if so else []),
     ]
-    return Answer(blocks, plain(found), [key(found.desired.service)])
+    return Answer(blocks, plain(found), [key(found.desired.service)]), Exit.YES if so else Exit.NO
 
 
 def differing(differences: Sequence[str], error: str) -> list[Sentence]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
+
 from deltaplane.v1 import agent_pb2, inspection_pb2
 from operatorcli.exits import Exit
 from operatorcli.output import Answer, plain
 from operatorcli.tables import Block, Sentence
-from operatorcli.text import clock, count
+from operatorcli.text import clock, count, seconds
 from operatorcli.views import nodes
 from operatorcli.views.basis import silent
+from operatorcli.views.failures import failed, next_steps
 from operatorcli.views.objects import table
 
 
@@ -38,8 +41,8 @@ def _agent(status: inspection_pb2.NodeStatus) -> dict[str, str]:
         "mode": status.proxy_mode,
         "revisions": f"sent {status.sent_rev}, received {status.received_rev}, in the kernel {status.applied_rev}",
         "behind": nodes.behind(status).text if status.behind_seconds else "",
-        "last word": f"{clock(status.acked_unix_nano)}" if status.acked_unix_nano else "",
-        "brought up": status.brought_up,
+        "last Ack": f"{clock(status.acked_unix_nano)}" if status.acked_unix_nano else "",
+        "sent at the start": nodes.brought_up(status.brought_up),
     }
 
 
@@ -52,29 +55,68 @@ def _missing(found: inspection_pb2.GetNodeResponse) -> list[Sentence]:
     return told
 
 
-def here(found: agent_pb2.GetAgentResponse) -> tuple[Answer, Exit]:
-    """An agent by itself. NO where something is wrong."""
-    counts = found.counts
+def here(found: agent_pb2.GetAgentResponse, now: float | None = None) -> tuple[Answer, Exit]:
+    """An agent by itself. NO where something is wrong. `now` in Unix seconds."""
+    counts, moment = found.counts, time.time() if now is None else now
     facts = {
         "agent": f"of {found.node_name}, version {found.agent_version}",
         "mode": found.proxy_mode,
-        "stream": (f"from {found.server}" if found.server else "open") if found.connected else "none",
-        "revision": f"{found.rev}, of history {found.epoch[:8]}",
+        "stream": _stream(found, moment),
+        "replicas": ", ".join(found.servers),
+        "last error": _last_error(found, moment),
+        "revision": f"{found.rev}, as the replica counts whose epoch is {found.epoch[:8]}" if found.rev else "none",
         "objects": f"{count(counts.services, 'Service')}, {count(counts.endpoint_slices, 'EndpointSlice')}",
     }
-    wrong = [Sentence(text, "bad") for text in _wrong(found)]
+    wrong = [Sentence(text, "bad") for text in _wrong(found, moment)]
     good = Sentence("The kernel has all of it, as far as the agent knows.", "good")
     return Answer([table(facts), *(wrong or [good])], plain(found), [f"node/{found.node_name}"]), (
         Exit.NO if wrong else Exit.YES
     )
 
 
-def _wrong(found: agent_pb2.GetAgentResponse) -> list[str]:
+def stale(found: agent_pb2.GetAgentResponse, now: float | None = None) -> list[Block]:
+    """Above what an agent says that has no stream. `now` in Unix seconds."""
+    if found.connected:
+        return []
+    since = seconds(max(0.0, (time.time() if now is None else now) - found.since_unix_nano / 1e9))
+    text = (
+        f"{found.node_name}'s agent has had no stream for {since}: what it wants is of revision {found.rev}, and may be"
+    )
+    return [Sentence(f"{text} old (deltaplane status at this socket).", "bad"), Sentence("")]
+
+
+def _stream(found: agent_pb2.GetAgentResponse, now: float) -> str:
+    """Where it leads, since when; or that there is none, and what is tried."""
+    since = f" for {seconds(max(0.0, now - found.since_unix_nano / 1e9))}" if found.since_unix_nano else ""
+    if found.connected:
+        return f"{f'from {found.server}' if found.server else 'open'}{since}"
+    return f"none{since}{f'; tried last: {found.server}' if found.server else ''}"
+
+
+def _last_error(found: agent_pb2.GetAgentResponse, now: float) -> str:
+    if not found.last_error:
+        return ""
+    ago = seconds(max(0.0, now - found.last_error_unix_nano / 1e9))
+    return f"{ago} ago, at {found.last_error_server}: {found.last_error}"
+
+
+def _wrong(found: agent_pb2.GetAgentResponse, now: float) -> list[str]:
     told = {
-        "The agent has no stream: see its log, and whether it reaches the replicas.": not found.connected,
-        "The kernel has not had a whole state since the start: see the agent's log.": not found.complete,
-        "Something is not in the kernel yet: see the agent's log.": found.pending,
+        f"The agent has no stream. {_advice(found)}": not found.connected,
+        f"The kernel has not had a whole state since the start: see the agent's log{nodes.LOG}.": not found.complete,
+        f"Something is not in the kernel yet: see the agent's log{nodes.LOG}.": found.pending and not found.failed,
         "Others changed this agent's rules in the kernel, and they are not repaired yet.": found.drifted,
-        "The safety brake holds a change (docs/operating.md, The safety brake).": found.HasField("brake"),
+        f"The safety brake holds a change: deltaplane release-brake {found.node_name}": found.HasField("brake"),
     }
-    return [text for text, so in told.items() if so] + [nodes.failed(each) for each in found.failed]
+    failures = [f"{failed(each, now)}." for each in found.failed]
+    return [text for text, so in told.items() if so] + failures + next_steps(found.failed, found.node_name)
+
+
+def _advice(found: agent_pb2.GetAgentResponse) -> str:
+    """By its last error. What times out is dropped on the way, there or back; what is refused has arrived."""
+    error = found.last_error.lower()
+    if any(word in error for word in ("nothing heard", "timed out", "no connection within")):
+        return "Nothing comes back: see firewalls and routes in both directions, on this node and at the replica."
+    if "refused" in error:
+        return "Nothing listens there, or a firewall refuses: see the replica and --server."
+    return f"See the last error, the agent's log{nodes.LOG}, and firewalls and routes in both directions."

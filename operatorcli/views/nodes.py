@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from deltaplane.v1 import delta_pb2, inspection_pb2
+from deltaplane.v1 import inspection_pb2
 from operatorcli.output import Answer, plain
 from operatorcli.tables import Block, Cell, Sentence, Table, columns
-from operatorcli.text import count, key, listed, seconds, word
+from operatorcli.text import count, listed, seconds, word
+from operatorcli.views.failures import failed, next_steps
 
+LOG = " (kubectl -n deltaplane-system logs)"
 LAGS = 10.0  # seconds behind from which on a node is a problem, and not just about to acknowledge
 STATES = inspection_pb2.NodeState
 TONES = {
@@ -21,15 +24,15 @@ TONES = {
 }
 HEADINGS = columns(
     "NODE*", "STATE", "MODE", "SENT>+", "RECEIVED>+", "APPLIED>", "BEHIND>", "FAILED>", "BRAKE", "VERSION", "PEER+",
-    "REPLICA+", "BROUGHT UP+",
+    "REPLICA+", "SENT AT THE START+",
 )  # fmt: skip
 
 
-def answer(response: inspection_pb2.ListNodesResponse) -> Answer:
-    """The table, and a sentence for each thing that is wrong."""
+def answer(response: inspection_pb2.ListNodesResponse, now: float | None = None) -> Answer:
+    """The table, and a sentence for each thing that is wrong. `now` in Unix seconds."""
     nodes = response.nodes
     table = Table(HEADINGS, [_row(node, head(node, response)) for node in nodes], empty=NONE)
-    blocks: list[Block] = [table, *(Sentence(text, "bad") for text in troubles(response))]
+    blocks: list[Block] = [table, *(Sentence(text, "bad") for text in troubles(response, now))]
     return Answer(blocks, plain(response), [f"node/{node.node_name}" for node in nodes])
 
 
@@ -44,6 +47,28 @@ NONE = "no node's agent is known"
 def state(node: inspection_pb2.NodeStatus) -> Cell:
     """`live`, `stalled` and so on."""
     return Cell(word(STATES.Name(node.state), "NODE_STATE_"), TONES.get(node.state, ""))
+
+
+REASONS = {
+    "CONNECTED": "on connecting",
+    "OPERATOR": "by a resync that was asked for",
+    "GAP": "because a change was missing",
+    "DIGEST_MISMATCH": "because its state was another one",
+    "KERNEL_DRIFT": "because its kernel was another one",
+    "MALFORMED": "because a message could not be read",
+    "PARTIAL": "because a part was not enough",
+}
+EXTENTS = {"whole": "everything", "partial": "what differed", "delta": "the changes since", "nothing": "nothing"}
+
+
+def brought_up(text: str) -> str:
+    """How its state was brought up last: `everything, on connecting`, from `CONNECTED: whole, the whole state`."""
+    reason, _, rest = text.partition(": ")
+    extent, _, detail = rest.partition(", ")
+    if reason not in REASONS or extent not in EXTENTS:
+        return text
+    said = f" ({detail})" if detail and extent != "whole" else ""
+    return f"{EXTENTS[extent]}{said}, {REASONS[reason]}"
 
 
 def failing(node: inspection_pb2.NodeStatus) -> int:
@@ -74,17 +99,17 @@ def _row(node: inspection_pb2.NodeStatus, head: int) -> Sequence[Cell | str]:
         node.agent_version,
         node.peer,
         node.server_id or "-",
-        node.brought_up,
+        brought_up(node.brought_up),
     )
 
 
-def troubles(response: inspection_pb2.ListNodesResponse) -> Iterator[str]:
-    """What is wrong, a sentence each, which says what to do."""
+def troubles(response: inspection_pb2.ListNodesResponse, now: float | None = None) -> Iterator[str]:
+    """What is wrong, a sentence each, which says what to do. `now` in Unix seconds."""
     for node in response.nodes:
-        yield from _troubles(node)
+        yield from _troubles(node, time.time() if now is None else now)
     if response.without_agent:
         who = listed(list(response.without_agent))
-        yield f"{who}: no agent has connected; see that one runs there, and its log."
+        yield f"{who}: no agent has connected; see that one runs there, and its log{LOG}."
     for replica in response.replicas:
         if replica.error:
             yield f"The replica {replica.address} does not answer, so its nodes may be missing: {replica.error}."
@@ -93,19 +118,19 @@ def troubles(response: inspection_pb2.ListNodesResponse) -> Iterator[str]:
             yield f"The replica {replica.address} {what}: {each.error}."
 
 
-def _troubles(node: inspection_pb2.NodeStatus) -> Iterator[str]:
+def _troubles(node: inspection_pb2.NodeStatus, now: float) -> Iterator[str]:
     name = node.node_name
     if node.state == inspection_pb2.NODE_STATE_DISCONNECTED:
-        reason = f" ({node.disconnected_reason})" if node.disconnected_reason else ""
-        yield f"{name}: its agent is not connected{reason}; see its log, and whether it reaches the replicas."
+        yield from _disconnected(node, now)
     elif node.state == inspection_pb2.NODE_STATE_STALLED:
-        yield f"{name}: connected, but makes no progress; see the agent's log and load."
+        yield f"{name}: connected, but makes no progress; see the agent's log and load{LOG}."
     elif node.behind_seconds > LAGS:
-        yield f"{name}: {seconds(node.behind_seconds)} behind; see the agent's log and load."
+        yield f"{name}: {seconds(node.behind_seconds)} behind; see the agent's log and load{LOG}."
     for failure in node.failed:
-        yield f"{name}: {failed(failure)}"
+        yield f"{name}: {failed(failure, now)}."
     if node.more_failed:
-        yield f"{name}: {count(node.more_failed, 'more object')} failing; see the agent's log."
+        yield f"{name}: {count(node.more_failed, 'more object')} failing: deltaplane get node {name}"
+    yield from next_steps(node.failed, name)
     if node.HasField("brake"):
         yield (
             f"{name}: its safety brake holds a change that removes {node.brake.services_removed} of"
@@ -115,10 +140,15 @@ def _troubles(node: inspection_pb2.NodeStatus) -> Iterator[str]:
         yield f"{name}: runs {node.proxy_mode} instead of {node.proxy_mode_asked}: {node.proxy_mode_reason}."
 
 
-def failed(failure: delta_pb2.ObjectFailure) -> str:
-    """An object that a node cannot serve, and why."""
-    code = delta_pb2.ErrorCode.Name(failure.code).removeprefix("ERROR_CODE_")
-    return f"{key(failure.key)} fails with {code}: {failure.text or 'the agent gave no text'}"
+def _disconnected(node: inspection_pb2.NodeStatus, now: float) -> Iterator[str]:
+    name, since = node.node_name, node.disconnected_unix_nano
+    reason = f": {node.disconnected_reason}" if node.disconnected_reason else ""
+    yield f"{name}: its agent is not connected{f' for {seconds(now - since / 1e9)}' if since else ''}{reason}."
+    yield (
+        f"{name}: see whether its agent runs{LOG}, and that firewalls and routes let port 50051 through in both"
+        f" directions: what it sends, and what comes back. `deltaplane status --server=unix:///PATH` on {name} says"
+        f" what it tries and its last error (PATH: the agent's --inspect-socket)."
+    )
 
 
 def states(nodes: Sequence[inspection_pb2.NodeStatus]) -> str:

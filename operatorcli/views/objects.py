@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from deltaplane.v1 import inspection_pb2, views_pb2
 from operatorcli.output import Answer, plain
 from operatorcli.tables import Block, Cell, Sentence, Table, columns
-from operatorcli.text import key
+from operatorcli.text import clock, key, listed
 
 FACTS = columns("", "*")
 SERVICES = columns(
@@ -35,6 +35,16 @@ def services(found: Sequence[View]) -> Answer:
     return _listed(found, Table(SERVICES, rows, empty="no Service"))
 
 
+def none(namespace: str, others: Sequence[str]) -> Answer:
+    """As kubectl says it. `others`: namespaces that have some."""
+    if not namespace:
+        return Answer([Sentence("No resources found.")], [])
+    blocks: list[Block] = [Sentence(f"No resources found in {namespace} namespace.")]
+    if others:
+        blocks.append(Sentence(f"There are in {listed(list(others))}: -A shows all namespaces, -n NAME one."))
+    return Answer(blocks, [])
+
+
 def _service(view: View) -> Sequence[Cell | str]:
     service = view.service
     external = [*service.external_ips, *service.load_balancer_ips]
@@ -60,14 +70,20 @@ def port(of: views_pb2.ServicePortView) -> str:
 
 
 def changed(view: View) -> str:
-    """The revision at which it changed last."""
-    return str(view.changed_rev) if view.changed_rev else "-"
+    """The revision at which it, or its endpoints, changed last."""
+    return str(max(view.changed_rev, view.endpoints_changed_rev) or "-")
+
+
+def _when(rev: int, unix_nano: int = 0) -> str:
+    at = f" at {clock(unix_nano)}" if unix_nano else ""
+    return f"revision {rev}{at}" if rev else "not since the replica has the whole state"
 
 
 def service(found: inspection_pb2.GetObjectResponse) -> Answer:
     """One Service with its endpoints."""
     view = found.object
     given = view.service
+    newest = max(found.endpoint_slices, key=lambda each: each.changed_rev, default=None)
     facts = {
         "service": f"{view.key.namespace}/{view.key.name}",
         "type": given.type,
@@ -78,7 +94,9 @@ def service(found: inspection_pb2.GetObjectResponse) -> Answer:
         "policies": f"internal {given.internal_traffic_policy}, external {given.external_traffic_policy}",
         "affinity": f"{given.session_affinity_seconds} s" if given.session_affinity_seconds else "",
         "health check": f"port {given.health_check_node_port} of each node" if given.health_check_node_port else "",
-        "changed": f"revision {changed(view)}, resourceVersion {view.resource_version or 'not known'}",
+        "changed": _when(view.changed_rev, view.changed_unix_nano),
+        "version": view.resource_version,
+        "endpoints changed": _when(newest.changed_rev, newest.changed_unix_nano) if newest else "",
     }
     blocks: list[Block] = [table(facts), Sentence(""), *_problems([view]), _endpoints(found.endpoint_slices)]
     return Answer(blocks, plain(found), [key(view.key)])

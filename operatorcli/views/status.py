@@ -13,7 +13,7 @@ from operatorcli.views import nodes as node_view
 
 FACTS = columns("", "*")
 SHOWN = 10  # objects that cannot be used, by name
-REPLICAS = columns("REPLICA", "ADDRESS*", "REVISION>", "STATE", "AGENTS>", "ERROR*")
+REPLICAS = columns("REPLICA", "ADDRESS*", "REVISION>", "DIGEST", "AGENTS>", "ERROR*")
 SOURCES = columns("RESOURCE*", "FOLLOWED", "SINCE>", "VERSION", "ERROR*")
 
 
@@ -25,7 +25,7 @@ def answer(
     apart: Iterable[inspection_pb2.ReplicaStatus] = (),
 ) -> tuple[Answer, Exit]:
     """`now` in Unix seconds; `apart`: what the function of this name found. NO where something is wrong."""
-    wrong = [*_unfollowed(status), *_unusable(status), *node_view.troubles(listed), *map(_apart, apart)]
+    wrong = [*_unfollowed(status), *_unusable(status), *node_view.troubles(listed, now), *map(_apart, apart)]
     good = Sentence("Every node has the newest revision in its kernel.", "good")
     end: list[Block] = [Sentence(text, "bad") for text in wrong] or ([good] if _everywhere(listed) else [])
     blocks: list[Block] = [
@@ -89,7 +89,7 @@ def _facts(
     )
     facts = {
         "replica": f"{status.server_id} at {where}{', version ' if status.version else ''}{status.version}",
-        "revision": f"{status.head_rev}, of history {status.epoch[:8]}",
+        "revision": f"{status.head_rev}, as this replica counts (epoch {status.epoch[:8]})",
         "objects": ", ".join(objects),
         "agents": node_view.states(listed.nodes),
         "behind": node_view.slowest(listed.nodes) or "none",

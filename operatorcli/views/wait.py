@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 from deltaplane.v1 import inspection_pb2 as pb
 from operatorcli.exits import Exit
 from operatorcli.output import Answer, plain
 from operatorcli.tables import Block, Cell, Sentence, Table, columns
 from operatorcli.text import count, seconds, word
 from operatorcli.views.basis import silent
+from operatorcli.views.failures import again, next_steps
 
 LACKING = columns("NODE*", "REASON", "WHAT IS KNOWN*", "REPLICA+")
 
@@ -20,6 +23,7 @@ def answer(what: str, last: pb.WaitAppliedResponse) -> tuple[Answer, Exit]:
         rows = [_row(each) for each in last.lacking]
         more = [Sentence(f"and {count(last.more_lacking, 'more node')}")] if last.more_lacking else []
         blocks = [Sentence(_no(what, last), "bad"), Table(LACKING, rows, empty="no node is named"), *more]
+        blocks += _steps(last)
     blocks += silent(last.replicas)
     names = [f"node/{each.node_name}" for each in last.lacking]
     return Answer(blocks, plain(last), names), Exit.YES if last.applied else Exit.NO
@@ -40,13 +44,25 @@ def _no(what: str, last: pb.WaitAppliedResponse) -> str:
     return f"{text}: {last.text}" if last.text else f"{text}."
 
 
+def _steps(last: pb.WaitAppliedResponse) -> list[Sentence]:
+    """What to do about failures: for the first node that has each kind of them."""
+    nodes = {each.failure.code: each for each in reversed(last.lacking) if each.HasField("failure")}
+    return [Sentence(text) for each in nodes.values() for text in next_steps([each.failure], each.node_name)]
+
+
 def _row(of: pb.Lacking) -> tuple[Cell | str, ...]:
     return (
         of.node_name,
         Cell(word(pb.LackReason.Name(of.reason), "LACK_REASON_"), "bad"),
-        of.text or (f"{seconds(of.behind_seconds)} behind" if of.behind_seconds else "-"),
+        _known(of) or (f"{seconds(of.behind_seconds)} behind" if of.behind_seconds else "-"),
         of.server_id,
     )
+
+
+def _known(of: pb.Lacking) -> str:
+    if not of.HasField("failure") or not of.failure.retry_unix_nano:
+        return of.text
+    return f"{of.text}; {again(of.failure.retry_unix_nano, time.time())}"
 
 
 def progress(last: pb.WaitAppliedResponse) -> str:

@@ -119,7 +119,7 @@ def test_a_refused_object_is_found_and_the_others_go_on(space: Namespace, monkey
     with dataplane(space, SETTINGS) as (made, kernel):
         commit = made.apply([*good[:20], bad, *good[20:]], NODE, complete=True)
         assert [(failed.key, failed.code) for failed in commit.failed] == [(key("bad"), "KERNEL_REJECTED")]
-        assert "Invalid argument" in commit.failed[0].text
+        assert "Invalid argument (nft add element ip deltaplane " in commit.failed[0].text
         assert seen(made.dump()) == expected(tuple(good), NODE)
         assert kernel.transactions <= 8
         assert made.apply([service("bad")]).failed == ()

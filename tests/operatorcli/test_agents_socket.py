@@ -80,6 +80,17 @@ def test_a_service_is_what_is_wanted_and_what_the_kernel_has(here: Command) -> N
     assert "The kernel has exactly this." in kernel
 
 
+def test_the_node_may_be_named_that_the_agent_is_on(here: Command) -> None:
+    eventually(here, "status")
+
+    said = here("explain", "10.244.1.7", "svc/shop/web", "--node=node-a")
+    other = here("get", "svc/shop/web", "--node=node-b")
+
+    assert said.code == 0, said.err
+    assert "reaches svc/shop/web" in said.out
+    assert (other.code, "is node-a's, and not node-b's" in other.err) == (2, True)
+
+
 def test_an_explanation_is_compared_with_the_kernel(here: Command) -> None:
     eventually(here, "status")
 

@@ -140,6 +140,9 @@ def test_what_is_not_there_is_a_no_that_names_what_is(words: str, deltaplane: Co
         ("explain 10.0.0.1 web:80 --node=node-a", "Names are not looked up"),
         ("explain 10.0.0.1 10.96.0.10:80", "--node=NODE"),
         ("get pods", "Kinds are svc, endpoints and node"),
+        ("get svc -l app=web", "kubectl get svc -l"),
+        ("get svc web -w", "deltaplane watch svc/NAME"),
+        ("describe svc web", "deltaplane get svc NAME"),
         ("get svc web -A", "-n instead of -A"),
         pytest.param("release-brake", "--all", id="release-brake alone"),
         ("nodes --server=nowhere", "HOST:PORT"),
@@ -152,6 +155,78 @@ def test_wrong_usage_says_what_is_right(words: str, said: str, deltaplane: Comma
 
     assert (found.code, found.out) == (2, "")
     assert said in found.err
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("-n shop get svc web", ["shop/web"]),
+        ("get svc shop/web shop/db", ["shop/web", "shop/db"]),
+        ("--insecure=true get svc/shop/db", ["shop/db"]),
+    ],
+)
+def test_services_are_named_as_kubectl_users_write_them(words: str, shown: list[str], deltaplane: Command) -> None:
+    said = deltaplane(*words.split())
+
+    assert said.code == 0, said.err
+    assert [line.split()[1] for line in said.out.splitlines() if line.startswith("service ")] == shown
+
+
+def test_of_several_the_one_that_is_not_there_is_named_and_the_others_are_shown(deltaplane: Command) -> None:
+    said = deltaplane("get", "svc", "web", "none", "-n", "shop")
+
+    assert (said.code, "shop/web" in said.out) == (1, True)
+    assert "there is no Service shop/none" in said.err
+
+
+def test_no_service_in_the_namespace_is_said_as_kubectl_says_it(deltaplane: Command) -> None:
+    said = deltaplane("get", "services")
+
+    assert said.code == 0
+    assert said.out.splitlines()[0] == "No resources found in default namespace."
+    assert "shop: -A" in said.out
+
+
+def test_a_service_is_a_target_by_its_name(deltaplane: Command, shop: Shop) -> None:
+    shop.settled()
+
+    said = deltaplane("explain", "10.244.1.7", "svc/web", "-n", "shop", "--node=node-a")
+    port = deltaplane("explain", "10.244.1.7", "svc/shop/web:81", "--node=node-a")
+
+    assert said.code == 0, said.err
+    assert "10.244.1.7 to 10.96.0.10:80/TCP reaches svc/shop/web." in said.out
+    assert (port.code, "It has 80/TCP (http)" in port.err) == (2, True)
+
+
+def test_what_a_node_has_that_does_not_answer_is_what_it_acknowledged_and_a_no(deltaplane: Command, shop: Shop) -> None:
+    shop.write("web", *web(address=51))
+    until(lambda: "10.244.1.51" in deltaplane("get", "endpoints", "web", "-n", "shop", "-o", "json").out, 60)
+    before = shop.settled()
+    shop.agents.signal(SIGSTOP)
+    try:
+        shop.write("web", *web(address=52))
+        shop.changed(before)
+        said = deltaplane("get", "svc/shop/web", "--node=node-b")
+        explained = deltaplane("explain", "10.244.1.7", "svc/shop/web", "--node=node-b")
+    finally:
+        shop.agents.signal(SIGCONT)
+
+    assert (said.code, explained.code) == (1, 1)
+    for each in (said, explained):
+        assert each.out.startswith("node-b does not have the newest of this: ")
+        assert "endpointslice/shop/web-v4 changed" in " ".join(each.out.split())
+        assert ("10.244.1.51:8080" in each.out, "10.244.1.52:8080" in each.out) == (True, False)
+
+
+def test_what_changed_is_shown_from_a_time_on_and_not_of_commits(deltaplane: Command, shop: Shop) -> None:
+    shop.write("web", *web(address=61))
+    until(lambda: "10.244.1.61" in deltaplane("get", "endpoints", "web", "-n", "shop", "-o", "json").out, 60)
+
+    said = deltaplane("watch", "svc/shop/web", "--since=10m", "--count=1", "--timeout=30s", "-o", "name")
+    commits = deltaplane("watch", "--commits", "--since=10m")
+
+    assert (said.code, said.out) == (0, "endpointslice/shop/web-v4\n")
+    assert (commits.code, "Commits are not kept" in commits.err) == (2, True)
 
 
 def test_an_address_where_nothing_listens_is_said(deltaplane: Command) -> None:

@@ -18,7 +18,7 @@ from nodeagent.dataplane.nftables.changes import Change, Need
 from nodeagent.dataplane.nftables.program import TRANSLATED, Program
 from nodeagent.dataplane.nftables.shared import CLIENTS
 from nodeagent.dataplane.outcome import Sent
-from nodeagent.dataplane.refusals import NoneTaken, at_fault, send_apart
+from nodeagent.dataplane.refusals import Blame, NoneTaken, at_fault, send_apart
 from nodeagent.errors import KernelUnavailable
 from nodeagent.linux.nft.kernel import Kernel
 from nodeagent.linux.nft.program import Part
@@ -26,10 +26,10 @@ from nodeagent.linux.nft.transaction import WHOLE, Batch
 
 
 class Refusal(NamedTuple):
-    """A change the kernel will not take, and its errno."""
+    """A change the kernel will not take, and why."""
 
     change: Change
-    errno: int
+    why: Blame
 
 
 @dataclass
@@ -84,7 +84,7 @@ class Delivery:
 
     def _attempt(
         self, changes: Sequence[Change], into: Delivered, known: frozenset[bytes] | None, install: int | None
-    ) -> dict[int, int] | None:
+    ) -> dict[int, Blame] | None:
         """One transaction, as for `send_apart`."""
         if install is not None and install not in self.fresh:
             install = None  # it went in with a group before
@@ -103,7 +103,7 @@ class Delivery:
             if install is None or error.code in WHOLE:
                 raise _refused(error.code) from None
             raise
-        into.refused += [Refusal(changes[place], code) for place, code in guilty.items()]
+        into.refused += [Refusal(changes[place], why) for place, why in guilty.items()]
         return guilty
 
     def _build(self, changes: Sequence[Change], install: int | None) -> tuple[Batch, dict[int, Part]]:

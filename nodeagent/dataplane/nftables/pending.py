@@ -6,7 +6,6 @@ without fitting any list, and which private chains are in use. Does not know mes
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
@@ -108,17 +107,17 @@ class Pending:
                 members.pending.pop(member, None)
                 self.failed.pop(member, None)
 
-    def settle(self, done: Iterable[Change], refused: Iterable[tuple[Change, int]]) -> None:
-        """Notes what a delivery did and did not; refusals with their errno."""
+    def settle(self, done: Iterable[Change], refused: Iterable[tuple[Change, object]]) -> None:
+        """Notes what a delivery did and did not; refusals with the reason, which is shown."""
         for change in done:
             if change.member:
                 self._desired.members.settle(change.identity, present=change.present)
             else:
                 self._settle_frontend(change)
             self.failed.pop(change.identity, None)
-        for change, code in refused:
+        for change, why in refused:
             name = (set_members if change.member else frontend_key).name_of(change.identity)
-            self.failed[change.identity] = refused_object(change.owner, name, os.strerror(code))
+            self.failed[change.identity] = refused_object(change.owner, name, str(why))
         for pending in (self._desired.frontends.pending, self._desired.members.pending):
             if not pending:
                 pending.clear()  # one that was big stays as long to walk through as it was, until it is cleared

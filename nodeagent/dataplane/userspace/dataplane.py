@@ -234,4 +234,4 @@ class UserspaceDriver:
 
 
 def _rejected(owner: ObjectKey, why: str) -> Failed:
-    return Failed(owner, "KERNEL_REJECTED", f"{owner}: {why}; tried again with the next change")
+    return Failed(owner, "KERNEL_REJECTED", f"{owner}: {why}")

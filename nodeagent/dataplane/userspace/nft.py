@@ -5,14 +5,13 @@ The rules are `program`'s and never change.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from nodeagent.dataplane import frontend_key, nft_sets, set_members
 from nodeagent.dataplane.frontend_key import is_frontend, is_node_port
 from nodeagent.dataplane.nft_listing import read_members, read_some
-from nodeagent.dataplane.refusals import NoneTaken, at_fault, send_apart
+from nodeagent.dataplane.refusals import Blame, NoneTaken, at_fault, send_apart
 from nodeagent.dataplane.userspace.loopback import Home
 from nodeagent.dataplane.userspace.program import MAPS, NODE_MAPS, VERDICT_MAPS, program
 from nodeagent.dataplane.userspace.redirects import Written
@@ -139,7 +138,7 @@ class NftRedirects:
 
     def _attempt(
         self, items: Sequence[tuple[Difference, Change]], into: Written, *, again: bool
-    ) -> dict[int, int] | None:
+    ) -> dict[int, Blame] | None:
         """One transaction, as for `send_apart`."""
         if not (items or self._install or self._replace):
             return None
@@ -153,7 +152,7 @@ class NftRedirects:
             guilty = at_fault(batch, replies, [again] * len(items))
         except NoneTaken as error:
             raise KernelUnavailable(f"userspace: the kernel refused a transaction ({error}); it is retried") from None
-        into.refused += [(items[place][0], _why(items[place][0].slot, code)) for place, code in guilty.items()]
+        into.refused += [(items[place][0], _why(items[place][0].slot, why)) for place, why in guilty.items()]
         return guilty
 
     def _build(self, changes: list[Change]) -> Batch:
@@ -214,6 +213,6 @@ def _element(key: bytes, value: Value) -> bytes:
     return nft_sets.dispatch(key, value) if isinstance(value, str) else elements.pair(key, value)
 
 
-def _why(slot: bytes, code: int) -> str:
+def _why(slot: bytes, why: Blame) -> str:
     name = (frontend_key if is_frontend(slot) else set_members).name_of(slot)
-    return f"the kernel refused {name}: {os.strerror(code)}"
+    return f"the kernel refused {name}: {why}"

@@ -52,6 +52,7 @@ class Batch:
         self._parts = [wire.begin(sequence)]
         self._last: tuple[int, int, int, bytes] = (0, 0, 0, b"")
         self._blame: dict[int, tuple[list[int], list[bytes], int]] = {}
+        self._said: dict[int, str] = {}  # messages that are blamed, as nft would say them
 
     @property
     def messages(self) -> int:
@@ -100,7 +101,9 @@ class Batch:
         for declared in part.sets:
             self._identity += 1
             body = declared.attributes(self._table, family, self._identity)
-            self._note(self.add(objects.NEW_SET, wire.CREATE, family, body), needed_by)
+            self._note(
+                self.add(objects.NEW_SET, wire.CREATE, family, body), needed_by, "add set", family, declared.name
+            )
             self.fill(family, declared.name, [e for r in declared.ranges for e in r.elements()], needed_by)
         self._chains(family, part.chains, needed_by)
 
@@ -109,7 +112,7 @@ class Batch:
         self.elements += len(packed)
         for start in range(0, len(packed), PER_MESSAGE):
             body = self._names + wire.text(2, name) + wire.nest(3, *packed[start : start + PER_MESSAGE])
-            self._note(self.add(objects.NEW_ELEMENT, wire.CREATE, family, body), needed_by)
+            self._note(self.add(objects.NEW_ELEMENT, wire.CREATE, family, body), needed_by, "add element", family, name)
 
     def remove(self, family: int, chains: Sequence[str], sets: Sequence[str]) -> None:
         """Chains with their rules, then sets."""
@@ -120,11 +123,13 @@ class Batch:
 
     def _chains(self, family: int, chains: Sequence[Chain], needed_by: list[int] | None) -> None:
         for chain in chains:
-            self._note(self.add(objects.NEW_CHAIN, wire.CREATE, family, chain.attributes(self._table)), needed_by)
+            sequence = self.add(objects.NEW_CHAIN, wire.CREATE, family, chain.attributes(self._table))
+            self._note(sequence, needed_by, "add chain", family, chain.name)
         for chain in chains:
             for rule in chain.rules:
                 body = rule.attributes(self._table, chain.name)
-                self._note(self.add(objects.NEW_RULE, wire.CREATE | wire.APPEND, family, body), needed_by)
+                sequence = self.add(objects.NEW_RULE, wire.CREATE | wire.APPEND, family, body)
+                self._note(sequence, needed_by, "add rule", family, chain.name)
 
     def change(self, changes: Sequence[Change]) -> None:
         """Every change's deletions, then every change's additions."""
@@ -145,9 +150,17 @@ class Batch:
         found = bisect_right(ends, reply.offset)
         return [indices[found]] if found < len(indices) else sorted(set(indices))
 
-    def _note(self, sequence: int, needed_by: list[int] | None) -> None:
+    def command(self, reply: wire.Reply) -> str:
+        """The refused message as nft would say it, `add element ip TABLE SET`; empty: no change's."""
+        return self._said.get(reply.sequence, "")
+
+    def _note(self, sequence: int, needed_by: list[int] | None, verb: str, family: int, name: str) -> None:
         if needed_by is not None:
             self._blame[sequence] = (needed_by, [], 0)
+            self._said[sequence] = self._in_words(verb, family, name)
+
+    def _in_words(self, verb: str, family: int, name: str) -> str:
+        return f"{verb} {'ip6' if family == 6 else 'ip'} {self._table} {name}"
 
     def _operations(self, operation: int, flags: int, listed: Iterable[tuple[int, Sequence[Operation]]]) -> None:
         groups: dict[tuple[int, str], tuple[list[int], list[bytes]]] = {}
@@ -164,9 +177,13 @@ class Batch:
 
     def _pack(self, operation: int, flags: int, groups: dict[tuple[int, str], tuple[list[int], list[bytes]]]) -> None:
         for (family, name), (numbers, packed) in groups.items():
+            said = self._in_words(
+                "delete element" if operation == objects.DELETE_ELEMENT else "add element", family, name
+            )
             self.elements += len(packed)
             head = self._names + wire.text(2, name)
             for start in range(0, len(packed), PER_MESSAGE):
                 chosen, owners = packed[start : start + PER_MESSAGE], numbers[start : start + PER_MESSAGE]
                 sequence = self.add(operation, flags, family, head + wire.nest(3, *chosen))
                 self._blame[sequence] = (owners, chosen, wire.PREFIX + len(head) + _LIST_ATTRIBUTE)
+                self._said[sequence] = said

@@ -193,12 +193,26 @@ def test_a_merged_range_does_what_its_batches_do_one_by_one_s9(batches: list[lis
     for rev in range(log.head):
         ops = decode_ops(delta(log.merged(rev, rev + 1)).ops)
         assert applied(states[rev], ops) == states[rev + 1]
+    for rev in range(log.head + 1):
+        assert earlier(log, states[-1], rev) == states[rev]
     low = data.draw(st.integers(0, log.head))
     high = data.draw(st.integers(low, log.head))
     if low < high:
         merged = delta(log.merged(low, high))
         assert (merged.from_rev, merged.to_rev) == (low, high)
         assert applied(states[low], decode_ops(merged.ops)) == states[high]
+
+
+def earlier(log: Log, head: State, rev: int) -> State:
+    """The state at a revision, by what the first change after it says was there before."""
+    before: State = {}
+    gone = set()
+    for change in (change for batch in log.between(rev, log.head) for change in batch.changes):
+        if change.key not in before and change.key not in gone:
+            gone.add(change.key)
+            if change.before is not None:
+                before[change.key] = change.before
+    return {**{key: thing for key, thing in head.items() if key not in gone}, **before}
 
 
 def test_the_version_of_a_list_stands_also_where_it_is_lower() -> None:

@@ -80,9 +80,24 @@ def test_what_the_node_has_not_acknowledged_or_fails_at_is_said() -> None:
     answer, code = explain.answer(found, "node-a")
 
     text = written(answer, Form.TABLE)
-    assert "node-a has not acknowledged this state: svc/shop/web is newer." in text
-    assert "svc/shop/web fails with KERNEL_REJECTED" in text
+    above, verdict, _ = text.partition("Wanted: 10.244.1.7 to 10.96.0.10:80/TCP reaches")
+    said = " ".join(above.split())
+    assert verdict
+    assert "What follows is wanted now (revision 48), and not what node-a has" in said
+    assert "svc/shop/web is newer." in said
+    assert "svc/shop/web fails with KERNEL_REJECTED" in said
     assert code is Exit.NO
+
+
+def test_what_the_node_has_that_is_not_the_newest_is_a_no_with_that_above_it() -> None:
+    behind = pb.Basis(rev=47, applied_rev=47, head_rev=48, acknowledged=True, changed=[service("web", "shop")])
+
+    answer, code = explain.answer(pb.ExplainResponse(explanation=reached(), basis=behind), "node-a")
+
+    text = " ".join(written(answer, Form.TABLE).split())
+    assert code is Exit.NO
+    assert text.startswith("node-a does not have the newest of this: node-a has acknowledged revision 47 of 48")
+    assert "since then svc/shop/web changed. What follows is what it has (revision 47). 10.244.1.7 to" in text
 
 
 def test_a_kernel_that_differs_is_the_answer() -> None:
@@ -90,8 +105,19 @@ def test_a_kernel_that_differs_is_the_answer() -> None:
 
     answer, code = explain.here(here)
 
+    text = written(answer, Form.TABLE)
     assert code is Exit.NO
-    assert "The kernel differs: 10.96.0.10:80/TCP lacks 10.244.2.7:8080" in written(answer, Form.TABLE)
+    assert text.startswith("The kernel differs: 10.96.0.10:80/TCP lacks 10.244.2.7:8080")
+    assert "Wanted: 10.244.1.7 to" in text
+
+
+def test_what_is_wrong_elsewhere_is_said_and_does_not_count() -> None:
+    found = agent_pb2.ExplainHereResponse(explanation=reached(), elsewhere=["Service shop/db is not in the kernel"])
+
+    answer, code = explain.here(found)
+
+    assert code is Exit.YES
+    assert "Elsewhere: Service shop/db is not in the kernel" in written(answer, Form.TABLE)
 
 
 def test_a_kernel_that_has_the_same_is_said() -> None:

@@ -13,28 +13,43 @@ NODE    STATE         MODE      APPLIED  BEHIND  FAILED  BRAKE  VERSION
 node-a  live          nftables       47       -       0  -      1.2.0
 node-b  stalled       iptables       12   3m20s       2  held   1.2.0
 node-c  disconnected  nftables       40      1h       0  -      1.2.0
-node-b: connected, but makes no progress; see the agent's log and load.
-node-b: svc/shop/web fails with KERNEL_REJECTED: no room in the set
-node-b: 1 more object failing; see the agent's log.
+node-b: connected, but makes no progress; see the agent's log and load (kubectl -n deltaplane-system
+logs).
+node-b: svc/shop/web fails with KERNEL_REJECTED: no room in the set; tried again in 23s.
+node-b: 1 more object failing: deltaplane get node node-b
+node-b: `deltaplane resync node-b` has the agent compare everything with the kernel; if it is
+refused again, see the kernel's log (dmesg) and modules, and report it with `deltaplane dump`.
 node-b: its safety brake holds a change that removes 35 of 40 Services; if that is right: deltaplane
 release-brake node-b
 node-b: runs iptables instead of nftables: no nf_tables.
-node-c: its agent is not connected; see its log, and whether it reaches the replicas.
+node-c: its agent is not connected for 2m: nobody knows why.
+node-c: see whether its agent runs (kubectl -n deltaplane-system logs), and that firewalls and
+routes let port 50051 through in both directions: what it sends, and what comes back. `deltaplane
+status --server=unix:///PATH` on node-c says what it tries and its last error (PATH: the agent's
+--inspect-socket).
 """
 
 
+NOW = 1_800_000_000.0
+
+
 def three() -> pb.ListNodesResponse:
+    failure = failing(key=service("web", "shop"))
+    failure.retry_unix_nano = int((NOW + 23) * 1e9)
     b = node(
         "node-b", state=pb.NODE_STATE_STALLED, proxy_mode="iptables", proxy_mode_asked="nftables",
         proxy_mode_reason="no nf_tables", applied_rev=12, behind_seconds=200.0, more_failed=1,
-        failed=[failing(key=service("web", "shop"))], brake=delta_pb2.Brake(services_removed=35, services=40),
+        failed=[failure], brake=delta_pb2.Brake(services_removed=35, services=40),
     )  # fmt: skip
-    c = node("node-c", state=pb.NODE_STATE_DISCONNECTED, applied_rev=40, behind_seconds=3600.0)
+    c = node(
+        "node-c", state=pb.NODE_STATE_DISCONNECTED, applied_rev=40, behind_seconds=3600.0,
+        disconnected_reason="nobody knows why", disconnected_unix_nano=int((NOW - 120) * 1e9),
+    )  # fmt: skip
     return pb.ListNodesResponse(head_rev=47, nodes=[node("node-a", applied_rev=47), b, c])
 
 
 def test_the_table_and_what_is_wrong() -> None:
-    assert written(nodes.answer(three()), Form.TABLE) == GOLDEN
+    assert written(nodes.answer(three(), NOW), Form.TABLE) == GOLDEN
 
 
 def test_the_longest_names_are_whole_and_within_a_hundred_columns() -> None:

@@ -24,9 +24,9 @@ ENDPOINT    PORTS          STATE                 NODE    ZONE
 10.244.3.7  http 8080/TCP  not ready             -       -
 """
 DIFF = """\
-AGENT        node-a    node-b
-applied_rev  47        46
-proxy_mode   nftables  iptables
+AGENT                   node-a    node-b
+revision in the kernel  47        46
+proxy mode              nftables  iptables
 
 SERVICE       FRONTEND           node-a           node-b
 svc/shop/web  10.96.0.10:80/TCP  10.244.1.7:8080  -
@@ -90,7 +90,7 @@ def differing() -> pb.DiffResponse:
     [
         (objects.services([web()]), SERVICES),
         (objects.endpoints(pb.GetObjectResponse(object=web(), endpoint_slices=[slice_of()])), ENDPOINTS),
-        (forwarding.answer(resolved(), "node-a"), FORWARDING),
+        (forwarding.answer(resolved(), "node-a")[0], FORWARDING),
         (diff.answer(differing(), "node-a", "node-b")[0], DIFF),
     ],
 )
@@ -106,7 +106,7 @@ def longest() -> list[Answer]:
     one = pb.GetObjectResponse(object=web(LABEL, LABEL, LABEL), endpoint_slices=[slice_of(SUBDOMAIN)])
     return [
         objects.services([web(LABEL, LABEL, LABEL)]), objects.service(one), objects.endpoints(one),
-        objects.slices([slice_of(SUBDOMAIN)]), forwarding.answer(wide, SUBDOMAIN),
+        objects.slices([slice_of(SUBDOMAIN)]), forwarding.answer(wide, SUBDOMAIN)[0],
         diff.answer(far, SUBDOMAIN, SUBDOMAIN)[0],
     ]  # fmt: skip
 
@@ -118,7 +118,7 @@ def test_the_longest_names_stay_within_a_hundred_columns(answer: Answer) -> None
 
 @pytest.mark.parametrize("form", [Form.JSON, Form.YAML])
 def test_other_forms_have_the_whole_message(form: Form) -> None:
-    text = written(forwarding.answer(resolved(), "node-a"), form)
+    text = written(forwarding.answer(resolved(), "node-a")[0], form)
 
     for word in ("external_verdict", "acknowledged", "10.244.2.7:8080", "rev"):
         assert word in text
@@ -129,6 +129,41 @@ def test_nodes_that_are_the_same_are_a_yes() -> None:
 
     assert code is Exit.YES
     assert written(answer, Form.TABLE) == "node-a and node-b do not differ.\n"
+
+
+def test_a_node_that_is_behind_is_no_yes_and_is_named_first_with_what_has_changed() -> None:
+    behind = pb.Basis(acknowledged=True, applied_rev=1, head_rev=3, changed=[service("web", "shop")], more_changed=9)
+    found = pb.DiffResponse(
+        node=behind, other=ACKNOWLEDGED, fields=[pb.FieldDifference(field="state", node="NODE_STATE_DISCONNECTED")]
+    )
+
+    answer, code = diff.answer(found, "node-a", "node-b")
+
+    text = written(answer, Form.TABLE)
+    assert code is Exit.NO
+    assert text.startswith("node-a does not have the newest: node-a has acknowledged revision 1 of 3; since then")
+    assert "svc/shop/web and 9 more changed" in " ".join(text.split())
+    assert "agent's stream  disconnected" in text
+
+
+def test_nothing_in_a_namespace_names_those_that_have_some() -> None:
+    text = written(objects.none("default", ["shop", "test"]), Form.TABLE)
+
+    assert text.splitlines()[0] == "No resources found in default namespace."
+    assert "shop and test: -A" in text
+
+
+def test_a_service_says_when_its_endpoints_changed() -> None:
+    piece = slice_of()
+    piece.changed_rev, piece.changed_unix_nano = 47, 1_800_000_000_123_000_000
+    view = web()
+    view.changed_rev, view.endpoints_changed_rev = 0, 47
+
+    text = written(objects.service(pb.GetObjectResponse(object=view, endpoint_slices=[piece])), Form.TABLE)
+
+    assert "changed            not since the replica has the whole state" in text
+    assert "endpoints changed  revision 47 at 08:00:00.123Z" in text
+    assert objects.changed(view) == "47"
 
 
 def test_an_object_whose_newest_form_is_refused_says_so() -> None:
@@ -142,7 +177,12 @@ def test_a_failure_on_the_node_is_beside_what_it_should_do() -> None:
     found = resolved()
     found.failed.append(failing(key=service("web", "shop")))
 
-    assert "its kernel may do something" in written(forwarding.answer(found, "node-a"), Form.TABLE)
+    answer, code = forwarding.answer(found, "node-a")
+
+    text = written(answer, Form.TABLE)
+    assert code is Exit.NO
+    assert text.startswith("node-a: svc/shop/web fails with KERNEL_REJECTED")
+    assert text.index("node-a's kernel does something") < text.index("10.96.0.10:80/TCP")
 
 
 def test_a_change_is_a_line() -> None:
@@ -152,7 +192,7 @@ def test_a_change_is_a_line() -> None:
     )  # fmt: skip
 
     assert changes.line(change) == "08:00:00.123Z  rev 47  modified  svc/shop/web@4711  10.244.1.7 not ready"
-    assert changes.line(pb.TailChangesResponse(lost_revs=3)).startswith("-  3 revisions not shown")
+    assert changes.line(pb.TailChangesResponse(lost_revs=3)).startswith("-  3 revisions no longer kept one by one")
 
 
 def test_a_commit_is_a_line() -> None:

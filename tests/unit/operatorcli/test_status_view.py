@@ -12,7 +12,7 @@ from tests.unit.operatorcli.long import LABEL, node, widest
 NOW = 1_800_000_000.0
 GOLDEN = """\
 replica   04491945 at 192.0.2.10:50051
-revision  47, of history 0a812e89
+revision  47, as this replica counts (epoch 0a812e89)
 objects   40 Services, 80 EndpointSlices, 3 Nodes, 1 ServiceCIDR
 agents    3 nodes: 2 live, 1 stalled
 behind    node-b (3m20s)
@@ -22,13 +22,14 @@ services        yes        1h1m  1234
 endpointslices  no          12s  1200     403, permission is missing
 
 endpointslices cannot be followed, so changes do not arrive: see ERROR, and the replica's log.
-node-b: connected, but makes no progress; see the agent's log and load.
+node-b: connected, but makes no progress; see the agent's log and load (kubectl -n deltaplane-system
+logs).
 """
 REPLICAS = """\
-REPLICA  ADDRESS               REVISION  STATE  AGENTS  ERROR
-r1       the one that answers        47  aa          2  -
-r2       192.0.2.11:50051            12  aa          1  -
--        192.0.2.12:50051             0  -           0  connection refused
+REPLICA  ADDRESS               REVISION  DIGEST  AGENTS  ERROR
+r1       the one that answers        47  aa           2  -
+r2       192.0.2.11:50051            12  aa           1  -
+-        192.0.2.12:50051             0  -            0  connection refused
 """
 
 

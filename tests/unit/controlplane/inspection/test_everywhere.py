@@ -163,6 +163,19 @@ async def test_any_replica_lists_all_nodes_and_all_replicas(place: int) -> None:
     assert node.status.applied_rev > 0
 
 
+async def test_the_replica_that_had_a_nodes_stream_answers_what_the_node_has() -> None:
+    async with three() as world:
+        world.agents[1].task.cancel()
+        await asyncio.gather(world.agents[1].task, return_exceptions=True)
+        world.change()
+        request = inspection.ResolveForNodeRequest(node_name="n1", namespace="ns", name="svc-1")
+        answer = await world.replicas[0].ask.ResolveForNode(request)
+        owner = await world.replicas[1].ask.GetStatus(inspection.GetStatusRequest())
+
+    assert (answer.basis.server_id, answer.basis.acknowledged) == (owner.server_id, True)
+    assert [key.name for key in answer.basis.changed] == ["svc-1"]
+
+
 async def test_everywhere_is_said_once_the_last_replicas_last_node_has_it() -> None:
     async with three() as world:
         world.agents[2].acks.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from math import inf
 from typing import Any
 
 import pytest
@@ -135,16 +136,58 @@ async def test_it_is_of_the_state_that_the_node_has_acknowledged(asked: Asked) -
     assert (answer.basis.rev, answer.basis.acknowledged) == (rev, True)
 
 
-async def test_an_earlier_form_that_is_no_longer_kept_is_said_to_be_unknown(asked: Asked) -> None:
+async def test_the_first_form_of_what_has_changed_since_is_known_by_the_change(asked: Asked) -> None:
     applied(asked, "a")
     newer = objects.slice_of(1, {3: READY})
     asked.cluster.update([Fact(newer.key, newer)])  # its first form came with the first state
 
     answer = await resolved(asked)
 
+    assert list(answer.forwarding.frontends[0].endpoints) == ["10.0.0.1:8080"]
+    assert (answer.basis.acknowledged, answer.basis.applied_rev, answer.basis.head_rev) == (True, 2, 3)
+    assert [key.name for key in answer.basis.changed] == ["svc-1-abc"]
+
+
+async def test_a_service_that_went_is_still_what_a_node_that_is_behind_has(asked: Asked) -> None:
+    applied(asked, "a")
+    piece = objects.slice_of(1, {})
+    asked.cluster.update([Fact(SERVICE, None, deleted=True), Fact(piece.key, None)])
+
+    answer = await resolved(asked)
+
+    assert list(answer.forwarding.frontends[0].endpoints) == ["10.0.0.1:8080"]
+    assert {key.kind for key in answer.basis.changed} == {objects_pb2.KIND_SERVICE, objects_pb2.KIND_ENDPOINT_SLICE}
+
+
+async def test_what_has_not_changed_since_is_not_named_at_a_node_that_is_behind(asked: Asked) -> None:
+    applied(asked, "a")
+    asked.cluster.update([Fact(objects.service_key(2), objects.service(2))])
+
+    answer = await resolved(asked)
+
+    assert (answer.basis.acknowledged, list(answer.basis.changed)) == (True, [])
+
+
+async def test_an_earlier_form_that_is_no_longer_kept_is_said_to_be_unknown(asked: Asked) -> None:
+    applied(asked, "a")
+    newer = objects.slice_of(1, {3: READY})
+    asked.cluster.update([Fact(newer.key, newer)])
+    asked.cluster.log.expire(inf)
+
+    answer = await resolved(asked)
+
     assert list(answer.forwarding.frontends[0].endpoints) == ["10.0.0.3:8080"]
     assert not answer.basis.acknowledged
-    assert "EndpointSlice ns/svc-1-abc has changed since revision" in answer.basis.text
+    assert "EndpointSlice ns/svc-1-abc has changed since revision 2, and its form of then" in answer.basis.text
+    assert (answer.basis.rev, answer.basis.applied_rev) == (3, 2)
+
+
+async def test_with_the_log_gone_what_has_not_changed_is_still_known(asked: Asked) -> None:
+    applied(asked, "a")
+    asked.cluster.update([Fact(objects.service_key(2), objects.service(2))])
+    asked.cluster.log.expire(inf)
+
+    assert (await resolved(asked)).basis.acknowledged
 
 
 async def test_a_node_that_has_acknowledged_nothing_is_said_to_have_not(asked: Asked) -> None:

@@ -17,14 +17,16 @@ from deltaplane.explain import Site
 from deltaplane.model import Kind, Node, ObjectKey
 from deltaplane.v1 import agent_pb2, agent_pb2_grpc, views_pb2
 from deltaplane.v1 import delta_pb2 as pb
+from deltaplane.views import key_message
 from nodeagent.agent import Agent
 from nodeagent.config.settings import parse
 from nodeagent.dataplane.nftables.dataplane import NftablesDataplane
 from nodeagent.errors import AgentError
 from nodeagent.inspection.facts import Facts, site_of
-from nodeagent.inspection.service import Inspection, serve
+from nodeagent.inspection.service import Inspection, agent_of, serve
 from nodeagent.node.node_info import NodeInfo
 from nodeagent.stream.handshake import Mode
+from nodeagent.stream.link import Link
 from tests.fakes.nftables.memory import MemoryKernel
 from tests.sessions import objects
 from tests.sessions.link import Replica
@@ -161,8 +163,58 @@ async def test_a_mode_that_cannot_be_read_back_says_that_it_is_not_cross_checked
 class Unreadable:
     mode = "ipvs"
 
+    def __init__(self, *, pending: bool = False) -> None:
+        self._pending = pending
+
     def pending(self) -> bool:
-        return False
+        return self._pending
+
+
+async def explained_by(world: World, facts: Facts) -> agent_pb2.ExplainHereResponse:
+    world.agent.facts = lambda: facts  # type: ignore[method-assign]
+    connection = views_pb2.Connection(source="10.0.0.9", address="10.96.0.1", port=80)
+    request = agent_pb2.ExplainHereRequest(connection=connection)
+    return await world.inspection().ExplainHere(request, None)  # type: ignore[arg-type]
+
+
+async def failing(world: World, key: ObjectKey, *, readable: bool) -> agent_pb2.ExplainHereResponse:
+    """The answer about svc-1 while an object is not in the kernel."""
+    failed = [pb.ObjectFailure(key=key_message(key), text="no room", code=pb.ERROR_CODE_KERNEL_REJECTED)]
+    facts = replace(world.agent.facts(), failed=failed)
+    return await explained_by(world, facts if readable else replace(facts, dataplane=Unreadable(pending=True)))
+
+
+@pytest.mark.parametrize("readable", [True, False])
+async def test_what_fails_elsewhere_is_no_difference_of_this_connection(world: World, *, readable: bool) -> None:
+    answer = await failing(world, objects.service_key(2), readable=readable)
+
+    assert list(answer.differences) == []
+    assert list(answer.elsewhere) == ["Service ns/svc-2 is not in the kernel as it should be"]
+
+
+@pytest.mark.parametrize("readable", [True, False])
+async def test_what_fails_of_this_service_is_a_difference(world: World, *, readable: bool) -> None:
+    answer = await failing(world, objects.service_key(1), readable=readable)
+
+    assert list(answer.differences) == ["Service ns/svc-1 fails: no room"]
+    assert list(answer.elsewhere) == []
+
+
+async def test_what_is_pending_and_not_named_counts_where_the_kernel_cannot_be_read(world: World) -> None:
+    answer = await explained_by(world, replace(world.agent.facts(), dataplane=Unreadable(pending=True)))
+
+    assert list(answer.differences) == ["something wanted is not in the kernel yet, or is refused: it is tried again"]
+
+
+async def test_the_agent_says_which_replica_it_tries_and_the_last_error(world: World) -> None:
+    link = Link(("a:1", "b:1"))
+    link.tries("b:1")
+    link.ended("nothing heard for 30 s")
+
+    answer = agent_of(world.agent.facts(), link)
+
+    assert (answer.server, list(answer.servers), answer.last_error) == ("b:1", ["a:1", "b:1"], "nothing heard for 30 s")
+    assert answer.last_error_unix_nano >= answer.since_unix_nano > 0
 
 
 async def test_the_socket_is_for_its_user_alone_and_one_that_cannot_be_bound_is_an_error(

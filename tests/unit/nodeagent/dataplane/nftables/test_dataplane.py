@@ -162,7 +162,7 @@ def test_a_refused_object_is_reported_and_the_others_go_on(
     commit = dataplane.apply([*good[:25], *spoiled, *good[25:]], NODE, complete=True)
     assert {failed.key for failed in commit.failed} == {one.key for one in spoiled}
     assert {failed.code for failed in commit.failed} == {"KERNEL_REJECTED"}
-    assert "Invalid argument" in commit.failed[0].text
+    assert "Invalid argument (nft add element ip deltaplane " in commit.failed[0].text
     assert seen(dataplane.dump()) == expected(tuple(good), NODE)
     assert dataplane.pending()
     healed = dataplane.apply([service(one.key.name) for one in spoiled])
