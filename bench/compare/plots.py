@@ -1,4 +1,4 @@
-"""The tables' main figures as one drawing (SVG). matplotlib is of the lock beside this file: `make compare` installs it."""
+"""The tables' main figures as one drawing (SVG). matplotlib is of bench/requirements.lock, which `make compare` adds."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.compare import tables
 from bench.compare.contenders import DELTAPLANE, KUBE_PROXY
+from bench.compare.figures import TABLES
 from bench.compare.tables import Pair
 
 KEYS = ("start", "change", "change CPU", "lag", "rate CPU", "big", "zone", "restart", "memory")
@@ -30,7 +31,7 @@ def draw(path: Path) -> None:
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
     mpl.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "deltaplane", "font.size": 9}
-    every = [pair for table in tables.TABLES for pair in tables.pairs(table)]
+    every = [pair for table in TABLES for pair in tables.pairs(table)]
     figure, panels = plt.subplots(3, 3, figsize=(13, 10), layout="constrained")
     for key, axes in zip(KEYS, panels.flat, strict=True):
         _panel(axes, TITLES[key], [pair for pair in every if pair.figure.key == key])
