@@ -7,6 +7,7 @@
 --again                   measures anew what is there
 --quick                   few samples, into build/compare-quick, and docs/performance.md stays
 --tables                  measures nothing
+--real-time               before all others on the machine, which stand still while anything is measured
 """
 
 from __future__ import annotations
