@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -16,6 +17,7 @@ from nodeagent.web.server import NOT_FOUND, Response
 from nodeagent.web.slis import Slis
 
 CONFIGZ = "kubeproxy.config.k8s.io"
+EXPOSITION = "prometheus_client.exposition"
 
 
 class _One(CollectorRegistry):
@@ -66,4 +68,4 @@ async def _rendered(registry: CollectorRegistry) -> Response:
 async def _exposition() -> Any:
     """The library's module that renders. It imports servers that nobody needs here, so it is loaded at the first
     scrape, not at the start, and beside the loop: a change does not wait for it."""
-    return await asyncio.to_thread(import_module, "prometheus_client.exposition")
+    return await asyncio.to_thread(partial(import_module, EXPOSITION))
