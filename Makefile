@@ -11,7 +11,7 @@ export COLD COLD_ARGS
 export PYTHONDONTWRITEBYTECODE :=
 ARGS ?=
 
-.PHONY: help bootstrap real-parts demo test cold image test-slow test-fast test-e2e test-vm test-cluster test-upstream walkthrough conformance soak check bench proto manual site diagrams lock clean
+.PHONY: help bootstrap real-parts demo test cold image test-slow test-fast test-e2e test-vm test-cluster test-upstream walkthrough conformance soak check bench compare proto manual site diagrams lock clean
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
@@ -83,6 +83,10 @@ check: bootstrap ## every static check
 
 bench: bootstrap real-parts ## measure, and write docs/performance.md
 	@$(AS_ROOT) $(RUN) -m bench $(ARGS)
+
+compare: bootstrap real-parts ## beside kube-proxy on one API server: tables and plots in docs/performance.md (ARGS="--sizes 100x3"; an hour and more)
+	@DELTAPLANE_PLOTS=yes tools/bootstrap
+	@$(AS_ROOT) $(RUN) -m bench compare $(ARGS)
 
 proto: bootstrap ## generate deltaplane/v1 from proto/
 	@tools/generate-proto

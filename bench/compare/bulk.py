@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from typing import Any
 
 from tools.lab.apiserver import ApiServer
 from tools.lab.manifests import Object
-from tools.lab.rest import Rest
 
 CONNECTIONS = 8
 AT_ONCE = 100  # objects of a transaction; etcd takes 128
@@ -26,13 +26,18 @@ BYTES = 1_000_000  # of them at most; etcd takes 1.5 MiB
 def create(api: ApiServer, objects: Sequence[Object]) -> list[Object]:
     """POSTs all of them; the answers in the same order."""
     parts = [objects[number::CONNECTIONS] for number in range(CONNECTIONS)]
+    given_up = threading.Event()
 
     def some(part: Sequence[Object]) -> list[Object]:
         with closing(api.admin.another()) as rest:
-            return [rest.create(thing) for thing in part]
+            return [rest.create(thing) for thing in part if not given_up.is_set()]
 
     with ThreadPoolExecutor(CONNECTIONS) as threads:
-        answers = list(threads.map(some, parts))
+        try:
+            answers = list(threads.map(some, parts))
+        except BaseException:
+            given_up.set()
+            raise
     return [answers[number % CONNECTIONS][number // CONNECTIONS] for number in range(len(objects))]
 
 
@@ -69,11 +74,3 @@ def _put(thing: Object) -> dict[str, str]:
     key = f"/registry/endpointslices/{metadata['namespace']}/{metadata['name']}"
     texts = {"key": key, "value": json.dumps(thing, separators=(",", ":"))}
     return {name: base64.b64encode(text.encode()).decode() for name, text in texts.items()}
-
-
-@contextmanager
-def connection(api: ApiServer) -> Any:
-    """One more connection of the administrator's, for a thread of its own."""
-    rest: Rest = api.admin.another()
-    with closing(rest):
-        yield rest

@@ -7,12 +7,14 @@
 --again                   measures anew what is there
 --quick                   few samples, into build/compare-quick, and docs/performance.md stays
 --tables                  measures nothing
+--real-time               before all others on the machine, which stand still while anything is measured
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 
 from bench import machine
 from bench.compare import pages, results, scenarios
@@ -30,6 +32,8 @@ def main(arguments: Sequence[str]) -> int:
     given = _parser().parse_args(arguments)
     if given.quick:
         results.FOLDER = results.FOLDER.with_name("compare-quick")
+    if given.real_time:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))  # what it starts has it, too
     if not given.tables:
         for size in given.sizes:
             _measure(size, given)
@@ -47,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     names = tuple(who.name for who in CONTENDERS)
     parser.add_argument("--contenders", type=_among(names), default=names, metavar="NAME,...")
     parser.add_argument("--rounds", type=int, default=0)
-    for flag in ("--again", "--quick", "--tables"):
+    for flag in ("--again", "--quick", "--tables", "--real-time"):
         parser.add_argument(flag, action="store_true")
     return parser
 
@@ -56,7 +60,7 @@ def _sizes(text: str) -> tuple[Size, ...]:
     return tuple(Size(*map(int, size.split("x"))) for size in text.split(","))
 
 
-def _among(known: Sequence[str]) -> object:
+def _among(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
     def parse(text: str) -> tuple[str, ...]:
         chosen = tuple(text.split(","))
         for name in chosen:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from bench import report
 from bench.compare import plots, results, tables
+from bench.compare.contenders import CONTENDERS
+from bench.compare.figures import TABLES, Found
 
 PLOTS = report.PATH.with_name("compare.svg")
 
@@ -31,8 +33,8 @@ def _worse() -> str:
 
 
 def _compared() -> str:
-    parts = [tables.rendered(table) for table in tables.TABLES if any(tables.pairs(table))]
-    return "\n\n".join([_said(), _targets(), *parts, _beside()])
+    parts = [tables.rendered(table) for table in TABLES if any(tables.pairs(table))]
+    return "\n\n".join([_said(), _targets(), *parts, _failed(), _beside()])
 
 
 def _targets() -> str:
@@ -71,5 +73,15 @@ def _beside() -> str:
     return "\n".join(rows)
 
 
-def _per(entry: tables.Found | None) -> str:
+def _failed() -> str:
+    """What became of the connections during the restarts."""
+    said = []
+    for who in CONTENDERS:
+        found = [results.load(size, who.name).get("restart", {}) for size in results.sizes()]
+        tried, failed = (sum(entry.get(name, 0) for entry in found) for name in ("tried", "failed"))
+        said.append(f"{who.program} in {who.mode} mode {failed:,} of {tried:,}")
+    return f"Connections that failed during restarts: {', '.join(said)}."
+
+
+def _per(entry: Found | None) -> str:
     return tables.number(entry["beside"] / entry["changes"] * 1e3) if entry and "beside" in entry else ""

@@ -1,4 +1,4 @@
-"""The tables' main figures as one drawing (SVG). matplotlib is of the lock beside this file: `make compare` installs it."""
+"""The main figures of the tables as one drawing (SVG). matplotlib is of bench/requirements.lock: see `make compare`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.compare import tables
 from bench.compare.contenders import DELTAPLANE, KUBE_PROXY
+from bench.compare.figures import TABLES
 from bench.compare.tables import Pair
 
 KEYS = ("start", "change", "change CPU", "lag", "rate CPU", "big", "zone", "restart", "memory")
@@ -23,14 +24,14 @@ COLOURS = {
 
 
 def draw(path: Path) -> None:
-    """Nine panels of bars on logarithmic axes: sizes side by side, the four contenders within each."""
+    """Nine panels on logarithmic axes: sizes from left to right, a line for each contender."""
     import matplotlib as mpl  # noqa: PLC0415 - not of the lock that a clone gets
 
     mpl.use("svg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
     mpl.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "deltaplane", "font.size": 9}
-    every = [pair for table in tables.TABLES for pair in tables.pairs(table)]
+    every = [pair for table in TABLES for pair in tables.pairs(table)]
     figure, panels = plt.subplots(3, 3, figsize=(13, 10), layout="constrained")
     for key, axes in zip(KEYS, panels.flat, strict=True):
         _panel(axes, TITLES[key], [pair for pair in every if pair.figure.key == key])
@@ -42,13 +43,16 @@ def draw(path: Path) -> None:
 
 def _panel(axes: Any, title: str, pairs: list[Pair]) -> None:
     sizes = list(dict.fromkeys(pair.size for pair in pairs))
-    for place, (who, mode) in enumerate(COLOURS):
+    for (who, mode), colour in COLOURS.items():
         values = [_value(pairs, size, who, mode) for size in sizes]
-        at = [number + 0.2 * (place - 1.5) for number in range(len(sizes))]
-        axes.bar(at, values, 0.19, label=f"{who}, {mode}", color=COLOURS[who, mode])
+        axes.plot(values, "o-", linewidth=1, label=f"{who}, {mode}", color=colour)
     axes.set_title(title, loc="left")
     axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.set_ylim(10 ** math.floor(math.log10(low)), 10 ** math.ceil(math.log10(high)))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
     axes.set_xticks(range(len(sizes)), [tables.title(size) for size in sizes], fontsize=8)
+    axes.margins(x=0.15)
     axes.grid(axis="y", alpha=0.3)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

@@ -1,4 +1,4 @@
-"""What was measured, kept: one JSON file per size and contender, one entry per scenario. Called by `main` and `tables`."""
+"""What was measured, kept: a JSON file per size and contender, an entry per scenario. Called by `main` and `tables`."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def _arrived(arrival: Arrival, process: Process) -> bool:
 def change(run: Run) -> Raw:
     """One endpoint is replaced in one Service, and seen, before the next one is."""
     number = 5 if run.quick else 20
-    raw: Raw = {"packet": [], "kernel": [], "idle": _idle(run, 3.0 if run.quick else 10.0), "lost": 0}
+    raw: Raw = {"packet": [], "idle": _idle(run, 3.0 if run.quick else 10.0), "lost": 0}
     with run.costs(raw):
         for _ in range(number):
             watch = run.scene.watched_change(run.prober)

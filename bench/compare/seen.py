@@ -1,7 +1,7 @@
 """What a node's kernel does, looked at from outside while a proxy works: commits, and what a connection meets.
 
-A commit of nf_tables, whoever makes it and in whichever mode (iptables-restore is one, too), raises the generation of the
-namespace's ruleset: to ask for that number costs some microseconds and holds nobody up.
+A commit of nf_tables, whoever makes it and in whichever mode (iptables-restore is one, too), raises the generation of
+the namespace's ruleset: to ask for that number costs some microseconds and holds nobody up.
 """
 
 from __future__ import annotations
@@ -80,9 +80,9 @@ class Commits(Looker):
         """Waits for the first commit after `since`."""
         deadline = time.perf_counter() + patience
         while time.perf_counter() < deadline:
-            found = next((at for at in reversed(self.at) if at > since), None)
-            if found is not None:
-                return min(at for at in self.at[-1000:] if at > since)
+            found = [at for at in self.at[-1000:] if at > since]
+            if found:
+                return found[0]
             time.sleep(PACE)
         return None
 

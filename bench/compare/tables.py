@@ -2,97 +2,15 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from bench.compare import results
 from bench.compare.contenders import DELTAPLANE, KUBE_PROXY
+from bench.compare.figures import TABLES, Figure, Table
 from bench.compare.scenarios import LIMIT
 
 MODES = ("nftables", "iptables")
-Found = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One number of a scenario; less is better. `of` takes the scenario's entry; `per` turns seconds or KiB into the
-    unit of `title`."""
-
-    key: str
-    title: str
-    unit: str
-    of: Callable[[Found], float]
-    per: float = 1.0
-
-    def value(self, found: Found | None) -> float | None:
-        """In its unit; None where it was not measured, infinite where the program did not come to it."""
-        if not found:
-            return None
-        if any(one.get("failed") is True for one in found.get("rounds", [])):
-            return float("inf")
-        try:
-            return self.of(found) * self.per
-        except (LookupError, statistics.StatisticsError, ZeroDivisionError):
-            return None
-
-
-@dataclass(frozen=True)
-class Table:
-    """A scenario's figures."""
-
-    scenario: str
-    title: str
-    text: str
-    figures: tuple[Figure, ...]
-
-
-def _median(name: str) -> Callable[[Found], float]:
-    return lambda found: statistics.median(found[name])
-
-
-def _worst(name: str) -> Callable[[Found], float]:
-    return lambda found: max(found[name])
-
-
-def _of_rounds(name: str) -> Callable[[Found], float]:
-    return lambda found: statistics.median(one[name] for one in found["rounds"])
-
-
-def _each(name: str) -> Callable[[Found], float]:
-    return lambda found: found[name] / found["changes"]
-
-
-def _within(part: str, name: str) -> Callable[[Found], float]:
-    return lambda found: found[part][name]
-
-
-TABLES = (
-    Table("start", "Cold start", "From exec on a clean node until the last of 400 Services, spread over all, is reached "
-          "by a packet; then all are tried. The API server runs, and Deltaplane's control plane, as the API server does.",
-          (Figure("start", "start", "s", _of_rounds("seconds")), Figure("start CPU", "CPU", "s", _of_rounds("cpu")))),
-    Table("change", "One change", "One endpoint of one Service is replaced, each time in another, and seen before the next "
-          "is: from before the write to the API server until a packet meets the new endpoint.",
-          (Figure("change", "median", "ms", _median("packet"), 1e3), Figure("change, worst", "worst", "ms", _worst("packet"), 1e3),
-           Figure("change CPU", "CPU per change", "ms", _each("cpu"), 1e3))),
-    Table("rate", "100 changes per second", "For a minute; one in twenty is looked for by packets. \"Behind\" is from the last "
-          "write to the last commit.",
-          (Figure("lag", "median", "ms", _median("packet"), 1e3), Figure("lag, worst", "worst", "ms", _worst("packet"), 1e3),
-           Figure("behind", "behind", "s", lambda found: found["after"]), Figure("rate CPU", "CPU per change", "ms", _each("cpu"), 1e3))),
-    Table("big", "A Service with 1,000 endpoints", "One of them is replaced: from before the write until the kernel has it.",
-          (Figure("big", "median", "ms", _median("kernel"), 1e3), Figure("big CPU", "CPU per change", "ms", _each("cpu"), 1e3))),
-    Table("zone", "A zone is lost", "A third of all endpoints of all Services goes at once, and comes back: from the first "
-          "write until the kernel's last commit for it.",
-          (Figure("zone", "gone", "s", _within("gone", "seconds")), Figure("zone CPU", "CPU", "s", _within("gone", "cpu")),
-           Figure("zone back", "back", "s", _within("back", "seconds")), Figure("zone back CPU", "CPU", "s", _within("back", "cpu")))),
-    Table("restart", "Restart", "The program ends, one endpoint is replaced, it starts: from exec until a packet meets that "
-          "endpoint. The rules stay meanwhile.",
-          (Figure("restart", "restart", "s", _of_rounds("seconds")), Figure("restart CPU", "CPU", "s", _of_rounds("cpu")))),
-    Table("memory", "Memory", "Resident after the changes above, and the most since the start; the programs that kube-proxy "
-          "starts are not in it.",
-          (Figure("memory", "resident", "MiB", lambda found: found["rss"], 1 / 1024), Figure("memory, most", "most", "MiB", lambda found: found["peak"], 1 / 1024))),
-)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -18,6 +19,7 @@ from nodeagent.web.slis import Slis
 
 END = b"# EOF\n"  # of OpenMetrics
 CONFIGZ = "kubeproxy.config.k8s.io"
+EXPOSITION = "prometheus_client.exposition"
 
 
 class _One(CollectorRegistry):
@@ -84,4 +86,4 @@ async def _rendered(registry: CollectorRegistry, accept: str) -> Response:
 async def _exposition() -> Any:
     """The library's module that renders. It imports servers that nobody needs here, so it is loaded at the first
     scrape, not at the start, and beside the loop: a change does not wait for it."""
-    return await asyncio.to_thread(import_module, "prometheus_client.exposition")
+    return await asyncio.to_thread(partial(import_module, EXPOSITION))

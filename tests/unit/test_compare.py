@@ -1,0 +1,79 @@
+"""The tables of the comparison with kube-proxy: made of what was kept, and what is not better is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.compare import crowd, figures, main, pages, results, tables
+from bench.compare.contenders import CONTENDERS
+from bench.compare.scene import Size
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(results, "FOLDER", tmp_path / "compare")
+    return tmp_path
+
+
+def started(seconds: float, **more: Any) -> dict[str, Any]:
+    return {"seconds": seconds, "cpu": 0.1, "cpu_settled": 0.2, **more}
+
+
+def test_rounds_are_added_and_their_median_is_compared() -> None:
+    for ours, theirs in ((0.2, 0.6), (0.3, 0.9), (9.0, 0.5)):
+        results.add("100x3", "deltaplane-nftables", "start", started(ours))
+        results.add("100x3", "kube-proxy-nftables", "start", started(theirs))
+    (start, cpu, _) = tables.pairs(figures.START)
+    assert (start.ours, start.theirs, start.times) == (0.3, 0.6, 2.0)
+    assert cpu.times == 1.0
+    assert "| 100 x 3 | nftables | 0.30 | 0.60 | 2.0 |" in pages.text()
+
+
+def test_what_kube_proxy_does_as_well_or_better_is_named_worst_first() -> None:
+    results.keep("1000x10", "deltaplane-iptables", "rate", {"packet": [1.0], "after": 1.0, "cpu": 4.0, "changes": 2})
+    results.keep("1000x10", "kube-proxy-iptables", "rate", {"packet": [2.0], "after": 0.5, "cpu": 1.0, "changes": 2})
+    assert tables.worse() == [
+        "- rate CPU at 1,000 x 10, iptables: 2,000 ms, kube-proxy 500 ms",
+        "- behind at 1,000 x 10, iptables: 1.00 s, kube-proxy 0.50 s",
+    ]
+    assert pages.text().startswith("- rate CPU at 1,000 x 10")
+
+
+def test_a_start_that_never_ended_is_said_and_no_number() -> None:
+    results.add("44000x4", "deltaplane-nftables", "start", started(4.0))
+    results.add("44000x4", "kube-proxy-nftables", "start", started(600.0, failed=True))
+    row = "| 44,000 x 4 | nftables | 4.00 | not in 600 s |  |"
+    assert row in pages.text()
+    assert "44,000 x 4, nftables, sooner: kube-proxy did not come to it" in pages.text()
+
+
+def test_sizes_are_in_order_and_another_entry_of_a_file_stays() -> None:
+    for size in ("10000x10", "100x3", "5000x50"):
+        results.keep(size, "deltaplane-nftables", "memory", {"rss": 2048, "peak": 4096})
+    results.keep("100x3", "deltaplane-nftables", "big", {"kernel": [], "changes": 0})
+    results.drop("100x3", "deltaplane-nftables", "big")
+    assert list(results.sizes()) == ["100x3", "5000x50", "10000x10"]
+    assert list(results.load("100x3", "deltaplane-nftables")) == ["memory"]
+
+
+def test_nothing_is_measured_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    staged: list[Size] = []
+    monkeypatch.setattr(main, "staged", lambda size, _: staged.append(size))
+    for who in CONTENDERS:
+        results.add("1x1", who.name, "start", started(1.0))
+    assert main.main(["--quick", "--tables"]) == 0
+    monkeypatch.setattr(results, "FOLDER", results.FOLDER.with_name("compare-quick"))
+    for who in CONTENDERS:
+        results.add("1x1", who.name, "start", started(1.0))
+    assert main.main(["--quick", "--sizes=1x1", "--only=start"]) == 0
+    assert staged == []
+
+
+def test_a_third_of_the_endpoints_is_in_each_zone_and_no_two_have_one_address() -> None:
+    new = crowd.Addresses()
+    made = [new.first(crowd.zone_of(number, place)) for number in range(99) for place in range(10)]
+    assert [sum(one["zone"] == zone for one in made) for zone in crowd.ZONES] == [330, 330, 330]
+    assert len({one["addresses"][0] for one in made}) == len(made)
