@@ -26,7 +26,7 @@ demo: bootstrap ## three nodes, pods and a client in namespaces, shown step by s
 
 test: bootstrap ## unit, sessions, kernel, real Kubernetes (ARGS=... go to pytest)
 	@$(call PARTS_FOR,-m "not slow and not cluster" $(ARGS))
-	@$(AS_ROOT) $(RUN) -m pytest -n 3 --dist loadgroup -m "not slow and not cluster" $(ARGS)
+	@$(AS_ROOT) $(RUN) -m pytest -n 4 --dist loadgroup -m "not slow and not cluster" $(ARGS)
 
 test-slow: bootstrap ## what takes minutes: large samples, long loads, the corpus on kube-proxy, the page in a browser
 	@DELTAPLANE_BROWSER=yes tools/bootstrap

@@ -120,6 +120,7 @@ def test_a_service_at_the_control_planes_own_address_cuts_no_agent_off(
         assert len(failed) == len(clean.nodes)
         line.controlplane.kill()
         line.controlplane.start()
-        (folder / "thief.yaml").unlink()
-        line.wait_applied()
+        line.wait_applied(timeout=60)
+        with line.change():
+            (folder / "thief.yaml").unlink()
         assert [node.failed for node in line.controlplane.nodes().values() if node.failed] == []

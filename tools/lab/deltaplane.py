@@ -95,7 +95,7 @@ class ControlPlane:
                     return head
                 said = f"head {head} (want > {after}), behind: {behind or 'none'}\n{nodes}"
             alive()
-            time.sleep(0.01)
+            time.sleep(0.03)
         tail = self.process.tail() if self.process else ""
         raise ProcessFailed(f"not applied within {timeout:g} s: {said}\n{self.name}:\n{tail}")
 
