@@ -86,9 +86,7 @@ def dns(lab: Fabric, echo: EchoServers, product: tuple[Path, Deployment]) -> Ite
 
 @BOTH
 @pytest.mark.parametrize("kind", ["cluster IP", "node port"])
-def test_a_client_that_keeps_its_port_follows(
-    dns: Dns, echo: EchoServers, family: int, kind: str
-) -> None:
+def test_a_client_that_keeps_its_port_follows(dns: Dns, echo: EchoServers, family: int, kind: str) -> None:
     """Moves when its endpoint goes (J2), is refused when there is none (J3), and comes back."""
     first, second = dns.fabric.pods[0], dns.fabric.pods[2]
     dns.open([first, second])

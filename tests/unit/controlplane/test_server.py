@@ -25,7 +25,7 @@ from controlplane.trace import NodeCommit, NoTracing
 from deltaplane.model import Kind, Node, ObjectKey
 from deltaplane.v1 import delta_pb2 as pb
 from tests.sessions import objects
-from tests.streams.programs import free_port
+from tools.lab.ports import free_port
 
 LIMIT = 20.0
 NARROW = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65_535))  # what nobody reads fills it

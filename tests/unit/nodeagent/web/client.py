@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from typing import Any, NamedTuple
 
 from nodeagent.web.connections import Connections
@@ -36,13 +35,6 @@ async def get(port: int, path: str = "/", host: str = "127.0.0.1", method: str =
     first, *lines = head.split("\r\n")
     headers = dict(line.split(": ", 1) for line in lines)
     return Answer(int(first.split(" ")[1]), headers, body)
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Served:
