@@ -69,6 +69,7 @@ def test_a_malformed_manifest_is_one_line_and_what_it_said_stays(
     process.wait_log("object is usable again")
 
 
+@pytest.mark.timeout(300)
 def test_the_stock_tool_lists_a_thousand_services_readably(line: Deployment, folder: Path) -> None:
     services, slices = [], []
     for number in range(1000):

@@ -62,7 +62,7 @@ def test_what_this_kernel_cannot_do_is_no_reason_to_fail() -> None:
 def chosen() -> list[str]:
     """The tests of the short run."""
     (few,) = re.findall(r'^FEW="(.*?)"$', SCRIPT.read_text(), re.MULTILINE | re.DOTALL)
-    return few.split()
+    return str(few).split()
 
 
 def test_every_test_that_the_short_run_chooses_exists_and_they_are_of_every_tier() -> None:

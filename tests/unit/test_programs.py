@@ -14,7 +14,6 @@ import pytest
 
 from tools import programs
 
-pytestmark = pytest.mark.xdist_group("programs")  # the code is parsed once
 REPOSITORY = programs.REPOSITORY
 FOLDERS = ("nodeagent", "controlplane", "deltaplane", "tools", "deploy", "bench", "tests")
 STARTS = {"run", "Popen", "call", "check_call", "check_output", "create_subprocess_exec", "Process", "which", "_which"}
