@@ -39,7 +39,7 @@ def test_a_module_that_starts_the_product_itself_shares_none() -> None:
 @pytest.mark.slow
 def test_a_group_is_one_process_alone() -> None:
     """A version of pytest or pytest-xdist that gives the tests out in another way is noticed."""
-    command = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadscope", "--no-loadscope-reorder", "-v"]
+    command = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "load", "--no-loadscope-reorder", "-v"]
     modules = ["tests/unit/deltaplane/test_addresses.py", "tests/unit/deltaplane/test_supervise.py", "tests/sessions"]
     done = subprocess.run(
         [*command, "-p", "no:cacheprovider", "-k", "test_addresses or test_supervise or test_parting", *modules],
