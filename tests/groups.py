@@ -19,7 +19,7 @@ LONG = ("kernel", "e2e-own", "packets", "e2e")  # they begin first
 _ALONE = ("faults", "streams")  # their tests take long and share nothing
 
 
-class Scheduling(LoadScopeScheduling):
+class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # pytest-xdist ships no types
     """Gives out whole groups, in the order of the tests."""
 
     def _split_scope(self, nodeid: str) -> str:
