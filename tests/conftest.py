@@ -1,30 +1,31 @@
-"""Which tests go to which process: three of them, so that what computes does not wait for what waits for programs."""
+"""What holds for all tests: which programs they may start, how long they may take, which process has which."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Generator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+from tests.groups import Scheduling, longest_first
 from tools import programs
-
-_HERE = Path(__file__).parent
-_NETWORKS = [_HERE / name for name in ("kernel", "vm")]
 
 
 def pytest_configure() -> None:
-    """A test that starts a program which a new machine does not get fails here already."""
+    """A test that starts a program which a new machine does not get fails here already; slowness fails none."""
     programs.guarded()
+    settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("any machine")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What builds networks is one process's, and what needs a real API server another's.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduling:
+    """Four processes have what builds networks, two of them an API server each; whoever is done takes of the rest."""
+    return Scheduling(config, log)
 
-    Each process has one network (and API server) for all of its tests, and clients count what they meet there.
-    """
-    for item in items:
-        if item.path.is_relative_to(_HERE / "e2e"):
-            item.add_marker(pytest.mark.xdist_group("e2e"))
-        elif item.get_closest_marker("kernel") or any(map(item.path.is_relative_to, _NETWORKS)):
-            item.add_marker(pytest.mark.xdist_group("kernel"))
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None]:
+    yield  # the order is a random one
+    if hasattr(config, "workerinput"):
+        longest_first(items)

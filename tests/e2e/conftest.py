@@ -11,13 +11,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.shop import Shop, deployed
+from tests.e2e.standing import Standing, modules, shares
 from tools.lab import fabric as fabrics
 from tools.lab.apiserver import ApiServer
 from tools.lab.deltaplane import Deployment
@@ -36,37 +36,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Modules that share the product first; otherwise the order is kept, which is a random one."""
     places = [number for number, item in enumerate(items) if item.path.is_relative_to(HERE)]
     own = [items[number] for number in places]
-    sharing = {item.path for item in own if shares(item)}
+    sharing = modules(own)
     for number, item in zip(places, sorted(own, key=lambda item: item.path not in sharing), strict=True):
         item.add_marker(pytest.mark.e2e)
         items[number] = item
-
-
-def shares(item: pytest.Item | None) -> bool:
-    """Whether the test has the `line` of this file, not one of its module's own."""
-    return "line" in getattr(item, "fixturenames", ()) and not hasattr(getattr(item, "module", None), "line")
-
-
-class Standing:
-    """The product that stands over modules. `goes_on`: the next test has it, too."""
-
-    def __init__(self) -> None:
-        self._stack, self.goes_on = ExitStack(), False
-        self._line: Deployment | None = None
-
-    def line(self, cluster: Cluster, folders: pytest.TempPathFactory) -> Deployment:
-        """Started by the first, and whole again for each: a test that failed may have left a part of it ended."""
-        if self._line is None:
-            source = ("--source=kubernetes", f"--kubeconfig={cluster.kubeconfig}")
-            self._line = self._stack.enter_context(deployed(cluster.fabric, folders.mktemp("line"), *source))
-        self._line.restore()
-        return self._line
-
-    def leave(self) -> None:
-        """At the end of a module: ends it where the next test has it not."""
-        if not self.goes_on:
-            self._line = None
-            self._stack.close()
 
 
 standing = Standing()
@@ -159,7 +132,8 @@ def jaeger(cluster: Cluster) -> Iterator[Jaeger]:
 @pytest.fixture(scope="module")
 def line(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """The product: a control plane on the real API, an agent per node. Kernels are clean before and after all of it."""
-    yield standing.line(cluster, tmp_path_factory)
+    source = ("--source=kubernetes", f"--kubeconfig={cluster.kubeconfig}")
+    yield standing.line(lambda: deployed(cluster.fabric, tmp_path_factory.mktemp("line"), *source))
     standing.leave()
 
 

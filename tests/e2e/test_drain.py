@@ -157,7 +157,7 @@ def test_a_node_that_is_stuck_is_left_out_after_the_bound_and_named_in_an_event(
     with stopped(shop, stuck):
         gated.report(ready=False)
         until(lambda: gated.gate.get("status") == "True", 40, what=lambda: gated.gate)
-        until(gated.events, 10)
+        until(gated.events, 30)
     assert gated.gate["reason"] == "NodesLeftOut"
     (told,) = gated.events()
     assert f"left out: {stuck.name} (" in told["message"]

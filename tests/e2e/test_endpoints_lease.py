@@ -135,7 +135,7 @@ def test_the_other_replica_goes_on_after_a_crash_and_at_once_after_an_orderly_en
 
         first.start()
         second.stop()
-        until(lambda: holder(objects) not in {"", took_over}, 10)
+        until(lambda: holder(objects) not in {"", took_over}, 30)
         ready(objects, 0, "True")
         until(lambda: states(objects) == [[True, True]], 30)
 

@@ -78,7 +78,7 @@ class Person:
     async def until_allowed(self, *words: str) -> Said:
         """The API server's authoriser hears of a binding by a watch of its own."""
         said = await self.kubectl(*words)
-        for _ in range(20):
+        for _ in range(100):
             if said.code != 4:
                 break
             await asyncio.sleep(0.2)

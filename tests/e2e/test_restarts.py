@@ -194,7 +194,7 @@ def test_an_agent_stopped_politely_leaves_the_rules(served: Shop) -> None:
 def test_what_changed_while_an_agent_was_dead_is_all_it_writes(served: Shop) -> None:
     node = served.fabric.nodes[2]
     agent = served.line.agents[node.name]
-    with busy(served), commits(served) as made:
+    with busy(served, moved=True), commits(served) as made:
         agent.kill()
         generation = tables.generation(node.space)
         served.endpoints(served.fabric.pods[:5])

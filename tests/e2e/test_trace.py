@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -105,6 +106,7 @@ def test_w18_without_a_collector_changes_arrive_and_the_log_stays_quiet(
             shop.settle()
         shop.line.wait_applied()
         said = process.output().splitlines()
-    assert len(said) - before <= 2, said
+    # Whatever else a busy machine makes it say: nothing of what it cannot export.
+    assert [line for line in said[before:] if re.search(r"(?i)trace|export|telemetry", line)] == []
     assert len([line for line in said if "collector" in line]) == 1
     assert "Traceback" not in "\n".join(said)

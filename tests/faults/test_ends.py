@@ -91,7 +91,7 @@ def test_fault_04_replicas_are_restarted_in_turn_under_a_hundred_changes_a_secon
     pair.holds()
 
 
-@pytest.mark.parametrize("seconds", [600, -600])
+@pytest.mark.parametrize("seconds", [600, pytest.param(-600, marks=pytest.mark.slow)])
 def test_fault_21_the_clock_of_a_node_is_ten_minutes_off_and_steps(empty: World, seconds: int) -> None:
     empty.replica()
     agent = empty.agent(start=False)

@@ -257,7 +257,7 @@ class World:
         )
 
     def reached(self, agent: Part, number: int, packets: int = 64) -> set[str]:
-        """Endpoints that new clients' packets to this Service go to now; of three, one is missed once in 10^10."""
+        """Endpoints that new clients' packets to this Service go to; of three, one is missed once in 10^10 times."""
         assert agent.space is not None
         rules.nft(agent.space, "flush", "set", "ip", "witness", "seen")
         for _ in range(packets):

@@ -20,7 +20,7 @@ from nodeagent.node.addresses.selection import select as choose
 from tools.lab import netns
 from tools.lab.netns import Namespace
 
-LIMIT = 10.0  # seconds until a test that waits gives up
+LIMIT = 20.0  # seconds until a test that waits gives up
 NAME = "addresses"
 BOTH = ("192.0.2.1/24", "2001:db8::1/64")
 

@@ -86,14 +86,14 @@ def test_userspace_takes_no_more_than_it_may_and_says_how_much_there_is(line: De
     with ExitStack() as stack:
         first = stack.enter_context(Connection(client, VIP, 80))
         assert first.open().answered
-        until(lambda: scrape("deltaplane_userspace_connections_open") == 1, 5)  # not while a commit is under way
+        until(lambda: scrape("deltaplane_userspace_connections_open") == 1, 20)  # not while a commit is under way
         second = stack.enter_context(Connection(client, VIP, 80, timeout=0.5))
         assert second.open().kind == TIMEOUT  # it waits in the kernel's queue
-        until(lambda: scrape("deltaplane_userspace_listeners_waiting") == 1, 5)
-    until(lambda: scrape("deltaplane_userspace_connections_open") == 0, 5)
+        until(lambda: scrape("deltaplane_userspace_listeners_waiting") == 1, 20)
+    until(lambda: scrape("deltaplane_userspace_connections_open") == 0, 20)
     assert all(connect(client, VIP, 80, "udp").answered for _ in range(3))
     # The first gave way, the others are not forgotten.
-    until(lambda: scrape("deltaplane_userspace_udp_clients_open") == 2, 5)
+    until(lambda: scrape("deltaplane_userspace_udp_clients_open") == 2, 20)
     assert scrape("deltaplane_userspace_udp_clients_total") == 3
     assert scrape("deltaplane_userspace_failed_clients_total") == 0
     assert (scrape("deltaplane_userspace_connections_total") or 0) >= 1

@@ -96,7 +96,7 @@ def test_what_others_take_away_is_noticed_and_put_back(
         assert not made.drifted()
         for command in commands:
             run(space, program, *command.split())
-        assert select.select([made.fileno()], [], [], 5)[0]
+        assert select.select([made.fileno()], [], [], 20)[0]
         assert made.drifted()
         assert made.repair().messages == 1
         assert tables(space, flavour, family) == before
@@ -115,7 +115,7 @@ def test_a_start_that_writes_nothing_notices_others_too(
         assert made.apply(STATE, NODE, complete=True) == Commit()
         assert not made.drifted()
         run(space, f"iptables-{flavour.value}", "-t", "nat", "-F", naming.SERVICES)
-        assert select.select([made.fileno()], [], [], 5)[0]
+        assert select.select([made.fileno()], [], [], 20)[0]
         assert made.drifted()
         assert made.repair().messages == 1
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from contextlib import closing
 
 import pytest
 
@@ -26,7 +26,7 @@ BETWEEN = 100  # connections before and after each change
 WHOLE = "kernel has the whole state"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def fabric(lab: Fabric) -> Iterator[Fabric]:
     """Nodes without anything of any mode, before and after."""
     for node in lab.nodes:
@@ -36,12 +36,20 @@ def fabric(lab: Fabric) -> Iterator[Fabric]:
         wipe(node.space)
 
 
-@pytest.fixture
-def line(fabric: Fabric, echo: EchoServers, tmp_path: Path) -> Iterator[Deployment]:
+@pytest.fixture(scope="module")
+def answering(fabric: Fabric) -> Iterator[None]:
+    """Every pod does."""
+    with closing(EchoServers()) as servers:
+        for pod in fabric.pods:
+            servers.start_pod(pod, protocols=["tcp"])
+        yield
+
+
+@pytest.fixture(scope="module")
+def line(fabric: Fabric, answering: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """A Service with endpoints on every node, one without any, and agents that can be told another mode."""
-    for pod in fabric.pods:
-        echo.start_pod(pod, protocols=["tcp"])
-    with following(fabric, tmp_path, "--nodeport-addresses=primary", "--drain-period=20s") as (folder, line):
+    at = tmp_path_factory.mktemp("modes")
+    with following(fabric, at, "--nodeport-addresses=primary", "--drain-period=20s") as (folder, line):
         ports = [manifests.port(80, 8080, node_port=NODE_PORT)]
         web = manifests.service("web", ports, list(VIPS.values()), kind="NodePort")
         empty = manifests.service("empty", [manifests.port(80, 8080)], list(EMPTY))
@@ -125,7 +133,8 @@ def test_what_userspace_mode_carries_goes_on_after_the_change(line: Deployment, 
     agent = line.agents[fabric.nodes[0].name]
     if second not in here():
         pytest.skip(f"this machine has not {second}")
-    change(line, agent, "userspace")
+    if agent.mode != "userspace":
+        change(line, agent, "userspace")
     connections = [Connection(space, address, port) for space, address, port in aims(fabric)]
     before = [connection.open() for connection in connections]
     old = agent.change(second)
@@ -160,6 +169,8 @@ def test_what_others_have_stays(line: Deployment, fabric: Fabric) -> None:
     assert [line for line in untouched if line not in found] == []
     more = [line for line in found if line not in untouched and not line.startswith(("chain ", "type "))]
     assert [line for line in more if "KUBE-FIREWALL" not in line] == []  # the kubelet, which is here, makes that too
+    wipe(space)
+    agent.start().wait_log(WHOLE)
 
 
 def _others(space: Namespace) -> None:

@@ -69,6 +69,7 @@ def test_a_malformed_manifest_is_one_line_and_what_it_said_stays(
     process.wait_log("object is usable again")
 
 
+@pytest.mark.timeout(300)
 def test_the_stock_tool_lists_a_thousand_services_readably(line: Deployment, folder: Path) -> None:
     services, slices = [], []
     for number in range(1000):
@@ -120,6 +121,7 @@ def test_a_service_at_the_control_planes_own_address_cuts_no_agent_off(
         assert len(failed) == len(clean.nodes)
         line.controlplane.kill()
         line.controlplane.start()
-        (folder / "thief.yaml").unlink()
-        line.wait_applied()
+        line.wait_applied(timeout=60)
+        with line.change():
+            (folder / "thief.yaml").unlink()
         assert [node.failed for node in line.controlplane.nodes().values() if node.failed] == []

@@ -97,7 +97,7 @@ def test_what_others_do_to_our_table_is_put_right(clean: Fabric, echo: EchoServe
         before = nft(node.space, *OURS)
         for damage in ("flush map ip deltaplane-userspace redirects", "delete table ip deltaplane-userspace"):
             nft(node.space, *damage.split())
-            assert select.select([made.fileno()], [], [], 5)[0]
+            assert select.select([made.fileno()], [], [], 20)[0]
             assert made.drifted()
             assert made.repair().elements
             assert nft(node.space, *OURS) == before

@@ -18,8 +18,9 @@ from msgspec import Struct
 from deltaplane.v1 import inspection_pb2 as pb
 from deltaplane.v1.inspection_pb2_grpc import InspectionServiceStub
 from operatorcli.main import main
-from tests.streams.programs import AGENTS, free_port
+from tests.streams.programs import AGENTS
 from tools.lab.manifests import Object, endpoint, endpoint_slice, port, service, slice_port
+from tools.lab.ports import free_port
 from tools.lab.process import Process
 
 NODES = ("node-a", "node-b", "node-c")

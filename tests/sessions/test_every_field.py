@@ -195,28 +195,27 @@ def received(kind: Kind, thing: object) -> list[Fact]:
     return [item.fact] if item is not None and item.fact is not None else []
 
 
-def arrives_beside(kind: Kind, things: list[Any]) -> None:
+def arrives_beside(kind: Kind, things: list[Any], *, together: bool = False) -> None:
+    """The things one after the other, or `together`, each time with an innocent object that is another one."""
     path = Path()
-    innocent = objects.service(1)
-
-    facts = [fact for thing in things for fact in received(kind, thing)]
-    path.cluster.update([*facts, Fact(innocent.key, innocent)])
-    path.pump(1.0)
-
-    assert path.agent.mirror.services["ns", "svc-1"] == innocent
-    assert not path.differs()
+    facts = [received(kind, thing) for thing in things]
+    for number, some in enumerate([[one for each in facts for one in each]] if together else facts, 1):
+        innocent = objects.service(1, number)
+        path.cluster.update([*some, Fact(innocent.key, innocent)])
+        path.pump(float(number))
+        assert path.agent.mirror.services["ns", "svc-1"] == innocent, things[number - 1]
+        assert not path.differs(), things[number - 1]
     path.cluster.heal()
     assert path.cluster.renewals == 0
 
 
 @pytest.mark.parametrize(("kind", "place"), EVERY)
 def test_an_innocent_object_in_the_same_batch_arrives(kind: Kind, place: Place) -> None:
-    for value in VALUES:
-        arrives_beside(kind, [changed(USABLE[kind], place, value)])
+    arrives_beside(kind, [changed(USABLE[kind], place, value) for value in VALUES])
 
 
 @given(data=st.data())
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_it_arrives_whatever_several_fields_say(data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(list(Kind)))
     known = list(places(inspect.type_info(TYPES[kind])))
@@ -226,7 +225,7 @@ def test_it_arrives_whatever_several_fields_say(data: st.DataObject) -> None:
             thing = changed(thing, place, data.draw(st.sampled_from(VALUES)))
         except (TypeError, AttributeError, KeyError):
             break  # an earlier value left no room for this place
-    arrives_beside(kind, [USABLE[kind], thing])
+    arrives_beside(kind, [USABLE[kind], thing], together=True)
 
 
 def test_the_usable_objects_are_taken_and_every_field_has_a_place() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from msgspec import json
 
 from tests.streams.agents import State
 from tools.lab.netns import Namespace
+from tools.lab.ports import free_port
 
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = """
@@ -38,6 +38,7 @@ AGENTS = """
 from deltaplane import cli
 cli.prepare()
 from runpy import run_module
+from tools.lab.ports import free_port
 run_module("tests.streams.agents", run_name="__main__")
 """
 PATIENCE = 60.0  # seconds that anything may take on a busy machine
@@ -208,9 +209,3 @@ class Manifests:
             f"spec: {{clusterIP: 10.96.{high}.{low + 1}, ports: [{{port: 80}}]}}\n"
         )
         written.rename(self.folder / f"s{self.count}.yaml")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port

@@ -33,7 +33,7 @@ from nodeagent.stream.client import Client
 from nodeagent.web.health import Health, HealthPages
 from tests.fakes.nftables.memory import MemoryKernel
 from tests.streams.peer import PATIENCE, TIMES, running
-from tests.streams.programs import free_port
+from tools.lab.ports import free_port
 
 SILENCE = 1.5  # seconds; replicas of this test speak every half a second
 SERVICES = 2 * PORTION + 10

@@ -31,7 +31,7 @@ async def running(planes: Sequence[ControlPlane], manifests: Manifests, silence:
 async def test_an_agent_leaves_a_replica_that_stands_still_for_another(tmp_path: Path) -> None:
     manifests = Manifests(tmp_path)
     planes = [ControlPlane(tmp_path, heartbeat=HEARTBEAT) for _ in range(2)]
-    async with running(planes, manifests, silence=3.0) as fleet:
+    async with running(planes, manifests, silence=6.0) as fleet:
         (stopped,) = (plane for plane in planes if any("agent connected" in line for line in plane.lines))
         stopped.signal(signal.SIGSTOP)
         manifests.add()

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from controlplane.rebalance import home
-from tests.streams.programs import Fleet, Manifests, Program, free_port
+from tests.streams.programs import Fleet, Manifests, Program
+from tools.lab.ports import free_port
 
 AGENTS = 30
 ROUNDS = 5
@@ -21,6 +22,7 @@ reached.PERIOD = replica_places.FRESH = 1.0
 rebalance.SUSTAINED = rebalance.SETTLED = 1.0
 rebalance.SPARE, rebalance.RATE, rebalance.FACTOR = 0, 0.2, 0.0
 from deltaplane.cli import main
+from tools.lab.ports import free_port
 sys.exit(main())
 """
 

@@ -59,12 +59,22 @@ def test_what_this_kernel_cannot_do_is_no_reason_to_fail() -> None:
     assert [reason for reason in reasons if lacking().match(skipped(reason))] == []
 
 
-def test_every_test_that_the_short_run_chooses_exists_and_together_they_need_every_part() -> None:
+def chosen() -> list[str]:
+    """The tests of the short run."""
     (few,) = re.findall(r'^FEW="(.*?)"$', SCRIPT.read_text(), re.MULTILINE | re.DOTALL)
+    return str(few).split()
 
-    assert [name for name in few.split() if not (REPOSITORY / name).exists()] == []
-    assert {name.split("/")[1] for name in few.split()} >= {"unit", "sessions", "flows", "kernel", "e2e"}
-    command = [sys.executable, "-m", "tests.needs", *few.split()]
+
+def test_every_test_that_the_short_run_chooses_exists_and_they_are_of_every_tier() -> None:
+    few = chosen()
+
+    assert [name for name in few if not (REPOSITORY / name).exists()] == []
+    assert {name.split("/")[1] for name in few} >= {"unit", "sessions", "flows", "kernel", "e2e"}
+
+
+@pytest.mark.slow
+def test_the_tests_of_the_short_run_together_need_every_part() -> None:
+    command = [sys.executable, "-m", "tests.needs", *chosen()]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) == PARTS
 

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -30,8 +31,9 @@ BEFORE = r"(?:^|[;|&({!`]|\$\(AS_ROOT\)|[ \]]--(?= )|@|\b(?:then|do|else|if|whil
 COMMAND = re.compile(BEFORE + r"(?:[A-Z_]+=\S*\s+)*(?=([a-z][a-z0-9_.-]*)(?:[\s;)&|]|$))", re.MULTILINE)
 
 
-def python_files() -> Iterator[Path]:
-    return (path for folder in FOLDERS for path in sorted((REPOSITORY / folder).rglob("*.py")))
+@cache
+def python_files() -> tuple[Path, ...]:
+    return tuple(path for folder in FOLDERS for path in sorted((REPOSITORY / folder).rglob("*.py")))
 
 
 def scripts() -> list[Path]:
@@ -48,7 +50,8 @@ def literals(node: ast.expr) -> Iterator[str]:
         yield node.value
 
 
-def started(source: str) -> set[str]:
+@cache
+def started(source: str) -> frozenset[str]:
     """What this module's calls name as a command, and the first words of lists that go on with an option."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
@@ -56,7 +59,7 @@ def started(source: str) -> set[str]:
             found |= set(_command(node))
         if isinstance(node, ast.List | ast.Tuple) and _has_option(node):
             found |= set(literals(node))
-    return {text for text in found - OWN if NAME.match(text)}
+    return frozenset(text for text in found - OWN if NAME.match(text))
 
 
 def _name(function: ast.expr) -> str:

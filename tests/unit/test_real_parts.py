@@ -110,6 +110,10 @@ def test_for_unit_tests_nothing_is_built(cache: Path) -> None:
 
 def test_for_other_tests_what_their_module_and_their_fixtures_start_is_built(cache: Path) -> None:
     assert needed("tests/e2e/test_trace.py") == {"kube-apiserver", "kubectl", "jaeger"}
+
+
+@pytest.mark.slow
+def test_for_tests_of_the_kernel_what_they_are_held_against_is_built() -> None:
     assert needed("tests/kernel/test_lab.py", "tests/kernel/test_nftables_packets.py") == set()
     assert needed("tests/kernel/test_iptables_kubeproxy.py") >= {"kube-proxy"}
     assert needed("tests/no_such_file.py") == PARTS

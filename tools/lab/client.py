@@ -165,7 +165,7 @@ def _quick(address: str, port: int, protocol: str, timeout: float, own: int) -> 
 
 
 def until(
-    expected: Callable[[], object], timeout: float = 10.0, pause: float = 0.02, what: Callable[[], object] | str = ""
+    expected: Callable[[], object], timeout: float = 30.0, pause: float = 0.02, what: Callable[[], object] | str = ""
 ) -> None:
     """Waits until `expected()` is true. Raises TimeoutError that says `what` was waited for (and what was seen)."""
     deadline = time.monotonic() + timeout

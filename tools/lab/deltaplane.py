@@ -78,7 +78,7 @@ class ControlPlane:
         return {node.node_name: node for node in answer.nodes}
 
     def wait_applied(
-        self, names: Sequence[str], *, after: int = -1, timeout: float = 20.0, alive: Callable[[], object] = bool
+        self, names: Sequence[str], *, after: int = -1, timeout: float = 40.0, alive: Callable[[], object] = bool
     ) -> int:
         """Until the head is newer than `after` and all these nodes have it in their kernel; returns the head.
 
@@ -95,7 +95,7 @@ class ControlPlane:
                     return head
                 said = f"head {head} (want > {after}), behind: {behind or 'none'}\n{nodes}"
             alive()
-            time.sleep(0.01)
+            time.sleep(0.03)
         tail = self.process.tail() if self.process else ""
         raise ProcessFailed(f"not applied within {timeout:g} s: {said}\n{self.name}:\n{tail}")
 
@@ -235,7 +235,7 @@ class Deployment:
                 agent.start()
         self.wait_applied(timeout=60)
 
-    def wait_applied(self, *, after: int = -1, timeout: float = 20.0) -> int:
+    def wait_applied(self, *, after: int = -1, timeout: float = 40.0) -> int:
         """See `ControlPlane.wait_applied`; an agent that ended by itself is an early failure."""
         try:
             return self.controlplane.wait_applied(self.names, after=after, timeout=timeout, alive=self._all_alive)
@@ -243,7 +243,7 @@ class Deployment:
             raise ProcessFailed(f"{failure}\n{self.complaints()}") from failure
 
     @contextmanager
-    def change(self, timeout: float = 20.0, quiet: float = 0.15) -> Iterator[None]:
+    def change(self, timeout: float = 40.0, quiet: float = 0.15) -> Iterator[None]:
         """Whatever is written inside has reached every node's kernel at the end. It must change something.
 
         Several objects come as several events: it is the end when the head has not moved for `quiet` seconds.
@@ -252,7 +252,7 @@ class Deployment:
         yield
         self.settle(after=before, timeout=timeout, quiet=quiet)
 
-    def settle(self, *, after: int = -1, timeout: float = 20.0, quiet: float = 0.15) -> int:
+    def settle(self, *, after: int = -1, timeout: float = 40.0, quiet: float = 0.15) -> int:
         """Until every node has the head and no newer one came for `quiet` seconds; returns it."""
         head = self.wait_applied(after=after, timeout=timeout)
         deadline = time.monotonic() + timeout

@@ -18,7 +18,7 @@ from controlplane.term import Term
 from tests.unit.controlplane.endpoints.server import Server
 
 PATH = "/apis/coordination.k8s.io/v1/namespaces/ns/leases/work"
-LIMIT = 10.0
+LIMIT = 20.0
 
 
 class Clock:

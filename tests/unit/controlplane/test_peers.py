@@ -26,7 +26,7 @@ from deltaplane.flags import UsageError
 from deltaplane.model import Kind
 from deltaplane.v1 import inspection_pb2 as inspection
 from tests.certificates import Authority
-from tests.streams.programs import free_port
+from tools.lab.ports import free_port
 
 TLS = ["--tls-cert-file=/c", "--tls-private-key-file=/k"]
 

@@ -28,7 +28,7 @@ from controlplane.trace import NodeCommit, NoTracing
 from deltaplane.model import Kind, Node, ObjectKey
 from deltaplane.v1 import delta_pb2 as pb
 from tests.sessions import objects
-from tests.streams.programs import free_port
+from tools.lab.ports import free_port
 
 LIMIT = 20.0
 NARROW = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65_535))  # what nobody reads fills it
@@ -182,7 +182,8 @@ async def ended(call: Any) -> tuple[grpc.StatusCode, str]:
         return await call.code(), await call.details()
 
 
-async def test_hellos_with_new_names_leave_nothing_and_write_no_events() -> None:
+async def test_hellos_with_new_names_leave_nothing_and_write_no_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_shares, "STRANGE_HELLOS", 1e-6)  # none is allowed again while the test takes its time
     async with opened() as place, grpc.aio.insecure_channel(place.address) as channel:
         for number in range(80):
             call = await hello_of(place, channel, node_name=f"x{number}", agent_instance=str(number))
@@ -193,7 +194,7 @@ async def test_hellos_with_new_names_leave_nothing_and_write_no_events() -> None
             while len(place.server.nodes):  # noqa: ASYNC110 - streams end in gRPC's own time
                 await asyncio.sleep(0.01)
         assert place.told.notices == []
-        assert place.door.refused.counts["strange-hellos"] > 0
+        assert place.door.refused.counts["strange-hellos"] == 80 - stream_shares.STRANGE_HELLOS_AT_ONCE
 
 
 async def test_of_two_agents_under_one_name_the_newer_has_the_stream_and_the_other_is_told() -> None:
@@ -228,16 +229,16 @@ async def test_who_reads_nothing_ends_and_pins_nothing(
 
 
 async def test_more_messages_than_a_stream_may_send_are_read_more_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_shares, "MESSAGES_AT_ONCE", 20.0)
-    monkeypatch.setattr(stream_shares, "MESSAGES", 50.0)
+    monkeypatch.setattr(stream_shares, "MESSAGES_AT_ONCE", 4.0)
+    monkeypatch.setattr(stream_shares, "MESSAGES", 4.0)  # they come faster on any machine
     async with opened() as place:
         await place.say(hello=HELLO)
         await place.read("snapshot_end")
-        for _ in range(60):
+        for _ in range(14):
             await place.say(ack=pb.Ack(received_rev=1, applied_rev=1))
         await place.say(drain=pb.Drain(reason="over"))
         assert (await ended(place.call))[0] is grpc.StatusCode.OK
-        assert place.door.refused.counts["messages"] > 10
+        assert place.door.refused.counts["messages"] > 5
 
 
 async def test_what_is_no_message_ends_its_stream_with_a_clear_status_and_is_no_defect(

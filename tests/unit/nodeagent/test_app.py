@@ -17,7 +17,8 @@ from nodeagent.dataplane.nftables.dataplane import NftablesDataplane
 from nodeagent.errors import DataplaneUnavailable
 from nodeagent.node import bridges
 from tests.fakes.nftables.memory import MemoryKernel
-from tests.unit.nodeagent.web.client import Answer, free_port, get
+from tests.unit.nodeagent.web.client import Answer, get
+from tools.lab.ports import free_port
 
 PATIENCE = 20.0
 

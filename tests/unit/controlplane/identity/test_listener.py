@@ -28,6 +28,7 @@ from controlplane.server import Server
 from controlplane.trace import NoTracing
 from deltaplane import tls
 from tests.certificates import Authority
+from tools.lab.ports import free_port
 
 SOCKET = Security(Way.SOCKET)
 
@@ -71,11 +72,6 @@ async def test_loopback_that_another_program_has_is_told_and_does_not_keep_agent
     await server.stop(None)
 
     assert "kubectl port-forward does not reach it" in caplog.text
-
-
-def free_port(host: str) -> int:
-    with socket.create_server((host, 0)) as server:
-        return int(server.getsockname()[1])
 
 
 async def test_a_socket_that_another_program_has_is_not_taken_from_it(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from deltaplane.v1 import objects_pb2
 from deltaplane.v1.inspection_pb2_grpc import InspectionServiceStub
 from deltaplane.views import key_message
 from tests.sessions import objects
-from tests.streams.programs import free_port
+from tools.lab.ports import free_port
 
 SERVICE = inspection.ObjectVersion(key=key_message(objects.service_key(1)))
 REPLICAS = 3
@@ -229,6 +229,8 @@ async def test_a_replica_that_does_not_answer_is_named_and_its_nodes_with_it() -
         version = world.change(0, 1)
         what = inspection.ObjectVersion(key=SERVICE.key, resource_version=version)
 
+        others = inspection.NodeSelection(names=["n0", "n1"])
+        assert (await world.wait(0, 20.0, object=what, nodes=others)).applied
         answer = await world.wait(0, 1.5, object=what)
         nodes = await world.replicas[0].ask.ListNodes(inspection.ListNodesRequest())
 
@@ -295,7 +297,6 @@ async def test_commits_of_all_replicas_come_and_a_filter_counts_everywhere() -> 
         other = objects_pb2.ObjectKey(kind=objects_pb2.KIND_SERVICE, namespace="ns", name="svc-1")
         calls = world.replicas[0].ask.TailCommits(inspection.TailCommitsRequest(object=other))
         await calls.initial_metadata()
-        await asyncio.sleep(0.5)  # the peers' tails open
         found: set[str] = set()
 
         async def read() -> None:

@@ -15,8 +15,8 @@ from controlplane.peers import Peers, Plain
 from controlplane.replica_places import Named
 from deltaplane.v1 import inspection_pb2 as inspection
 from deltaplane.v1.inspection_pb2_grpc import InspectionServiceServicer, add_InspectionServiceServicer_to_server
-from tests.streams.programs import free_port
 from tests.unit.controlplane.inspection.test_everywhere import Agent, Replica, reasons
+from tools.lab.ports import free_port
 
 ASKED = 8.0  # seconds for an answer: what each replica has for its own, and generous spare
 

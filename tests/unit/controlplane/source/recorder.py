@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from controlplane.facts import Fact
 from deltaplane.model import Kind, Object, ObjectKey
 
-LIMIT = 10.0  # seconds until a test that waits gives up
+LIMIT = 60.0  # seconds until a test that waits gives up
 
 
 class Recorder:

@@ -139,7 +139,7 @@ def test_the_grammar_knows_every_line_of_an_innocent_service() -> None:
 
 @every
 @given(text=texts)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_iptables_restore_gets_only_lines_of_the_grammar_of_our_own_chains(value: Any, path: Path, text: str) -> None:
     lines = restored(*both(value, path, text))
     assert [line for line in lines if LINE.fullmatch(line) is None] == []
@@ -147,7 +147,7 @@ def test_iptables_restore_gets_only_lines_of_the_grammar_of_our_own_chains(value
 
 @every
 @given(text=texts)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_ipvs_gives_iptables_the_same_rules_whatever_an_object_says(value: Any, path: Path, text: str) -> None:
     given = ipvs(*both(value, path, text))
     assert given <= ipvs(GOOD, NODE) | ipvs(GOOD, replace(NODE, pod_cidrs=()))
@@ -156,7 +156,7 @@ def test_ipvs_gives_iptables_the_same_rules_whatever_an_object_says(value: Any, 
 
 @every
 @given(text=texts)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_nftables_sends_whole_messages_whatever_an_object_says(value: Any, path: Path, text: str) -> None:
     kernel = MemoryNftables()
     dataplane = NftablesDataplane(kernel, SETTINGS)

@@ -41,13 +41,6 @@ async def get(
     return Answer(int(first.split(" ")[1]), headers, body)
 
 
-def free_port(host: str = "127.0.0.1") -> int:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 class Served:
     """`async with Served(handler) as port`. `make`: of the open socket, where it is not a plain `Server`."""
 

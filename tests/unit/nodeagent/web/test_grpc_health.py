@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from nodeagent.errors import AgentError
 from nodeagent.web.grpc_health import SERVICES, serve
-from tests.unit.nodeagent.web.client import free_port
+from tools.lab.ports import free_port
 
 STATUS = health_pb2.HealthCheckResponse
 

@@ -11,7 +11,8 @@ from deltaplane.forwarding import HealthCheck, ServiceForwarding
 from deltaplane.model import Kind, ObjectKey
 from nodeagent.web.nodeports import EVERYWHERE, Addresses, HealthCheckNodePorts, Listener, Wanted, answer
 from nodeagent.web.server import listen
-from tests.unit.nodeagent.web.client import free_port, get
+from tests.unit.nodeagent.web.client import get
+from tools.lab.ports import free_port
 
 WEB = ObjectKey(Kind.SERVICE, "shop", "web")
 API = ObjectKey(Kind.SERVICE, "shop", "api")

@@ -15,7 +15,8 @@ from nodeagent.web import server
 from nodeagent.web.connections import OF_ONE_CLIENT, Connections
 from nodeagent.web.listener import serve
 from nodeagent.web.server import Response, listen, listen_everywhere
-from tests.unit.nodeagent.web.client import Served, exchange, free_port, get
+from tests.unit.nodeagent.web.client import Served, exchange, get
+from tools.lab.ports import free_port
 
 
 async def echo(path: str) -> Response:

@@ -13,7 +13,8 @@ from nodeagent.errors import AgentError
 from nodeagent.metrics.registry import Metrics
 from nodeagent.web.server import listen
 from nodeagent.web.site import health, site
-from tests.unit.nodeagent.web.client import Answer, free_port, get
+from tests.unit.nodeagent.web.client import Answer, get
+from tools.lab.ports import free_port
 
 RUN = ["--server=a:1", "--insecure", "--proxy-mode=nftables"]
 Start = Callable[..., Metrics]

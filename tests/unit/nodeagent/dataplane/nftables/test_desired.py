@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -130,5 +131,11 @@ class Walk(RuleBasedStateMachine):
         return {n for table in kernel.tables.values() for n in (*table.chains, *table.sets) if "/" in n}
 
 
-Walk.TestCase.settings = settings(max_examples=25, stateful_step_count=12, deadline=None)
+class LongWalk(Walk):
+    """More of the same."""
+
+
+Walk.TestCase.settings = settings(max_examples=8, stateful_step_count=12)
+LongWalk.TestCase.settings = settings(max_examples=60, stateful_step_count=15)
 TestWalk = Walk.TestCase
+TestLongWalk = pytest.mark.slow(LongWalk.TestCase)

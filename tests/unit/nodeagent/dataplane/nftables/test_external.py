@@ -58,10 +58,11 @@ def test_every_cell(policy: str, settings: str, affinity: bool) -> None:
     """C1 to C5, I2, I3, I5; session affinity changes none of it for a client's first connection."""
     made = entries(policy)
     web = service("web", *(map(sticky, made) if affinity else made))
+    _, kernel = programmed(web, settings=SETTINGS[settings])
     for source, client in SOURCES.items():
         interface = {"pod": "cni0" if settings == "bridge" else "veth12"}.get(source, "eth0")
         for address, (to, port) in ADDRESSES.items():
-            found = follow(web, source=client, to=to, port=port, settings=SETTINGS[settings], interface=interface)
+            found = send(kernel, source=client, to=to, port=port, interface=interface)
             numbers, hidden = outcome(policy, source, address, settings)
             assert found == reaches(*numbers, masqueraded=hidden), (source, address)
 
