@@ -29,13 +29,14 @@ RESOURCES = {
 
 
 class Here(Struct, frozen=True):
-    """One replica. `sources`: how each resource is followed."""
+    """One replica. `sources`: how each resource is followed. `no_agents`: why it takes none; empty: it does."""
 
     server_id: str
     cluster: Cluster
     nodes: Nodes
     sources: Callable[[], Iterable[Following]] = tuple
     holders: Holders = field(default_factory=Holders)
+    no_agents: Callable[[], str] = str
 
     @property
     def epoch(self) -> str:
@@ -95,6 +96,10 @@ class Here(Struct, frozen=True):
         named = RESOURCES[kind]
         return next((each for each in self.sources() if each.resource.partition(".")[0] == named), None)
 
+    def unfollowed(self) -> str:
+        """What is not followed, and why; empty: all is."""
+        return "; ".join(f"{each.resource} ({each.error})" for each in self.sources() if each.error)
+
     def seen(self, kind: Kind) -> int:
         """Up to which resourceVersion every change of a kind is in the store; -1: there are no versions."""
         stored = number_of(self.cluster.store.versions.get(kind, ""))
@@ -112,6 +117,7 @@ class Here(Struct, frozen=True):
             digest=f"{self.cluster.store.digest.value:016x}",
             connected_nodes=self.connected(),
             unfollowed=[source_status(each) for each in self.sources() if each.error],
+            no_agents=self.no_agents()[:MAX_ERROR],
         )
 
     def node_status(
