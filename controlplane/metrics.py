@@ -21,6 +21,7 @@ from controlplane.lagging import lagging
 from controlplane.metrics_page import start
 from controlplane.nodes import Nodes
 from controlplane.report import Report
+from deltaplane import moments
 from deltaplane.flags import host_port
 from deltaplane.model import KIND_NAMES, Kind
 from deltaplane.v1 import inspection_pb2
@@ -142,7 +143,7 @@ class Figures(Collector):
         waiting = GaugeMetricFamily(
             "deltaplane_source_unread_seconds", "For how long the oldest of these has waited.", labels=["resource"]
         )
-        now = time.time_ns()
+        now = moments.unix_nano()
         for each in self._sources():
             unread.add_metric([each.resource], each.unread)
             waiting.add_metric(

@@ -14,6 +14,7 @@ from controlplane.inspection.holders import Holders
 from controlplane.nodes import Nodes
 from controlplane.session import Session
 from controlplane.store import number_of
+from deltaplane import moments
 from deltaplane.model import EndpointSlice, Kind, Node, ObjectKey, Service, ServiceName
 from deltaplane.v1 import delta_pb2, inspection_pb2
 
@@ -148,7 +149,7 @@ class Here(Struct, frozen=True):
 
 def unix_nano(at: float, now: float) -> int:
     """A monotonic time as Unix nanoseconds; 0 stays 0. `now`: monotonic, the present."""
-    return time.time_ns() - int((now - at) * 1e9) if at else 0
+    return moments.unix_nano() - int((now - at) * 1e9) if at else 0
 
 
 def node_status(session: Session, now: float, shown: int = SHOWN_FAILURES) -> inspection_pb2.NodeStatus:
