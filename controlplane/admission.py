@@ -7,7 +7,7 @@ counted, and is one line in the log for each peer and reason.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -29,10 +29,10 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class Admission:
-    """Of all streams of one replica."""
+    """Of all streams of one replica. `no_agents`: why it takes none now; empty: it does."""
 
-    def __init__(self, door: Door, cluster: Cluster, nodes: Nodes) -> None:
-        self._door, self._nodes = door, nodes
+    def __init__(self, door: Door, cluster: Cluster, nodes: Nodes, no_agents: Callable[[], str] = str) -> None:
+        self._door, self._nodes, self._no_agents = door, nodes, no_agents
         self._shares = StreamShares(cluster.has_node, lambda: cluster.nodes)
 
     @asynccontextmanager
@@ -44,7 +44,7 @@ class Admission:
             identity = await self._door.agent(context, requests)
             await self._unless(self._shares.crowded(identity), context)
             with self._shares.node(identity):
-                yield Admitted(self._door, identity, place, self._nodes, self._shares)
+                yield Admitted(self._door, identity, place, self._nodes, self._shares, no_agents=self._no_agents)
 
     async def _unless(self, refusal: Refusal | None, context: Context) -> None:
         if refusal is not None:
@@ -60,7 +60,17 @@ class Admission:
 class Admitted:
     """One stream that was let in."""
 
-    def __init__(self, door: Door, identity: Identity, place: Open, nodes: Nodes, shares: StreamShares) -> None:
+    def __init__(
+        self,
+        door: Door,
+        identity: Identity,
+        place: Open,
+        nodes: Nodes,
+        shares: StreamShares,
+        *,
+        no_agents: Callable[[], str],
+    ) -> None:
+        self._no_agents = no_agents
         self._door, self._identity, self._place, self._nodes, self._shares = door, identity, place, nodes, shares
         self._rate = ReadRate()  # until its Hello was taken
 
@@ -72,6 +82,10 @@ class Admitted:
         if session.node_name:
             return None  # a second Hello, which the session refuses
         refusal, notice = self._door.another(self._identity, hello.node_name, session.peer), None
+        if refusal is None and (reason := self._no_agents()):
+            self._nodes.turned_away += 1  # the log has a line of it already, for all agents
+            session.close("UNAVAILABLE", f"this replica takes no agents now: {reason}; try another")
+            return None
         if refusal is None:
             refusal, notice = self._rival(hello)
             refusal = refusal or self._place.hello(_checked(hello), time.monotonic())

@@ -163,6 +163,7 @@ class App:
             requests=self._source.requests,
             failures=self._watch.failures,
             tails_refused=lambda: self._server.progress.tails_refused,
+            no_agents=lambda: self._server.aside.reason,
         )
         own = [self._keeper] if self._keeper else []
         more = _figures(self._runner, self._keeper, self._gate)

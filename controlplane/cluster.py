@@ -22,6 +22,7 @@ from controlplane.notices import Notice, half_open
 from controlplane.store import Change, Store
 from controlplane.trace import Tracing
 from controlplane.wakers import Wakers
+from deltaplane import moments
 from deltaplane.frontends import Frontends
 from deltaplane.logs import event
 from deltaplane.model import Kind, ObjectKey, Service
@@ -113,11 +114,11 @@ class Cluster:
 
     def update(self, facts: Iterable[Fact]) -> None:
         """Takes changes as they happen (facts.Sink)."""
-        self._append(self.store.update(facts, time.time_ns()))
+        self._append(self.store.update(facts, moments.unix_nano()))
 
     def replace(self, kind: Kind, facts: Iterable[Fact], resource_version: str) -> None:
         """Takes a complete list of one kind (facts.Sink)."""
-        self._append(self.store.replace(kind, facts, resource_version, time.time_ns()))
+        self._append(self.store.replace(kind, facts, resource_version, moments.unix_nano()))
 
     def synced(self, kind: Kind) -> None:
         """The kind is complete (facts.Sink). The last kind starts the first revision."""
@@ -196,7 +197,7 @@ class Cluster:
             digest=self.store.digest.value,
             versions=self.store.versions,
             now=time.monotonic(),
-            unix_nano=time.time_ns(),
+            unix_nano=moments.unix_nano(),
             awaited=self._waiters > 0,
         )
 

@@ -21,6 +21,7 @@ from controlplane.lagging import lagging
 from controlplane.metrics_page import start
 from controlplane.nodes import Nodes
 from controlplane.report import Report
+from deltaplane import moments
 from deltaplane.flags import host_port
 from deltaplane.model import KIND_NAMES, Kind
 from deltaplane.v1 import inspection_pb2
@@ -42,8 +43,9 @@ class Figures(Collector):
         requests: Counter[tuple[str, str, str]],
         failures: Counter[str],
         tails_refused: Callable[[], int] = int,
+        no_agents: Callable[[], str] = str,
     ) -> None:
-        self._tails_refused = tails_refused
+        self._tails_refused, self._no_agents = tails_refused, no_agents
         self._cluster, self._nodes, self._report = cluster, nodes, report
         self._sources, self._requests, self._failures = sources, requests, failures
 
@@ -80,8 +82,7 @@ class Figures(Collector):
         text = (
             "Streams whose Welcome waited because this replica was behind what the agent had seen, by how that ended."
         )
-        moved = "Agents sent to another replica, because this one had more than its share of the streams."
-        yield CounterMetricFamily("deltaplane_agents_sent_away", moved, self._nodes.sent_home)
+        yield from self._sent_away()
         waited = CounterMetricFamily("deltaplane_held_streams", text, labels=["outcome"])
         for outcome in ("caught up", "still behind"):
             waited.add_metric([outcome], self._nodes.held[outcome])
@@ -92,6 +93,16 @@ class Figures(Collector):
         yield CounterMetricFamily("deltaplane_sent_bytes", "Bytes of messages to agents.", value=self._nodes.sent_bytes)
         text = "Messages to agents; beside what deltaplane_head_revision grows by, the fan-out."
         yield CounterMetricFamily("deltaplane_sent_messages", text, value=self._nodes.sent_messages)
+
+    def _sent_away(self) -> Iterator[Metric]:
+        text = "1 while agents are welcome; 0: this replica does not follow its source, and others do."
+        yield GaugeMetricFamily("deltaplane_takes_agents", text, not self._no_agents())
+        text = "Agents sent to another replica, because this one had more than its share of the streams."
+        yield CounterMetricFamily("deltaplane_agents_sent_away", text, self._nodes.sent_home)
+        text = "Agents sent to another replica, because this one did not follow its source and others did."
+        yield CounterMetricFamily("deltaplane_agents_sent_on", text, self._nodes.sent_on)
+        text = "Hellos refused, because this replica did not follow its source and others did."
+        yield CounterMetricFamily("deltaplane_agents_turned_away", text, self._nodes.turned_away)
 
     def _brought_up(self) -> Iterator[Metric]:
         tally = self._nodes.tally
@@ -132,7 +143,7 @@ class Figures(Collector):
         waiting = GaugeMetricFamily(
             "deltaplane_source_unread_seconds", "For how long the oldest of these has waited.", labels=["resource"]
         )
-        now = time.time_ns()
+        now = moments.unix_nano()
         for each in self._sources():
             unread.add_metric([each.resource], each.unread)
             waiting.add_metric(

@@ -40,6 +40,8 @@ class Nodes:
         self.sent_bytes = 0  # bytes sent to all of them
         self.sent_messages = 0  # likewise messages
         self.sent_home = 0  # agents that were sent to another replica, because this one had more than its share
+        self.sent_on = 0  # likewise because this one did not follow its source
+        self.turned_away = 0  # Hellos that were refused meanwhile
         self.resyncs: Counter[str] = Counter()  # ResyncRequests by reason
         self.held: Counter[str] = Counter()  # streams that waited until this replica had caught up, by how that ended
         self.tally = Tally()  # how states were brought up

@@ -20,6 +20,7 @@ import grpc
 import grpc.aio
 from msgspec import Struct
 
+from controlplane.reached import Found
 from controlplane.replica_places import Finder, Unfound
 from deltaplane.certificates import Unusable
 from deltaplane.names import shown
@@ -129,17 +130,19 @@ class Peers:
         status.address = address
         return True
 
-    async def serves(self, address: str) -> str | None:
-        """Whether another replica answers there to which agents can go: empty, else why not; None: it is this one."""
+    async def serves(self, address: str) -> Found | None:
+        """Which other replica answers there, and whether agents can go to it; None: it is this one."""
         try:
             async with asyncio.timeout(ANSWER_SECONDS + 1):
                 found = await self._status(address, ANSWER_SECONDS)
         except (*FAILURES, TimeoutError) as error:
             await self.failed(address, error)
-            return said(error)
+            return Found(said(error))
         if found is None:
             return None
-        return "" if found.ready else "it does not have the whole state yet"
+        one = found.replicas[0]
+        fault = one.no_agents if found.ready else "it does not have the whole state yet"
+        return Found(fault, follows=not one.unfollowed, agents=one.connected_nodes)
 
     async def _status(self, address: str, seconds: float) -> inspection_pb2.GetStatusResponse | None:
         """Who answers there; None: this replica itself. Raises as a call, and `Stranger`."""

@@ -1,7 +1,7 @@
 """The replicas of this control plane that agents can be sent to now: those of `--replicas`, asked now and then.
 
-A replica counts while it answers as one that serves the same cluster and has the whole state. One that is away may be
-back soon, as in a rollout: until then, and for `AWAY` seconds at most, no agent is sent anywhere.
+A replica counts while it answers as one that serves the same cluster, has the whole state and takes agents. One that is
+away may be back soon, as in a rollout: until then, and for `AWAY` seconds at most, no agent is sent anywhere.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Protocol
 
+from msgspec import Struct
+
+from controlplane.rebalance import limit
 from controlplane.replica_places import Unfound
 from deltaplane.flags import host_port, joined
 from deltaplane.logs import event
@@ -25,6 +28,15 @@ AWAY = 600.0  # seconds for which one that was there, or is named, is waited for
 _NAMES, _ME = "names", "me"
 
 
+class Found(Struct, frozen=True):
+    """A replica that was asked. `fault`: why no agent can go there; empty: they can. `follows`: it follows all of its
+    source. `agents`: how many it has."""
+
+    fault: str = ""
+    follows: bool = True
+    agents: int = 0
+
+
 class Others(Protocol):
     """The other replicas (`peers.Peers`)."""
 
@@ -35,8 +47,8 @@ class Others(Protocol):
     async def addresses(self) -> Sequence[str]:
         """Where they are. Raises `Unfound`."""
 
-    async def serves(self, address: str) -> str | None:
-        """Empty: agents can go there; else why not. None: this replica itself answers there."""
+    async def serves(self, address: str) -> Found | None:
+        """Who answers there. None: this replica itself."""
 
 
 class Reached:
@@ -46,6 +58,7 @@ class Reached:
         self.me = joined(*host_port(me))
         self.reached = frozenset({self.me})
         self.away = frozenset[str]()
+        self._peers: dict[str, Found] = {}  # those that agents can go to
         self._others, self._monotonic = others, monotonic
         self._waited: dict[str, float] = {}  # since when a place is there or waited for, in monotonic seconds
         self._said = Once[str]()
@@ -61,6 +74,13 @@ class Reached:
         """The replicas over which streams are spread; this one alone while another is away, or its place is wrong."""
         return frozenset({self.me}) if self.away or self._misplaced else self.reached
 
+    def better(self, nodes: int, agents: int) -> frozenset[str]:
+        """The others that follow all of their source and have room, as the rules of `rebalance` see it, in a cluster of
+        so many Nodes; this replica has `agents`."""
+        whole = {place: each.agents for place, each in self._peers.items() if each.follows}
+        most = limit(max(nodes, agents + sum(each.agents for each in self._peers.values())), max(1, len(whole)))
+        return frozenset(place for place, held in whole.items() if held < most)
+
     async def run(self) -> None:
         """Looks for ever. Ends by cancellation."""
         while True:
@@ -74,9 +94,10 @@ class Reached:
         places = [place for place in named if place != self.me]
         asked = dict(zip(places, await asyncio.gather(*map(self._others.serves, places)), strict=True))
         answers = {place: answer for place, answer in asked.items() if answer is not None}
-        found = frozenset({self.me, *(place for place, answer in answers.items() if not answer)})
+        self._peers = {place: answer for place, answer in answers.items() if not answer.fault}
+        found = frozenset({self.me, *self._peers})
         away = self._missed(frozenset(answers), found)
-        self._tell(answers)
+        self._tell({place: answer.fault for place, answer in answers.items()})
         if self._misplaced and self._said.note(_ME, ""):
             place = ",".join(sorted(self._others.own))
             text = "agents stay: --replicas has this replica at another place than --advertise"

@@ -17,6 +17,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from controlplane.admission import Admission
+from controlplane.aside import Aside
 from controlplane.cluster import Cluster
 from controlplane.facts import Following
 from controlplane.health_listener import HealthListener
@@ -27,7 +28,7 @@ from controlplane.inspection.everywhere import wait_everywhere
 from controlplane.inspection.here import Here
 from controlplane.inspection.service import Inspection
 from controlplane.inspection.waits import Waits
-from controlplane.leaving import CLOSE_SECONDS, send_away, send_home
+from controlplane.leaving import CLOSE_SECONDS, send_away, send_home, send_on
 from controlplane.nodes import Nodes
 from controlplane.notices import Notices
 from controlplane.pace import Pace
@@ -95,7 +96,8 @@ class Server:
         self._door = door or Door()
         self._cluster = cluster
         self._server_id = secrets.token_hex(4)
-        self._here = Here(self._server_id, cluster, self.nodes, sources)
+        self.aside = Aside()
+        self._here = Here(self._server_id, cluster, self.nodes, sources, no_agents=lambda: self.aside.reason)
         self.waits = Waits(self._here)
         self._peers = Peers(finder or Alone(), dial or Plain(), self._server_id, lambda: cluster.cluster_id)
         self.reached = Reached(self._peers, me) if me else None  # whom agents can be sent to; `app` runs it
@@ -104,12 +106,12 @@ class Server:
         self._pace, self._paced = Pace(cluster.log), ExitStack()
         self._health = health.aio.HealthServicer()
         self._stopping = self._serving = self._opened = False
-        self._readiness = Readiness()
+        self._readiness, self._prompt = Readiness(), True
         self._streams = Streams(
             self._server_id,
             cluster,
             self.nodes,
-            admission=Admission(self._door, cluster, self.nodes),
+            admission=Admission(self._door, cluster, self.nodes, lambda: self.aside.reason),
             progress=self.progress,
             waits=self.waits,
             pace=self._pace,
@@ -167,22 +169,38 @@ class Server:
         due = time.monotonic()
         while True:
             now = time.monotonic()
+            self._spread(now)
             await self._look_at_lag(due, now)
             self._cluster.log.expire(now)
             self._cluster.heal()
             self._listener.look()
             self.nodes.expire(now, self._cluster.has_node)
-            if self.reached is not None:
-                send_home(self._rebalance, self.reached, self.nodes, self._cluster.nodes, now)
             self.waits.moved()
             due = time.monotonic() + LOOK_SECONDS
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _look_at_lag(self, due: float, now: float) -> None:
         ready = self._readiness.ready(due, now)
-        if ready != self._serving:
+        if ready != self._prompt:
             event(log, logging.WARNING, "ready" if ready else "not ready", loop_lag=f"{self._readiness.lag:.1f} s")
-            await self._set_health(serving=ready)
+        self._prompt, serving = ready, ready and not self.aside.reason
+        if serving != self._serving:
+            await self._set_health(serving=serving)
+
+    def _spread(self, now: float) -> None:
+        """Sends agents to other replicas: all where this one does not follow its source and others do, else those that
+        it has beyond its share."""
+        if self.reached is None:
+            return
+        better = self.reached.better(self._cluster.nodes, self._here.connected())
+        told = self.aside.look(now, self._here.unfollowed(), better)
+        if told is not None:
+            text = "takes no agents" if self.aside.reason else "takes agents again"
+            event(log, logging.WARNING, text, reason=told, replicas=",".join(sorted(better)))
+        if self.aside.reason:
+            send_on(self.nodes, better)
+        else:
+            send_home(self._rebalance, self.reached, self.nodes, self._cluster.nodes, now)
 
     async def _set_health(self, *, serving: bool) -> None:
         self._serving = serving

@@ -29,7 +29,7 @@ from controlplane.snapshot_builder import SnapshotBuilder
 from controlplane.stream_ends import without_goodbye
 from controlplane.stream_events import Braked, Event, Introduced
 from controlplane.writing import Turns, Writer
-from deltaplane import supervise
+from deltaplane import moments, supervise
 from deltaplane.logs import event
 from deltaplane.v1 import delta_pb2 as pb
 
@@ -173,7 +173,7 @@ class Streams:
                 case Braked(brake):
                     self._tell(braked(session.hello, brake))
                 case Applied():
-                    self._progress.applied(session, one, time.time_ns(), nodes=len(self._nodes))
+                    self._progress.applied(session, one, moments.unix_nano(), nodes=len(self._nodes))
 
     def _introduced(self, hello: pb.Hello, peer: str) -> None:
         """Logs a new agent, and tells the operator if it runs in another mode than configured."""
@@ -217,7 +217,7 @@ class Sending:
 
     def next(self, now: float) -> bytes | None:
         """The next message; None: there is nothing to send now."""
-        message = self._session.next_message(now, time.time_ns())
+        message = self._session.next_message(now, moments.unix_nano())
         self._sent(self._session, message)
         return message
 

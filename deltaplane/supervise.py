@@ -11,19 +11,23 @@ import asyncio
 import logging
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
+from math import inf
 from typing import Any, NamedTuple
 
 from deltaplane.backoff import Backoff, Retries
 from deltaplane.logs import event
 from deltaplane.once import Once
+from deltaplane.open_files import exhausted
 
 log = logging.getLogger(__name__)
 
 LAST = 60.0
 RESTARTS = Backoff(1.0, LAST)  # seconds before a task is started anew, after ends in a row that come soon
 STEADY = 60.0  # seconds: what ran so long begins the row again
+FILES, FILES_SAID = "open files", 600.0  # a name; seconds between two lines that there are none left
 TEXTS = 1000  # that are logged: an error can have another text each time
 
 
@@ -79,15 +83,26 @@ class Watch:
     def __init__(self) -> None:
         self.failures: Counter[str] = Counter()
         self._said = Once[tuple[str, str]]()
+        self._files_said = -inf  # when it was last said that no file can be opened
 
     def failed(self, name: str, error: BaseException | str) -> None:
         """Something failed and the program goes on."""
+        if reason := exhausted(error):
+            self._out_of_files(name, reason)
+            return
         self.failures[name] += 1
         text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
         if len(self._said) < TEXTS and self._said.note((name, text)):
             event(log, logging.ERROR, "failed; it goes on", task=name, error=text)
             if isinstance(error, BaseException):
                 log.error("%s: a defect, please report it", name, exc_info=error)
+
+    def _out_of_files(self, name: str, reason: str) -> None:
+        self.failures[FILES] += 1
+        now = time.monotonic()
+        if now - self._files_said >= FILES_SAID:
+            self._files_said = now
+            event(log, logging.ERROR, "out of files; it goes on and tries again", task=name, reason=reason)
 
     # ------------------------------------------------------------ what cannot be awaited
 

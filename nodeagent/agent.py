@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deltaplane import moments
 from deltaplane.logs import event
 from nodeagent.dataplane.api import Dataplane
 from nodeagent.inspection.facts import Facts
@@ -59,7 +60,7 @@ class Agent:
     ) -> None:
         hello = identity(node.name, mode or Mode(dataplane.mode), boot_id)
         asked = None if metrics is None else metrics.resynced
-        new_session = partial(Session, hello, asked=asked, silence=silence, unix_nano=time.time_ns)
+        new_session = partial(Session, hello, asked=asked, silence=silence, unix_nano=moments.unix_nano)
         self._node_name = node.name.encode()
         self._metrics = metrics
         self._release_file = release_file

@@ -14,6 +14,7 @@ from controlplane.inspection.holders import Holders
 from controlplane.nodes import Nodes
 from controlplane.session import Session
 from controlplane.store import number_of
+from deltaplane import moments
 from deltaplane.model import EndpointSlice, Kind, Node, ObjectKey, Service, ServiceName
 from deltaplane.v1 import delta_pb2, inspection_pb2
 
@@ -29,13 +30,14 @@ RESOURCES = {
 
 
 class Here(Struct, frozen=True):
-    """One replica. `sources`: how each resource is followed."""
+    """One replica. `sources`: how each resource is followed. `no_agents`: why it takes none; empty: it does."""
 
     server_id: str
     cluster: Cluster
     nodes: Nodes
     sources: Callable[[], Iterable[Following]] = tuple
     holders: Holders = field(default_factory=Holders)
+    no_agents: Callable[[], str] = str
 
     @property
     def epoch(self) -> str:
@@ -95,6 +97,10 @@ class Here(Struct, frozen=True):
         named = RESOURCES[kind]
         return next((each for each in self.sources() if each.resource.partition(".")[0] == named), None)
 
+    def unfollowed(self) -> str:
+        """What is not followed, and why; empty: all is."""
+        return "; ".join(f"{each.resource} ({each.error})" for each in self.sources() if each.error)
+
     def seen(self, kind: Kind) -> int:
         """Up to which resourceVersion every change of a kind is in the store; -1: there are no versions."""
         stored = number_of(self.cluster.store.versions.get(kind, ""))
@@ -112,6 +118,7 @@ class Here(Struct, frozen=True):
             digest=f"{self.cluster.store.digest.value:016x}",
             connected_nodes=self.connected(),
             unfollowed=[source_status(each) for each in self.sources() if each.error],
+            no_agents=self.no_agents()[:MAX_ERROR],
         )
 
     def node_status(
@@ -142,7 +149,7 @@ class Here(Struct, frozen=True):
 
 def unix_nano(at: float, now: float) -> int:
     """A monotonic time as Unix nanoseconds; 0 stays 0. `now`: monotonic, the present."""
-    return time.time_ns() - int((now - at) * 1e9) if at else 0
+    return moments.unix_nano() - int((now - at) * 1e9) if at else 0
 
 
 def node_status(session: Session, now: float, shown: int = SHOWN_FAILURES) -> inspection_pb2.NodeStatus:

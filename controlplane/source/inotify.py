@@ -7,13 +7,13 @@ mounted ConfigMap. `folder.look` finds what inotify does not report.
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 
 from asyncinotify import Event, Inotify, Mask
 
 from controlplane.source import folder
 from controlplane.source.unread import Unread
+from deltaplane import moments
 
 _CONFIG_MAP_LINK = "..data"  # the kubelet replaces it when a mounted ConfigMap changes
 _GONE = Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.UNMOUNT | Mask.IGNORED
@@ -42,7 +42,7 @@ class Touched:
         elif received.mask & Mask.Q_OVERFLOW or name == _CONFIG_MAP_LINK:
             self.look.set()
         elif folder.is_manifest(name) and not _unfinished(received):
-            self._unread.queue(name, time.time_ns())
+            self._unread.queue(name, moments.unix_nano())
             self.read.set()
 
 

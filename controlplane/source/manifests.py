@@ -31,6 +31,7 @@ from controlplane.source.portions import feed, feed_list
 from controlplane.source.reports import Reports
 from controlplane.source.translate import TYPES
 from controlplane.source.unread import Unread
+from deltaplane import moments
 from deltaplane.logs import event
 from deltaplane.model import Kind, Object, ObjectKey
 from deltaplane.once import Once
@@ -76,7 +77,7 @@ class ManifestSource:
         self._unread = Unread()
         self._touched = Touched(self._unread)
         self._watched: folder.Identity | None = None
-        self._error, self._since = "not read yet", time.time_ns()
+        self._error, self._since = "not read yet", moments.unix_nano()
         self._said = Once[str]()
         self.requests: Counter[tuple[str, str, str]] = Counter()  # empty: there is no API server
         self._told: dict[ObjectKey, Object] = {}
@@ -88,14 +89,14 @@ class ManifestSource:
         oldest = min(waiting.values(), default=0)
         error, since = self._error, self._since
         if not error:
-            error = self._unread.trouble(time.time_ns())
+            error = self._unread.trouble(moments.unix_nano())
             since = oldest if error else since
         return [Following(str(self._directory), since, error, unread=len(waiting), unread_since_unix_nano=oldest)]
 
     def _state(self, error: str) -> None:
         if error == self._error:
             return
-        self._error, self._since = error, time.time_ns()
+        self._error, self._since = error, moments.unix_nano()
         self._reports.record(str(self._directory), (error,) if error else ())
 
     def tell(self, notice: Notice) -> None:
@@ -196,12 +197,12 @@ class ManifestSource:
     def _take(self, found: folder.Look, *, at_once: bool) -> None:
         most = f"there are more files than the limit of {MOST_FILES}: {found.surplus} are not read"
         self._reports.record(f"{self._directory} files", (most,) if found.surplus else ())
-        if self._unread.seen(found.changed, time.time_ns(), at_once=at_once):
+        if self._unread.seen(found.changed, moments.unix_nano(), at_once=at_once):
             self._touched.read.set()
 
     def _tell_late(self) -> None:
         """Logs once when changes wait for too long, and once when they are read."""
-        late = self._unread.late(time.time_ns())
+        late = self._unread.late(moments.unix_nano())
         if late and self._said.note("late"):
             event(
                 log, logging.WARNING, "manifest files changed and are not read yet", files=len(late), first=late[0],
@@ -225,15 +226,15 @@ class ManifestSource:
         stroke, and the agents' safety brake judges a change as a whole.
         """
         touched: set[ObjectKey] = set()
-        moments: list[int] = []
+        times: list[int] = []
         end = time.monotonic() + _GATHER_SECONDS
         while True:
             self._touched.read.clear()
             batch = self._unread.batch()
-            moments += filter(None, batch.values())
+            times += filter(None, batch.values())
             touched |= await self._put(batch)
             if self._going(touched) < _MANY or time.monotonic() > end or not await self._more_soon():
-                return touched, min(moments, default=time.time_ns())
+                return touched, min(times, default=moments.unix_nano())
 
     def _going(self, touched: Iterable[ObjectKey]) -> int:
         """How many Services go."""
@@ -260,7 +261,7 @@ class ManifestSource:
     async def _put_file(self, name: str) -> set[ObjectKey]:
         known = self._claims.documents(name)
         read = await in_thread(lambda: folder.reading(self._directory, name, known, self._more.readers))
-        self._unread.took(name, read, time.time_ns())
+        self._unread.took(name, read, moments.unix_nano())
         if read.documents is not None:
             self._claims.unreadable(name, "")
             return self._claims.put(name, read.documents)

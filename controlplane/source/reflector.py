@@ -26,6 +26,7 @@ from controlplane.source.portions import by_bytes, feed_list
 from controlplane.source.requests import Requests, Unreadable
 from controlplane.source.resource import ApiError, Resource, Stalled
 from controlplane.source.standing import Standing
+from deltaplane import moments
 from deltaplane.backoff import Backoff, Retries
 from deltaplane.logs import event
 from deltaplane.model import Kind
@@ -60,7 +61,7 @@ class Reflector:
         self._requests = Requests(api, resource, form or form_of(kind), self._limits, self._random)
         self._known = Collection(lambda: self._requests.where, reporter, self._limits.doubt)
         self._asking = Machine(FOLLOWS)
-        self._standing = Standing(time.time_ns)
+        self._standing = Standing(moments.unix_nano)
         self._absent = False  # an optional resource that the server does not serve
 
     @property
@@ -188,7 +189,7 @@ class Reflector:
 
     def _stamp(self) -> int:
         """The event time for objects of a list: now, or 0 for the first list, which is no event."""
-        return time.time_ns() if self._known.complete else 0
+        return moments.unix_nano() if self._known.complete else 0
 
     async def _replace(self, items: Items, version: str) -> None:
         """Takes a complete list. Raises `Doubtful` if it lacks too many of the known objects."""
@@ -228,7 +229,7 @@ class Reflector:
 
     async def _take(self, lines: Sequence[bytes]) -> None:
         """Passes on what arrived together in one update, or in several if it is large."""
-        now = time.time_ns()
+        now = moments.unix_nano()
         for number, portion in enumerate(by_bytes(lines, self._limits.batch)):
             if number:
                 await asyncio.sleep(0)

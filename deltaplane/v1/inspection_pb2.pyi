@@ -131,6 +131,7 @@ class ReplicaStatus(_message.Message):
     CONNECTED_NODES_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     UNFOLLOWED_FIELD_NUMBER: _builtins.int
+    NO_AGENTS_FIELD_NUMBER: _builtins.int
     address: _builtins.str
     """Where it was asked; empty: the replica that answers."""
     server_id: _builtins.str
@@ -141,6 +142,8 @@ class ReplicaStatus(_message.Message):
     connected_nodes: _builtins.int
     error: _builtins.str
     """Why it did not answer; empty: it did."""
+    no_agents: _builtins.str
+    """Why it takes no agents and sends away those that it has, though it has the whole state; empty: it takes them."""
     @_builtins.property
     def unfollowed(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceStatus]:
         """What it does not follow now: its nodes do not get these changes."""
@@ -156,10 +159,11 @@ class ReplicaStatus(_message.Message):
         connected_nodes: _builtins.int = ...,
         error: _builtins.str = ...,
         unfollowed: _abc.Iterable[Global___SourceStatus] | None = ...,
+        no_agents: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "connected_nodes", b"connected_nodes", "digest", b"digest", "epoch", b"epoch", "error", b"error", "head_rev", b"head_rev", "server_id", b"server_id", "unfollowed", b"unfollowed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "connected_nodes", b"connected_nodes", "digest", b"digest", "epoch", b"epoch", "error", b"error", "head_rev", b"head_rev", "no_agents", b"no_agents", "server_id", b"server_id", "unfollowed", b"unfollowed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -15,7 +15,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import CollectorRegistry
 
-from deltaplane import tls
+from deltaplane import moments, tls
 from deltaplane.durations import DURATIONS
 from deltaplane.forwarding import ServiceForwarding
 from deltaplane.model import ObjectKey
@@ -82,7 +82,7 @@ class Metrics:
         self._bytes.inc(commit.size)
         self._services_pending = self._endpoints_pending = 0
         if self._programming.waiting:
-            self._programming.programmed({item.key for item in commit.failed}, time.time_ns())
+            self._programming.programmed({item.key for item in commit.failed}, moments.unix_nano())
         self._note_failed(commit)
 
     def delivered(self, report: pb.CommitReport, causes: Iterable[pb.Cause], now: int) -> None:
@@ -164,7 +164,7 @@ class Metrics:
     def _kube_proxy(self, mode: str) -> None:
         sync = "kubeproxy_sync_proxy_rules"
         self.registry.register(self._commits)
-        self._programming = Programming(PROGRAMMING, FAMILIES, time.time_ns())
+        self._programming = Programming(PROGRAMMING, FAMILIES, moments.unix_nano())
         self.registry.register(self._programming)
         self._delivery = Delivery()
         self.registry.register(self._delivery)

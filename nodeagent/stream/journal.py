@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import errno
 import logging
-import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from deltaplane import moments
 from deltaplane.backoff import Backoff, Retries
 from deltaplane.logs import event
 from nodeagent.stream import frames
@@ -50,7 +50,7 @@ class Journal:
         *,
         report: Callable[[str], None] = _log,
         max_bytes: int = MAX_BYTES,
-        wall: Callable[[], int] = time.time_ns,
+        wall: Callable[[], int] = moments.unix_nano,
     ) -> None:
         self.broken = ""  # why nothing is kept; empty while all is well
         self.failures = 0  # times that something could not be read or written

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from deltaplane import moments
 from deltaplane.frontends import Slot
 from nodeagent.metrics.programming_latency import triggers
 from nodeagent.stream.events import Changed
@@ -52,7 +53,7 @@ class Commits:
             return []
         done = self.programmer.change(changed.touched, times)
         if done is not None and self._metrics is not None:
-            self._metrics.delivered(done.report, changed.causes, time.time_ns())
+            self._metrics.delivered(done.report, changed.causes, moments.unix_nano())
         return self._ack(done)
 
     def compare(self, times: Times | None = None) -> list[bytes]:
@@ -125,7 +126,7 @@ class Commits:
             stuck = self.programmer.retries.stuck
             return session.pending(stuck) if stuck else []
         ack = session.applied(
-            session.rev, time.monotonic(), report=done.report, failed=done.failed, unix_nano=time.time_ns()
+            session.rev, time.monotonic(), report=done.report, failed=done.failed, unix_nano=moments.unix_nano()
         )
         self.note()
         return [] if ack is None else [ack]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from typing import NamedTuple
 
+from deltaplane import moments
 from deltaplane.forwarding import NodeForwarding, ServiceForwarding
 from deltaplane.frontends import Frontends, Slot, parts
 from deltaplane.resolve import NodeView
@@ -220,7 +221,7 @@ class Programmer:
         now = time.monotonic()
         self.retries.accepted(failures, now)
         retry_in = self.retries.retry_at - now
-        self._failed = to_messages(failures, self.mirror.hash_of, time.time_ns(), retry_in)
+        self._failed = to_messages(failures, self.mirror.hash_of, moments.unix_nano(), retry_in)
         return Committed(report, self._failed)
 
     def _refused(self, reason: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 
+from deltaplane import moments
 from deltaplane.logs import event
 from deltaplane.model import ObjectKey
 from deltaplane.v1 import delta_pb2 as pb
@@ -42,7 +43,7 @@ def to_messages(
     failures: Iterable[Failed], hash_of: Callable[[ObjectKey], int], unix_nano: int, retry_in: float
 ) -> list[pb.ObjectFailure]:
     """Objects that are not in the kernel as they should be, for an Ack; they are tried again in `retry_in` seconds."""
-    retry_at = unix_nano + int(max(0.0, retry_in) * 1e9)
+    retry_at = moments.after(unix_nano, retry_in)
     return [_to_message(failed, hash_of(failed.key), retry_at) for failed in failures]
 
 

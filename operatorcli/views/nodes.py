@@ -113,6 +113,9 @@ def troubles(response: inspection_pb2.ListNodesResponse, now: float | None = Non
     for replica in response.replicas:
         if replica.error:
             yield f"The replica {replica.address} does not answer, so its nodes may be missing: {replica.error}."
+        if replica.no_agents:
+            yield f"The replica {replica.address or 'that answers'} takes no agents: {replica.no_agents}; see its log."
+            continue
         for each in replica.unfollowed if replica.address else ():  # of the one that answers, `status` shows all
             what = f"does not follow {each.resource}, so its {count(replica.connected_nodes, 'node')} may lack changes"
             yield f"The replica {replica.address} {what}: {each.error}."

@@ -127,6 +127,25 @@ def test_fault_21_the_clock_of_a_replica_is_a_day_off_and_steps(empty: World, se
     changes_reach_the_kernel(empty)
 
 
+FAR = """
+import time
+time.time = lambda: 2e10 + time.monotonic()
+time.time_ns = lambda: 20 * 10**18 + time.monotonic_ns()
+"""
+
+
+@pytest.mark.slow
+def test_the_clocks_of_a_node_and_a_replica_are_beyond_64_bits_of_nanoseconds(empty: World) -> None:
+    replica = empty.replica(before=FAR)
+    agent = empty.agent(start=False)
+    agent.before = FAR
+    agent.start()
+    changes_reach_the_kernel(empty)
+    assert set(replica.nodes()) == {"n0"}
+    for part in (replica, agent):
+        assert "Traceback" not in part.output()
+
+
 def stepping(seconds: int) -> str:
     """Has a program's wall clock off by so much, and by as much the other way after four seconds. No namespace has a
     wall clock of its own (time_namespaces(7)), and the machine's is everybody's."""

@@ -264,6 +264,7 @@ def ticking(world: World) -> Iterator[None]:
     """The agent's modules see this world's clock."""
     with (
         patch("nodeagent.agent.time", world.clock),
+        patch("deltaplane.moments.time", world.clock),
         patch("nodeagent.sync.commits.time", world.clock),
         patch("nodeagent.sync.programmer.time", world.clock),
         patch("nodeagent.sync.garbage.gc", world.clock),

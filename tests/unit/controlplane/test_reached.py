@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from controlplane.reached import AWAY, Reached
+from controlplane.reached import AWAY, Found, Reached
 from controlplane.replica_places import Unfound
 
 ME, B, C = "192.0.2.1:1", "192.0.2.2:1", "192.0.2.3:1"
 
 
 class Others:
-    """`answers`: what is said of each place that is named; `unfound`: why some names have no address."""
+    """`answers`: who is at each place that is named, or why no agent can go there; None: this replica itself.
+    `unfound`: why some names have no address."""
 
-    def __init__(self, **answers: str | None) -> None:
-        self.answers: dict[str, str | None] = dict(answers)
+    def __init__(self, **answers: Found | str | None) -> None:
+        self.answers: dict[str, Found | str | None] = dict(answers)
         self.unfound = ""
         self.now = 0.0
         self.own: set[str] = set()
@@ -24,11 +25,12 @@ class Others:
             raise Unfound(self.unfound, list(self.answers))
         return list(self.answers)
 
-    async def serves(self, address: str) -> str | None:
+    async def serves(self, address: str) -> Found | None:
         assert address != ME, "it is known who is there"
-        if self.answers[address] is None:
+        answer = self.answers[address]
+        if answer is None:
             self.own.add(address)
-        return self.answers[address]
+        return Found(answer) if isinstance(answer, str) else answer
 
 
 def spread_over(others: Others) -> Reached:
@@ -103,3 +105,31 @@ async def test_who_cannot_be_sent_to_is_named_once_with_the_reason(caplog: pytes
     assert f"replica={B}" in caplog.text
     assert "another cluster" in caplog.text
     assert "no.such.invalid" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("b", "c", "better"),
+    [
+        (Found(agents=300), Found(agents=300), {B, C}),
+        (Found(agents=613), Found(agents=10), {C}),  # each of two has 450 as its share: 612.5 are no reason
+        (Found(follows=False), Found(agents=10), {C}),
+        (Found(follows=False), Found(follows=False), set()),
+        ("refused", Found(agents=899), {C}),
+        ("refused", "it takes no agents", set()),
+        (None, Found(), {C}),
+    ],
+)
+async def test_another_is_better_off_where_it_follows_everything_and_has_room(
+    b: Found | str | None, c: Found | str | None, better: set[str]
+) -> None:
+    others = Others(**{B: b, C: c})
+    reached = spread_over(others)
+    await reached.look()
+    assert reached.better(900, 0) == better
+
+
+async def test_room_is_of_the_agents_that_there_are_where_nodes_have_no_objects() -> None:
+    others = Others(**{B: Found(agents=100), C: Found(agents=100)})
+    reached = spread_over(others)
+    await reached.look()
+    assert reached.better(0, 100) == {B, C}

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import resource
+import socket
 import threading
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import pytest
 
-from deltaplane.supervise import LAST, Ended, Job, Watch, together
+from deltaplane.supervise import FILES, LAST, Ended, Job, Watch, together
 
 
 async def for_ever() -> None:
@@ -115,3 +119,52 @@ def test_a_failure_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
         watch.failed("conntrack", "it broke")
 
     assert (len(caplog.records), watch.failures["conntrack"]) == (1, 3)
+
+
+@pytest.mark.parametrize(("number", "what"), [(errno.EMFILE, "LimitNOFILE"), (errno.ENFILE, "fs.file-max")])
+def test_out_of_files_is_said_once_as_what_it_is_and_not_as_a_defect(
+    number: int, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch = Watch()
+    for _ in range(3):
+        watch.failed("event loop", OSError(number, os.strerror(number)))
+
+    (record,) = caplog.records
+    assert what in record.getMessage()
+    assert "defect" not in caplog.text
+    assert record.exc_info is None
+    assert watch.failures == {FILES: 3}
+
+
+async def test_a_listener_that_has_no_file_for_a_client_has_one_later(
+    hook: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch, served = Watch(), asyncio.Event()
+    watch.install()
+
+    def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        served.set()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    client = socket.socket()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    least = os.dup(client.fileno())
+    os.close(least)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (least, limits[1]))
+        client.connect(server.sockets[0].getsockname())
+        async with asyncio.timeout(20):
+            while not watch.failures[FILES]:  # noqa: ASYNC110 - nothing else tells of it
+                await asyncio.sleep(0.01)
+        assert not served.is_set()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    async with asyncio.timeout(20):
+        await served.wait()
+    client.close()
+    server.close()
+    await server.wait_closed()
+    assert [record.levelname for record in caplog.records if record.name == "deltaplane.supervise"] == ["ERROR"]
+    assert f"may open {least} files" in caplog.text
+    assert "defect" not in caplog.text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from deltaplane.v1 import delta_pb2
 from deltaplane.v1 import inspection_pb2 as pb
 from operatorcli.exits import Exit
@@ -143,6 +145,20 @@ def test_a_replica_that_does_not_follow_is_a_no_though_its_nodes_have_all_it_kno
     text = written(answer, Form.TABLE)
     assert "192.0.2.11:50051 does not follow endpointslices, so its 2 nodes may lack" in text
     assert "Every node has the newest revision" not in text
+
+
+@pytest.mark.parametrize(("address", "who"), [("192.0.2.11:50051", "192.0.2.11:50051"), ("", "that answers")])
+def test_a_replica_that_takes_no_agents_is_named_once_with_the_reason(address: str, who: str) -> None:
+    lost = source("endpointslices", 90.0, "1200", "403, permission is missing")
+    why = "it does not follow endpointslices (403, permission is missing); other replicas do"
+    listed = pb.ListNodesResponse(
+        head_rev=47, replicas=[pb.ReplicaStatus(address=address, unfollowed=[lost], no_agents=why)]
+    )
+
+    answer, code = status.answer(replica(), listed, "192.0.2.10:50051", NOW)
+
+    assert code is Exit.NO
+    assert answer.data["problems"] == [f"The replica {who} takes no agents: {why}; see its log."]
 
 
 def test_a_replica_that_stays_at_another_state_is_a_no_and_one_that_moves_is_none() -> None:

@@ -149,7 +149,8 @@ async def test_a_wait_and_a_tail_go_on_with_the_others(kind: str) -> None:
 async def test_no_agent_is_sent_there(kind: str) -> None:
     async with wrong(kind) as place:
         peers = Peers(Named([place]), Plain(), "mine", lambda: "ours")
-        why = await peers.serves(place)
+        found = await peers.serves(place)
         await peers.close()
-    assert why
-    assert KINDS[kind] in why
+    assert found is not None
+    assert found.fault
+    assert KINDS[kind] in found.fault
