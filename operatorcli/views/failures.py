@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 
 from deltaplane.v1 import delta_pb2
@@ -18,11 +17,11 @@ STEPS = {
 }
 
 
-def failed(failure: delta_pb2.ObjectFailure, now: float | None = None) -> str:
+def failed(failure: delta_pb2.ObjectFailure, now: float) -> str:
     """An object that a node cannot serve, and why. `now` in Unix seconds."""
     code = delta_pb2.ErrorCode.Name(failure.code).removeprefix("ERROR_CODE_")
     text = f"{key(failure.key)} fails with {code}: {failure.text or 'the agent gave no text'}"
-    return f"{text}; {again(failure.retry_unix_nano, time.time() if now is None else now)}"
+    return f"{text}; {again(failure.retry_unix_nano, now)}"
 
 
 def again(retry_unix_nano: int, now: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -28,7 +27,7 @@ HEADINGS = columns(
 )  # fmt: skip
 
 
-def answer(response: inspection_pb2.ListNodesResponse, now: float | None = None) -> Answer:
+def answer(response: inspection_pb2.ListNodesResponse, now: float) -> Answer:
     """The table, and a sentence for each thing that is wrong. `now` in Unix seconds."""
     nodes = response.nodes
     table = Table(HEADINGS, [_row(node, head(node, response)) for node in nodes], empty=NONE)
@@ -103,10 +102,10 @@ def _row(node: inspection_pb2.NodeStatus, head: int) -> Sequence[Cell | str]:
     )
 
 
-def troubles(response: inspection_pb2.ListNodesResponse, now: float | None = None) -> Iterator[str]:
+def troubles(response: inspection_pb2.ListNodesResponse, now: float) -> Iterator[str]:
     """What is wrong, a sentence each, which says what to do. `now` in Unix seconds."""
     for node in response.nodes:
-        yield from _troubles(node, time.time() if now is None else now)
+        yield from _troubles(node, now)
     if response.without_agent:
         who = listed(list(response.without_agent))
         yield f"{who}: no agent has connected; see that one runs there, and its log{LOG}."

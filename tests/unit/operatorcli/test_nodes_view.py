@@ -6,7 +6,7 @@ from deltaplane.v1 import delta_pb2
 from deltaplane.v1 import inspection_pb2 as pb
 from operatorcli.output import Form, written
 from operatorcli.views import nodes
-from tests.unit.operatorcli.long import LABEL, SUBDOMAIN, failing, node, service, widest
+from tests.unit.operatorcli.long import LABEL, NOW, SUBDOMAIN, failing, node, service, widest
 
 GOLDEN = """\
 NODE    STATE         MODE      APPLIED  BEHIND  FAILED  BRAKE  VERSION
@@ -28,9 +28,6 @@ routes let port 50051 through in both directions: what it sends, and what comes 
 status --server=unix:///PATH` on node-c says what it tries and its last error (PATH: the agent's
 --inspect-socket).
 """
-
-
-NOW = 1_800_000_000.0
 
 
 def three() -> pb.ListNodesResponse:
@@ -59,7 +56,7 @@ def test_the_longest_names_are_whole_and_within_a_hundred_columns() -> None:
         node(SUBDOMAIN, state=pb.NODE_STATE_DISCONNECTED, applied_rev=2**63, behind_seconds=1e6),
     ])  # fmt: skip
 
-    text = written(nodes.answer(answer), Form.TABLE)
+    text = written(nodes.answer(answer, NOW), Form.TABLE)
 
     assert widest(text) <= 100
     column = "".join(line[:60].split(" ")[0] for line in text.splitlines()[1:])
@@ -69,7 +66,9 @@ def test_the_longest_names_are_whole_and_within_a_hundred_columns() -> None:
 
 
 def test_wide_cuts_nothing_into_lines() -> None:
-    text = written(nodes.answer(pb.ListNodesResponse(nodes=[node(SUBDOMAIN, peer="ipv4:192.0.2.1:40000")])), Form.WIDE)
+    text = written(
+        nodes.answer(pb.ListNodesResponse(nodes=[node(SUBDOMAIN, peer="ipv4:192.0.2.1:40000")]), NOW), Form.WIDE
+    )
 
     assert len(text.splitlines()) == 2
     assert SUBDOMAIN in text
@@ -77,7 +76,7 @@ def test_wide_cuts_nothing_into_lines() -> None:
 
 
 def test_no_node_at_all_is_said() -> None:
-    assert written(nodes.answer(pb.ListNodesResponse()), Form.TABLE) == nodes.NONE + "\n"
+    assert written(nodes.answer(pb.ListNodesResponse(), NOW), Form.TABLE) == nodes.NONE + "\n"
 
 
 def test_the_slowest_nodes_come_first_and_are_few() -> None:
