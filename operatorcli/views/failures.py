@@ -10,7 +10,7 @@ from operatorcli.text import key, seconds
 STEPS = {
     delta_pb2.ERROR_CODE_KERNEL_REJECTED: (
         "`deltaplane resync {name}` has the agent compare everything with the kernel; if it is refused again, see the"
-        " kernel's log (dmesg) and modules, and report it with `deltaplane dump`"
+        " kernel's log (dmesg) and modules, and report it with `deltaplane dump` (runbook: DeltaplaneServicesFail)"
     ),
     delta_pb2.ERROR_CODE_CONFLICT: "see which program on the node has the port: ss -lntup",
     delta_pb2.ERROR_CODE_RESOURCE_LIMIT: "see the limits of the agent's container: open files and memory",

@@ -11,7 +11,7 @@ from operatorcli.tables import Block, Cell, Sentence, Table, columns
 from operatorcli.text import count, listed, seconds, word
 from operatorcli.views.failures import failed, next_steps
 
-LOG = " (kubectl -n deltaplane-system logs)"
+LOG = " (kubectl -n deltaplane-system logs POD)"
 LAGS = 10.0  # seconds behind from which on a node is a problem, and not just about to acknowledge
 STATES = inspection_pb2.NodeState
 TONES = {
@@ -143,7 +143,7 @@ def _disconnected(node: inspection_pb2.NodeStatus, now: float) -> Iterator[str]:
     yield (
         f"{name}: see whether its agent runs{LOG}, and that firewalls and routes let port 50051 through in both"
         f" directions: what it sends, and what comes back. `deltaplane status --server=unix:///PATH` on {name} says"
-        f" what it tries and its last error (PATH: the agent's --inspect-socket)."
+        f" what it tries and its last error (PATH: the agent's --inspect-socket; runbook: DeltaplaneAgentDisconnected)."
     )
 
 

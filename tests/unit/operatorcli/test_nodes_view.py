@@ -14,19 +14,20 @@ node-a  live          nftables       47       -       0  -      1.2.0
 node-b  stalled       iptables       12   3m20s       2  held   1.2.0
 node-c  disconnected  nftables       40      1h       0  -      1.2.0
 node-b: connected, but makes no progress; see the agent's log and load (kubectl -n deltaplane-system
-logs).
+logs POD).
 node-b: svc/shop/web fails with KERNEL_REJECTED: no room in the set; tried again in 23s.
 node-b: 1 more object failing: deltaplane get node node-b
 node-b: `deltaplane resync node-b` has the agent compare everything with the kernel; if it is
-refused again, see the kernel's log (dmesg) and modules, and report it with `deltaplane dump`.
+refused again, see the kernel's log (dmesg) and modules, and report it with `deltaplane dump`
+(runbook: DeltaplaneServicesFail).
 node-b: its safety brake holds a change that removes 35 of 40 Services; if that is right: deltaplane
 release-brake node-b
 node-b: runs iptables instead of nftables: no nf_tables.
 node-c: its agent is not connected for 2m: nobody knows why.
-node-c: see whether its agent runs (kubectl -n deltaplane-system logs), and that firewalls and
+node-c: see whether its agent runs (kubectl -n deltaplane-system logs POD), and that firewalls and
 routes let port 50051 through in both directions: what it sends, and what comes back. `deltaplane
 status --server=unix:///PATH` on node-c says what it tries and its last error (PATH: the agent's
---inspect-socket).
+--inspect-socket; runbook: DeltaplaneAgentDisconnected).
 """
 
 
