@@ -84,6 +84,15 @@ async def test_where_the_form_of_then_is_not_kept_the_service_is_named_as_the_di
     assert (answer.node.acknowledged, answer.other.acknowledged) == (False, True)
 
 
+async def test_of_one_service_only_its_own_changes_count(asked: Asked) -> None:
+    asked.cluster.update([Fact(objects.service_key(2), objects.service(2))])
+
+    one, all_of_them = await differences(asked, "svc-1"), await differences(asked)
+
+    assert [key.name for key in one.other.changed] == []
+    assert [key.name for key in all_of_them.other.changed] == ["svc-2"]
+
+
 async def test_a_service_that_one_node_still_has_is_a_difference(asked: Asked) -> None:
     asked.cluster.update([Fact(objects.service_key(1), None, deleted=True), Fact(PIECE.key, None)])
     acknowledge(asked, "b", known=True)
