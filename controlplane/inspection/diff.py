@@ -90,7 +90,7 @@ class _Side:
         return _by_frontend(resolve(key, service, slices, self._view))
 
     def basis(self, only: ObjectKey | None) -> pb.Basis:
-        """What its side of the answer is of, about one Service or all. Another replica's revisions are not this one's."""
+        """What its side of the answer is of. Another replica's revisions are not this one's."""
         past, status = self.past, self._status
         changed = filter(past.differs, past.changed) if only is None else past.held(only).changed
         found = basis(self._here, self._session, changed, self._unknown)
