@@ -14,6 +14,7 @@ from os import urandom
 from msgspec.structs import replace
 
 from controlplane.batch import Batch, choose, encode, fold, merge, portions, to_come
+from controlplane.earlier import Earlier
 from controlplane.store import Change, in_order, to_cause
 from deltaplane.model import Kind
 from deltaplane.v1 import delta_pb2 as pb
@@ -42,6 +43,7 @@ class Log:
         self.paced = False  # whether somebody calls `offer`; otherwise each revision is offered at once
         self.size = 0  # bytes of all messages in the ring
         self.digest = 0  # of the state at head
+        self.earlier = Earlier()  # what was there before the changes that have left the ring
         self._base: int | None = None  # of the state at tail
         self._max_bytes = max_bytes
         self._max_age = max_age
@@ -66,6 +68,7 @@ class Log:
         if self.head == 0:
             self.head = self.offered = 1
             self.digest = self._base = digest
+            self.earlier.clear(1)
 
     def offer(self) -> None:
         """Lets the streams have all revisions up to head."""
@@ -77,6 +80,7 @@ class Log:
         self.head, self.size, self.digest, self._base = 1, 0, digest, digest
         self.offered = 1
         self._ring.clear()
+        self.earlier.clear(1)
         self._merged.clear()
         self._causes.clear()
 
@@ -135,6 +139,7 @@ class Log:
             oldest = self._ring.popleft()
             self.size -= len(oldest.message)
             self._base = oldest.digest
+            self.earlier.take(oldest.rev, ((change.key, change.before) for change in oldest.changes))
 
     def digest_at(self, rev: int) -> int | None:
         """The state digest at `rev`; None if it is not known."""

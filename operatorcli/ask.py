@@ -119,7 +119,7 @@ MEANING = {
     ),
     Code.PERMISSION_DENIED: (
         Exit.FORBIDDEN, "the replica at {where} refuses: {said}",
-        "A token's account needs the ClusterRole deltaplane-inspector or deltaplane-operator.",
+        "A token's account needs the ClusterRole deltaplane-inspector or deltaplane-operator (kubectl can bind it).",
     ),
     Code.UNIMPLEMENTED: (
         Exit.FAILED, "what answers at {where} does not know {method}",

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from controlplane.inspection.here import Here, unix_nano
 from controlplane.session import Session
+from deltaplane import moments
 from deltaplane.model import ObjectKey
 from deltaplane.v1 import inspection_pb2
 from deltaplane.views import key_message
@@ -45,7 +46,7 @@ def basis(
     if session is not None:
         found.acked_unix_nano = unix_nano(session.acked_at, now)
     if session is not None and session.closed is not None:
-        found.disconnected_unix_nano = unix_nano(here.nodes.left(session.node_name), now) or time.time_ns()
+        found.disconnected_unix_nano = unix_nano(here.nodes.left(session.node_name), now) or moments.unix_nano()
         found.disconnected_reason = session.closed.detail
     return found
 

@@ -61,8 +61,9 @@ async def diff(here: Here, request: pb.DiffRequest, one: pb.NodeStatus, other: p
             answer.services.append(difference)
         else:
             answer.more_services += 1
-    answer.node.CopyFrom(sides[0].basis())
-    answer.other.CopyFrom(sides[1].basis())
+    only = ObjectKey(Kind.SERVICE, request.namespace, request.name) if request.name else None
+    answer.node.CopyFrom(sides[0].basis(only))
+    answer.other.CopyFrom(sides[1].basis(only))
     return answer
 
 
@@ -88,9 +89,11 @@ class _Side:
             service, slices = found.service, found.slices
         return _by_frontend(resolve(key, service, slices, self._view))
 
-    def basis(self) -> pb.Basis:
+    def basis(self, only: ObjectKey | None) -> pb.Basis:
         """What its side of the answer is of. Another replica's revisions are not this one's."""
-        found, status = basis(self._here, self._session, self.past.changed, self._unknown), self._status
+        past, status = self.past, self._status
+        changed = filter(past.differs, past.changed) if only is None else past.held(only).changed
+        found = basis(self._here, self._session, changed, self._unknown)
         if self._elsewhere:
             found.acknowledged = 0 < status.head_rev <= status.applied_rev
             behind = f"its agent follows the replica {status.server_id}, and has not its newest revision"

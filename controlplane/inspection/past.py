@@ -1,6 +1,7 @@
 """What a node has acknowledged, by the log of revisions: the form before the first later change is the form of then.
 
-The log is a ring. Where it no longer reaches back so far, what has changed since is known, and not what it was.
+The log is a ring; earlier forms are kept while there is room. Where they no longer reach back so far, what has changed
+since is known, and not what it was.
 """
 
 from __future__ import annotations
@@ -30,9 +31,11 @@ class Past:
 
     def __init__(self, here: Here, rev: int) -> None:
         log = here.cluster.log
-        self.rev, self.kept, self._here = rev, log.holds(rev), here
+        self.rev, self.kept, self._here = rev, log.earlier.tail <= rev <= log.head, here
         self._before: dict[ObjectKey, Object | None] = {}
-        for batch in log.between(rev, log.head) if self.kept else ():
+        for key, before in log.earlier.since(rev) if self.kept else ():
+            self._before.setdefault(key, before)
+        for batch in log.between(max(rev, log.tail), log.head) if self.kept else ():
             for change in batch.changes:
                 self._before.setdefault(change.key, change.before)
         self.changed = dict.fromkeys(self._before if self.kept else here.cluster.lineage.since(rev))
@@ -40,6 +43,12 @@ class Past:
     def at(self, key: ObjectKey) -> Object | None:
         """The object then; as it is now where that is not kept."""
         return self._before[key] if key in self._before else self._here.cluster.store.get(key)
+
+    def differs(self, key: ObjectKey) -> bool:
+        """Whether the object is another one now; where its form of then is not kept, whether it has changed."""
+        if key not in self.changed:
+            return False
+        return not self.kept or self._before[key] != self._here.cluster.store.get(key)
 
     def services(self) -> dict[ObjectKey, None]:
         """The Services that have changed since, themselves or by a slice."""
@@ -62,7 +71,7 @@ class Past:
         found = (self.at(each) for each in pieces)
         slices = [each for each in found if isinstance(each, EndpointSlice) and each.service == key.name]
         slices.sort(key=lambda each: each.name)
-        changed = tuple(each for each in (key, *pieces) if each in self.changed)
+        changed = tuple(each for each in (key, *pieces) if self.differs(each))
         service = service if isinstance(service, Service) else None
         return Held(service, tuple(slices), changed, () if self.kept else changed)
 

@@ -90,13 +90,13 @@ def explain_at(here: Here, request: inspection_pb2.ExplainRequest) -> inspection
 
 def _changed(here: Here, question: Question, site: Site, directory: Then, answer: Answer) -> dict[ObjectKey, None]:
     """What has changed since and has to do with the answer, as it was then or as it would be now."""
-    changed = directory.past.changed
-    if not changed:
+    past = directory.past
+    if not past.changed:
         return {}
     today = Then(here, directory.view, Past(here, here.head))
     now = explain(question, site, today)
     keys = (*_keys(directory, answer), *_keys(today, now))
-    return dict.fromkeys(key for key in keys if key in changed)
+    return dict.fromkeys(key for key in keys if past.differs(key))
 
 
 def _keys(directory: Then, answer: Answer) -> tuple[ObjectKey, ...]:

@@ -5,10 +5,11 @@ Kept by `nodeagent.stream.client`; inspection reads it. Times are Unix nanosecon
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from msgspec import Struct
+
+from deltaplane import moments
 
 
 class Link(Struct):
@@ -21,7 +22,7 @@ class Link(Struct):
     error: str = ""
     error_server: str = ""
     error_at: int = 0
-    clock: Callable[[], int] = time.time_ns
+    clock: Callable[[], int] = moments.unix_nano
 
     def __post_init__(self) -> None:
         self.since = self.clock()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated
 
 import typer
@@ -75,7 +76,7 @@ def add(app: typer.Typer) -> None:
             key = names.key(service, asked.namespace(namespace))
             request.namespace, request.name = key.namespace, key.name
         with asked.replica() as replica:
-            answer, code = diff_view.answer(replica.ask("Diff", request, pb.DiffResponse), node, other)
+            answer, code = diff_view.answer(replica.ask("Diff", request, pb.DiffResponse), node, other, time.time())
         asked.show(answer)
         return code
 
@@ -84,7 +85,7 @@ def _at(asked: Asked, replica: Replica, connection: views_pb2.Connection, node: 
     """At a node, by a replica; the node's own agent, whose socket is asked, answers itself."""
     request = pb.ExplainRequest(node_name=names.named(node), connection=connection, cluster_cidrs=cidrs)
     try:
-        return explain_view.answer(replica.ask("Explain", request, pb.ExplainResponse), node)
+        return explain_view.answer(replica.ask("Explain", request, pb.ExplainResponse), node, time.time())
     except Failed as failure:
         if not asked.agent_answers(failure):
             raise
@@ -92,7 +93,7 @@ def _at(asked: Asked, replica: Replica, connection: views_pb2.Connection, node: 
 
 
 def _here(asked: Asked, agent: Replica, connection: views_pb2.Connection, node: str = "") -> Told:
-    above = stale(asked.agent(agent, node))
+    above = stale(asked.agent(agent, node), time.time())
     here = agent_pb2.ExplainHereRequest(connection=connection)
     found, code = explain_view.here(agent.ask("ExplainHere", here, agent_pb2.ExplainHereResponse))
     return Answer([*above, *found.blocks], found.data, found.names), code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Annotated
 
@@ -97,7 +98,7 @@ def shown(asked: Asked, replica: Replica, target: Target, namespace: str, on: st
     kind, name = target.kind, target.name
     if kind == names.NODE and name:
         found = replica.ask("GetNode", pb.GetNodeRequest(node_name=name), pb.GetNodeResponse)
-        return node.answer(found, name), Exit.YES
+        return node.answer(found, name, time.time()), Exit.YES
     if name and not namespace:
         raise usage(f"{name} of all namespaces", "Name its namespace by -n instead of -A.")
     if name and on:
@@ -128,7 +129,7 @@ def on_node(asked: Asked, replica: Replica, namespace: str, name: str, on: str) 
         if not asked.agent_answers(failure):
             raise
         return _here(asked, replica, namespace, name, on)
-    return forwarding.answer(found, on)
+    return forwarding.answer(found, on, time.time())
 
 
 def one(asked: Asked, replica: Replica, kind: int, namespace: str, name: str) -> Shown:
@@ -144,9 +145,9 @@ def one(asked: Asked, replica: Replica, kind: int, namespace: str, name: str) ->
 
 
 def _here(asked: Asked, replica: Replica, namespace: str, name: str, on: str = "") -> Shown:
-    above = node.stale(asked.agent(replica, on))
+    above = node.stale(asked.agent(replica, on), time.time())
     here = agent_pb2.GetForwardingRequest(namespace=namespace, name=name)
-    found, code = forwarding.here(replica.ask("GetForwarding", here, agent_pb2.GetForwardingResponse))
+    found, code = forwarding.here(replica.ask("GetForwarding", here, agent_pb2.GetForwardingResponse), time.time())
     return Answer([*above, *found.blocks], found.data, found.names), code
 
 

@@ -6,7 +6,6 @@ import time
 
 import typer
 
-from deltaplane.v1 import agent_pb2
 from deltaplane.v1 import inspection_pb2 as pb
 from operatorcli.ask import Replica
 from operatorcli.exits import Exit, Failed
@@ -40,7 +39,7 @@ def add(app: typer.Typer) -> None:
         """Every node agent: what it was sent, what is in its kernel, and what fails there."""
         with asked.replica() as replica:
             found = replica.ask("ListNodes", pb.ListNodesRequest(), pb.ListNodesResponse)
-        asked.show(nodes_view.answer(found))
+        asked.show(nodes_view.answer(found, time.time()))
 
 
 def overview(asked: Asked, replica: Replica) -> tuple[Answer, Exit]:
@@ -50,7 +49,7 @@ def overview(asked: Asked, replica: Replica) -> tuple[Answer, Exit]:
     except Failed as failure:
         if not asked.agent_answers(failure):
             raise
-        return node_view.here(replica.ask("GetAgent", agent_pb2.GetAgentRequest(), agent_pb2.GetAgentResponse))
+        return node_view.here(asked.agent(replica), time.time())
     listed = replica.ask("ListNodes", pb.ListNodesRequest(), pb.ListNodesResponse)
     apart = []
     if status_view.differing(found.replicas):  # a change under way, or a replica that lacks it for longer

@@ -78,7 +78,7 @@ def add(app: typer.Typer) -> None:
         request = pb.WaitAppliedRequest(nodes=selection, quorum_percent=quorum, timeout_seconds=limit or 0.001)
         with asked.replica() as replica:
             condition, requests = _aimed(request, replica, for_, object_key, resource_version)
-            answer, code = wait_view.answer(condition, _all(replica, requests, limit))
+            answer, code = wait_view.answer(condition, _all(replica, requests, limit), time.time())
         asked.show(answer)
         return code
 

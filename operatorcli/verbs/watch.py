@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Iterator
 from itertools import islice
 from typing import Annotated
@@ -13,6 +12,7 @@ import typer
 import yaml
 from google.protobuf.message import Message
 
+from deltaplane import moments
 from deltaplane.v1 import inspection_pb2 as pb
 from deltaplane.v1 import objects_pb2
 from operatorcli import names
@@ -76,7 +76,7 @@ def _start(since: str) -> pb.TailChangesRequest:
     """A revision is a plain number, a time has a unit."""
     if not since or since.isdecimal():
         return pb.TailChangesRequest(after_rev=int(since or 0))
-    return pb.TailChangesRequest(after_unix_nano=time.time_ns() - int(length("since", since) * 1e9))
+    return pb.TailChangesRequest(after_unix_nano=moments.unix_nano() - int(length("since", since) * 1e9))
 
 
 def _changes(

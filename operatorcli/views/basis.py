@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
 
 from deltaplane.v1 import delta_pb2, inspection_pb2
@@ -19,9 +18,9 @@ def is_so(basis: inspection_pb2.Basis, failures: Failures = ()) -> bool:
     return basis.acknowledged and not basis.changed and not failures
 
 
-def heading(name: str, basis: inspection_pb2.Basis, failures: Failures = (), now: float | None = None) -> list[Block]:
+def heading(name: str, basis: inspection_pb2.Basis, failures: Failures, now: float) -> list[Block]:
     """Why the node's kernel may do something else than the answer says. `now` in Unix seconds."""
-    found = [*_state(name, basis, time.time() if now is None else now), *_failing(name, failures)]
+    found = [*_state(name, basis, now), *_failing(name, failures, now)]
     return [*found, Sentence("")] if found else []
 
 
@@ -72,9 +71,9 @@ def _since(unix_nano: int, now: float) -> str:
     return f" for {seconds(max(0.0, now - unix_nano / 1e9))}" if unix_nano else ""
 
 
-def _failing(name: str, failures: Failures) -> Iterator[Sentence]:
+def _failing(name: str, failures: Failures, now: float) -> Iterator[Sentence]:
     for failure in failures:
-        yield Sentence(f"{name}: {failed(failure)}", "bad")
+        yield Sentence(f"{name}: {failed(failure, now)}", "bad")
     if failures:
         yield Sentence(f"So what follows is what is wanted, and {name}'s kernel does something else.", "bad")
         yield Sentence(ASK.format(name=name))

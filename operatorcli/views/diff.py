@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 from deltaplane.v1 import inspection_pb2 as pb
@@ -24,12 +23,11 @@ WORDS = {
 }
 
 
-def answer(found: pb.DiffResponse, node: str, other: str, now: float | None = None) -> tuple[Answer, Exit]:
+def answer(found: pb.DiffResponse, node: str, other: str, now: float) -> tuple[Answer, Exit]:
     """YES: no difference, and both have what is compared. `now` in Unix seconds."""
     names = [Column(node, folds=True), Column(other, folds=True)]
     sides = ((node, found.node), (other, found.other))
-    moment = time.time() if now is None else now
-    behind = [Sentence(text, "bad") for name, basis in sides for text in _behind(name, basis, moment)]
+    behind = [Sentence(text, "bad") for name, basis in sides for text in _behind(name, basis, now)]
     blocks: list[Block] = [*behind, *([Sentence("")] if behind else [])]
     if found.fields:
         fields = [(_field(each.field), _value(each, each.node), _value(each, each.other)) for each in found.fields]

@@ -25,11 +25,11 @@ FATES = {
 Told = tuple[Answer, Exit]
 
 
-def answer(found: inspection_pb2.ExplainResponse, node: str) -> Told:
-    """By a replica. YES where an endpoint is reached and the node has what the answer is made of."""
+def answer(found: inspection_pb2.ExplainResponse, node: str, now: float) -> Told:
+    """By a replica. YES where an endpoint is reached, and the node has all of that. `now` in Unix seconds."""
     so = is_so(found.basis, found.failed)
     wanted = bool(found.failed) or not found.basis.acknowledged
-    blocks = [*heading(node, found.basis, found.failed), *blocks_of(found.explanation, wanted=wanted)]
+    blocks = [*heading(node, found.basis, found.failed, now), *blocks_of(found.explanation, wanted=wanted)]
     yes = so and found.explanation.fate == views_pb2.FATE_REACHES
     return Answer(blocks, plain(found), _names(found.explanation)), Exit.YES if yes else Exit.NO
 

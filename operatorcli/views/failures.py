@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 
 from deltaplane.v1 import delta_pb2
@@ -11,18 +10,18 @@ from operatorcli.text import key, seconds
 STEPS = {
     delta_pb2.ERROR_CODE_KERNEL_REJECTED: (
         "`deltaplane resync {name}` has the agent compare everything with the kernel; if it is refused again, see the"
-        " kernel's log (dmesg) and modules, and report it with `deltaplane dump`"
+        " kernel's log (dmesg) and modules, and report it with `deltaplane dump` (runbook: DeltaplaneServicesFail)"
     ),
     delta_pb2.ERROR_CODE_CONFLICT: "see which program on the node has the port: ss -lntup",
     delta_pb2.ERROR_CODE_RESOURCE_LIMIT: "see the limits of the agent's container: open files and memory",
 }
 
 
-def failed(failure: delta_pb2.ObjectFailure, now: float | None = None) -> str:
+def failed(failure: delta_pb2.ObjectFailure, now: float) -> str:
     """An object that a node cannot serve, and why. `now` in Unix seconds."""
     code = delta_pb2.ErrorCode.Name(failure.code).removeprefix("ERROR_CODE_")
     text = f"{key(failure.key)} fails with {code}: {failure.text or 'the agent gave no text'}"
-    return f"{text}; {again(failure.retry_unix_nano, time.time() if now is None else now)}"
+    return f"{text}; {again(failure.retry_unix_nano, now)}"
 
 
 def again(retry_unix_nano: int, now: float) -> str:

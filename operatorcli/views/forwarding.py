@@ -16,10 +16,10 @@ FRONTENDS = columns("FRONTEND*", "KIND", "NEW CONNECTIONS", "ENDPOINTS*", "MASQU
 KERNEL = columns("FRONTEND*", "VERDICT", "ENDPOINTS*", "WORDS+")
 
 
-def answer(found: inspection_pb2.ResolveForNodeResponse, node: str) -> tuple[Answer, Exit]:
-    """Its frontends there. YES where that is what it should have, and does have."""
+def answer(found: inspection_pb2.ResolveForNodeResponse, node: str, now: float) -> tuple[Answer, Exit]:
+    """Its frontends there. YES where that is what it should have, and does have. `now` in Unix seconds."""
     forwarding = found.forwarding
-    blocks = [*heading(node, found.basis, found.failed), *_desired(forwarding)]
+    blocks = [*heading(node, found.basis, found.failed, now), *_desired(forwarding)]
     code = Exit.YES if is_so(found.basis, found.failed) else Exit.NO
     return Answer(blocks, plain(found), [key(forwarding.service)]), code
 
@@ -51,10 +51,11 @@ def _row(of: views_pb2.FrontendView, kind: str, verdict: str, endpoints: Sequenc
     )
 
 
-def here(found: agent_pb2.GetForwardingResponse) -> tuple[Answer, Exit]:
+def here(found: agent_pb2.GetForwardingResponse, now: float) -> tuple[Answer, Exit]:
     """An agent's own side: wanted, and read back from the kernel; differences are the answer, and a NO."""
     kernel = [(each.frontend, each.verdict, ", ".join(each.endpoints) or "none", each.words) for each in found.kernel]
-    wrong = [*differing(found.differences, found.kernel_error), *(Sentence(failed(f), "bad") for f in found.failed)]
+    failures = [Sentence(failed(each, now), "bad") for each in found.failed]
+    wrong = [*differing(found.differences, found.kernel_error), *failures]
     so = not found.differences and not found.failed
     blocks: list[Block] = [
         *([] if so else [*wrong, Sentence("")]),

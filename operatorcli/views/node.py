@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from deltaplane.v1 import agent_pb2, inspection_pb2
 from operatorcli.exits import Exit
 from operatorcli.output import Answer, plain
@@ -15,8 +13,8 @@ from operatorcli.views.failures import failed, next_steps
 from operatorcli.views.objects import table
 
 
-def answer(found: inspection_pb2.GetNodeResponse, name: str) -> Answer:
-    """What is known of it."""
+def answer(found: inspection_pb2.GetNodeResponse, name: str, now: float) -> Answer:
+    """What is known of it. `now` in Unix seconds."""
     status, view = found.status, found.object
     facts = {"node": name}
     if found.HasField("status"):
@@ -30,7 +28,7 @@ def answer(found: inspection_pb2.GetNodeResponse, name: str) -> Answer:
         }
     blocks: list[Block] = [table(facts), *_missing(found), *silent(found.replicas)]
     if found.HasField("status"):
-        wrong = nodes.troubles(inspection_pb2.ListNodesResponse(nodes=[status]))
+        wrong = nodes.troubles(inspection_pb2.ListNodesResponse(nodes=[status]), now)
         blocks += [Sentence(text, "bad") for text in wrong]
     return Answer(blocks, plain(found), [f"node/{name}"])
 
@@ -55,30 +53,30 @@ def _missing(found: inspection_pb2.GetNodeResponse) -> list[Sentence]:
     return told
 
 
-def here(found: agent_pb2.GetAgentResponse, now: float | None = None) -> tuple[Answer, Exit]:
+def here(found: agent_pb2.GetAgentResponse, now: float) -> tuple[Answer, Exit]:
     """An agent by itself. NO where something is wrong. `now` in Unix seconds."""
-    counts, moment = found.counts, time.time() if now is None else now
+    counts = found.counts
     facts = {
         "agent": f"of {found.node_name}, version {found.agent_version}",
         "mode": found.proxy_mode,
-        "stream": _stream(found, moment),
+        "stream": _stream(found, now),
         "replicas": ", ".join(found.servers),
-        "last error": _last_error(found, moment),
+        "last error": _last_error(found, now),
         "revision": f"{found.rev}, as the replica counts whose epoch is {found.epoch[:8]}" if found.rev else "none",
         "objects": f"{count(counts.services, 'Service')}, {count(counts.endpoint_slices, 'EndpointSlice')}",
     }
-    wrong = [Sentence(text, "bad") for text in _wrong(found, moment)]
+    wrong = [Sentence(text, "bad") for text in _wrong(found, now)]
     good = Sentence("The kernel has all of it, as far as the agent knows.", "good")
     return Answer([table(facts), *(wrong or [good])], plain(found), [f"node/{found.node_name}"]), (
         Exit.NO if wrong else Exit.YES
     )
 
 
-def stale(found: agent_pb2.GetAgentResponse, now: float | None = None) -> list[Block]:
+def stale(found: agent_pb2.GetAgentResponse, now: float) -> list[Block]:
     """Above what an agent says that has no stream. `now` in Unix seconds."""
     if found.connected:
         return []
-    since = seconds(max(0.0, (time.time() if now is None else now) - found.since_unix_nano / 1e9))
+    since = seconds(max(0.0, now - found.since_unix_nano / 1e9))
     text = (
         f"{found.node_name}'s agent has had no stream for {since}: what it wants is of revision {found.rev}, and may be"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -12,7 +11,7 @@ from operatorcli.tables import Block, Cell, Sentence, Table, columns
 from operatorcli.text import count, listed, seconds, word
 from operatorcli.views.failures import failed, next_steps
 
-LOG = " (kubectl -n deltaplane-system logs)"
+LOG = " (kubectl -n deltaplane-system logs POD)"
 LAGS = 10.0  # seconds behind from which on a node is a problem, and not just about to acknowledge
 STATES = inspection_pb2.NodeState
 TONES = {
@@ -28,7 +27,7 @@ HEADINGS = columns(
 )  # fmt: skip
 
 
-def answer(response: inspection_pb2.ListNodesResponse, now: float | None = None) -> Answer:
+def answer(response: inspection_pb2.ListNodesResponse, now: float) -> Answer:
     """The table, and a sentence for each thing that is wrong. `now` in Unix seconds."""
     nodes = response.nodes
     table = Table(HEADINGS, [_row(node, head(node, response)) for node in nodes], empty=NONE)
@@ -103,10 +102,10 @@ def _row(node: inspection_pb2.NodeStatus, head: int) -> Sequence[Cell | str]:
     )
 
 
-def troubles(response: inspection_pb2.ListNodesResponse, now: float | None = None) -> Iterator[str]:
+def troubles(response: inspection_pb2.ListNodesResponse, now: float) -> Iterator[str]:
     """What is wrong, a sentence each, which says what to do. `now` in Unix seconds."""
     for node in response.nodes:
-        yield from _troubles(node, time.time() if now is None else now)
+        yield from _troubles(node, now)
     if response.without_agent:
         who = listed(list(response.without_agent))
         yield f"{who}: no agent has connected; see that one runs there, and its log{LOG}."
@@ -150,7 +149,7 @@ def _disconnected(node: inspection_pb2.NodeStatus, now: float) -> Iterator[str]:
     yield (
         f"{name}: see whether its agent runs{LOG}, and that firewalls and routes let port 50051 through in both"
         f" directions: what it sends, and what comes back. `deltaplane status --server=unix:///PATH` on {name} says"
-        f" what it tries and its last error (PATH: the agent's --inspect-socket)."
+        f" what it tries and its last error (PATH: the agent's --inspect-socket; runbook: DeltaplaneAgentDisconnected)."
     )
 
 

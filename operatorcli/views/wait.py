@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from deltaplane.v1 import inspection_pb2 as pb
 from operatorcli.exits import Exit
 from operatorcli.output import Answer, plain
@@ -15,12 +13,12 @@ from operatorcli.views.failures import again, next_steps
 LACKING = columns("NODE*", "REASON", "WHAT IS KNOWN*", "REPLICA+")
 
 
-def answer(what: str, last: pb.WaitAppliedResponse) -> tuple[Answer, Exit]:
-    """Of the last message. `what`: what was waited for."""
+def answer(what: str, last: pb.WaitAppliedResponse, now: float) -> tuple[Answer, Exit]:
+    """Of the last message. `what`: what was waited for; `now` in Unix seconds."""
     if last.applied:
         blocks: list[Block] = [Sentence(_yes(what, last), "good")]
     else:
-        rows = [_row(each) for each in last.lacking]
+        rows = [_row(each, now) for each in last.lacking]
         more = [Sentence(f"and {count(last.more_lacking, 'more node')}")] if last.more_lacking else []
         blocks = [Sentence(_no(what, last), "bad"), Table(LACKING, rows, empty="no node is named"), *more]
         blocks += _steps(last)
@@ -50,19 +48,19 @@ def _steps(last: pb.WaitAppliedResponse) -> list[Sentence]:
     return [Sentence(text) for each in nodes.values() for text in next_steps([each.failure], each.node_name)]
 
 
-def _row(of: pb.Lacking) -> tuple[Cell | str, ...]:
+def _row(of: pb.Lacking, now: float) -> tuple[Cell | str, ...]:
     return (
         of.node_name,
         Cell(word(pb.LackReason.Name(of.reason), "LACK_REASON_"), "bad"),
-        _known(of) or (f"{seconds(of.behind_seconds)} behind" if of.behind_seconds else "-"),
+        _known(of, now) or (f"{seconds(of.behind_seconds)} behind" if of.behind_seconds else "-"),
         of.server_id,
     )
 
 
-def _known(of: pb.Lacking) -> str:
+def _known(of: pb.Lacking, now: float) -> str:
     if not of.HasField("failure") or not of.failure.retry_unix_nano:
         return of.text
-    return f"{of.text}; {again(of.failure.retry_unix_nano, time.time())}"
+    return f"{of.text}; {again(of.failure.retry_unix_nano, now)}"
 
 
 def progress(last: pb.WaitAppliedResponse) -> str:

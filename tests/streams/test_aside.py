@@ -14,7 +14,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from deltaplane.v1 import inspection_pb2
 from deltaplane.v1.inspection_pb2_grpc import InspectionServiceStub
-from tests.streams.programs import PATIENCE, Fleet, Manifests, Program, free_port
+from tests.streams.programs import PATIENCE, Fleet, Manifests, Program
+from tools.lab.ports import free_port
 
 COMMAND = """
 import sys

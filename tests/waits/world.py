@@ -18,12 +18,12 @@ import grpc
 from deltaplane.v1 import inspection_pb2 as inspection
 from deltaplane.v1.inspection_pb2_grpc import InspectionServiceStub
 from tests.faults.world import Part, Replica, until
-from tests.streams.programs import free_port
 from tests.waits.doors import Door
 from tests.waits.objects import Objects, Place
 from tools.lab import netns, rules
 from tools.lab.deltaplane import LEAVE_THE_MACHINE
 from tools.lab.netns import Namespace
+from tools.lab.ports import free_port
 
 REPLICAS = 3
 MODES = ("nftables", "nftables", "iptables", "nftables")  # of each agent

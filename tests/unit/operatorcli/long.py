@@ -7,6 +7,7 @@ from deltaplane.v1 import inspection_pb2 as pb
 
 LABEL = "a-name-of-sixty-three-characters-which-is-the-most-that-one-has"  # 63
 SUBDOMAIN = ".".join([LABEL, LABEL, LABEL, LABEL[:61]])  # 253: a Node's name
+NOW = 1_800_000_000.0  # Unix seconds
 assert (len(LABEL), len(SUBDOMAIN)) == (63, 253)
 
 

@@ -9,9 +9,8 @@ from operatorcli.exits import Exit
 from operatorcli.output import Form, written
 from operatorcli.views import node
 from operatorcli.views.nodes import brought_up
-from tests.unit.operatorcli.long import failing, service
+from tests.unit.operatorcli.long import NOW, failing, service
 
-NOW = 1_800_000_000.0
 WHERE = "192.0.2.10:50051"
 
 

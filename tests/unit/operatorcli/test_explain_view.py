@@ -7,7 +7,7 @@ from deltaplane.v1 import inspection_pb2 as pb
 from operatorcli.exits import Exit
 from operatorcli.output import Form, written
 from operatorcli.views import explain
-from tests.unit.operatorcli.long import LABEL, SUBDOMAIN, failing, service, widest
+from tests.unit.operatorcli.long import LABEL, NOW, SUBDOMAIN, failing, service, widest
 
 CONNECTION = views_pb2.Connection(source="10.244.1.7", address="10.96.0.10", port=80, protocol="TCP")
 BASIS = pb.Basis(rev=47, applied_rev=47, acknowledged=True)
@@ -50,7 +50,7 @@ def reached(name: str = "web", namespace: str = "shop", node: str = "node-a") ->
 
 
 def test_a_connection_that_reaches_an_endpoint_is_a_yes() -> None:
-    answer, code = explain.answer(pb.ExplainResponse(explanation=reached(), basis=BASIS), "node-a")
+    answer, code = explain.answer(pb.ExplainResponse(explanation=reached(), basis=BASIS), "node-a", NOW)
 
     assert code is Exit.YES
     assert [line.split() for line in written(answer, Form.TABLE).splitlines()] == [
@@ -66,7 +66,7 @@ def test_a_wrong_address_names_near_services_and_is_a_no() -> None:
     asked = views_pb2.Connection(source="10.244.1.7", address="10.96.0.10", port=81)
     explanation = views_pb2.Explanation(connection=asked, fate=views_pb2.FATE_NOT_SERVED, near=[near])
 
-    answer, code = explain.answer(pb.ExplainResponse(explanation=explanation, basis=BASIS), "node-a")
+    answer, code = explain.answer(pb.ExplainResponse(explanation=explanation, basis=BASIS), "node-a", NOW)
 
     assert code is Exit.NO
     assert written(answer, Form.TABLE).rstrip("\n") == WRONG.rstrip("\n")
@@ -77,7 +77,7 @@ def test_what_the_node_has_not_acknowledged_or_fails_at_is_said() -> None:
     doubtful = pb.Basis(rev=48, applied_rev=47, text="svc/shop/web is newer")
     found = pb.ExplainResponse(explanation=reached(), basis=doubtful, failed=[failing(key=service("web", "shop"))])
 
-    answer, code = explain.answer(found, "node-a")
+    answer, code = explain.answer(found, "node-a", NOW)
 
     text = written(answer, Form.TABLE)
     above, verdict, _ = text.partition("Wanted: 10.244.1.7 to 10.96.0.10:80/TCP reaches")
@@ -92,7 +92,7 @@ def test_what_the_node_has_not_acknowledged_or_fails_at_is_said() -> None:
 def test_what_the_node_has_that_is_not_the_newest_is_a_no_with_that_above_it() -> None:
     behind = pb.Basis(rev=47, applied_rev=47, head_rev=48, acknowledged=True, changed=[service("web", "shop")])
 
-    answer, code = explain.answer(pb.ExplainResponse(explanation=reached(), basis=behind), "node-a")
+    answer, code = explain.answer(pb.ExplainResponse(explanation=reached(), basis=behind), "node-a", NOW)
 
     text = " ".join(written(answer, Form.TABLE).split())
     assert code is Exit.NO
@@ -131,6 +131,6 @@ def test_the_longest_names_stay_within_a_hundred_columns() -> None:
     explanation = reached(LABEL, LABEL, SUBDOMAIN)
     explanation.near.add(service=service(), frontend="[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535/SCTP", why=LABEL)
 
-    answer, _ = explain.answer(pb.ExplainResponse(explanation=explanation, basis=BASIS), SUBDOMAIN)
+    answer, _ = explain.answer(pb.ExplainResponse(explanation=explanation, basis=BASIS), SUBDOMAIN, NOW)
 
     assert widest(written(answer, Form.TABLE)) <= 100

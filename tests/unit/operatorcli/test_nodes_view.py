@@ -6,7 +6,7 @@ from deltaplane.v1 import delta_pb2
 from deltaplane.v1 import inspection_pb2 as pb
 from operatorcli.output import Form, written
 from operatorcli.views import nodes
-from tests.unit.operatorcli.long import LABEL, SUBDOMAIN, failing, node, service, widest
+from tests.unit.operatorcli.long import LABEL, NOW, SUBDOMAIN, failing, node, service, widest
 
 GOLDEN = """\
 NODE    STATE         MODE      APPLIED  BEHIND  FAILED  BRAKE  VERSION
@@ -14,23 +14,21 @@ node-a  live          nftables       47       -       0  -      1.2.0
 node-b  stalled       iptables       12   3m20s       2  held   1.2.0
 node-c  disconnected  nftables       40      1h       0  -      1.2.0
 node-b: connected, but makes no progress; see the agent's log and load (kubectl -n deltaplane-system
-logs).
+logs POD).
 node-b: svc/shop/web fails with KERNEL_REJECTED: no room in the set; tried again in 23s.
 node-b: 1 more object failing: deltaplane get node node-b
 node-b: `deltaplane resync node-b` has the agent compare everything with the kernel; if it is
-refused again, see the kernel's log (dmesg) and modules, and report it with `deltaplane dump`.
+refused again, see the kernel's log (dmesg) and modules, and report it with `deltaplane dump`
+(runbook: DeltaplaneServicesFail).
 node-b: its safety brake holds a change that removes 35 of 40 Services; if that is right: deltaplane
 release-brake node-b
 node-b: runs iptables instead of nftables: no nf_tables.
 node-c: its agent is not connected for 2m: nobody knows why.
-node-c: see whether its agent runs (kubectl -n deltaplane-system logs), and that firewalls and
+node-c: see whether its agent runs (kubectl -n deltaplane-system logs POD), and that firewalls and
 routes let port 50051 through in both directions: what it sends, and what comes back. `deltaplane
 status --server=unix:///PATH` on node-c says what it tries and its last error (PATH: the agent's
---inspect-socket).
+--inspect-socket; runbook: DeltaplaneAgentDisconnected).
 """
-
-
-NOW = 1_800_000_000.0
 
 
 def three() -> pb.ListNodesResponse:
@@ -59,7 +57,7 @@ def test_the_longest_names_are_whole_and_within_a_hundred_columns() -> None:
         node(SUBDOMAIN, state=pb.NODE_STATE_DISCONNECTED, applied_rev=2**63, behind_seconds=1e6),
     ])  # fmt: skip
 
-    text = written(nodes.answer(answer), Form.TABLE)
+    text = written(nodes.answer(answer, NOW), Form.TABLE)
 
     assert widest(text) <= 100
     column = "".join(line[:60].split(" ")[0] for line in text.splitlines()[1:])
@@ -69,7 +67,9 @@ def test_the_longest_names_are_whole_and_within_a_hundred_columns() -> None:
 
 
 def test_wide_cuts_nothing_into_lines() -> None:
-    text = written(nodes.answer(pb.ListNodesResponse(nodes=[node(SUBDOMAIN, peer="ipv4:192.0.2.1:40000")])), Form.WIDE)
+    text = written(
+        nodes.answer(pb.ListNodesResponse(nodes=[node(SUBDOMAIN, peer="ipv4:192.0.2.1:40000")]), NOW), Form.WIDE
+    )
 
     assert len(text.splitlines()) == 2
     assert SUBDOMAIN in text
@@ -77,7 +77,7 @@ def test_wide_cuts_nothing_into_lines() -> None:
 
 
 def test_no_node_at_all_is_said() -> None:
-    assert written(nodes.answer(pb.ListNodesResponse()), Form.TABLE) == nodes.NONE + "\n"
+    assert written(nodes.answer(pb.ListNodesResponse(), NOW), Form.TABLE) == nodes.NONE + "\n"
 
 
 def test_the_slowest_nodes_come_first_and_are_few() -> None:

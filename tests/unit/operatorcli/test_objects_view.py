@@ -11,7 +11,7 @@ from deltaplane.v1 import objects_pb2, views_pb2
 from operatorcli.exits import Exit
 from operatorcli.output import Answer, Form, written
 from operatorcli.views import changes, commits, diff, forwarding, objects
-from tests.unit.operatorcli.long import LABEL, SUBDOMAIN, failing, service, widest
+from tests.unit.operatorcli.long import LABEL, NOW, SUBDOMAIN, failing, service, widest
 
 SERVICES = """\
 NAMESPACE  NAME  TYPE      CLUSTER IP            PORTS                              CHANGED
@@ -90,8 +90,8 @@ def differing() -> pb.DiffResponse:
     [
         (objects.services([web()]), SERVICES),
         (objects.endpoints(pb.GetObjectResponse(object=web(), endpoint_slices=[slice_of()])), ENDPOINTS),
-        (forwarding.answer(resolved(), "node-a")[0], FORWARDING),
-        (diff.answer(differing(), "node-a", "node-b")[0], DIFF),
+        (forwarding.answer(resolved(), "node-a", NOW)[0], FORWARDING),
+        (diff.answer(differing(), "node-a", "node-b", NOW)[0], DIFF),
     ],
 )
 def test_the_tables_are(answer: Answer, wanted: str) -> None:
@@ -106,8 +106,8 @@ def longest() -> list[Answer]:
     one = pb.GetObjectResponse(object=web(LABEL, LABEL, LABEL), endpoint_slices=[slice_of(SUBDOMAIN)])
     return [
         objects.services([web(LABEL, LABEL, LABEL)]), objects.service(one), objects.endpoints(one),
-        objects.slices([slice_of(SUBDOMAIN)]), forwarding.answer(wide, SUBDOMAIN)[0],
-        diff.answer(far, SUBDOMAIN, SUBDOMAIN)[0],
+        objects.slices([slice_of(SUBDOMAIN)]), forwarding.answer(wide, SUBDOMAIN, NOW)[0],
+        diff.answer(far, SUBDOMAIN, SUBDOMAIN, NOW)[0],
     ]  # fmt: skip
 
 
@@ -118,14 +118,14 @@ def test_the_longest_names_stay_within_a_hundred_columns(answer: Answer) -> None
 
 @pytest.mark.parametrize("form", [Form.JSON, Form.YAML])
 def test_other_forms_have_the_whole_message(form: Form) -> None:
-    text = written(forwarding.answer(resolved(), "node-a")[0], form)
+    text = written(forwarding.answer(resolved(), "node-a", NOW)[0], form)
 
     for word in ("external_verdict", "acknowledged", "10.244.2.7:8080", "rev"):
         assert word in text
 
 
 def test_nodes_that_are_the_same_are_a_yes() -> None:
-    answer, code = diff.answer(pb.DiffResponse(node=ACKNOWLEDGED, other=ACKNOWLEDGED), "node-a", "node-b")
+    answer, code = diff.answer(pb.DiffResponse(node=ACKNOWLEDGED, other=ACKNOWLEDGED), "node-a", "node-b", NOW)
 
     assert code is Exit.YES
     assert written(answer, Form.TABLE) == "node-a and node-b do not differ.\n"
@@ -137,7 +137,7 @@ def test_a_node_that_is_behind_is_no_yes_and_is_named_first_with_what_has_change
         node=behind, other=ACKNOWLEDGED, fields=[pb.FieldDifference(field="state", node="NODE_STATE_DISCONNECTED")]
     )
 
-    answer, code = diff.answer(found, "node-a", "node-b")
+    answer, code = diff.answer(found, "node-a", "node-b", NOW)
 
     text = written(answer, Form.TABLE)
     assert code is Exit.NO
@@ -177,7 +177,7 @@ def test_a_failure_on_the_node_is_beside_what_it_should_do() -> None:
     found = resolved()
     found.failed.append(failing(key=service("web", "shop")))
 
-    answer, code = forwarding.answer(found, "node-a")
+    answer, code = forwarding.answer(found, "node-a", NOW)
 
     text = written(answer, Form.TABLE)
     assert code is Exit.NO

@@ -25,7 +25,7 @@ endpointslices  no          12s  1200     403, permission is missing
 
 endpointslices cannot be followed, so changes do not arrive: see ERROR, and the replica's log.
 node-b: connected, but makes no progress; see the agent's log and load (kubectl -n deltaplane-system
-logs).
+logs POD).
 """
 REPLICAS = """\
 REPLICA  ADDRESS               REVISION  DIGEST  AGENTS  ERROR

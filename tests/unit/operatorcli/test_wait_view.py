@@ -6,7 +6,7 @@ from deltaplane.v1 import inspection_pb2 as pb
 from operatorcli.exits import Exit
 from operatorcli.output import Form, written
 from operatorcli.views import wait
-from tests.unit.operatorcli.long import LABEL, SUBDOMAIN, widest
+from tests.unit.operatorcli.long import LABEL, NOW, SUBDOMAIN, widest
 
 GOLDEN = """\
 svc/shop/web is applied: not on 2 of 3 nodes after 10s.
@@ -30,7 +30,7 @@ def lacking() -> pb.WaitAppliedResponse:
 
 
 def test_a_no_names_nodes_and_reasons() -> None:
-    answer, code = wait.answer("svc/shop/web is applied", lacking())
+    answer, code = wait.answer("svc/shop/web is applied", lacking(), NOW)
 
     assert code is Exit.NO
     assert written(answer, Form.TABLE) == GOLDEN
@@ -40,7 +40,7 @@ def test_a_no_names_nodes_and_reasons() -> None:
 def test_a_yes_is_a_sentence() -> None:
     last = pb.WaitAppliedResponse(done=True, applied=True, chosen_nodes=3, nodes_applied=3, waited_seconds=0.21, rev=47)
 
-    answer, code = wait.answer("svc/shop/web is applied", last)
+    answer, code = wait.answer("svc/shop/web is applied", last, NOW)
 
     assert code is Exit.YES
     assert written(answer, Form.TABLE) == "svc/shop/web is applied: on all 3 nodes after 0.2s (revision 47).\n"
@@ -49,7 +49,7 @@ def test_a_yes_is_a_sentence() -> None:
 def test_a_quorum_says_that_it_is_one() -> None:
     last = pb.WaitAppliedResponse(done=True, applied=True, chosen_nodes=10, nodes_applied=9, waited_seconds=2.0, rev=47)
 
-    assert "on 9 of 10 nodes, which are enough" in written(wait.answer("it", last)[0], Form.TABLE)
+    assert "on 9 of 10 nodes, which are enough" in written(wait.answer("it", last, NOW)[0], Form.TABLE)
 
 
 def test_thousands_of_nodes_with_long_names_stay_readable() -> None:
@@ -57,7 +57,7 @@ def test_thousands_of_nodes_with_long_names_stay_readable() -> None:
     last.more_lacking = 4000
     last.lacking.add(node_name=SUBDOMAIN, reason=pb.LACK_REASON_REPLICA_BEHIND, text=LABEL * 3)
 
-    text = written(wait.answer(f"svc/{LABEL}/{LABEL}@{'9' * 20} is applied", last)[0], Form.TABLE)
+    text = written(wait.answer(f"svc/{LABEL}/{LABEL}@{'9' * 20} is applied", last, NOW)[0], Form.TABLE)
 
     assert widest(text) <= 100
     assert "and 4000 more nodes" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from math import inf
 from typing import Any
 
 import grpc
@@ -82,6 +83,12 @@ class Asked:
         while session.next_message(0.0) is not None:
             pass
         return session
+
+    def forget(self) -> None:
+        """The log lets go of everything, and so does what keeps earlier forms."""
+        log = self.cluster.log
+        log.expire(inf)
+        log.earlier.clear(log.tail)
 
     def hastened(self) -> bool:
         """Whether the next change asks for its Ack at once."""

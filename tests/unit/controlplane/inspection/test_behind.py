@@ -59,10 +59,21 @@ async def test_two_nodes_differ_in_what_each_has_acknowledged(asked: Asked) -> N
     )  # fmt: skip
 
 
+async def test_earlier_forms_are_known_after_the_ring_has_let_go_of_the_changes(asked: Asked) -> None:
+    asked.cluster.log.expire(inf)
+    later = objects.slice_of(1, {5: 3})
+    asked.cluster.update([Fact(later.key, later)])
+
+    answer = await differences(asked, "svc-1")
+
+    assert [(each.node, each.other) for each in answer.services] == [("10.0.0.1:8080", "10.0.0.3:8080")]
+    assert (answer.node.acknowledged, answer.other.acknowledged) == (True, True)
+
+
 async def test_where_the_form_of_then_is_not_kept_the_service_is_named_as_the_difference(asked: Asked) -> None:
     asked.cluster.update([Fact(objects.service_key(2), objects.service(2))])
     acknowledge(asked, "b", known=True)
-    asked.cluster.log.expire(inf)
+    asked.forget()
 
     answer = await differences(asked)
 
@@ -71,6 +82,15 @@ async def test_where_the_form_of_then_is_not_kept_the_service_is_named_as_the_di
         ("svc-2", "an earlier form, which is no longer kept", "REJECT"),
     ]
     assert (answer.node.acknowledged, answer.other.acknowledged) == (False, True)
+
+
+async def test_of_one_service_only_its_own_changes_count(asked: Asked) -> None:
+    asked.cluster.update([Fact(objects.service_key(2), objects.service(2))])
+
+    one, all_of_them = await differences(asked, "svc-1"), await differences(asked)
+
+    assert [key.name for key in one.other.changed] == []
+    assert [key.name for key in all_of_them.other.changed] == ["svc-2"]
 
 
 async def test_a_service_that_one_node_still_has_is_a_difference(asked: Asked) -> None:
@@ -87,6 +107,14 @@ async def test_an_explanation_names_what_of_it_has_changed_since(asked: Asked) -
     assert [key.name for key in answer.basis.changed] == ["svc-1-abc"]
 
 
+async def test_what_changed_and_changed_back_is_no_difference(asked: Asked) -> None:
+    asked.cluster.update([Fact(PIECE.key, PIECE)])
+
+    answer = await explained(asked)
+
+    assert (answer.basis.head_rev > answer.basis.applied_rev, list(answer.basis.changed)) == (True, [])
+
+
 async def test_a_service_that_came_since_is_named_though_the_node_has_none_at_the_address(asked: Asked) -> None:
     asked.cluster.update([Fact(objects.service_key(2), objects.service(2))])
     connection = views_pb2.Connection(source="10.0.0.9", address="10.96.0.2", port=80)
@@ -99,7 +127,7 @@ async def test_a_service_that_came_since_is_named_though_the_node_has_none_at_th
 
 
 async def test_an_explanation_by_a_form_that_is_not_kept_is_of_the_newest(asked: Asked) -> None:
-    asked.cluster.log.expire(inf)
+    asked.forget()
 
     answer = await explained(asked)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from math import inf
 from typing import Any
 
 import pytest
@@ -172,7 +171,7 @@ async def test_an_earlier_form_that_is_no_longer_kept_is_said_to_be_unknown(aske
     applied(asked, "a")
     newer = objects.slice_of(1, {3: READY})
     asked.cluster.update([Fact(newer.key, newer)])
-    asked.cluster.log.expire(inf)
+    asked.forget()
 
     answer = await resolved(asked)
 
@@ -185,7 +184,7 @@ async def test_an_earlier_form_that_is_no_longer_kept_is_said_to_be_unknown(aske
 async def test_with_the_log_gone_what_has_not_changed_is_still_known(asked: Asked) -> None:
     applied(asked, "a")
     asked.cluster.update([Fact(objects.service_key(2), objects.service(2))])
-    asked.cluster.log.expire(inf)
+    asked.forget()
 
     assert (await resolved(asked)).basis.acknowledged
 

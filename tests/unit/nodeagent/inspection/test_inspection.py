@@ -206,6 +206,13 @@ async def test_what_is_pending_and_not_named_counts_where_the_kernel_cannot_be_r
     assert list(answer.differences) == ["something wanted is not in the kernel yet, or is refused: it is tried again"]
 
 
+async def test_what_is_pending_is_elsewhere_where_the_kernel_was_compared(world: World) -> None:
+    answer = await explained_by(world, replace(world.agent.facts(), in_step=False))
+
+    assert list(answer.differences) == []
+    assert list(answer.elsewhere) == ["something wanted is not in the kernel yet, or is refused: it is tried again"]
+
+
 async def test_the_agent_says_which_replica_it_tries_and_the_last_error(world: World) -> None:
     link = Link(("a:1", "b:1"))
     link.tries("b:1")
