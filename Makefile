@@ -31,7 +31,7 @@ test: bootstrap ## unit, sessions, kernel, real Kubernetes (ARGS=... go to pytes
 test-slow: bootstrap ## what takes minutes: large samples, long loads, the corpus on kube-proxy, the page in a browser
 	@DELTAPLANE_BROWSER=yes tools/bootstrap
 	@$(call PARTS_FOR,-m slow $(ARGS))
-	@$(AS_ROOT) $(RUN) -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m slow $(ARGS)
+	@$(AS_ROOT) $(RUN) -m pytest -n 3 --dist loadscope --no-loadscope-reorder -m slow $(ARGS)
 
 test-fast: bootstrap ## the part that takes less than two minutes
 	@$(AS_ROOT) $(RUN) -m pytest -m "not e2e and not vm and not slow and not cluster" $(ARGS)
