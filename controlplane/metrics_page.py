@@ -5,8 +5,10 @@ The library's own has threads without number and waits for a request for ever.
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
+import time
 from collections.abc import Callable
 from socketserver import ThreadingMixIn
 from typing import Any
@@ -15,9 +17,14 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from prometheus_client.exposition import make_wsgi_app
 from prometheus_client.registry import CollectorRegistry
 
+from deltaplane.logs import event
+from deltaplane.open_files import exhausted
 from deltaplane.shares import Shares
 
+log = logging.getLogger(__name__)
+
 CONNECTIONS = 32  # at a time; one address has half of them at most
+PAUSE = 0.5  # seconds until another try after a connection that could not be taken
 REQUEST_SECONDS = 10.0  # that the page waits for bytes of a request, and for its answer to be taken
 
 
@@ -35,10 +42,26 @@ class PageServer(ThreadingMixIn, WSGIServer):
     block_on_close = False
     request_queue_size = 128
     refused = 0
+    _lacks_files = False
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._shares, self._lock = Shares[str](), threading.Lock()
         super().__init__(*args, **options)
+
+    def get_request(self) -> Any:
+        """The next connection. Where there is no file for it, it stays in the queue, and the thread must not spin."""
+        try:
+            taken = super().get_request()
+        except OSError as error:
+            if (reason := exhausted(error)) and not self._lacks_files:
+                self._lacks_files = True
+                event(
+                    log, logging.ERROR, "out of files; it goes on and tries again", task="metrics page", reason=reason
+                )
+            time.sleep(PAUSE)
+            raise
+        self._lacks_files = False
+        return taken
 
     def process_request(self, request: Any, client_address: Any) -> None:
         host = str(client_address[0])

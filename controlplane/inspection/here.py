@@ -98,8 +98,9 @@ class Here(Struct, frozen=True):
         return next((each for each in self.sources() if each.resource.partition(".")[0] == named), None)
 
     def unfollowed(self) -> str:
-        """What is not followed, and why; empty: all is."""
-        return "; ".join(f"{each.resource} ({each.error})" for each in self.sources() if each.error)
+        """What is not followed, and why the first of it is not; empty: all is."""
+        failing = [each for each in self.sources() if each.error]
+        return f"{', '.join(each.resource for each in failing)} ({failing[0].error})" if failing else ""
 
     def seen(self, kind: Kind) -> int:
         """Up to which resourceVersion every change of a kind is in the store; -1: there are no versions."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import socket
 import urllib.request
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -41,3 +44,33 @@ def test_who_asks_nothing_is_dropped_and_its_place_is_free(monkeypatch: pytest.M
             assert answer.status == 200
     finally:
         end()
+
+
+def test_a_page_without_a_file_for_a_connection_says_so_once_waits_and_takes_it_later(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pauses: list[float] = []
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    monkeypatch.setattr(metrics_page, "time", SimpleNamespace(sleep=pause))
+    server, end = start("127.0.0.1", 0, CollectorRegistry())
+    try:
+        with socket.socket() as client:
+            client.settimeout(20)
+            least = os.dup(client.fileno())
+            os.close(least)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (least, limits[1]))
+            client.connect(server.server_address[:2])
+            client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            assert b"200 OK" in client.recv(1000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        end()
+    assert len(pauses) == 3
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert f"may open {least} files" in caplog.text
