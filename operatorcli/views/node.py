@@ -41,6 +41,7 @@ def _agent(status: inspection_pb2.NodeStatus) -> dict[str, str]:
         "mode": status.proxy_mode,
         "revisions": f"sent {status.sent_rev}, received {status.received_rev}, in the kernel {status.applied_rev}",
         "behind": nodes.behind(status).text if status.behind_seconds else "",
+        "pending": nodes.pending(status).text if status.HasField("pending") else "",
         "last Ack": f"{clock(status.acked_unix_nano)}" if status.acked_unix_nano else "",
         "sent at the start": nodes.brought_up(status.brought_up),
     }

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from deltaplane.v1 import inspection_pb2
 from operatorcli.output import Answer, plain
-from operatorcli.tables import Block, Cell, Sentence, Table, columns
+from operatorcli.tables import Block, Cell, Column, Sentence, Table, columns
 from operatorcli.text import count, listed, seconds, word
 from operatorcli.views.failures import failed, next_steps
 
@@ -26,14 +26,20 @@ HEADINGS = columns(
     "NODE*", "STATE", "MODE", "SENT>+", "RECEIVED>+", "APPLIED>", "BEHIND>", "FAILED>", "BRAKE", "VERSION", "PEER+",
     "REPLICA+", "SENT AT THE START+",
 )  # fmt: skip
+PENDING = columns("PENDING*", "PENDING+")
 
 
 def answer(response: inspection_pb2.ListNodesResponse, now: float | None = None) -> Answer:
     """The table, and a sentence for each thing that is wrong. `now` in Unix seconds."""
     nodes = response.nodes
-    table = Table(HEADINGS, [_row(node, head(node, response)) for node in nodes], empty=NONE)
+    table = Table(_headings(nodes), [_row(node, head(node, response)) for node in nodes], empty=NONE)
     blocks: list[Block] = [table, *(Sentence(text, "bad") for text in troubles(response, now))]
     return Answer(blocks, plain(response), [f"node/{node.node_name}" for node in nodes])
+
+
+def _headings(nodes: Sequence[inspection_pb2.NodeStatus]) -> Sequence[Column]:
+    """With PENDING without -o wide where a node has it."""
+    return [*HEADINGS, PENDING[0 if any(node.HasField("pending") for node in nodes) else 1]]
 
 
 def head(node: inspection_pb2.NodeStatus, response: inspection_pb2.ListNodesResponse) -> int:
@@ -83,6 +89,13 @@ def behind(node: inspection_pb2.NodeStatus) -> Cell:
     return Cell(seconds(node.behind_seconds), "bad" if node.behind_seconds > LAGS else "warn")
 
 
+def pending(node: inspection_pb2.NodeStatus) -> Cell:
+    """What the agent has received and its kernel does not have yet, where the agent says that it takes long."""
+    if not node.HasField("pending"):
+        return Cell("-", "faint")
+    return Cell(f"{node.pending.rev}: {node.pending.text or 'the commit runs'}", "bad" if node.pending.text else "warn")
+
+
 def _row(node: inspection_pb2.NodeStatus, head: int) -> Sequence[Cell | str]:
     number = failing(node)
     fallback = node.proxy_mode_asked not in {"", "auto", node.proxy_mode}
@@ -100,6 +113,7 @@ def _row(node: inspection_pb2.NodeStatus, head: int) -> Sequence[Cell | str]:
         node.peer,
         node.server_id or "-",
         brought_up(node.brought_up),
+        pending(node),
     )
 
 
@@ -122,6 +136,8 @@ def _troubles(node: inspection_pb2.NodeStatus, now: float) -> Iterator[str]:
     name = node.node_name
     if node.state == inspection_pb2.NODE_STATE_DISCONNECTED:
         yield from _disconnected(node, now)
+    elif node.HasField("pending"):
+        yield from _held_up(node, now)
     elif node.state == inspection_pb2.NODE_STATE_STALLED:
         yield f"{name}: connected, but makes no progress; see the agent's log and load{LOG}."
     elif node.behind_seconds > LAGS:
@@ -138,6 +154,17 @@ def _troubles(node: inspection_pb2.NodeStatus, now: float) -> Iterator[str]:
         )
     if node.proxy_mode_asked not in {"", "auto", node.proxy_mode}:
         yield f"{name}: runs {node.proxy_mode} instead of {node.proxy_mode_asked}: {node.proxy_mode_reason}."
+
+
+def _held_up(node: inspection_pb2.NodeStatus, now: float) -> Iterator[str]:
+    """What the agent says of a commit that takes long. One that merely runs is a problem when the node lags."""
+    name, pending = node.node_name, node.pending
+    lasts = seconds(max(0.0, now - pending.since_unix_nano / 1e9))
+    if pending.text:
+        yield f"{name}: its kernel has taken no commit for {lasts}: {pending.text}."
+        yield f"{name}: see the kernel's log (dmesg), what else changes its rules, and the agent's log{LOG}."
+    elif node.behind_seconds > LAGS or node.state == inspection_pb2.NODE_STATE_STALLED:
+        yield f"{name}: its commit of revision {pending.rev} takes long: {lasts} so far; see the node's load."
 
 
 def _disconnected(node: inspection_pb2.NodeStatus, now: float) -> Iterator[str]:
