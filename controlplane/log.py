@@ -43,6 +43,7 @@ class Log:
         self.size = 0  # bytes of all messages in the ring
         self.digest = 0  # of the state at head
         self._base: int | None = None  # of the state at tail
+        self._tail_at = 0.0  # when the revision at tail was made, monotonic; of no meaning before one is dropped
         self._max_bytes = max_bytes
         self._max_age = max_age
         self._ring: deque[Batch] = deque()
@@ -134,7 +135,7 @@ class Log:
         while self._ring and (self.size > self._max_bytes or now - self._ring[0].at > self._max_age):
             oldest = self._ring.popleft()
             self.size -= len(oldest.message)
-            self._base = oldest.digest
+            self._base, self._tail_at = oldest.digest, oldest.at
 
     def digest_at(self, rev: int) -> int | None:
         """The state digest at `rev`; None if it is not known."""
@@ -152,7 +153,10 @@ class Log:
         return list(islice(ring, skipped, high - self.tail))
 
     def age_after(self, rev: int, now: float) -> float:
-        """The age in seconds of the first revision after `rev` that the ring still has; 0 at head."""
+        """The age in seconds of the first revision after `rev`; 0 at head. Where the ring has dropped that, it is older
+        than what is said: the newest that was dropped."""
+        if 0 < rev < self.tail:
+            return max(0.0, now - self._tail_at)
         after = max(rev, self.tail) + 1
         return 0.0 if after > self.head else max(0.0, now - self._batch(after).at)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 
+from deltaplane.advice import failed
 from deltaplane.v1 import delta_pb2, inspection_pb2
 from operatorcli.tables import Block, Sentence
 from operatorcli.text import key, listed, seconds
-from operatorcli.views.failures import failed
 
 ASK = "Its agent's own socket knows more: run this on {name} with --server=unix:///PATH (the agent's --inspect-socket)."
 Failures = Sequence[delta_pb2.ObjectFailure]
@@ -74,7 +74,7 @@ def _since(unix_nano: int, now: float) -> str:
 
 def _failing(name: str, failures: Failures) -> Iterator[Sentence]:
     for failure in failures:
-        yield Sentence(f"{name}: {failed(failure)}", "bad")
+        yield Sentence(f"{name}: {failed(failure, time.time())}", "bad")
     if failures:
         yield Sentence(f"So what follows is what is wanted, and {name}'s kernel does something else.", "bad")
         yield Sentence(ASK.format(name=name))

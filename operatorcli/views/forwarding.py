@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
+from deltaplane.advice import failed
 from deltaplane.v1 import agent_pb2, inspection_pb2, views_pb2
 from operatorcli.exits import Exit
 from operatorcli.output import Answer, plain
 from operatorcli.tables import Block, Cell, Sentence, Table, columns
 from operatorcli.text import key, word
 from operatorcli.views.basis import heading, is_so
-from operatorcli.views.failures import failed
 
 FRONTENDS = columns("FRONTEND*", "KIND", "NEW CONNECTIONS", "ENDPOINTS*", "MASQUERADED+", "AFFINITY+", "SOURCES+")
 KERNEL = columns("FRONTEND*", "VERDICT", "ENDPOINTS*", "WORDS+")
@@ -54,7 +55,7 @@ def _row(of: views_pb2.FrontendView, kind: str, verdict: str, endpoints: Sequenc
 def here(found: agent_pb2.GetForwardingResponse) -> tuple[Answer, Exit]:
     """An agent's own side: wanted, and read back from the kernel; differences are the answer, and a NO."""
     kernel = [(each.frontend, each.verdict, ", ".join(each.endpoints) or "none", each.words) for each in found.kernel]
-    wrong = [*differing(found.differences, found.kernel_error), *(Sentence(failed(f), "bad") for f in found.failed)]
+    wrong = [*differing(found.differences, found.kernel_error), *(Sentence(failed(f, time.time()), "bad") for f in found.failed)]
     so = not found.differences and not found.failed
     blocks: list[Block] = [
         *([] if so else [*wrong, Sentence("")]),

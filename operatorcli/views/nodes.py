@@ -6,14 +6,13 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
+from deltaplane import advice
+from deltaplane.advice import LAGS, LOG
 from deltaplane.v1 import inspection_pb2
 from operatorcli.output import Answer, plain
 from operatorcli.tables import Block, Cell, Column, Sentence, Table, columns
 from operatorcli.text import count, listed, seconds, word
-from operatorcli.views.failures import failed, next_steps
 
-LOG = " (kubectl -n deltaplane-system logs)"
-LAGS = 10.0  # seconds behind from which on a node is a problem, and not just about to acknowledge
 STATES = inspection_pb2.NodeState
 TONES = {
     inspection_pb2.NODE_STATE_LIVE: "good",
@@ -120,7 +119,8 @@ def _row(node: inspection_pb2.NodeStatus, head: int) -> Sequence[Cell | str]:
 def troubles(response: inspection_pb2.ListNodesResponse, now: float | None = None) -> Iterator[str]:
     """What is wrong, a sentence each, which says what to do. `now` in Unix seconds."""
     for node in response.nodes:
-        yield from _troubles(node, time.time() if now is None else now)
+        for each in advice.troubles(node, time.time() if now is None else now):
+            yield f"{node.node_name}: {each.text}"
     if response.without_agent:
         who = listed(list(response.without_agent))
         yield f"{who}: no agent has connected; see that one runs there, and its log{LOG}."
@@ -130,52 +130,6 @@ def troubles(response: inspection_pb2.ListNodesResponse, now: float | None = Non
         for each in replica.unfollowed if replica.address else ():  # of the one that answers, `status` shows all
             what = f"does not follow {each.resource}, so its {count(replica.connected_nodes, 'node')} may lack changes"
             yield f"The replica {replica.address} {what}: {each.error}."
-
-
-def _troubles(node: inspection_pb2.NodeStatus, now: float) -> Iterator[str]:
-    name = node.node_name
-    if node.state == inspection_pb2.NODE_STATE_DISCONNECTED:
-        yield from _disconnected(node, now)
-    elif node.HasField("pending"):
-        yield from _held_up(node, now)
-    elif node.state == inspection_pb2.NODE_STATE_STALLED:
-        yield f"{name}: connected, but makes no progress; see the agent's log and load{LOG}."
-    elif node.behind_seconds > LAGS:
-        yield f"{name}: {seconds(node.behind_seconds)} behind; see the agent's log and load{LOG}."
-    for failure in node.failed:
-        yield f"{name}: {failed(failure, now)}."
-    if node.more_failed:
-        yield f"{name}: {count(node.more_failed, 'more object')} failing: deltaplane get node {name}"
-    yield from next_steps(node.failed, name)
-    if node.HasField("brake"):
-        yield (
-            f"{name}: its safety brake holds a change that removes {node.brake.services_removed} of"
-            f" {count(node.brake.services, 'Service')}; if that is right: deltaplane release-brake {name}"
-        )
-    if node.proxy_mode_asked not in {"", "auto", node.proxy_mode}:
-        yield f"{name}: runs {node.proxy_mode} instead of {node.proxy_mode_asked}: {node.proxy_mode_reason}."
-
-
-def _held_up(node: inspection_pb2.NodeStatus, now: float) -> Iterator[str]:
-    """What the agent says of a commit that takes long. One that merely runs is a problem when the node lags."""
-    name, pending = node.node_name, node.pending
-    lasts = seconds(max(0.0, now - pending.since_unix_nano / 1e9))
-    if pending.text:
-        yield f"{name}: its kernel has taken no commit for {lasts}: {pending.text}."
-        yield f"{name}: see the kernel's log (dmesg), what else changes its rules, and the agent's log{LOG}."
-    elif node.behind_seconds > LAGS or node.state == inspection_pb2.NODE_STATE_STALLED:
-        yield f"{name}: its commit of revision {pending.rev} takes long: {lasts} so far; see the node's load."
-
-
-def _disconnected(node: inspection_pb2.NodeStatus, now: float) -> Iterator[str]:
-    name, since = node.node_name, node.disconnected_unix_nano
-    reason = f": {node.disconnected_reason}" if node.disconnected_reason else ""
-    yield f"{name}: its agent is not connected{f' for {seconds(now - since / 1e9)}' if since else ''}{reason}."
-    yield (
-        f"{name}: see whether its agent runs{LOG}, and that firewalls and routes let port 50051 through in both"
-        f" directions: what it sends, and what comes back. `deltaplane status --server=unix:///PATH` on {name} says"
-        f" what it tries and its last error (PATH: the agent's --inspect-socket)."
-    )
 
 
 def states(nodes: Sequence[inspection_pb2.NodeStatus]) -> str:

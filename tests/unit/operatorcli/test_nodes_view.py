@@ -95,7 +95,7 @@ def test_an_agent_that_says_that_its_commit_takes_long_is_told_from_one_whose_ke
     ])  # fmt: skip
     lines = list(nodes.troubles(answer, NOW))
 
-    assert lines[0] == "node-a: its commit of revision 48 takes long: 30s so far; see the node's load."
+    assert lines[0] == "node-a: its commit of revision 48 has been running for 30s; see the node's load."
     assert lines[1] == "node-b: its kernel has taken no commit for 30s: the lock is held."
     assert "dmesg" in lines[2]
     shown = written(nodes.answer(answer, NOW), Form.TABLE)
