@@ -22,10 +22,11 @@ STEPS = {
 
 
 class Trouble(Struct, frozen=True):
-    """A sentence without the node's name. `step`: it says what to do."""
+    """A sentence without the node's name. `step`: it says what to do. `minor`: the node serves all the same."""
 
     text: str
     step: bool = False
+    minor: bool = False
 
 
 def failed(failure: delta_pb2.ObjectFailure, now: float | None) -> str:
@@ -61,10 +62,12 @@ def next_steps(failures: Iterable[delta_pb2.ObjectFailure], name: str) -> list[s
     return [f"{name}: {text}." for text in steps(failures, name)]
 
 
-def troubles(node: inspection_pb2.NodeStatus, now: float | None) -> Iterator[Trouble]:
-    """What is wrong with a node. `now` in Unix seconds; None: without what passes with time."""
+def troubles(node: inspection_pb2.NodeStatus, now: float | None, name: str = "") -> Iterator[Trouble]:
+    """What is wrong with a node. `now` in Unix seconds; None: without what passes with time. `name`: what stands for
+    the node's in commands; empty: its own."""
+    name = name or node.node_name
     if node.state == inspection_pb2.NODE_STATE_DISCONNECTED:
-        yield from _disconnected(node, now)
+        yield from _disconnected(node, now, name)
     elif node.HasField("pending"):
         yield from _held_up(node, now)
     elif node.state == inspection_pb2.NODE_STATE_STALLED:
@@ -74,20 +77,22 @@ def troubles(node: inspection_pb2.NodeStatus, now: float | None) -> Iterator[Tro
         yield Trouble(f"{late}; see the agent's log and load{LOG}.")
     yield from (Trouble(f"{failed(failure, now)}.") for failure in node.failed)
     if node.more_failed:
-        yield Trouble(f"{count(node.more_failed, 'more object')} failing: deltaplane get node {node.node_name}")
-    for text in steps(node.failed, node.node_name):
+        yield Trouble(f"{count(node.more_failed, 'more object')} failing: deltaplane get node {name}")
+    for text in steps(node.failed, name):
         yield Trouble(f"{text}.", step=True)
-    yield from _settings(node)
+    yield from _settings(node, name)
 
 
-def _settings(node: inspection_pb2.NodeStatus) -> Iterator[Trouble]:
+def _settings(node: inspection_pb2.NodeStatus, name: str) -> Iterator[Trouble]:
     if node.HasField("brake"):
         yield Trouble(
             f"its safety brake holds a change that removes {node.brake.services_removed} of"
-            f" {count(node.brake.services, 'Service')}; if that is right: deltaplane release-brake {node.node_name}"
+            f" {count(node.brake.services, 'Service')}; if that is right: deltaplane release-brake {name}"
         )
     if node.proxy_mode_asked not in {"", "auto", node.proxy_mode}:
-        yield Trouble(f"runs {node.proxy_mode} instead of {node.proxy_mode_asked}: {node.proxy_mode_reason}.")
+        yield Trouble(
+            f"runs {node.proxy_mode} instead of {node.proxy_mode_asked}: {node.proxy_mode_reason}.", minor=True
+        )
 
 
 def _for(unix_nano: int, now: float | None) -> str:
@@ -101,17 +106,19 @@ def _held_up(node: inspection_pb2.NodeStatus, now: float | None) -> Iterator[Tro
     lasts = _for(pending.since_unix_nano, now)
     if pending.text:
         yield Trouble(f"its kernel has taken no commit{lasts}: {pending.text}.")
-        yield Trouble(f"see the kernel's log (dmesg), what else changes its rules, and the agent's log{LOG}.", step=True)
+        yield Trouble(
+            f"see the kernel's log (dmesg), what else changes its rules, and the agent's log{LOG}.", step=True
+        )
     elif node.behind_seconds > LAGS or node.state == inspection_pb2.NODE_STATE_STALLED:
         yield Trouble(f"its commit of revision {pending.rev} has been running{lasts}; see the node's load.")
 
 
-def _disconnected(node: inspection_pb2.NodeStatus, now: float | None) -> Iterator[Trouble]:
+def _disconnected(node: inspection_pb2.NodeStatus, now: float | None, name: str) -> Iterator[Trouble]:
     reason = f": {node.disconnected_reason}" if node.disconnected_reason else ""
     yield Trouble(f"its agent is not connected{_for(node.disconnected_unix_nano, now)}{reason}.")
     yield Trouble(
         f"see whether its agent runs{LOG}, and that firewalls and routes let port 50051 through in both directions:"
-        f" what it sends, and what comes back. `deltaplane status --server=unix:///PATH` on {node.node_name} says"
+        f" what it sends, and what comes back. `deltaplane status --server=unix:///PATH` on {name} says"
         f" what it tries and its last error (PATH: the agent's --inspect-socket).",
         step=True,
     )

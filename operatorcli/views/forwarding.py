@@ -55,7 +55,10 @@ def _row(of: views_pb2.FrontendView, kind: str, verdict: str, endpoints: Sequenc
 def here(found: agent_pb2.GetForwardingResponse) -> tuple[Answer, Exit]:
     """An agent's own side: wanted, and read back from the kernel; differences are the answer, and a NO."""
     kernel = [(each.frontend, each.verdict, ", ".join(each.endpoints) or "none", each.words) for each in found.kernel]
-    wrong = [*differing(found.differences, found.kernel_error), *(Sentence(failed(f, time.time()), "bad") for f in found.failed)]
+    wrong = [
+        *differing(found.differences, found.kernel_error),
+        *(Sentence(failed(f, time.time()), "bad") for f in found.failed),
+    ]
     so = not found.differences and not found.failed
     blocks: list[Block] = [
         *([] if so else [*wrong, Sentence("")]),

@@ -119,8 +119,8 @@ def _row(node: inspection_pb2.NodeStatus, head: int) -> Sequence[Cell | str]:
 def troubles(response: inspection_pb2.ListNodesResponse, now: float | None = None) -> Iterator[str]:
     """What is wrong, a sentence each, which says what to do. `now` in Unix seconds."""
     for node in response.nodes:
-        for each in advice.troubles(node, time.time() if now is None else now):
-            yield f"{node.node_name}: {each.text}"
+        found = advice.troubles(node, time.time() if now is None else now)
+        yield from (f"{node.node_name}: {trouble.text}" for trouble in found)
     if response.without_agent:
         who = listed(list(response.without_agent))
         yield f"{who}: no agent has connected; see that one runs there, and its log{LOG}."
