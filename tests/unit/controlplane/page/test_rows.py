@@ -31,8 +31,10 @@ KEY = objects_pb2.ObjectKey(kind=objects_pb2.KIND_SERVICE, namespace="shop", nam
         ({"behind_seconds": 4.0, "applied_rev": 3, "head_rev": 9}, "has revision 3 of 9", ""),
         (
             {"brake": delta_pb2.Brake(services_removed=7, services=9)},
-            "its safety brake holds a change that removes 7 of 9 Services; if that is right: "
-            "deltaplane release-brake a",
+            (
+                "its safety brake holds a change that removes 7 of 9 Services; if that is right: "
+                "deltaplane release-brake a"
+            ),
             "",
         ),
         (
