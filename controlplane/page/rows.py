@@ -56,13 +56,19 @@ def _late(status: pb.NodeStatus) -> str:
 
 
 def what_to_do(nodes: Iterable[pb.NodeStatus]) -> list[Row]:
-    """Each advice once, with the nodes that it is for: the first of them by name."""
+    """Each advice once, with the nodes that it is for: the first by name. In commands NODE stands for several."""
     found: dict[str, list[str]] = {}
+    alone: dict[str, str] = {}
     for status in nodes:
-        for each in troubles(status, None, "NODE"):
-            if each.step:
-                found.setdefault(each.text, []).append(status.node_name)
-    return [{"text": text, "nodes": names[:NAMED], "more": len(names[NAMED:])} for text, names in found.items()]
+        of_all = (each for each in troubles(status, None, "NODE") if each.step)
+        of_this = (each for each in troubles(status, None) if each.step)
+        for general, own in zip(of_all, of_this, strict=True):
+            found.setdefault(general.text, []).append(status.node_name)
+            alone[general.text] = own.text
+    return [
+        {"text": text if names[1:] else alone[text], "nodes": names[:NAMED], "more": len(names[NAMED:])}
+        for text, names in found.items()
+    ]
 
 
 def state_name(state: pb.NodeState.ValueType) -> str:
