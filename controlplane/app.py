@@ -144,12 +144,20 @@ class App:
         if self._runner is not None:
             jobs.append(Job("controllers", self._watch.restarting("controllers", self._runner.run)))
         if self._settings.http_listen:
-            from controlplane.page.served import served
-
-            jobs.append(Job("page", served(self._settings, self._server.inspection, self._door)))
+            jobs += self._page_jobs()
         if self._gate is not None:
             jobs.append(Job("readiness gate", self._watch.restarting("readiness gate", self._gate.run)))
         return jobs
+
+    def _page_jobs(self) -> list[Job]:
+        from controlplane.page.history import History
+        from controlplane.page.served import served
+
+        server = self._server
+        history = History(lambda: server.nodes)
+        server.progress.hear(history.commit)
+        page = served(self._settings, server.inspection, self._door, history)
+        return [Job("page", page), Job("history", self._watch.restarting("history", history.run))]
 
     def _page(self) -> Callable[[], None] | None:
         """Serves the metrics, if that is asked for; returns what ends it."""

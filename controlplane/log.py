@@ -45,6 +45,7 @@ class Log:
         self.digest = 0  # of the state at head
         self.earlier = Earlier()  # what was there before the changes that have left the ring
         self._base: int | None = None  # of the state at tail
+        self._tail_at = 0.0  # when the revision at tail was made, monotonic; of no meaning before one is dropped
         self._max_bytes = max_bytes
         self._max_age = max_age
         self._ring: deque[Batch] = deque()
@@ -138,7 +139,7 @@ class Log:
         while self._ring and (self.size > self._max_bytes or now - self._ring[0].at > self._max_age):
             oldest = self._ring.popleft()
             self.size -= len(oldest.message)
-            self._base = oldest.digest
+            self._base, self._tail_at = oldest.digest, oldest.at
             self.earlier.take(oldest.rev, ((change.key, change.before) for change in oldest.changes))
 
     def digest_at(self, rev: int) -> int | None:
@@ -157,7 +158,10 @@ class Log:
         return list(islice(ring, skipped, high - self.tail))
 
     def age_after(self, rev: int, now: float) -> float:
-        """The age in seconds of the first revision after `rev` that the ring still has; 0 at head."""
+        """The age in seconds of the first revision after `rev`; 0 at head. Where the ring has dropped that, it is older
+        than what is said: the newest that was dropped."""
+        if 0 < rev < self.tail:
+            return max(0.0, now - self._tail_at)
         after = max(rev, self.tail) + 1
         return 0.0 if after > self.head else max(0.0, now - self._batch(after).at)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from controlplane.inflight import Applied
@@ -32,6 +32,7 @@ class Progress:
         self.tails_refused = 0
         self._callers = Shares[str]()
         self._tails: set[asyncio.Queue[NodeCommit]] = set()
+        self._heard: Callable[[NodeCommit], None] | None = None
         self._told = Allowance(TOLD, TOLD_AT_ONCE)
 
     def applied(self, session: Session, applied: Applied, acked_ns: int, nodes: int) -> None:
@@ -47,10 +48,16 @@ class Progress:
             failed=bool(session.acked.failed),
         )
         self._tracing.committed(commit)
+        if self._heard is not None:
+            self._heard(commit)
         for tail in self._tails:
             if tail.full():
                 tail.get_nowait()
             tail.put_nowait(commit)
+
+    def hear(self, heard: Callable[[NodeCommit], None]) -> None:
+        """Has it called with each commit. It must be cheap: it holds up the stream."""
+        self._heard = heard
 
     async def pause(self) -> None:
         """Returns when the tail that has just been told one commit may be told the next."""
@@ -59,8 +66,8 @@ class Progress:
 
     @property
     def listens(self) -> bool:
-        """Whether anybody takes commits: a collector, or a tail."""
-        return self._tracing.listens or bool(self._tails)
+        """Whether anybody takes commits: a collector, the page's history, or a tail."""
+        return self._tracing.listens or self._heard is not None or bool(self._tails)
 
     def __len__(self) -> int:
         """How many callers tail the commits."""

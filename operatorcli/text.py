@@ -7,16 +7,11 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from math import inf
 
-from deltaplane.v1 import objects_pb2
+from deltaplane.wording import KINDS, count, key, seconds
+
+__all__ = ["KINDS", "clock", "count", "duration", "key", "listed", "nanoseconds", "seconds", "word"]
 
 _UNITS = ((1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "µs"), (1, "ns"))
-_SPANS = ((86_400, "d"), (3_600, "h"), (60, "m"))
-KINDS = {
-    objects_pb2.KIND_SERVICE: "svc",
-    objects_pb2.KIND_ENDPOINT_SLICE: "endpointslice",
-    objects_pb2.KIND_NODE: "node",
-    objects_pb2.KIND_SERVICE_CIDR: "servicecidr",
-}
 
 
 def nanoseconds(number: int) -> str:
@@ -28,27 +23,9 @@ def nanoseconds(number: int) -> str:
     return "0 s"
 
 
-def seconds(number: float) -> str:
-    """A time that has passed: `0.4s`, `12s`, `3m20s`, `2h5m`, `4d1h`."""
-    if number < 60:
-        return f"{number:.1f}s" if number < 10 else f"{number:.0f}s"
-    whole = int(number)
-    for place, (size, unit) in enumerate(_SPANS):
-        if whole >= size:
-            smaller, name = _SPANS[place + 1] if place + 1 < len(_SPANS) else (1, "s")
-            rest = whole % size // smaller
-            return f"{whole // size}{unit}{rest}{name}" if rest else f"{whole // size}{unit}"
-    return f"{whole}s"
-
-
 def clock(unix_nano: int) -> str:
     """A moment of today, in UTC: `12:03:04.123Z`."""
     return datetime.fromtimestamp(unix_nano / 1e9, UTC).strftime("%H:%M:%S.%f")[:-3] + "Z"
-
-
-def count(number: int, one: str, many: str = "") -> str:
-    """`1 node`, `3 nodes`."""
-    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def listed(names: list[str], most: int = 5) -> str:
@@ -56,11 +33,6 @@ def listed(names: list[str], most: int = 5) -> str:
     if len(names) <= most:
         return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
     return f"{', '.join(names[:most])} and {len(names) - most} more"
-
-
-def key(of: objects_pb2.ObjectKey) -> str:
-    """An object: `svc/shop/web`, `node/node-a`."""
-    return "/".join(filter(None, (KINDS.get(of.kind, f"kind-{of.kind}"), of.namespace, of.name)))
 
 
 def word(enum_name: str, prefix: str) -> str:

@@ -1,25 +1,29 @@
 """What happens, for all browsers that look: nodes every two seconds, changes as they are acknowledged.
 
-It is asked and computed once for all viewers, only while there are some, and seldom enough to take a twentieth of a
-processor at most. A viewer that does not keep up is given the whole state anew.
+It begins with what `History` has kept. It is asked and computed once for all viewers, only while there are some, and
+seldom enough to take a twentieth of a processor at most. A viewer that does not keep up is given the whole state anew.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from typing import Any
 
 import msgspec
 
+from controlplane.page.history import History, Look
 from controlplane.page.rows import LAG_BOUNDS, Row, moved, node_row, overview
 from controlplane.page.waterfall import STAGES, Waterfall
+from deltaplane import moments
 from deltaplane.v1 import inspection_pb2 as pb
 
 VIEWERS = 32
 BACKLOG = 16  # events that a viewer may lag
+LOOKS = 300  # as many columns as the heat map has
 PERIOD = 2.0  # seconds between two looks at the nodes
 SHARE = 20  # after a look it waits for at least so many times the processor time that passed during it,
 LONGEST = 30.0  # but no longer than this, seconds
@@ -40,13 +44,15 @@ class Live:
         self,
         nodes: Callable[[], Awaitable[pb.ListNodesResponse]],
         commits: Callable[[], AsyncIterator[pb.TailCommitsResponse]],
+        history: History | None = None,
     ) -> None:
-        self._nodes, self._commits = nodes, commits
+        self._nodes, self._commits, self._history = nodes, commits, history
         self._viewers: set[asyncio.Queue[bytes | None]] = set()
         self._task: asyncio.Task[None] | None = None
         self._rows: dict[str, Row] = {}
         self._overview: Row = {}
         self._waterfall = Waterfall()
+        self._looks: deque[Look] = deque(maxlen=LOOKS)
 
     def __len__(self) -> int:
         """How many look."""
@@ -70,6 +76,7 @@ class Live:
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(BACKLOG)
         self._viewers.add(queue)
         if self._task is None:
+            self._recall()
             self._task = asyncio.create_task(self._run())
         try:
             yield queue
@@ -78,17 +85,24 @@ class Live:
             if not self._viewers:
                 self._rest()
 
+    def _recall(self) -> None:
+        """Begins with what happened while nobody looked."""
+        if self._history is not None:
+            self._history.fill(self._waterfall)
+            self._looks.extend(self._history.looks())
+
     def _rest(self) -> None:
         """Nobody looks any more."""
         if self._task is not None:
             self._task.cancel()
             self._task = None
         self._rows, self._overview, self._waterfall = {}, {}, Waterfall()
+        self._looks.clear()
 
     def _whole(self) -> bytes:
         known = {
             "rows": list(self._rows.values()), "overview": self._overview, "changes": self._waterfall.all(),
-            "bounds": LAG_BOUNDS, "stages": STAGES, "period": PERIOD,
+            "looks": list(self._looks), "bounds": LAG_BOUNDS, "stages": STAGES, "period": PERIOD,
         }  # fmt: skip
         return event("whole", known)
 
@@ -125,7 +139,9 @@ class Live:
             now = {status.node_name: node_row(status) for status in answer.nodes}
             changed, gone = moved(self._rows, now)
             self._rows, self._overview = now, overview(answer)
-            self._tell(event("nodes", {"rows": changed, "gone": gone, "overview": self._overview}))
+            self._looks.append(Look(moments.unix_nano() // 1_000_000, self._overview["lag"]))
+            news = {"rows": changed, "gone": gone, "overview": self._overview, "look": self._looks[-1]}
+            self._tell(event("nodes", news))
             await asyncio.sleep(max(PERIOD, min(LONGEST, SHARE * (time.thread_time() - began))))
 
     async def _follow_commits(self) -> None:

@@ -19,9 +19,10 @@ import msgspec
 from controlplane.identity.peer import Refusal
 from controlplane.inspection.service import Inspection
 from controlplane.page.asking import Caller, Ended, of_refusal, refused
+from controlplane.page.history import History
 from controlplane.page.http import Request, Response, said
 from controlplane.page.live import VIEWERS, Live
-from controlplane.page.rows import explanation, holders, service_view
+from controlplane.page.rows import explanation, has_instead, holders, service_view
 from deltaplane.flags import host_port
 from deltaplane.http1 import HTML, JSON
 from deltaplane.v1 import inspection_pb2 as pb
@@ -42,6 +43,7 @@ HEADERS = (
 TYPES = {".html": HTML, ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8",
          ".svg": "image/svg+xml"}  # fmt: skip
 AGAIN = 60.0  # seconds after which a person's right to what is streamed is looked at again
+INSTEAD = 10  # nodes that lack a Service, of which it is said what they have
 HOLDERS_SECONDS = 1.0  # that nodes have to say that they have a Service
 SERVICES = 500  # names that the form offers
 ASKED = "/deltaplane.v1.InspectionService/"
@@ -62,10 +64,10 @@ def static() -> dict[str, Response]:
 class Site:
     """`may`: who may ask what. `open_to_all`: everybody is believed, so it has to be the page that asks."""
 
-    def __init__(self, inspection: Inspection, may: May, *, open_to_all: bool) -> None:
+    def __init__(self, inspection: Inspection, may: May, *, open_to_all: bool, history: History | None = None) -> None:
         self._inspection, self._may, self._open_to_all = inspection, may, open_to_all
         self._static = static()
-        self.live = Live(self._nodes, self._commits)
+        self.live = Live(self._nodes, self._commits, history)
         self._asked: dict[str, tuple[str, Callable[[Request], Awaitable[Response]]]] = {
             "/api/live": ("ListNodes", self._live),
             "/api/services": ("ListObjects", self._services),
@@ -139,8 +141,21 @@ class Site:
         async with aclosing(calls) as answers:
             async for answer in answers:
                 if answer.done:
-                    return _json(holders(answer))
+                    return _json(holders(answer, await self._instead(request, answer)))
         return refused("UNAVAILABLE", "the answer broke off")
+
+    async def _instead(self, request: Request, answer: pb.WaitAppliedResponse) -> dict[str, str]:
+        """What the first nodes that lack the Service have instead; nothing for who may not ask that."""
+        if await self._refusal("ResolveForNode", request):
+            return {}
+        key, found = _key(request), dict[str, str]()
+        for each in answer.lacking[:INSTEAD]:
+            asked = pb.ResolveForNodeRequest(node_name=each.node_name, namespace=key.namespace, name=key.name)
+            try:
+                found[each.node_name] = has_instead(await self._inspection.ResolveForNode(asked, _caller(request)))
+            except Ended as error:
+                found[each.node_name] = f"not known: {error}"
+        return found
 
     async def _explain(self, request: Request) -> Response:
         query = request.query

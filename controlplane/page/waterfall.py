@@ -27,6 +27,7 @@ class Shown(Struct):
     object: str
     event_ns: int
     nodes: set[str] = field(default_factory=set)
+    before: int = 0  # nodes that had it before anybody looked
     failed: set[str] = field(default_factory=set)
     slowest: str = ""
     whole_ns: int = -1
@@ -36,7 +37,7 @@ class Shown(Struct):
     def view(self) -> dict[str, Any]:
         """For JSON."""
         return {
-            "object": self.object, "at": self.event_ns // 1_000_000, "nodes": len(self.nodes),
+            "object": self.object, "at": self.event_ns // 1_000_000, "nodes": self.before + len(self.nodes),
             "failed": sorted(self.failed)[:5], "slowest": self.slowest, "ms": round(self.whole_ns / 1e6, 2),
             "stages": self.stages, "trace": self.trace,
         }  # fmt: skip
@@ -58,6 +59,16 @@ class Waterfall:
             oldest = min(self._shown, key=lambda key: key[1])
             del self._shown[oldest]
             self._moved.pop(oldest, None)
+
+    def recall(self, slowest: pb.TailCommitsResponse, nodes: int, failed: list[str]) -> None:
+        """Some nodes have acknowledged a commit before; the slowest stands for them."""
+        self.take(slowest)
+        for cause in slowest.causes:
+            shown = self._shown.get((key_text(cause.object), cause.event_unix_nano))
+            if shown is not None:
+                shown.nodes.discard(slowest.node_name)
+                shown.before += nodes
+                shown.failed.update(failed)
 
     def _note(self, cause: delta_pb2.Cause, commit: pb.TailCommitsResponse) -> None:
         key = (key_text(cause.object), cause.event_unix_nano)

@@ -354,6 +354,7 @@ class NodeStatus(_message.Message):
     DISCONNECTED_UNIX_NANO_FIELD_NUMBER: _builtins.int
     DISCONNECTED_REASON_FIELD_NUMBER: _builtins.int
     ACKED_UNIX_NANO_FIELD_NUMBER: _builtins.int
+    PENDING_FIELD_NUMBER: _builtins.int
     node_name: _builtins.str
     state: Global___NodeState.ValueType
     proxy_mode: _builtins.str
@@ -387,6 +388,10 @@ class NodeStatus(_message.Message):
     def brake(self) -> _delta_pb2.Brake:
         """Present while the node's safety brake holds a change."""
 
+    @_builtins.property
+    def pending(self) -> Global___PendingCommit:
+        """Present while the agent says that it has what its kernel does not have yet, and that this takes long."""
+
     def __init__(
         self,
         *,
@@ -412,14 +417,45 @@ class NodeStatus(_message.Message):
         disconnected_unix_nano: _builtins.int = ...,
         disconnected_reason: _builtins.str = ...,
         acked_unix_nano: _builtins.int = ...,
+        pending: Global___PendingCommit | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["brake", b"brake"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["brake", b"brake", "pending", b"pending"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_unix_nano", b"acked_unix_nano", "agent_version", b"agent_version", "applied_rev", b"applied_rev", "behind_seconds", b"behind_seconds", "brake", b"brake", "brought_up", b"brought_up", "connected_unix_nano", b"connected_unix_nano", "disconnected_reason", b"disconnected_reason", "disconnected_unix_nano", b"disconnected_unix_nano", "epoch", b"epoch", "failed", b"failed", "head_rev", b"head_rev", "more_failed", b"more_failed", "node_name", b"node_name", "peer", b"peer", "proxy_mode", b"proxy_mode", "proxy_mode_asked", b"proxy_mode_asked", "proxy_mode_reason", b"proxy_mode_reason", "received_rev", b"received_rev", "sent_rev", b"sent_rev", "server_id", b"server_id", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_unix_nano", b"acked_unix_nano", "agent_version", b"agent_version", "applied_rev", b"applied_rev", "behind_seconds", b"behind_seconds", "brake", b"brake", "brought_up", b"brought_up", "connected_unix_nano", b"connected_unix_nano", "disconnected_reason", b"disconnected_reason", "disconnected_unix_nano", b"disconnected_unix_nano", "epoch", b"epoch", "failed", b"failed", "head_rev", b"head_rev", "more_failed", b"more_failed", "node_name", b"node_name", "peer", b"peer", "pending", b"pending", "proxy_mode", b"proxy_mode", "proxy_mode_asked", b"proxy_mode_asked", "proxy_mode_reason", b"proxy_mode_reason", "received_rev", b"received_rev", "sent_rev", b"sent_rev", "server_id", b"server_id", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NodeStatus: _TypeAlias = NodeStatus  # noqa: Y015
+
+@_typing.final
+class PendingCommit(_message.Message):
+    """As the agent's Pending has it, until its next Ack."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REV_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    SINCE_UNIX_NANO_FIELD_NUMBER: _builtins.int
+    rev: _builtins.int
+    """By the epoch of the NodeStatus."""
+    text: _builtins.str
+    """Why the kernel takes nothing; empty: the commit has begun and not ended."""
+    since_unix_nano: _builtins.int
+    """When the agent first said so."""
+    def __init__(
+        self,
+        *,
+        rev: _builtins.int = ...,
+        text: _builtins.str = ...,
+        since_unix_nano: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rev", b"rev", "since_unix_nano", b"since_unix_nano", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PendingCommit: _TypeAlias = PendingCommit  # noqa: Y015
 
 @_typing.final
 class ListNodesRequest(_message.Message):

@@ -10,6 +10,8 @@ from msgspec import Struct, field
 from nodeagent.config.schema import KubeProxyConfiguration
 from nodeagent.dataplane.modes.choice import ORDER
 
+PARTS = ("agent", "controlplane")
+
 
 class KubeProxy(Struct, frozen=True):
     """How one is set up. `origin`: where that was read; `file`: the text of its --config, None where it has none."""
@@ -28,6 +30,11 @@ class Process(Struct, frozen=True):
 
     @property
     def program(self) -> str:
+        """Of deltaplane, which Python runs, with the part that it is: `deltaplane agent`."""
+        if any("deltaplane" in word for word in self.words[:3]):
+            part = next((word for word in self.words[1:5] if word in PARTS), "")
+            if part:
+                return f"deltaplane {part}"
         return self.words[0].rpartition("/")[2] if self.words else ""
 
 
@@ -38,6 +45,18 @@ class Hook(Struct, frozen=True):
     table: str
     chain: str
     point: str
+
+
+class Foreign(Struct, frozen=True):
+    """A base chain of another program, with what it, or a chain that it leads to, may do to a packet.
+
+    `table`: such as "inet filter"; `does`: drops, drops by policy, queues, redirects, rejects.
+    """
+
+    table: str
+    chain: str
+    point: str
+    does: tuple[str, ...]
 
 
 Saved = Mapping[str, Mapping[str, tuple[str, ...]]]
@@ -57,6 +76,7 @@ class Machine(Struct, frozen=True):
     bridge_ports: frozenset[str] = frozenset()
     tables: frozenset[str] = frozenset()  # nftables', such as "ip deltaplane"
     hooks: tuple[Hook, ...] = ()
+    foreign: tuple[Foreign, ...] = ()
     iptables: Mapping[str, Saved] = {}  # by flavour, IPv4 and IPv6 together: nft, legacy
     versions: Mapping[str, str] = {}  # of nft, iptables-nft, iptables-legacy, as "1.8.9"; absent: not installed
     plain: str = ""  # the flavour of the program `iptables`

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from nodeagent.dataplane.modes import ORDER, backend
-from nodeagent.doctor import process
+from nodeagent.doctor import nftables, process
+from nodeagent.doctor.chains import all_legacy
 from nodeagent.doctor.checks.firewalls import FIREWALLD, UFW, UFW_DEFAULTS
-from nodeagent.doctor.facts import Hook, Machine, Saved
+from nodeagent.doctor.facts import Machine, Saved
 from nodeagent.errors import AgentError
 from nodeagent.linux.errors import KernelUnavailable
 from nodeagent.linux.iptables import programs, saved
@@ -25,14 +26,10 @@ from nodeagent.linux.iptables.removal import tables_there
 from nodeagent.linux.netlink import rtnetlink as rt
 from nodeagent.linux.netlink import wire
 from nodeagent.linux.netlink.socket import NetlinkProtocol, NetlinkSocket
-from nodeagent.linux.nft import objects
 from nodeagent.linux.nft.kernel import NetlinkKernel
 from nodeagent.linux.nft.objects import Table
 from nodeagent.linux.nft.tables import is_there
 
-FAMILIES = {1: "inet", 2: "ip", 10: "ip6"}  # NFPROTO_* of linux/netfilter.h
-POINTS = {1: "input", 2: "forward"}  # NF_INET_LOCAL_IN, NF_INET_FORWARD
-DROP = 0  # NF_DROP
 RAW = "raw"
 SYSCTLS = (
     "ipv4/ip_forward", "ipv6/conf/all/forwarding", "ipv4/conf/all/route_localnet", "ipv4/conf/all/arp_ignore",
@@ -47,8 +44,9 @@ T = TypeVar("T")
 def read(root: Path = Path("/")) -> Machine:
     """This node. `root`: where etc and proc are."""
     unread: list[str] = []
-    nothing: tuple[frozenset[str], tuple[Hook, ...]] = (frozenset(), ())
-    tables, hooks = _noted(unread, "nftables' rules", _nftables, nothing)
+    rules = _noted(unread, "nftables' rules", nftables.read, nftables.Nftables())
+    policies: dict[str, dict[str, str]] = {}  # of iptables-legacy
+    iptables = {each.value: _saved(each, unread, policies) for each in Flavour}
     none: dict[str, str] = {}
     links = _noted(unread, "links", _links, none)
     return Machine(
@@ -58,9 +56,10 @@ def read(root: Path = Path("/")) -> Machine:
         sysctls={name: number for name in SYSCTLS if (number := _number(root / "proc/sys/net" / name)) is not None},
         links=frozenset(links),
         bridge_ports=frozenset(name for name, kind in links.items() if kind == "bridge"),
-        tables=tables,
-        hooks=hooks,
-        iptables={each.value: _saved(each, unread) for each in Flavour},
+        tables=rules.tables,
+        hooks=rules.hooks,
+        foreign=(*rules.foreign, *all_legacy(iptables[Flavour.LEGACY.value], policies)),
+        iptables=iptables,
         versions=dict(_versions()),
         plain=found.value if (found := programs.plain()) else "",
         processes=tuple(process.here(root / "proc")),
@@ -93,39 +92,16 @@ def _links() -> dict[str, str]:
         return dict(rt.read_port(message.body) for message in asking.ask(request))
 
 
-def _nftables() -> tuple[frozenset[str], tuple[Hook, ...]]:
-    """Names of tables, and the base chains that drop by default. Raises OSError."""
-    with closing(NetlinkKernel()) as kernel:
-        tables = {
-            f"{name} {wire.as_text(found[1])}"
-            for family, name in FAMILIES.items()
-            for found in _dumped(kernel, objects.GET_TABLE, family)
-        }
-        chains = [
-            (name, each) for family, name in FAMILIES.items() for each in _dumped(kernel, objects.GET_CHAIN, family)
-        ]
-    return frozenset(tables), tuple(hook for name, each in chains for hook in _hook(name, each))
-
-
-def _dumped(kernel: NetlinkKernel, operation: int, family: int) -> Iterator[dict[int, bytes]]:
-    for message in kernel.ask(wire.request(operation, wire.DUMP, 0, family, b"")):
-        yield wire.attributes(message.body)
-
-
-def _hook(family: str, chain: dict[int, bytes]) -> Iterator[Hook]:
-    """Of a base chain (NFTA_CHAIN_HOOK 4, NFTA_HOOK_HOOKNUM 1, NFTA_CHAIN_POLICY 5) that drops."""
-    point = POINTS.get(wire.as_number(wire.attributes(chain[4]).get(1, b"\0"))) if 4 in chain else None
-    if point and wire.as_number(chain.get(5, b"\1")) == DROP:
-        yield Hook(family, wire.as_text(chain[1]), wire.as_text(chain[3]), point)
-
-
-def _saved(flavour: Flavour, unread: list[str]) -> Saved:
-    """The rules of both families together. A table that is not there is not asked for, which might make it."""
+def _saved(flavour: Flavour, unread: list[str], policies: dict[str, dict[str, str]]) -> Saved:
+    """The rules of both families together; `policies` gets iptables-legacy's, by table and chain. A table
+    that is not there is not asked for, which might make it."""
     found: dict[str, dict[str, tuple[str, ...]]] = {}
     for family in (4, 6):
         program = programs.find(flavour, family, "save")
         for table in _tables(flavour, family) if program else ():
             text = _noted(unread, f"iptables-{flavour.value} {table}", partial(_run, program or "", "-t", table), "")
+            if flavour is Flavour.LEGACY:
+                policies.setdefault(table, {}).update(saved.policies(text))
             for chain, rules in saved.listing(text).items():
                 chains = found.setdefault(table, {})
                 chains[chain] = (*chains.get(chain, ()), *rules)

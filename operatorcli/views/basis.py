@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from deltaplane.advice import failed
 from deltaplane.v1 import delta_pb2, inspection_pb2
 from operatorcli.tables import Block, Sentence
 from operatorcli.text import key, listed, seconds
-from operatorcli.views.failures import failed
 
 ASK = "Its agent's own socket knows more: run this on {name} with --server=unix:///PATH (the agent's --inspect-socket)."
 Failures = Sequence[delta_pb2.ObjectFailure]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from deltaplane.advice import failed
 from deltaplane.v1 import agent_pb2, inspection_pb2, views_pb2
 from operatorcli.exits import Exit
 from operatorcli.output import Answer, plain
 from operatorcli.tables import Block, Cell, Sentence, Table, columns
 from operatorcli.text import key, word
 from operatorcli.views.basis import heading, is_so
-from operatorcli.views.failures import failed
 
 FRONTENDS = columns("FRONTEND*", "KIND", "NEW CONNECTIONS", "ENDPOINTS*", "MASQUERADED+", "AFFINITY+", "SOURCES+")
 KERNEL = columns("FRONTEND*", "VERDICT", "ENDPOINTS*", "WORDS+")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from deltaplane.advice import LOG, failed, next_steps
 from deltaplane.v1 import agent_pb2, inspection_pb2
 from operatorcli.exits import Exit
 from operatorcli.output import Answer, plain
@@ -9,7 +10,6 @@ from operatorcli.tables import Block, Sentence
 from operatorcli.text import clock, count, seconds
 from operatorcli.views import nodes
 from operatorcli.views.basis import silent
-from operatorcli.views.failures import failed, next_steps
 from operatorcli.views.objects import table
 
 
@@ -39,6 +39,7 @@ def _agent(status: inspection_pb2.NodeStatus) -> dict[str, str]:
         "mode": status.proxy_mode,
         "revisions": f"sent {status.sent_rev}, received {status.received_rev}, in the kernel {status.applied_rev}",
         "behind": nodes.behind(status).text if status.behind_seconds else "",
+        "pending": nodes.pending(status).text if status.HasField("pending") else "",
         "last Ack": f"{clock(status.acked_unix_nano)}" if status.acked_unix_nano else "",
         "sent at the start": nodes.brought_up(status.brought_up),
     }
@@ -101,8 +102,8 @@ def _last_error(found: agent_pb2.GetAgentResponse, now: float) -> str:
 def _wrong(found: agent_pb2.GetAgentResponse, now: float) -> list[str]:
     told = {
         f"The agent has no stream. {_advice(found)}": not found.connected,
-        f"The kernel has not had a whole state since the start: see the agent's log{nodes.LOG}.": not found.complete,
-        f"Something is not in the kernel yet: see the agent's log{nodes.LOG}.": found.pending and not found.failed,
+        f"The kernel has not had a whole state since the start: see the agent's log{LOG}.": not found.complete,
+        f"Something is not in the kernel yet: see the agent's log{LOG}.": found.pending and not found.failed,
         "Others changed this agent's rules in the kernel, and they are not repaired yet.": found.drifted,
         f"The safety brake holds a change: deltaplane release-brake {found.node_name}": found.HasField("brake"),
     }
@@ -117,4 +118,4 @@ def _advice(found: agent_pb2.GetAgentResponse) -> str:
         return "Nothing comes back: see firewalls and routes in both directions, on this node and at the replica."
     if "refused" in error:
         return "Nothing listens there, or a firewall refuses: see the replica and --server."
-    return f"See the last error, the agent's log{nodes.LOG}, and firewalls and routes in both directions."
+    return f"See the last error, the agent's log{LOG}, and firewalls and routes in both directions."

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
+from deltaplane import advice
+from deltaplane.advice import LAGS, LOG
 from deltaplane.v1 import inspection_pb2
 from operatorcli.output import Answer, plain
-from operatorcli.tables import Block, Cell, Sentence, Table, columns
+from operatorcli.tables import Block, Cell, Column, Sentence, Table, columns
 from operatorcli.text import count, listed, seconds, word
-from operatorcli.views.failures import failed, next_steps
 
-LOG = " (kubectl -n deltaplane-system logs POD)"
-LAGS = 10.0  # seconds behind from which on a node is a problem, and not just about to acknowledge
 STATES = inspection_pb2.NodeState
 TONES = {
     inspection_pb2.NODE_STATE_LIVE: "good",
@@ -25,14 +24,20 @@ HEADINGS = columns(
     "NODE*", "STATE", "MODE", "SENT>+", "RECEIVED>+", "APPLIED>", "BEHIND>", "FAILED>", "BRAKE", "VERSION", "PEER+",
     "REPLICA+", "SENT AT THE START+",
 )  # fmt: skip
+PENDING = columns("PENDING*", "PENDING+")
 
 
 def answer(response: inspection_pb2.ListNodesResponse, now: float) -> Answer:
     """The table, and a sentence for each thing that is wrong. `now` in Unix seconds."""
     nodes = response.nodes
-    table = Table(HEADINGS, [_row(node, head(node, response)) for node in nodes], empty=NONE)
+    table = Table(_headings(nodes), [_row(node, head(node, response)) for node in nodes], empty=NONE)
     blocks: list[Block] = [table, *(Sentence(text, "bad") for text in troubles(response, now))]
     return Answer(blocks, plain(response), [f"node/{node.node_name}" for node in nodes])
+
+
+def _headings(nodes: Sequence[inspection_pb2.NodeStatus]) -> Sequence[Column]:
+    """With PENDING without -o wide where a node has it."""
+    return [*HEADINGS, PENDING[0 if any(node.HasField("pending") for node in nodes) else 1]]
 
 
 def head(node: inspection_pb2.NodeStatus, response: inspection_pb2.ListNodesResponse) -> int:
@@ -82,6 +87,13 @@ def behind(node: inspection_pb2.NodeStatus) -> Cell:
     return Cell(seconds(node.behind_seconds), "bad" if node.behind_seconds > LAGS else "warn")
 
 
+def pending(node: inspection_pb2.NodeStatus) -> Cell:
+    """What the agent has received and its kernel does not have yet, where the agent says that it takes long."""
+    if not node.HasField("pending"):
+        return Cell("-", "faint")
+    return Cell(f"{node.pending.rev}: {node.pending.text or 'the commit runs'}", "bad" if node.pending.text else "warn")
+
+
 def _row(node: inspection_pb2.NodeStatus, head: int) -> Sequence[Cell | str]:
     number = failing(node)
     fallback = node.proxy_mode_asked not in {"", "auto", node.proxy_mode}
@@ -99,13 +111,15 @@ def _row(node: inspection_pb2.NodeStatus, head: int) -> Sequence[Cell | str]:
         node.peer,
         node.server_id or "-",
         brought_up(node.brought_up),
+        pending(node),
     )
 
 
 def troubles(response: inspection_pb2.ListNodesResponse, now: float) -> Iterator[str]:
     """What is wrong, a sentence each, which says what to do. `now` in Unix seconds."""
     for node in response.nodes:
-        yield from _troubles(node, now)
+        found = advice.troubles(node, now)
+        yield from (f"{node.node_name}: {trouble.text}" for trouble in found)
     if response.without_agent:
         who = listed(list(response.without_agent))
         yield f"{who}: no agent has connected; see that one runs there, and its log{LOG}."
@@ -118,39 +132,6 @@ def troubles(response: inspection_pb2.ListNodesResponse, now: float) -> Iterator
         for each in replica.unfollowed if replica.address else ():  # of the one that answers, `status` shows all
             what = f"does not follow {each.resource}, so its {count(replica.connected_nodes, 'node')} may lack changes"
             yield f"The replica {replica.address} {what}: {each.error}."
-
-
-def _troubles(node: inspection_pb2.NodeStatus, now: float) -> Iterator[str]:
-    name = node.node_name
-    if node.state == inspection_pb2.NODE_STATE_DISCONNECTED:
-        yield from _disconnected(node, now)
-    elif node.state == inspection_pb2.NODE_STATE_STALLED:
-        yield f"{name}: connected, but makes no progress; see the agent's log and load{LOG}."
-    elif node.behind_seconds > LAGS:
-        yield f"{name}: {seconds(node.behind_seconds)} behind; see the agent's log and load{LOG}."
-    for failure in node.failed:
-        yield f"{name}: {failed(failure, now)}."
-    if node.more_failed:
-        yield f"{name}: {count(node.more_failed, 'more object')} failing: deltaplane get node {name}"
-    yield from next_steps(node.failed, name)
-    if node.HasField("brake"):
-        yield (
-            f"{name}: its safety brake holds a change that removes {node.brake.services_removed} of"
-            f" {count(node.brake.services, 'Service')}; if that is right: deltaplane release-brake {name}"
-        )
-    if node.proxy_mode_asked not in {"", "auto", node.proxy_mode}:
-        yield f"{name}: runs {node.proxy_mode} instead of {node.proxy_mode_asked}: {node.proxy_mode_reason}."
-
-
-def _disconnected(node: inspection_pb2.NodeStatus, now: float) -> Iterator[str]:
-    name, since = node.node_name, node.disconnected_unix_nano
-    reason = f": {node.disconnected_reason}" if node.disconnected_reason else ""
-    yield f"{name}: its agent is not connected{f' for {seconds(now - since / 1e9)}' if since else ''}{reason}."
-    yield (
-        f"{name}: see whether its agent runs{LOG}, and that firewalls and routes let port 50051 through in both"
-        f" directions: what it sends, and what comes back. `deltaplane status --server=unix:///PATH` on {name} says"
-        f" what it tries and its last error (PATH: the agent's --inspect-socket; runbook: DeltaplaneAgentDisconnected)."
-    )
 
 
 def states(nodes: Sequence[inspection_pb2.NodeStatus]) -> str:

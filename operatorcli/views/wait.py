@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from deltaplane.advice import again, next_steps
 from deltaplane.v1 import inspection_pb2 as pb
 from operatorcli.exits import Exit
 from operatorcli.output import Answer, plain
 from operatorcli.tables import Block, Cell, Sentence, Table, columns
 from operatorcli.text import count, seconds, word
 from operatorcli.views.basis import silent
-from operatorcli.views.failures import again, next_steps
 
 LACKING = columns("NODE*", "REASON", "WHAT IS KNOWN*", "REPLICA+")
 

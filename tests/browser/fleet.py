@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from controlplane.facts import Fact
 from controlplane.identity.door import Door
 from controlplane.inflight import Applied
+from controlplane.page.history import History
 from controlplane.page.http import Server
 from controlplane.page.site import HEADERS, May, Site
 from controlplane.session import Session
@@ -27,6 +28,8 @@ class Fleet(Asked):
         super().__init__()
         names = [f"node-{number:04}" for number in range(nodes)]
         self.cluster.update([Fact(ObjectKey(Kind.NODE, "", name), Node(name)) for name in names[:3]])
+        self.history = History(lambda: self.nodes)
+        self.progress.hear(self.history.commit)
         self.sessions = [self.node(name) for name in names]
         for session in self.sessions:
             self.follow(session)
@@ -51,9 +54,9 @@ class Fleet(Asked):
 
 
 @asynccontextmanager
-async def page(fleet: Asked, may: May | None = None) -> AsyncIterator[str]:
+async def page(fleet: Asked, may: May | None = None, history: History | None = None) -> AsyncIterator[str]:
     """The page's address. `may`: who may ask what; everybody, where it is not said."""
-    site = Site(fleet.inspection, may or Door().person, open_to_all=may is None)
+    site = Site(fleet.inspection, may or Door().person, open_to_all=may is None, history=history)
     server = Server(site, HEADERS)
     listening = await asyncio.start_server(server.connected, "127.0.0.1", 0, limit=32 * 1024)
     try:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 
+from controlplane.facts import Fact
 from controlplane.identity.peer import Refusal
+from deltaplane.v1 import delta_pb2 as pb
 from tests.browser.chromium import Tab, browser
 from tests.browser.fleet import Fleet, page
 from tests.sessions import objects
@@ -94,6 +97,48 @@ async def test_nodes_changes_and_lag_are_live_and_the_page_asks_nobody_else(tab:
 
     assert {request.startswith(f"{address}/") for request in tab.requests} == {True}
     assert [line for line in tab.said if "Failed to load" not in line and "ERR_" not in line] == []
+
+
+async def test_the_page_begins_with_what_happened_before_and_says_what_to_do(tab: Tab) -> None:
+    fleet = Fleet(4)
+    slice_ = objects.slice_of(1, {1: 3, 2: 3})
+    fleet.cluster.update([Fact(slice_.key, slice_, event_unix_nano=time.time_ns())])
+    fleet.history.look(time.monotonic(), time.time() - 60)
+    fleet.follow(fleet.sessions[0])
+    fleet.follow(fleet.sessions[1], failing="Service ns/svc-1: no room")
+    fleet.nodes.departed(fleet.sessions[2], time.monotonic() - 200)
+    fleet.sessions[2].close("UNAVAILABLE", "the stream broke")
+    late, head = fleet.sessions[3], fleet.cluster.log.head
+    while late.next_message(time.monotonic()) is not None:
+        pass
+    late.on_message(pb.WatchRequest(pending=pb.Pending(received_rev=head, text="locked")), time.monotonic())
+    async with page(fleet, history=fleet.history) as address:
+        await tab.open(f"{address}/")
+        await tab.until(f"{text('#change-rows')}.includes('EndpointSlice ns/svc-1')")
+        assert "2 nodes" in await tab.ask(text("#change-rows"))
+        await tab.until(f"Number({SLIDER}.getAttribute('aria-valuenow')) >= 2")
+        rows = await tab.ask(text("#node-rows"))
+        assert "Disconnected for 3m2" in rows
+        assert "svc/ns/svc-1 fails with CONFLICT: no room." in rows
+        assert "Live, commit pending for" in rows
+        assert "its kernel has taken no commit: locked." in rows
+        assert "1\nFailing" in await tab.ask(text("#states"))
+        assert await tab.ask("document.querySelector('#states .good')") is None  # not all that are live are well
+        assert "node-0002: see whether its agent runs" in await tab.ask(text("#advice"))
+
+        await tab.ask("document.getElementById('service-name').value = 'ns/svc-1'")
+        await tab.ask("document.querySelector('#service-form button').click()")
+        await tab.until(f"{text('#service-answer')}.includes('Forwards instead')")
+        answer = await tab.ask(text("#service-answer"))
+        assert answer.count("10.96.0.1:80/TCP to 10.0.0.1:8080\n") == 2  # of the one that is off, and of the late one
+        assert "deltaplane trace" in answer
+        for name, value in (("node", "node-0002"), ("from", "10.244.1.7"), ("to", "10.96.0.1:80")):
+            await tab.ask(f"document.querySelector('#explain-form [name={name}]').value = '{value}'")
+        await tab.ask("document.querySelector('#explain-form button').click()")
+        await tab.until(f"{text('#explain-answer')}.includes('The node has been disconnected for 3m2')")
+        assert await tab.ask("document.querySelector('#explain-answer h3').className") == "bad"
+        cut = "[...document.querySelectorAll('td:not(.long)')].filter((one) => one.getClientRects().length > 1).length"
+        assert await tab.ask(cut) == 0
 
 
 async def test_a_hostile_text_is_shown_and_does_nothing(tab: Tab) -> None:

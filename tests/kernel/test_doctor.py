@@ -30,6 +30,15 @@ def node() -> Iterator[Namespace]:
         "iptables-nft -A FORWARD -j KUBE-FORWARD", "iptables-nft -A KUBE-FORWARD -m mark --mark 0x4000 -j ACCEPT",
         "nft add table inet firewalld",
         "nft add chain inet firewalld filter_INPUT { type filter hook input priority 10; policy drop; }",
+        "iptables-legacy -A INPUT -p tcp --dport 50051 -j REJECT",
+        "nft add table inet edgefilter", "nft add chain inet edgefilter judge { drop; }",
+        "nft add chain inet edgefilter forwarded { type filter hook forward priority 10; }",
+        "nft add rule inet edgefilter forwarded ip daddr vmap { 10.180.1.12 : jump judge, 10.180.1.13 : accept }",
+        "nft add table ip web", "nft add chain ip web in { type nat hook prerouting priority -100; }",
+        "nft add rule ip web in tcp dport 80 dnat to 10.180.1.1", "nft add table ip deltaplane",
+        "nft add chain ip deltaplane filter { type filter hook forward priority 0; policy drop; }",
+        "nft add table ip mild", "nft add chain ip mild in { type filter hook input priority 0; }",
+        "nft add rule ip mild in counter accept",
     ]  # fmt: skip
     for command in commands:
         run(space, "sh", "-c", command.replace("{", "'{").replace("}", "}'"))
@@ -48,6 +57,15 @@ def test_what_is_on_the_node_is_found_and_left_as_it_is(node: Namespace) -> None
     wanted |= {"dns-cache": "know", "host-ports": "know", "kubelet": "know", "leftovers": "know"}
     assert {name: severity for name, severity in found.items() if name in wanted} == wanted
     assert found.get("unread") is None
+    foreign = next(each["what"] for each in json.loads(said)["findings"] if each["id"] == "foreign-chains")
+    for chain in (
+        "inet edgefilter forwarded (forward: drops)", "inet firewalld filter_INPUT (input: drops by policy)",
+        "ip web in (prerouting: redirects)", "ip filter FORWARD (forward: drops by policy)",
+        "iptables-legacy filter INPUT (input: rejects)",
+    ):  # fmt: skip
+        assert chain in foreign
+    assert "deltaplane " not in foreign
+    assert "mild" not in foreign
     assert listing(node) == before
 
 

@@ -43,7 +43,7 @@ function line(row, longest) {
 const show = drawer(() => {
   const rows = [...changes.values()].sort((a, b) => b.at - a.at);
   const longest = Math.max(1, ...rows.map((row) => row.ms));
-  fill(byId("change-rows"), ...(rows.length ? rows.map((row) => line(row, longest)) : [el("li", { class: "soft" }, "No change has been acknowledged since you came.")]));
+  fill(byId("change-rows"), ...(rows.length ? rows.map((row) => line(row, longest)) : [el("li", { class: "soft" }, "No change has been acknowledged since this replica's start.")]));
 });
 
 export function start() {

@@ -5,30 +5,32 @@ import { byId, drawer, el, fill, table } from "./dom.js";
 
 const COLUMNS = 300, ROWS = 60, LEAP = 10;
 const STEPS = { ArrowLeft: -1, ArrowRight: 1, ArrowDown: -1, ArrowUp: 1, PageDown: -LEAP, PageUp: LEAP, Home: -COLUMNS, End: COLUMNS };
-let columns = []; // { at, bands }, the oldest first
+let columns = []; // { at, bands, own }, the oldest first; own: of the replica's own nodes alone
 let bounds = [];
 let chosen = null; // a column; null: always the newest
 
-export function begin(seen) {
+export function begin(seen, looks) {
   bounds = seen;
-  columns = [];
+  columns = looks;
   chosen = null;
   fill(byId("heat-labels"), ...names().reverse().map((name) => el("li", {}, name)));
   byId("heat").style.height = `${18 * names().length}px`;
+  show();
 }
 
 function names() {
   return [`≤ ${bounds[0]} s`, ...bounds.slice(1).map((bound) => `≤ ${bound} s`), `> ${bounds[bounds.length - 1]} s`, "disconnected"];
 }
 
-export function add(bands) {
-  columns.push({ at: Date.now(), bands });
+export function add(look) {
+  columns.push(look);
   if (columns.length > COLUMNS) columns.shift();
   if (chosen !== null && !columns.includes(chosen)) chosen = columns[0];
   show();
 }
 
 const clock = (at) => new Date(at).toLocaleTimeString([], { hour12: false });
+const when = (look) => `At ${clock(look.at)}${look.own ? ", of this replica's nodes" : ""}`;
 const words = (bands) => names().map((name, band) => [name, bands[band]]).filter(([, number]) => number)
   .map(([name, number]) => `${number} ${number === 1 ? "node" : "nodes"} ${name}`).join(", ") || "no nodes";
 
@@ -60,10 +62,10 @@ function draw() {
 function say() {
   const last = columns[columns.length - 1], one = chosen || last, canvas = byId("heat");
   byId("heat-text").textContent = `Now: ${words(last.bands)}.`;
-  byId("heat-chosen").textContent = chosen ? `At ${clock(chosen.at)}: ${words(chosen.bands)}.` : "";
+  byId("heat-chosen").textContent = chosen ? `${when(chosen)}: ${words(chosen.bands)}.` : "";
   canvas.setAttribute("aria-valuemax", columns.length);
   canvas.setAttribute("aria-valuenow", columns.indexOf(one) + 1);
-  canvas.setAttribute("aria-valuetext", `${chosen ? `At ${clock(one.at)}` : "Now"}: ${words(one.bands)}`);
+  canvas.setAttribute("aria-valuetext", `${chosen ? when(one) : "Now"}: ${words(one.bands)}`);
 }
 
 // Looks that follow each other with the same numbers are one row.

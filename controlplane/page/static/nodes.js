@@ -1,10 +1,10 @@
 // Nodes by state, the replicas, and the table: what is not well first, and of what is well only as much as is asked for.
 
-import { byId, drawer, el, fill } from "./dom.js";
+import { byId, cell, drawer, el, fill, span } from "./dom.js";
 
 const STEP = 200;
 const nodes = new Map();
-let overview = { states: {}, replicas: [], head: 0 };
+let overview = { states: {}, replicas: [], head: 0, advice: [] };
 let most = STEP;
 
 export function whole(rows, seen) {
@@ -32,19 +32,31 @@ function wanted() {
 
 // What is wrong with a node is said by a word, not by a colour alone.
 function state(row) {
-  if (row.state !== "Live" || well(row)) return row.state;
-  return row.failed ? "Live, failing" : row.behind >= 1 ? "Live, late" : "Live, held";
+  const lasts = row.since ? ` for ${span((Date.now() - row.since) / 1000)}` : "";
+  if (row.state !== "Live") return `${row.state}${lasts}`;
+  if (well(row)) return row.state;
+  return row.failed ? "Live, failing" : row.pending ? `Live, commit pending${lasts}` : row.behind >= 1 ? "Live, late" : "Live, held";
 }
 
+// A node without a stream that has everything so far may lack the next change.
+const behind = (row) => (row.behind || row.state !== "Disconnected" ? row.behind.toFixed(1) : "–");
+
 function line(row) {
-  const cells = [row.name, state(row), row.behind.toFixed(1), row.applied, row.mode, row.failed || "", row.why || row.note];
-  const made = el("tr", {}, ...cells.map((cell, at) => el(at ? "td" : "th", at ? {} : { scope: "row" }, cell)));
+  const cells = [row.name, state(row), behind(row), row.applied, row.mode, row.failed || "", row.why || row.note];
+  const made = el("tr", {}, ...cells.map((text, at) => (at ? cell(text) : el("th", { scope: "row" }, text))));
   if (!well(row)) made.children[1].className = "bad";
   return made;
 }
 
+// Live is green while all that are live are well.
 function tile(name, number) {
-  return el("li", { class: name === "Live" ? "good" : "" }, el("b", {}, number), name);
+  const ill = [...nodes.values()].some((row) => row.state === "Live" && !well(row));
+  const tone = name === "Live" ? (ill ? "" : "good") : number && !["nodes", "revision"].includes(name) ? "bad" : "";
+  return el("li", { class: tone }, el("b", {}, number), name);
+}
+
+function advised({ text, nodes: names, more }) {
+  return el("li", {}, el("b", {}, names.join(", ") + (more ? ` and ${more} more` : "")), `: ${text}`);
 }
 
 const show = drawer(() => {
@@ -53,6 +65,8 @@ const show = drawer(() => {
     tile("revision", overview.head));
   fill(byId("replicas"), ...overview.replicas.map((each) => el("li", { class: each.error ? "bad" : "soft" },
     `Replica ${each.where} ${each.id}: ${each.error || `${each.nodes} nodes`}`)));
+  byId("advice-box").hidden = !overview.advice.length;
+  fill(byId("advice"), ...overview.advice.map(advised));
   fill(byId("node-rows"), ...found.slice(0, most).map(line));
   const shown = Math.min(found.length, most);
   byId("node-count").textContent = found.length ? `${shown} of ${found.length} shown, of ${nodes.size} nodes` : `All ${nodes.size} nodes are well.`;

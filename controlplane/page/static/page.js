@@ -13,14 +13,13 @@ let pause = null;
 function heard(name, data) {
   byId("connection").textContent = "live";
   if (name === "whole") {
-    heat.begin(data.bounds);
+    heat.begin(data.bounds, data.looks);
     nodes.whole(data.rows, data.overview);
     changes.whole(data.changes, data.stages);
-    if (data.overview.lag) heat.add(data.overview.lag);
     fill(byId("trouble"));
   } else if (name === "nodes") {
     nodes.take(data.rows, data.gone, data.overview);
-    heat.add(data.overview.lag);
+    heat.add(data.look);
   } else if (name === "changes") {
     changes.take(data);
   } else if (name === "trouble") {

@@ -13,6 +13,7 @@ from nodeagent.doctor.facts import Finding, Machine, Wanted, act, know
 
 FIREWALLD = "/etc/firewalld/firewalld.conf"
 UFW, UFW_DEFAULTS = "/etc/ufw/ufw.conf", "/etc/default/ufw"
+CHAINS = 12  # that are named
 WRITES_IPTABLES = ("iptables", "ipvs")
 
 
@@ -42,6 +43,20 @@ def ingress(machine: Machine, wanted: Wanted) -> Iterator[Finding]:  # noqa: ARG
             "control-plane nodes "
             "from all nodes",
         )  # fmt: skip
+
+
+def others(machine: Machine, wanted: Wanted) -> Iterator[Finding]:  # noqa: ARG001 - as every check
+    """Chains of other programs that a packet of a Service, or of the agent's stream, may end in."""
+    if not machine.foreign:
+        return
+    told = [f"{each.table} {each.chain} ({each.point}: {', '.join(each.does)})" for each in machine.foreign[:CHAINS]]
+    more = f" and {len(machine.foreign) - CHAINS} more" if len(machine.foreign) > CHAINS else ""
+    yield know(
+        "foreign-chains", "chains of other programs may drop or redirect packets of Services, or of the agent's stream "
+        f"(TCP port 50051), whatever this agent accepts: {'; '.join(told)}{more}",
+        "nothing while all works; else `deltaplane trace CLIENT SERVICE:PORT` on this node, which follows a packet and "
+        "names the chain and the rule that it meets; `nft list table FAMILY NAME` shows a table",
+    )  # fmt: skip
 
 
 def firewalld(machine: Machine, wanted: Wanted) -> Iterator[Finding]:
@@ -92,4 +107,4 @@ def _value(text: str, name: str) -> str:
     return found[-1] if found else ""
 
 
-CHECKS = (forward, ingress, firewalld, ufw)
+CHECKS = (forward, ingress, others, firewalld, ufw)

@@ -11,6 +11,7 @@ EMBEDDED = {
     "rke2": "disable-kube-proxy: true in /etc/rancher/rke2/config.yaml",
 }
 """Programs that run kube-proxy inside of themselves, and what switches it off."""
+OWN_HOLDERS = ("kube-proxy", "deltaplane agent")
 OWN_PORTS = {10258: "the agent's probes (--health-listen)"}
 
 
@@ -81,13 +82,14 @@ def ports(machine: Machine, wanted: Wanted) -> Iterator[Finding]:
     ours = {_port(wanted.ours.healthz_bind_address): "/healthz", _port(wanted.ours.metrics_bind_address): "/metrics"}
     for port, what in (ours | OWN_PORTS).items():
         holder = machine.listening.get(port)
-        if holder is None or port == 0 or holder in ("kube-proxy", "deltaplane"):
+        if holder is None or port == 0 or holder in OWN_HOLDERS:
             continue
-        who = f"by {holder}" if holder else "by another program"
+        who = f"by {holder}" if holder else "by a program that is not seen from here"
+        itself = "" if holder else "nothing where that is the agent itself, in its pod; else "
         yield act(
             "ports", f"port {port}, for {what}, is taken {who}",
-            "end that program, or give the agent another port: --healthz-bind-address, --metrics-bind-address, "
-            "--health-listen",
+            f"{itself}end that program, or give the agent another port: --healthz-bind-address, "
+            "--metrics-bind-address, --health-listen",
         )  # fmt: skip
 
 

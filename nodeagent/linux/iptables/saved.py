@@ -47,6 +47,12 @@ def listing(saved: str) -> Listing:
     return next(iter(tables(saved).values()), {})
 
 
+def policies(saved: str) -> dict[str, str]:
+    """The policy of each base chain of the one table that `iptables-save -t` printed: ACCEPT or DROP."""
+    words = (line[1:].split(" ") for line in lines(saved) if line.startswith(":"))
+    return {each[0]: each[1] for each in words if len(each) > 1 and each[1] != "-"}
+
+
 def lines(saved: str) -> Iterator[str]:
     """The lines. A line end between quotes is part of a comment, and ends no line."""
     begun: list[str] = []

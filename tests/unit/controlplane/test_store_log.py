@@ -160,6 +160,17 @@ def test_the_ring_lets_go_by_size_and_by_age() -> None:
     assert log.holds(20)
 
 
+def test_what_lacks_a_revision_that_the_ring_has_dropped_is_behind_for_ever_longer() -> None:
+    log, store = Log(max_age=60), Store()
+    log.begin(0)
+    for now in (10.0, 20.0):
+        append(log, store, put(objects.service(int(now))), now=now)
+    assert [log.age_after(rev, 50.0) for rev in (1, 2, 3)] == [40.0, 30.0, 0.0]
+    log.expire(500.0)
+    assert [log.age_after(rev, 500.0) for rev in (1, 2, 3)] == [480.0, 480.0, 0.0]
+    assert log.age_after(0, 500.0) == 0.0  # who has acknowledged nothing yet gets a snapshot
+
+
 def test_a_very_large_change_takes_several_revisions_and_one_digest() -> None:
     log, store = Log(), Store()
     many = [put(objects.named_node(f"n{n}")) for n in range(MAX_OPS + 1)]

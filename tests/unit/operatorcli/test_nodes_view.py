@@ -84,3 +84,28 @@ def test_the_slowest_nodes_come_first_and_are_few() -> None:
     many = [node(f"n{number}", behind_seconds=float(number)) for number in range(6)]
 
     assert nodes.slowest(many) == "n5 (5.0s), n4 (4.0s), n3 (3.0s) and 2 more"
+
+
+def test_an_agent_that_says_that_its_commit_takes_long_is_told_from_one_whose_kernel_takes_nothing() -> None:
+    since = int((NOW - 30) * 1e9)
+    refused = pb.PendingCommit(rev=48, text="the lock is held", since_unix_nano=since)
+    answer = pb.ListNodesResponse(head_rev=48, nodes=[
+        node("node-a", applied_rev=47, behind_seconds=31.0, pending=pb.PendingCommit(rev=48, since_unix_nano=since)),
+        node("node-b", applied_rev=47, behind_seconds=31.0, pending=refused),
+    ])  # fmt: skip
+    lines = list(nodes.troubles(answer, NOW))
+
+    assert lines[0] == "node-a: its commit of revision 48 has been running for 30s; see the node's load."
+    assert lines[1] == "node-b: its kernel has taken no commit for 30s: the lock is held."
+    assert "dmesg" in lines[2]
+    shown = written(nodes.answer(answer, NOW), Form.TABLE)
+    assert "PENDING" in shown
+    assert "48: the lock is held" in shown
+
+
+def test_a_commit_that_runs_for_a_few_seconds_is_shown_and_is_no_problem() -> None:
+    running = node("node-a", behind_seconds=3.0, pending=pb.PendingCommit(rev=48, since_unix_nano=int(NOW * 1e9)))
+    answer = pb.ListNodesResponse(nodes=[running])
+
+    assert list(nodes.troubles(answer, NOW)) == []
+    assert "48: the commit runs" in written(nodes.answer(answer, NOW), Form.TABLE)

@@ -66,6 +66,22 @@ async def test_a_node_is_shown_with_its_hello_its_object_and_all_that_fails(aske
     assert (answer.status.server_id, answer.status.epoch) == ("s1", asked.cluster.log.epoch.hex())
 
 
+async def test_a_node_says_that_its_commit_takes_long_until_its_next_ack(asked: Asked) -> None:
+    session = applied(asked, "a")
+    asked.cluster.update([Fact(objects.service_key(2), objects.service(2))])
+    while session.next_message(0.0) is not None:
+        pass
+    head = asked.cluster.log.head
+    session.on_message(pb.WatchRequest(pending=pb.Pending(received_rev=head, text="the lock is held")), 0.0)
+    request = inspection.GetNodeRequest(node_name="a")
+
+    found = (await asked.inspection.GetNode(request, asked.context)).status.pending
+    listed = (await asked.listed()).nodes[0].pending
+    assert (found.rev, found.text, listed) == (head, "the lock is held", found)
+    ack(session, received_rev=head, applied_rev=head)
+    assert not (await asked.inspection.GetNode(request, asked.context)).status.HasField("pending")
+
+
 async def test_a_node_without_an_agent_has_its_object_alone_and_is_listed_apart(asked: Asked) -> None:
     answer = await asked.inspection.GetNode(inspection.GetNodeRequest(node_name="a"), asked.context)
     assert (answer.HasField("status"), answer.HasField("object")) == (False, True)

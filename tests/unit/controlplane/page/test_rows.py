@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from controlplane.page.rows import LAG_BOUNDS, Row, key_text, lag_bands, moved, node_row, overview, state_name
+from controlplane.page.rows import (
+    LAG_BOUNDS,
+    Row,
+    key_text,
+    lag_bands,
+    moved,
+    node_row,
+    overview,
+    state_name,
+    what_to_do,
+)
 from deltaplane.v1 import delta_pb2, objects_pb2
 from deltaplane.v1 import inspection_pb2 as pb
 
@@ -16,20 +26,29 @@ KEY = objects_pb2.ObjectKey(kind=objects_pb2.KIND_SERVICE, namespace="shop", nam
     "fields, why, note",
     [
         ({}, "", ""),
-        ({"state": OFF, "disconnected_reason": "the stream broke"}, "the stream broke", ""),
-        ({"state": OFF}, "no stream", ""),
+        ({"state": OFF, "disconnected_reason": "it broke"}, "its agent is not connected: it broke.", ""),
+        ({"state": OFF}, "its agent is not connected.", ""),
         ({"behind_seconds": 4.0, "applied_rev": 3, "head_rev": 9}, "has revision 3 of 9", ""),
-        ({"brake": delta_pb2.Brake(services_removed=7)}, "the safety brake holds a change that removes 7 Services", ""),
         (
-            {"failed": [delta_pb2.ObjectFailure(key=KEY, text="taken")], "more_failed": 2},
-            "Service shop/<b>web</b>: taken and 2 more",
+            {"brake": delta_pb2.Brake(services_removed=7, services=9)},
+            (
+                "its safety brake holds a change that removes 7 of 9 Services; if that is right: "
+                "deltaplane release-brake a"
+            ),
             "",
         ),
-        ({"more_failed": 2}, "2 objects fail", ""),
+        (
+            {"failed": [delta_pb2.ObjectFailure(key=KEY, text="Service shop/<b>web</b>: taken")], "more_failed": 2},
+            "svc/shop/<b>web</b> fails with UNSPECIFIED: taken. 2 more objects failing: deltaplane get node a",
+            "",
+        ),
+        ({"more_failed": 1}, "1 more object failing: deltaplane get node a", ""),
+        ({"pending": pb.PendingCommit(rev=9, text="locked")}, "its kernel has taken no commit: locked.", ""),
+        ({"pending": pb.PendingCommit(rev=9)}, "its commit of revision 9 takes long", ""),
         (
             {"proxy_mode": "iptables", "proxy_mode_asked": "ipvs", "proxy_mode_reason": "no ip_vs"},
             "",
-            "ipvs does not work here: no ip_vs",
+            "runs iptables instead of ipvs: no ip_vs.",
         ),
         ({"proxy_mode": "iptables", "proxy_mode_asked": "auto"}, "", ""),
     ],
@@ -38,6 +57,27 @@ def test_a_row_says_what_is_wrong_with_its_node(fields: dict[str, object], why: 
     row = node_row(pb.NodeStatus(**{"node_name": "a", "state": LIVE, **fields}))  # type: ignore[arg-type]
 
     assert (row["why"], row["note"]) == (why, note)
+
+
+def test_a_row_is_the_same_at_every_look_while_nothing_happens() -> None:
+    """What passes with time is a moment, of which the browser makes a duration."""
+    off = pb.NodeStatus(node_name="a", state=OFF, disconnected_unix_nano=10**18)
+    assert node_row(off)["since"] == 10**12
+    assert node_row(off) == node_row(off)
+    held = pb.NodeStatus(node_name="a", state=LIVE, pending=pb.PendingCommit(rev=2, since_unix_nano=2 * 10**18))
+    assert (node_row(held)["since"], node_row(held)["pending"]) == (2 * 10**12, True)
+
+
+def test_an_advice_is_given_once_for_all_nodes_that_need_it() -> None:
+    nodes = [pb.NodeStatus(node_name=f"n{number}", state=OFF) for number in range(7)]
+    failed = [delta_pb2.ObjectFailure(key=KEY, code=delta_pb2.ERROR_CODE_KERNEL_REJECTED)]
+    first, second = what_to_do([*nodes, pb.NodeStatus(node_name="ill", state=LIVE, failed=failed)])
+
+    assert (first["nodes"], first["more"]) == (["n0", "n1", "n2", "n3", "n4"], 2)
+    assert "port 50051" in first["text"]
+    assert (second["nodes"], second["more"]) == (["ill"], 0)
+    assert "on NODE says" in first["text"]
+    assert "`deltaplane resync ill`" in second["text"]  # one node alone is named
 
 
 def test_states_and_kinds_of_a_later_version_have_their_numbers() -> None:
@@ -67,5 +107,5 @@ def test_the_overview_counts_states_nodes_without_an_agent_and_replicas_that_are
     nodes = [pb.NodeStatus(state=LIVE), pb.NodeStatus(state=LIVE), pb.NodeStatus(state=OFF)]
     found = overview(pb.ListNodesResponse(nodes=nodes, without_agent=["x"], replicas=replicas, head_rev=9))
 
-    assert found["states"] == {"Live": 2, "Disconnected": 1, "Without agent": 1}
+    assert found["states"] == {"Live": 2, "Disconnected": 1, "Without agent": 1, "Failing": 0}
     assert [each["error"] for each in found["replicas"]] == ["", "away"]

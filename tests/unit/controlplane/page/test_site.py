@@ -186,7 +186,7 @@ async def test_a_hostile_text_is_text_in_json_and_nothing_else() -> None:
 
     assert first.startswith(b"event: whole\ndata: {")
     (row,) = json.loads(second.split(b"data: ")[1])["rows"]
-    assert row["why"] == "Service ns/svc-1: <script>alert(1)</script>"
+    assert row["why"] == "svc/ns/svc-1 fails with CONFLICT: <script>alert(1)</script>."
 
 
 # ------------------------------------------------------------ the files themselves

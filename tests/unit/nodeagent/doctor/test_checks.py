@@ -10,7 +10,7 @@ from msgspec import structs
 from nodeagent.config.defaults import completed, filled
 from nodeagent.config.schema import Iptables, Ipvs, KubeProxyConfiguration, Nftables
 from nodeagent.doctor import Machine, Severity, Wanted, findings
-from nodeagent.doctor.facts import Hook, Process
+from nodeagent.doctor.facts import Foreign, Hook, Process
 
 GOOD = Machine(
     release="6.1.0",
@@ -47,6 +47,7 @@ def found(of: Machine, want: Wanted) -> dict[str, Severity]:
 
 ACT, KNOW = Severity.ACT, Severity.KNOW
 FORWARD = (Hook("ip", "filter", "FORWARD", "forward"),)
+EDGE = tuple(Foreign(f"inet edge{number}", "forwarded", "forward", ("drops",)) for number in range(14))
 NOTRACK = "-d {}/32 -p udp -m udp --dport 53 -j NOTRACK"
 FIREWALLD = ("/usr/bin/python3", "-s", "/usr/sbin/firewalld", "--nofork")
 
@@ -74,6 +75,7 @@ def test_a_node_without_anything_special_has_no_finding(mode: str) -> None:
         ("forward-drop", ACT, machine(hooks=FORWARD), wanted(before="iptables")),
         ("forward-drop", KNOW, machine(hooks=FORWARD), wanted(before="nftables")),
         ("input-drop", KNOW, machine(hooks=(Hook("inet", "fw", "in", "input"),)), wanted()),
+        ("foreign-chains", KNOW, machine(foreign=EDGE), wanted()),
         ("firewalld", KNOW, runs(*FIREWALLD), wanted()),
         ("firewalld", ACT, runs(*FIREWALLD), wanted("iptables")),
         ("firewalld", ACT, structs.replace(
@@ -90,6 +92,7 @@ def test_a_node_without_anything_special_has_no_finding(mode: str) -> None:
         ("leftovers", KNOW, machine(tables=frozenset({"ip kube-proxy"})), wanted(before="nftables")),
         ("leftovers", KNOW, machine(links=frozenset({"kube-ipvs0"})), wanted()),
         ("ports", ACT, machine(listening={10256: "exporter"}), wanted()),
+        ("ports", ACT, machine(listening={10256: "deltaplane controlplane"}), wanted()),
         ("dns-cache", KNOW, machine(links=frozenset({"nodelocaldns"})), wanted()),
         ("dns-cache", ACT, machine(iptables=rules("raw", "PREROUTING", NOTRACK.format("169.254.20.10"))), wanted()),
         ("dns-cache", ACT, machine(links=frozenset({"nodelocaldns"}),
@@ -122,6 +125,7 @@ def test_a_finding_is_there_with_its_cause(name: str, severity: Severity, of: Ma
         ("kube-router", runs("kube-router", "--run-service-proxy=false"), wanted()),
         ("embedded", runs("k3s", "server", "--disable-kube-proxy"), wanted()),
         ("ports", machine(listening={10256: "kube-proxy", 10249: "kube-proxy"}), wanted()),
+        ("ports", machine(listening={10256: "deltaplane agent", 10258: "deltaplane agent"}), wanted()),
         ("leftovers", structs.replace(runs("kube-proxy"), tables=frozenset({"ip kube-proxy"})), wanted()),
         ("strict-arp", runs("/speaker"), wanted("ipvs", ipvs=Ipvs(strict_arp=True))),
         ("cilium", GOOD, wanted(cluster={"cilium/kube-proxy-replacement": "false"})),
@@ -143,3 +147,11 @@ def test_every_finding_that_needs_somebody_says_what_to_do() -> None:
     worst = machine(hooks=FORWARD, unread=("x",), links=frozenset({"bpfin.cali"}), listening={10258: ""})
 
     assert all(each.do for each in findings(worst, wanted(before="ipvs")) if each.severity is ACT)
+
+
+def test_chains_of_others_are_named_with_what_they_do_and_what_to_do_next() -> None:
+    (one,) = (each for each in findings(machine(foreign=EDGE), wanted()) if each.id == "foreign-chains")
+
+    assert "inet edge0 forwarded (forward: drops); " in one.what
+    assert one.what.endswith(" and 2 more")
+    assert "deltaplane trace" in one.do

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from nodeagent.doctor import BadInput, process
+from nodeagent.doctor.facts import Process
 
 
 @pytest.fixture
@@ -46,6 +47,21 @@ def test_a_file_that_cannot_be_read_is_named_with_the_reason(proc: Path) -> None
 
 def test_ports_are_named_with_the_program_that_has_them(proc: Path) -> None:
     assert process.listening(proc) == {10256: "kube-proxy", 22: ""}
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (("/usr/bin/python3", "/usr/bin/deltaplane", "agent", "--server=a"), "deltaplane agent"),
+        (("/opt/deltaplane", "controlplane"), "deltaplane controlplane"),
+        (("python3", "-c", "from deltaplane.cli import main", "agent"), "deltaplane agent"),
+        (("/usr/bin/python3", "/opt/agent.py"), "python3"),
+        (("/opt/deltaplane", "doctor"), "deltaplane"),
+        ((), ""),
+    ],
+)
+def test_a_part_of_deltaplane_is_named_and_not_the_python_that_runs_it(words: tuple[str, ...], name: str) -> None:
+    assert Process(1, words).program == name
 
 
 @pytest.mark.parametrize(
