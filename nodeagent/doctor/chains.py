@@ -6,7 +6,7 @@ A rule is looked at for what it does, not for which packets: that, only a packet
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from msgspec import Struct, field
 
@@ -36,7 +36,6 @@ class Chain(Struct):
 
 
 Chains = dict[str, Chain]
-Maps = Iterable[tuple[str, bytes]]
 
 
 def foreign(table: str, chains: Mapping[str, Chain]) -> Iterator[Foreign]:
