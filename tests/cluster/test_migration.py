@@ -11,14 +11,20 @@ from tests.cluster.commands import Page, blocks
 from tests.cluster.counted import Counted
 from tests.cluster.installed import AGENTS, OVERLAYS, REPLICAS, Deltaplane
 from tests.cluster.shop import Shop
+from tests.cluster.test_chart import left
 from tests.cluster.test_uninstall import kernel
 from tools.lab import rules
 from tools.lab.cluster.cluster import Cluster
 
 
+def kernels(cluster: Cluster) -> list[dict[str, str]]:
+    """What of a proxy each node's kernel has."""
+    return [kernel(place.space) for place in cluster.fabric.nodes]
+
+
 def whose(cluster: Cluster) -> list[str]:
     """Whose rules each node has."""
-    return [_whose(kernel(place.space)) for place in cluster.fabric.nodes]
+    return [_whose(found) for found in kernels(cluster)]
 
 
 def _whose(found: dict[str, str]) -> str:
@@ -27,11 +33,20 @@ def _whose(found: dict[str, str]) -> str:
     return " ".join([*ours, *(["kube-proxy"] if theirs else [])])
 
 
-@pytest.fixture(scope="module", params=["iptables", "nftables"])
-def mode(request: pytest.FixtureRequest, cluster: Cluster, shop: Shop) -> Iterator[str]:
-    """kube-proxy serves in this mode, and clients reach every Pod."""
+@pytest.fixture(scope="module")
+def untouched(cluster: Cluster) -> list[dict[str, str]]:
+    """What each node's kernel has without a proxy."""
     for place in cluster.fabric.nodes:
         rules.wipe(place.space)
+    return kernels(cluster)
+
+
+@pytest.fixture(scope="module", params=["iptables", "nftables"])
+def mode(
+    request: pytest.FixtureRequest, cluster: Cluster, shop: Shop, untouched: list[dict[str, str]]
+) -> Iterator[str]:
+    """kube-proxy serves in this mode, and clients reach every Pod."""
+    assert kernels(cluster) == untouched
     with kubeproxy_pods.running(cluster, request.param):
         wanted = shop.names()
         cluster.wait(lambda: shop.served_by(wanted), f"every way leads to {wanted}")
@@ -92,7 +107,9 @@ def test_all_nodes_move_and_return_and_nothing_of_deltaplane_stays(
     assert states == [[], []]
 
 
-def test_for_good_versions_change_and_change_back(cluster: Cluster, counted: Counted, page: Page, mode: str) -> None:
+def test_for_good_versions_change_and_change_back_and_nothing_of_either_proxy_stays(
+    cluster: Cluster, counted: Counted, page: Page, mode: str, untouched: list[dict[str, str]]
+) -> None:
     seen: list[set[str]] = []
     page.follow("node prepare", "chosen")
     page.follow("all move")
@@ -116,7 +133,8 @@ def test_for_good_versions_change_and_change_back(cluster: Cluster, counted: Cou
     cluster.kubectl("label", "node", "--all", "deltaplane.dev/proxy-")
 
     assert seen == [{"next"}, {"test"}] * (len(seen) // 2)
-    assert whose(cluster) == ["", ""]
+    assert kernels(cluster) == untouched
+    assert left(cluster) == []
 
 
 def images(cluster: Cluster) -> set[str]:
