@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from tests.cluster.shop import Shop
 from tests.kernel.load_support import Load, loaded
 
-RATE = 300.0  # connections a second, over every way to the Service
+RATE = 400.0  # connections a second, over every way to the Service
 AROUND = 1000  # connections before and after
 SUMMARY: list[str] = []  # a line for each `used`, and for each rolling restart
 
