@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.counted import SUMMARY, Counted
 from tests.cluster.installed import Deltaplane
 from tests.cluster.shop import Shop
 from tools.lab.cluster import cluster as clusters
@@ -19,6 +20,17 @@ from tools.lab.rules import wipe
 
 NEXT = "deltaplane.dev/cluster/deltaplane:next"  # as tests/cluster/overlays/next has it
 HERE = Path(__file__).parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    said = "while restarts, upgrades, changes of mode and migrations go on: so many connections each"
+    parser.addoption("--connections", type=int, default=0, metavar="N", help=said)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was counted, whether it passed or not."""
+    for line in SUMMARY:
+        terminalreporter.write_line(line)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -44,6 +56,12 @@ def shop(cluster: Cluster) -> Shop:
     shop = Shop(cluster)
     shop.open()
     return shop
+
+
+@pytest.fixture(scope="session")
+def counted(shop: Shop, request: pytest.FixtureRequest) -> Counted:
+    """Clients of the shop, and how many connections."""
+    return Counted(shop, request.config.getoption("connections", 0))
 
 
 @pytest.fixture(scope="module")

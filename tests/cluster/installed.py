@@ -1,8 +1,7 @@
-"""Deltaplane on the cluster the way docs/operating.md says: certificates, then `kubectl apply -k` of an overlay."""
+"""Deltaplane on the cluster the way docs/operating.md says: `kubectl apply -k` of an overlay."""
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 from tools.lab.cluster import pods
@@ -10,9 +9,7 @@ from tools.lab.cluster.cluster import Cluster
 from tools.lab.manifests import Object
 
 OVERLAYS = Path(__file__).parent / "overlays"
-MAKE_CERTIFICATES = Path(__file__).parents[2] / "deploy" / "make-certificates"
 NAMESPACE = "deltaplane-system"
-SECRET = "deltaplane-controlplane-tls"
 AGENTS, REPLICAS = "deltaplane-agent", "deltaplane-controlplane"
 
 
@@ -25,23 +22,9 @@ class Deltaplane:
 
     def apply(self, overlay: str) -> None:
         """Returns when every agent and replica is ready."""
-        wanted = self.cluster.kubectl("kustomize", str(OVERLAYS / overlay))
-        if not self.overlay and SECRET in wanted:
-            self._certify()
         self.overlay = overlay
         self.cluster.kubectl("apply", "-k", str(OVERLAYS / overlay))
         self.rolled()
-
-    def _certify(self) -> None:
-        """A base that makes its certificates itself names no such Secret."""
-        folder = self.cluster.run.folder / "pki"
-        addresses = [place.v4[0] for place in self.cluster.fabric.nodes]
-        subprocess.run([MAKE_CERTIFICATES, folder, *addresses], check=True)
-        kubectl = self.cluster.kubectl
-        kubectl("create", "namespace", NAMESPACE)
-        files = [f"--cert={folder / 'tls.crt'}", f"--key={folder / 'tls.key'}"]
-        kubectl("-n", NAMESPACE, "create", "secret", "tls", SECRET, *files)
-        kubectl("-n", NAMESPACE, "create", "configmap", "deltaplane-ca", f"--from-file=ca.crt={folder / 'ca.crt'}")
 
     def rolled(self) -> None:
         """Waits for the rollouts under way."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.cluster.counted import SUMMARY
 from tests.cluster.installed import Deltaplane
 from tests.cluster.rolling import Rolling
 from tests.cluster.shop import Shop
@@ -16,6 +17,7 @@ def test_a_rolling_restart_with_drain_on_ack_loses_no_connection_and_sleeps_for_
     rolling.open("drain")
     try:
         rolled = rolling.restart("Deltaplane", "drain")
+        SUMMARY.append(rolled.row())
     finally:
         rolling.close()
         deltaplane.apply("nftables")

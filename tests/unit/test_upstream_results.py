@@ -90,3 +90,14 @@ def test_the_endpoints_controllers_are_run_in_nftables_mode_alone(
 
     assert ended.value.code == 2
     assert "--proxy=deltaplane-endpoints goes with --mode=nftables" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("arguments", "code"), [([], 3), (["--smoke"], 0), (["--focus=Services"], 3)])
+def test_where_no_cluster_can_run_the_smoke_is_skipped_as_a_test_is_and_a_run_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int
+) -> None:
+    monkeypatch.setattr("tools.lab.cluster.cluster.unavailable", lambda: "no cgroups here")
+    monkeypatch.setattr("sys.argv", ["upstream", *arguments])
+
+    assert upstream.main() == code
+    assert capsys.readouterr().err == "upstream: skipped: no cgroups here\n"
