@@ -19,7 +19,7 @@ from nodeagent.dataplane.api import Dataplane
 from nodeagent.inspection.facts import Facts
 from nodeagent.node.node_info import NodeInfo
 from nodeagent.stream.acks import pending_of
-from nodeagent.stream.events import Changed, Event, Record, Report, Send
+from nodeagent.stream.events import Changed, Event, Record, Report, Send, portions, together
 from nodeagent.stream.handshake import Mode, identity
 from nodeagent.stream.journal import Journal
 from nodeagent.stream.keeper import STATE_MAX_AGE, Keeper
@@ -207,32 +207,47 @@ class Agent:
             or heavy(data, self._node_name)
         )
 
-    def received(self, data: bytes, now: float) -> Sequence[bytes]:
-        """Takes one message and returns the answers; what it says is then in the kernel, or will be tried again.
+    def rest(self, now: float) -> float:
+        """Seconds in which messages are to gather before the next are taken."""
+        return self._programmer.rest(now) if self._programmer.in_step else 0.0
 
-        An exception is a defect that may leave this message half done: the next stream's whole state is compared with
-        the kernel.
+    def received(self, data: bytes, now: float) -> Sequence[bytes]:
+        """As `received_all`, of one message."""
+        return self.received_all((data,), now)
+
+    def received_all(self, messages: Sequence[bytes], now: float) -> Sequence[bytes]:
+        """Takes messages in order and returns the answers; what they say is then in the kernel, or will be tried again.
+
+        Deltas in a row are one commit. An exception is a defect that may leave a message half done: the next stream's
+        whole state is compared with the kernel.
         """
         try:
-            return self._received(data, now)
+            return [answer for some in portions(messages) for answer in self._received(some, now)]
         except Exception:
             self._programmer.doubt()
             raise
 
-    def _received(self, data: bytes, now: float) -> Sequence[bytes]:
+    def _received(self, messages: Sequence[bytes], now: float) -> Sequence[bytes]:
+        """Deltas, or one other message."""
         arrived = time.perf_counter_ns()
-        answers: list[bytes] = []
-        events = self._session.received(data, now)
+        events = [item for data in messages for item in self._taken_in(data, now)]
         self._commits.garbage.pause(while_=self._session.collecting)
         times = (arrived, time.perf_counter_ns())
-        # A delta is journaled before it is committed, so that the journal has all that the kernel has; a snapshot,
-        # which costs a sync of the disk, after.
-        for item in sorted(events, key=lambda item: not (isinstance(item, Record) and not item.whole)):
-            answers += self._handle(item, times)
+        answers = [answer for item in together(events) for answer in self._handle(item, times)]
         if not self._programmer.in_step and self._session.current:
             with self._judging():
                 answers += self._commits.compare(times)
         return answers
+
+    def _taken_in(self, data: bytes, now: float) -> Iterator[Event]:
+        """What the session makes of a message. A delta is journaled at once: the next ones are not in the state yet by
+        which a journal begins anew, and it has all that the kernel has. A snapshot, which costs a sync of the disk,
+        is after the commit."""
+        for item in self._session.received(data, now):
+            if isinstance(item, Record) and not item.whole:
+                self._keeper.keep(self._session, item)
+            else:
+                yield item
 
     def _handle(self, item: Event, times: Times = (0, 0)) -> list[bytes]:
         match item:

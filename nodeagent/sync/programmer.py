@@ -104,6 +104,10 @@ class Programmer:
 
     # ------------------------------------------------------------ when it is to be called
 
+    def rest(self, now: float) -> float:
+        """Seconds until a change that comes now should be committed; 0: at once."""
+        return 0.0
+
     def pause(self, now: float) -> float:
         """Seconds until one of the three below is due; infinite if none is."""
         return min(self.node_due(now), self.repair_due(now), self.retry_due(now))
