@@ -28,7 +28,7 @@ from nodeagent.stream.mirror import Mirror
 from nodeagent.stream.session import Session
 from nodeagent.stream.state_folder import taken
 from nodeagent.sync.commits import Commits
-from nodeagent.sync.programmer import Programmer
+from nodeagent.sync.programmer import GATHER, Programmer
 from nodeagent.sync.reporting import Times
 from nodeagent.sync.weight import heavy
 
@@ -56,6 +56,7 @@ class Agent:
         silence: float = SILENCE_SECONDS,
         release_file: Path | None = None,
         state_max_age: float = STATE_MAX_AGE,
+        gather: float = GATHER,
     ) -> None:
         hello = identity(node.name, mode or Mode(dataplane.mode), boot_id)
         asked = None if metrics is None else metrics.resynced
@@ -64,7 +65,7 @@ class Agent:
         self._metrics = metrics
         self._release_file = release_file
         self._keeper = Keeper(journal, node.name, state_max_age)
-        self._programmer = Programmer(node, dataplane, hooks, follow_cidrs)
+        self._programmer = Programmer(node, dataplane, hooks, follow_cidrs, gather)
         self._commits = Commits(self._programmer, new_session, metrics)
         # What happens outside the stream.
         self.kernel_changed = self._commits.kernel_changed
@@ -208,8 +209,8 @@ class Agent:
         )
 
     def rest(self, now: float) -> float:
-        """Seconds in which messages are to gather before the next are taken."""
-        return self._programmer.rest(now) if self._programmer.in_step else 0.0
+        """Seconds in which messages are to gather before the next are taken. Reads only, beside any call."""
+        return self._programmer.rest(now)
 
     def received(self, data: bytes, now: float) -> Sequence[bytes]:
         """As `received_all`, of one message."""
