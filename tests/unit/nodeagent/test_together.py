@@ -180,14 +180,16 @@ def test_a_service_that_goes_and_comes_back_among_them_is_as_it_came_back(world:
 def test_the_journal_has_every_delta_also_where_it_begins_anew_among_them(world: World) -> None:
     """A journal that is full begins with the state of the delta that filled it; those after it must fit."""
     world.journal.messages = world.journal.messages[:1] * 59 + world.journal.messages[-1:]
-    sent = deltas(world, *(Fact(GONE.key, [None, GONE][turn]) for turn in (0, 1, 0)))
-    world.agent.received_all(sent, world.clock.now)
+    world.agent.received_all(deltas(world, *(Fact(GONE.key, each) for each in (None, GONE, None))), world.clock.now)
+    world.settle()
+    world.put(Fact(STAYS.key, None))
+    world.settle()
     rev = world.agent.facts().rev
+    assert rev == world.replica.log.head
 
-    assert world.journal.messages[-1] == sent[-1]
     world.restart_agent()
     assert world.agent.facts().rev == rev
-    assert GONE.key not in {service.key for service in world.agent.mirror.services.values()}
+    assert not world.agent.mirror.services
 
 
 def test_a_change_of_this_node_among_them_reaches_every_service(world: World) -> None:
