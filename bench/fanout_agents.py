@@ -166,7 +166,13 @@ class Agent:
         self.size += len(message)
         return message
 
-    def received(self, data: bytes, now: float) -> list[bytes]:
+    def received_all(self, messages: Iterable[bytes], now: float) -> list[bytes]:
+        return [answer for data in messages for answer in self._received(data, now)]
+
+    def rest(self, now: float) -> float:
+        return 0.0
+
+    def _received(self, data: bytes, now: float) -> list[bytes]:
         self.size += len(data)
         answers = []
         for item in self.session.received(data, now):

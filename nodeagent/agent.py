@@ -20,7 +20,7 @@ from nodeagent.dataplane.api import Dataplane
 from nodeagent.inspection.facts import Facts
 from nodeagent.node.node_info import NodeInfo
 from nodeagent.stream.acks import pending_of
-from nodeagent.stream.events import Changed, Event, Record, Report, Send
+from nodeagent.stream.events import Changed, Event, Record, Report, Send, portions, together
 from nodeagent.stream.handshake import Mode, identity
 from nodeagent.stream.journal import Journal
 from nodeagent.stream.keeper import STATE_MAX_AGE, Keeper
@@ -29,7 +29,7 @@ from nodeagent.stream.mirror import Mirror
 from nodeagent.stream.session import Session
 from nodeagent.stream.state_folder import taken
 from nodeagent.sync.commits import Commits
-from nodeagent.sync.programmer import Programmer
+from nodeagent.sync.programmer import GATHER, Programmer
 from nodeagent.sync.reporting import Times
 from nodeagent.sync.weight import heavy
 
@@ -57,6 +57,7 @@ class Agent:
         silence: float = SILENCE_SECONDS,
         release_file: Path | None = None,
         state_max_age: float = STATE_MAX_AGE,
+        gather: float = GATHER,
     ) -> None:
         hello = identity(node.name, mode or Mode(dataplane.mode), boot_id)
         asked = None if metrics is None else metrics.resynced
@@ -65,7 +66,7 @@ class Agent:
         self._metrics = metrics
         self._release_file = release_file
         self._keeper = Keeper(journal, node.name, state_max_age)
-        self._programmer = Programmer(node, dataplane, hooks, follow_cidrs)
+        self._programmer = Programmer(node, dataplane, hooks, follow_cidrs, gather)
         self._commits = Commits(self._programmer, new_session, metrics)
         # What happens outside the stream.
         self.kernel_changed = self._commits.kernel_changed
@@ -208,32 +209,47 @@ class Agent:
             or heavy(data, self._node_name)
         )
 
-    def received(self, data: bytes, now: float) -> Sequence[bytes]:
-        """Takes one message and returns the answers; what it says is then in the kernel, or will be tried again.
+    def rest(self, now: float) -> float:
+        """Seconds in which messages are to gather before the next are taken. Reads only, beside any call."""
+        return self._programmer.rest(now)
 
-        An exception is a defect that may leave this message half done: the next stream's whole state is compared with
-        the kernel.
+    def received(self, data: bytes, now: float) -> Sequence[bytes]:
+        """As `received_all`, of one message."""
+        return self.received_all((data,), now)
+
+    def received_all(self, messages: Sequence[bytes], now: float) -> Sequence[bytes]:
+        """Takes messages in order and returns the answers; what they say is then in the kernel, or will be tried again.
+
+        Deltas in a row are one commit. An exception is a defect that may leave a message half done: the next stream's
+        whole state is compared with the kernel.
         """
         try:
-            return self._received(data, now)
+            return [answer for some in portions(messages) for answer in self._received(some, now)]
         except Exception:
             self._programmer.doubt()
             raise
 
-    def _received(self, data: bytes, now: float) -> Sequence[bytes]:
+    def _received(self, messages: Sequence[bytes], now: float) -> Sequence[bytes]:
+        """Deltas, or one other message."""
         arrived = time.perf_counter_ns()
-        answers: list[bytes] = []
-        events = self._session.received(data, now)
+        events = [item for data in messages for item in self._taken_in(data, now)]
         self._commits.garbage.pause(while_=self._session.collecting)
         times = (arrived, time.perf_counter_ns())
-        # A delta is journaled before it is committed, so that the journal has all that the kernel has; a snapshot,
-        # which costs a sync of the disk, after.
-        for item in sorted(events, key=lambda item: not (isinstance(item, Record) and not item.whole)):
-            answers += self._handle(item, times)
+        answers = [answer for item in together(events) for answer in self._handle(item, times)]
         if not self._programmer.in_step and self._session.current:
             with self._judging():
                 answers += self._commits.compare(times)
         return answers
+
+    def _taken_in(self, data: bytes, now: float) -> Iterator[Event]:
+        """What the session makes of a message. A delta is journaled at once: the next ones are not in the state yet by
+        which a journal begins anew, and it has all that the kernel has. A snapshot, which costs a sync of the disk,
+        is after the commit."""
+        for item in self._session.received(data, now):
+            if isinstance(item, Record) and not item.whole:
+                self._keeper.keep(self._session, item)
+            else:
+                yield item
 
     def _handle(self, item: Event, times: Times = (0, 0)) -> list[bytes]:
         match item:

@@ -137,6 +137,7 @@ class App:
             follow_cidrs=self._opened.follow,
             release_file=Path(settings.state_dir) / RELEASE if settings.state_dir else None,
             state_max_age=settings.state_max_age,
+            gather=settings.configuration.iptables.min_sync_period.seconds,
         )
 
     def _hooks(self) -> list[CommitHook]:

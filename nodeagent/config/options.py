@@ -67,6 +67,9 @@ OPTIONS = (
     Option("iptables-sync-period", "iptables.sync_period", DURATION,
            "A change that is not in the kernel after twice this time makes /healthz fail; the flag counts in nftables "
            "mode too.", modes=IPTABLES + USERSPACE),
+    Option("iptables-min-sync-period", "iptables.min_sync_period", DURATION,
+           "The longest that changes gather after a restore before the next one: as long as they keep coming, they do "
+           "so for twice the time that it took. What comes alone does not wait.", modes=IPTABLES + USERSPACE),
     Option("", "nftables.sync_period", DURATION, "The same in nftables mode.", modes=NFTABLES),
     Option("ipvs-sync-period", "ipvs.sync_period", DURATION, "The same in ipvs mode.", modes=IPVS),
     Option("iptables-localhost-nodeports", "iptables.localhost_node_ports", BOOL,
@@ -85,7 +88,6 @@ OPTIONS = (
            "1.25.", modes=USERSPACE),
     Option("v", "logging.verbosity", INT, "Log verbosity; 4 and up is debug."),
     # What follows does nothing, and says why.
-    Option("iptables-min-sync-period", "iptables.min_sync_period", DURATION, "Least time between syncs.", AT_ONCE),
     Option("", "nftables.min_sync_period", DURATION, "Least time between syncs.", AT_ONCE),
     Option("ipvs-min-sync-period", "ipvs.min_sync_period", DURATION, "Least time between syncs.", AT_ONCE),
     Option("config-sync-period", "config_sync_period", DURATION, "Interval of complete lists.",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Protocol
@@ -27,6 +27,7 @@ from nodeagent.stream.alarm import Alarm
 from nodeagent.stream.beside import Beside
 from nodeagent.stream.channel import METHOD, Options
 from nodeagent.stream.credentials import Dialler, Plain
+from nodeagent.stream.inbox import Inbox
 
 log = logging.getLogger(__name__)
 
@@ -69,16 +70,19 @@ class Conversation(Protocol):
         """The first message of a new stream."""
 
     def long_message(self, data: bytes) -> bool:
-        """Whether `received` may take long with this message: more than some milliseconds."""
+        """Whether it may take long to take this message: more than some milliseconds."""
 
-    def received(self, data: bytes, now: float) -> Iterable[bytes]:
-        """Takes one message and gives the answers; returns after the kernel has what it said."""
+    def rest(self, now: float) -> float:
+        """Seconds in which messages are to gather before the next are taken; 0: they are taken at once."""
+
+    def received_all(self, messages: Sequence[bytes], now: float) -> Iterable[bytes]:
+        """Takes what has come, in order, and gives the answers; returns after the kernel has what they said."""
 
     def long_said(self, data: bytes) -> Iterable[bytes]:
-        """What the peer hears of a message that takes long, while `received` still has it; from another thread."""
+        """What the peer hears of a message that takes long, while `received_all` has it still; from another thread."""
 
     def handled(self, now: float) -> None:
-        """The last message has been handled: the time of silence starts now."""
+        """The last messages have been handled: the time of silence starts now."""
 
     def excused(self, seconds: float, now: float) -> None:
         """This process did not run for so long until now: what the peer said meanwhile is still to be read."""
@@ -128,7 +132,8 @@ class Stream:
         self._sending = asyncio.Lock()  # a call takes one message at a time
         self._greeted = greeted
         self._heard = False
-        self._working: bytes | None = None  # the message that is being handled
+        self._inbox: Inbox | None = None
+        self._working: tuple[bytes, ...] = ()  # the messages that are being handled
         self._saying: asyncio.Task[None] | None = None
 
     def plan(self) -> None:
@@ -174,6 +179,8 @@ class Stream:
                 task.cancel()
             self._alarm.close()
             await asyncio.gather(*tasks, return_exceptions=True)
+            if self._inbox is not None:
+                await self._inbox.close()
 
     async def _talk(self, call: Call) -> None:
         hello = await self._beside.turn(lambda: self._conversation.connected(time.monotonic()))
@@ -183,41 +190,53 @@ class Stream:
         except TimeoutError:
             raise _GivenUpError(f"no connection within {self._times.connect:g} s") from None
         self._call = call
-        async for data in call:
+        self._inbox = inbox = Inbox(call)
+        while await inbox.arrived():
             if not self._heard:
                 self._heard = True
                 self._greeted()
-            await self._send(call, await self._handle(call, data))
+            await self._send(call, await self._handle(call, inbox))
             self.plan()
 
-    async def _handle(self, call: Call, data: bytes) -> Iterable[bytes]:
-        """Has the agent take a message. Where that takes long, the peer hears so meanwhile."""
-        self._working = data
-        late = asyncio.get_running_loop().call_later(self._times.patient, self._takes_long, call, data)
+    async def _handle(self, call: Call, inbox: Inbox) -> Iterable[bytes]:
+        """Has the agent take all that has come. Where that takes long, the peer hears so, and what comes is read."""
+        if rest := self._conversation.rest(time.monotonic()):
+            inbox.read_ahead()
+            await asyncio.sleep(rest)
+        if self._beside.busy:
+            inbox.read_ahead()
+        late = asyncio.get_running_loop().call_later(self._times.patient, self._takes_long, call)
         try:
             return await self._beside.turn(
-                partial(self._take, data),
-                long=partial(self._conversation.long_message, data),
-                before=self.say_unsaid,
-                message=True,
+                self._take, long=partial(self._begin, inbox), before=partial(self._before, inbox), message=True
             )
         finally:
-            self._working = None
+            self._working = ()
             late.cancel()
 
-    def _takes_long(self, call: Call, data: bytes) -> None:
-        self._saying = asyncio.create_task(self._say_long(call, data))
+    def _begin(self, inbox: Inbox) -> bool:
+        """It is the messages' turn, of all that are there; whether they may take long."""
+        self._working = inbox.take()
+        return len(self._working) > 1 or self._conversation.long_message(self._working[0])
 
-    async def _say_long(self, call: Call, data: bytes) -> None:
-        """Never after the message's own answers. An error shows at the next message that is sent."""
+    async def _before(self, inbox: Inbox) -> None:
+        inbox.read_ahead()
+        await self.say_unsaid()
+
+    def _takes_long(self, call: Call) -> None:
+        self._saying = asyncio.create_task(self._say_long(call, self._working))
+
+    async def _say_long(self, call: Call, working: tuple[bytes, ...]) -> None:
+        """Of the last that has anything to say, and never after the answers. An error shows at the next message."""
+        said = next(filter(None, map(self._conversation.long_said, reversed(working))), ())
         with suppress(*_FOREIGN[:-1]):
-            for message in self._conversation.long_said(data):
+            for message in said:
                 async with self._sending:
-                    if self._working is data:
+                    if self._working is working:
                         await call.write(message)
 
-    def _take(self, data: bytes) -> Iterable[bytes]:
-        answers = self._conversation.received(data, time.monotonic())
+    def _take(self) -> Iterable[bytes]:
+        answers = self._conversation.received_all(self._working, time.monotonic())
         self._conversation.handled(time.monotonic())
         return answers
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+
 from msgspec import Struct
 
 from deltaplane.v1 import delta_pb2 as pb
@@ -39,6 +42,27 @@ class Report(Struct, frozen=True):
 
 
 Event = Changed | Send | Record | Report
+
+_DELTA = pb.WatchResponse(delta=pb.Delta()).SerializeToString()[:1]  # the tag of its field
+
+
+def portions(messages: Iterable[bytes]) -> Iterator[tuple[bytes, ...]]:
+    """In order: deltas in a row together, which may be one commit, and each other message alone."""
+    for deltas, some in groupby(messages, lambda data: data.startswith(_DELTA)):
+        run = tuple(some)
+        yield from (run,) if deltas else zip(run, strict=True)
+
+
+def together(events: Sequence[Event]) -> list[Event]:
+    """The same, with the changes that deltas made as one, which is the first: they are committed once."""
+    changes = [item for item in events if isinstance(item, Changed)]
+    if len(changes) < 2:
+        return list(events)
+    touched = Touched.union(item.touched for item in changes)
+    causes = tuple(cause for item in changes for cause in item.causes)
+    whole = any(item.complete for item in changes)
+    others = (item for item in events if not isinstance(item, Changed))
+    return [Changed(changes[-1].rev, touched, whole, causes), *others]
 
 
 def braked(text: str) -> list[Event]:

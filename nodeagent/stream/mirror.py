@@ -49,6 +49,18 @@ class Touched(Struct, frozen=True):
     changed: tuple[int, int] = (0, 0)  # how many Services and EndpointSlices are other objects now
     came: tuple[EndpointSlice, ...] = ()  # slices, each with those endpoints alone that are new or other ones now
 
+    @classmethod
+    def union(cls, every: Iterable[Touched]) -> Touched:
+        """What changes in a row may have altered; `came` has what came with any of them."""
+        all_of = tuple(every)
+        return cls(
+            frozenset().union(*(one.services for one in all_of)),
+            frozenset().union(*(one.nodes for one in all_of)),
+            any(one.service_cidrs for one in all_of),
+            (sum(one.changed[0] for one in all_of), sum(one.changed[1] for one in all_of)),
+            tuple(each for one in all_of for each in one.came),
+        )
+
 
 class Edit(Struct, frozen=True, gc=False):
     """One object before and after, with its hash after; None: absent."""

@@ -23,10 +23,12 @@ from nodeagent.dataplane.resolver import Resolver
 from nodeagent.errors import KernelUnavailable
 from nodeagent.node.node_info import NodeInfo, PodCidrs
 from nodeagent.stream.mirror import Mirror, Touched
+from nodeagent.sync.pace import Pace
 from nodeagent.sync.phases import TRANSITIONS, Phase, Step
 from nodeagent.sync.reporting import Times, report_of, to_messages
 from nodeagent.sync.retries import CommitRetries
 
+GATHER = 1.0  # seconds that changes gather at most, where a commit takes long; kube-proxy's default
 REPAIR_PAUSE = 0.5  # seconds between two repairs: bounds CPU while another program rewrites our tables
 
 
@@ -41,7 +43,7 @@ class Programmer:
     """What writes returns None where the kernel took nothing: it stays wanted, and is retried.
 
     `drifted`: others changed our tables, and they are not repaired yet. `hooks` hear of each commit, before and after.
-    `follow_cidrs` is given the Node's pod CIDRs, where the mode needs them.
+    `follow_cidrs` is given the Node's pod CIDRs, where the mode needs them. `gather`: seconds, see `Pace`.
     """
 
     def __init__(
@@ -50,10 +52,12 @@ class Programmer:
         dataplane: Dataplane,
         hooks: Sequence[CommitHook] = (),
         follow_cidrs: Callable[[tuple[str, ...]], None] | None = None,
+        gather: float = GATHER,
     ) -> None:
         self.phases = Machine(TRANSITIONS)
         self.drifted = False
         self.retries = CommitRetries()
+        self._pace = Pace(gather)
         self._repair_at = 0.0  # monotonic seconds
         self._node = node
         self._dataplane = dataplane
@@ -105,6 +109,10 @@ class Programmer:
 
     # ------------------------------------------------------------ when it is to be called
 
+    def rest(self, now: float) -> float:
+        """Seconds in which changes are to gather before the next commit."""
+        return self._pace.rest(now) if self.slow and self.in_step else 0.0
+
     def pause(self, now: float) -> float:
         """Seconds until one of the three below is due; infinite if none is."""
         return min(self.node_due(now), self.repair_due(now), self.retry_due(now))
@@ -133,7 +141,11 @@ class Programmer:
             names = list(dict.fromkeys((*names, *self.mirror.services)))  # removed Services are only in `touched`
         inside = self._nodes_changed(touched)
         node = self._node.forwarding(self.mirror) if mine or inside or touched.service_cidrs else None
-        return self._commit(self._resolver.resolve(names, self._view), node, times)
+        began = time.monotonic()
+        try:
+            return self._commit(self._resolver.resolve(names, self._view), node, times)
+        finally:
+            self._pace.committed(began, time.monotonic())
 
     def compare(self, times: Times | None = None) -> Committed | None:
         """Compares the kernel with the whole state, and writes the differences."""

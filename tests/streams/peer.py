@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -97,6 +97,12 @@ class Talk:
         self.on(data)
         self.session.received(data, now)
         return []
+
+    def received_all(self, messages: Sequence[bytes], now: float) -> list[bytes]:
+        return [answer for data in messages for answer in self.received(data, now)]
+
+    def rest(self, now: float) -> float:
+        return 0.0
 
     def long_message(self, data: bytes) -> bool:
         return False

@@ -163,6 +163,34 @@ async def test_during_a_long_commit_the_node_answers_its_stream_stays_and_what_c
         assert node.figure("deltaplane_stream_connects_total") == before == 1
 
 
+async def test_all_that_comes_during_a_long_commit_is_one_commit_and_acknowledged_together() -> None:
+    async with world() as (state, server, node):
+        changes = cluster.Changes(SERVICES, 2)
+        (session,) = server.nodes
+        node.dataplane.applied.clear()
+        node.dataplane.gate.clear()
+        state.update([changes.next()])
+        await until(lambda: node.dataplane.waits)
+        came: set[str] = set()
+        for _ in range(20):
+            change = changes.next()
+            came.add(change.key.name.removesuffix("-abcde"))
+            state.update([change])
+            await asyncio.sleep(0.02)  # a delta of its own, as the replica is not kept waiting
+        stream = node.client._stream
+        assert stream is not None
+        inbox = stream._inbox
+        assert inbox is not None
+        await until(lambda: len(inbox._waiting) >= 10)
+        node.dataplane.gate.set()
+
+        await until(lambda: session.applied_rev == state.log.head)
+        first, *rest = node.dataplane.applied
+        assert len(first) == 1
+        assert {name for names in rest for name in names} == came
+        assert len(rest) <= 2  # all that was there, and what was under way
+
+
 async def test_an_earlier_change_is_acknowledged_before_a_long_commit_begins() -> None:
     async with world() as (state, server, node):
         changes = cluster.Changes(SERVICES, 2)
