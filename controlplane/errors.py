@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from deltaplane import redact
+
 
 class ControlPlaneError(Exception):
-    """Base of the control plane's own errors; the text is one line for the operator: what, where, what to do."""
+    """Base of the control plane's own errors; the text is one line for the operator: what, where, what to do.
+
+    It has no credentials of URLs: `GetStatus` passes it on to whoever may inspect.
+    """
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(redact.urls(text))
 
 
 class SourceError(ControlPlaneError):

@@ -12,6 +12,8 @@ import stat
 from pathlib import Path
 from typing import Any, TypeVar
 
+from deltaplane import redact
+
 FILE_BYTES = 32 * 1024 * 1024
 DEPTH = 64  # collections within each other; the API's own objects have less than 20
 NODES = 2_000_000  # keys and values of one document, with what aliases stand for
@@ -138,4 +140,5 @@ def _position(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     if mark is None:
         return " ".join(str(error).split())
-    return f"line {mark.line + 1} of the document, column {mark.column + 1}: {getattr(error, 'problem', '')}"
+    problem = redact.yaml(str(getattr(error, "problem", "")))
+    return f"line {mark.line + 1} of the document, column {mark.column + 1}: {problem}"

@@ -2,7 +2,7 @@
 
 Both programs call `configure` once at start; modules log through `logging.getLogger(__name__)` and `event`. What comes
 from outside can be in any of it, libraries' lines and exceptions' texts included: the formatter is where no control
-character, and nothing that ends a line or turns the direction of reading, goes through as it is.
+character, nothing that ends a line or turns the direction of reading, and no password of a URL goes through.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import logging
 import sys
 import time
 from types import TracebackType
+
+from deltaplane import redact
 
 
 def configure(verbosity: int) -> None:
@@ -66,4 +68,5 @@ class Formatter(logging.Formatter):
             lines += self.formatException(record.exc_info).split("\n")
         if record.stack_info:
             lines += record.stack_info.split("\n")
+        lines = [redact.urls(text) for text in lines]
         return "\n".join([lines[0], *(f"  {line(text)}" for text in lines[1:])])

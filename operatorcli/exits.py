@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from deltaplane import redact
+
 
 class Exit(IntEnum):
     """Documented in docs/command.md; scripts rely on them."""
@@ -32,5 +34,5 @@ class Failed(Exception):
     """Ends the command. `text`: what is wrong, and where; `advice`: what to do next."""
 
     def __init__(self, code: Exit, text: str, advice: str = "") -> None:
-        super().__init__(text)
-        self.code, self.text, self.advice = code, text, advice
+        self.code, self.text, self.advice = code, redact.urls(text), redact.urls(advice)
+        super().__init__(self.text)

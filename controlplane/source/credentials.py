@@ -41,7 +41,9 @@ class Credentials:
         known = {path: stamp(path) for path in self._stamps}  # taken before the files are read
         configuration = Configuration()
         await _load(configuration, self._kubeconfig)
-        _check_address(configuration.host, self.origin)
+        _check_address("server", configuration.host, self.origin)
+        if configuration.proxy:
+            _check_address("proxy-url", configuration.proxy, self.origin)
         hook = configuration.refresh_api_key_hook
         if hook is not None:
             configuration.refresh_api_key_hook = _careful(hook)
@@ -75,14 +77,14 @@ def _material(configuration: Any) -> tuple[Any, ...]:
     return (*rest, *contents)
 
 
-def _check_address(host: str, origin: str) -> None:
+def _check_address(field: str, url: str, origin: str) -> None:
     try:
-        parts = urlsplit(host)
+        parts = urlsplit(url)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False
     if not usable:
-        raise SourceError(f"{origin}: server {host!r} is not an http or https address: correct it")
+        raise SourceError(f"{origin}: {field} {url!r} is not an http or https address: correct it")
 
 
 def _careful(hook: Callable[[Any], None]) -> Callable[[Any], None]:

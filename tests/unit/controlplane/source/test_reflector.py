@@ -346,6 +346,11 @@ async def test_the_source_follows_every_kind(server: ApiServer, tmp_path: Path) 
             "kubeconfig {} is not usable, its current context must name a cl",
         ),
         (_config("ftp://x"), "kubeconfig {}: server 'ftp://x' is not an http or https address"),
+        (_config("ftp://u:p@x"), "kubeconfig {}: server 'ftp://***@x' is not an http or https address"),
+        (
+            _config("https://x', proxy-url: 'http://u:p@[::"),
+            "kubeconfig {}: proxy-url 'http://***@[::' is not an http or https address",
+        ),
         (_config("https://x", authority="AAAA"), "kubeconfig {}: its certificates cannot be used: "),
     ],
 )
