@@ -122,7 +122,7 @@ def test_a_message_that_is_no_delta_is_taken_by_itself() -> None:
 
 def test_deltas_are_told_from_all_other_messages() -> None:
     messages = {
-        field.name: pb.WatchResponse(**{field.name: field.message_type._concrete_class()}).SerializeToString()
+        field.name: pb.WatchResponse(**{field.name: getattr(pb.WatchResponse(), field.name)}).SerializeToString()
         for field in pb.WatchResponse.DESCRIPTOR.fields
     }
     delta = messages.pop("delta")
