@@ -111,7 +111,7 @@ RATE = Table(
 BIG = Table(
     "big",
     "A Service with 1,000 endpoints",
-    "One of them is replaced: from before the write until the kernel has it.",
+    "One of them is replaced: from before the write until the last commit for it.",
     (_milliseconds("big", "median", _median("kernel")), _milliseconds("big CPU", "CPU per change", _each("cpu"))),
 )
 ZONE = Table(

@@ -76,16 +76,6 @@ class Commits(Looker):
         """The last one's time; 0: there was none."""
         return self.at[-1] if self.at else 0.0
 
-    def first_after(self, since: float, patience: float) -> float | None:
-        """Waits for the first commit after `since`."""
-        deadline = time.perf_counter() + patience
-        while time.perf_counter() < deadline:
-            found = [at for at in self.at[-1000:] if at > since]
-            if found:
-                return found[0]
-            time.sleep(PACE)
-        return None
-
 
 def _generation(kernel: NetlinkKernel) -> int:
     (answer,) = kernel.ask(wire.request(objects.GET_GENERATION, 0, 0, 0, b""))

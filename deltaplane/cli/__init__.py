@@ -68,8 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(_usage())
         return 0 if arguments else 2
     if arguments[0] not in PROGRAMS:
-        print(f"deltaplane: unknown command {arguments[0]!r}", file=sys.stderr)
-        print(f"  {near(arguments[0], (*PROGRAMS, *VERBS))}", file=sys.stderr)
+        hint = near(arguments[0], (*PROGRAMS, *VERBS))
+        print(f"deltaplane: unknown command {arguments[0]!r}. {hint}", file=sys.stderr)
         return 2
     return _run(arguments[0], arguments[1:])
 

@@ -51,4 +51,5 @@ def _reason(option: Option, mode: str) -> str:
 
 def _shared(option: Option, mode: str) -> bool:
     """Whether the flag sets a field of this mode as well, and so does something."""
-    return not option.idle and flags.SHARED.get(option.flag, "").startswith(mode)
+    path = flags.SHARED.get(option.flag, "")
+    return not option.idle and path.startswith(mode) and not any(each.idle for each in OPTIONS if each.path == path)

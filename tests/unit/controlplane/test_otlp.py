@@ -145,7 +145,7 @@ def test_hardly_anything_is_traced_while_the_collector_is_away_and_the_log_says_
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     collector = Away()
-    traces = OtlpTracing("nobody:1", 1.0, collector)
+    traces = OtlpTracing("away:1", 1.0, collector)
     with caplog.at_level(logging.INFO):
         for _ in range(3):
             traces.exporter.export(traces_of(3))
@@ -154,7 +154,8 @@ def test_hardly_anything_is_traced_while_the_collector_is_away_and_the_log_says_
         collector.away = False
         traces.exporter.export(traces_of(3))
     assert all(traces.sample("Service a/b", BEGIN, BEGIN) for _ in range(5))
-    assert [record.getMessage().partition(" ")[0] for record in caplog.records] == ["trace", "trace"]
+    said = [text for record in caplog.records if "endpoint=away:1" in (text := record.getMessage())]
+    assert len(said) == 2, said  # another test's exporter may still be at work
     assert (figure(traces.exporter, "exported"), figure(traces.exporter, "dropped")) == (3, 9)
     traces.close()
 

@@ -134,7 +134,7 @@ def test_detectors(arguments: list[str], mode: Detector, detail: str) -> None:
     [
         "--kubeconfig=/x", "--master=https://x", "--kube-api-qps=5", "--kube-api-burst=7", "--kube-api-content-type=x",
         "--feature-gates=A=true,B=false", "--profiling", "--show-hidden-metrics-for-version=1.35", "--vmodule=a=3",
-        "--config-sync-period=5m", "--iptables-min-sync-period=0s", "--ipvs-min-sync-period=0s", "--ipvs-strict-arp",
+        "--config-sync-period=5m", "--iptables-min-sync-period=2s", "--ipvs-min-sync-period=0s", "--ipvs-strict-arp",
         "--iptables-localhost-nodeports=false", "--ipvs-scheduler=lc", "--ipvs-exclude-cidrs=10.0.0.0/8",
         "--ipvs-tcp-timeout=1s", "--ipvs-tcpfin-timeout=1s", "--ipvs-udp-timeout=1s", "--ipvs-sync-period=1s",
         "--iptables-masquerade-bit=3", "--logging-format=json", "--log-flush-frequency=1s", "--boot-id-file=/x",
