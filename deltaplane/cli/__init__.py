@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0 if arguments else 2
     if arguments[0] not in PROGRAMS:
         hint = near(arguments[0], (*PROGRAMS, *VERBS))
-        print(f"deltaplane: unknown command {arguments[0]!r}. {hint}", file=sys.stderr)
+        print(f"deltaplane: unknown command {arguments[0]!r}. {hint} See `deltaplane --help`.", file=sys.stderr)
         return 2
     return _run(arguments[0], arguments[1:])
 
