@@ -64,10 +64,15 @@ def gated(shop: Shop, *pods_names: str) -> Iterator[list[Gated]]:
 
 
 def holder(three: Three) -> Replica:
-    until(lambda: three.holder, 90)
+    """Who has the Lease, by the process that runs now: the Lease may still be of one that was killed."""
+    until(lambda: acquired(three.holder), 90)
     found = three.holder
     assert found is not None
     return found
+
+
+def acquired(replica: Replica | None) -> bool:
+    return replica is not None and "lease acquired" in replica.said.rpartition("controlplane.app: started")[2]
 
 
 def set_once(three: Three, each: Gated) -> None:
