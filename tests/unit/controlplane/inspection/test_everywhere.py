@@ -19,7 +19,7 @@ from controlplane.log import Log
 from controlplane.replica_places import Named, Unfound
 from controlplane.server import STREAM, Server
 from controlplane.trace import NoTracing
-from deltaplane.model import EndpointSlice, Kind, Node, ObjectKey
+from deltaplane.model import Kind, Node, ObjectKey
 from deltaplane.v1 import delta_pb2 as pb
 from deltaplane.v1 import inspection_pb2 as inspection
 from deltaplane.v1 import objects_pb2
@@ -27,7 +27,6 @@ from deltaplane.v1.inspection_pb2_grpc import InspectionServiceStub
 from deltaplane.views import key_message
 from tests.sessions import objects
 from tests.streams.programs import free_port
-from tests.unit.controlplane.inspection.calls import LEAVING
 
 SERVICE = inspection.ObjectVersion(key=key_message(objects.service_key(1)))
 REPLICAS = 3
@@ -205,46 +204,6 @@ async def test_what_the_asked_replica_has_and_another_has_not_seen_is_waited_for
         world.change(2)
         assert (await whole).applied
         assert (await world.wait(0, object=SERVICE)).applied
-
-
-async def test_a_pod_is_let_go_when_the_last_replicas_nodes_have_let_it_go() -> None:
-    async with three() as world:
-        for replica in world.replicas:
-            piece = objects.slice_of(1, {1: objects.READY, 2: objects.READY})
-            replica.cluster.update([Fact(piece.key, piece, "300")])
-        held = asyncio.ensure_future(world.wait(0, removed_address="10.0.0.1"))
-        left = objects.slice_of(1, {2: objects.READY})
-        for replica in world.replicas[:2]:
-            replica.cluster.update([Fact(left.key, left, "301")])
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(1):
-                await asyncio.shield(held)
-        world.replicas[2].cluster.update([Fact(left.key, left, "301")])
-        assert (await held).applied
-
-
-async def test_what_another_replica_said_before_a_pod_was_used_again_does_not_count() -> None:
-    leaving, later = objects.slice_of(1, {1: LEAVING, 2: objects.READY}), objects.slice_of(1, {1: LEAVING})
-    async with three() as world:
-
-        async def change(piece: EndpointSlice, version: str) -> None:
-            for replica in world.replicas:
-                replica.cluster.update([Fact(piece.key, piece, version)])
-            await asyncio.sleep(1.0)
-
-        await change(later, "300")
-        world.agents[2].acks.clear()
-        held = asyncio.ensure_future(world.wait(0, 12.0, removed_address="10.0.0.1"))
-        await change(leaving, "301")  # n0 and n1 have let go
-        world.agents[1].acks.clear()
-        await change(later, "302")
-        await change(leaving, "303")
-        world.agents[2].acks.set()
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(1):
-                await asyncio.shield(held)
-        world.agents[1].acks.set()
-        assert (await held).applied
 
 
 async def test_a_replica_that_does_not_answer_is_named_and_its_nodes_with_it() -> None:
