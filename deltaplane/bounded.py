@@ -53,7 +53,7 @@ def load(text: str, loader: Any) -> Any:
         return yaml.load(text, Loader=_bounded(loader))  # noqa: S506 - a safe loader
     except yaml.YAMLError as error:
         raise ValueError(_position(error)) from error
-    except ValueError:
+    except (ValueError, MemoryError):
         raise
     except Exception as error:
         raise ValueError(f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]) from error

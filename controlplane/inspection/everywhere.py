@@ -185,7 +185,15 @@ async def _following(
     here: Here, others: Others, waiter: Waiter, request: pb.WaitAppliedRequest, until: float
 ) -> AsyncIterator[None]:
     async def follow() -> None:
-        await others.follow(await _for_peers(here, waiter, request), until)
+        while True:
+            waiter.returned.clear()
+            waiter.elsewhere.clear()  # also what a peer said until its call had ended
+            work = asyncio.create_task(others.follow(await _for_peers(here, waiter, request), until))
+            try:
+                await waiter.returned.wait()
+            finally:
+                work.cancel()
+                await asyncio.gather(work, return_exceptions=True)
 
     task = asyncio.create_task(follow())
     try:

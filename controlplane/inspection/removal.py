@@ -2,7 +2,8 @@
 
 An endpoint that terminates stays in its slice, and is used while no ready one is left; so the slices alone do not say
 it. What each kind of node makes of the Services that have the address is resolved (`deltaplane.taking`). Looks at a
-slice again only when it has changed.
+slice again only when it has changed. What sends to it again, because the last ready endpoint has left, ends what was
+reached.
 
 Nobody remembers which Services had the address before this began, and kernels may have it still: so nothing older than
 the head of then is enough.
@@ -44,9 +45,9 @@ class OfRemoval:
         if again:
             self._rev = 0
             self._begin()
-        elif self._rev or not self._concerned():
+        elif not self._concerned() or (self._rev and not self._using()):
             self._at = log.head
-            return self._rev or None
+            return self._rev or None  # what changes and does not send to it again is not waited for
         self._epoch, self._at = here.epoch, log.head
         self._rev = 0 if self._using() else max(FIRST, self._began, self._last_change())
         return self._rev or None

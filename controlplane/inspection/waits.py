@@ -43,6 +43,7 @@ class Waiter:
         self._overlap: set[str] = set()  # nodes of `elsewhere` whose streams were shown as open here, too
         self.moved = asyncio.Event()
         self.reached = asyncio.Event()  # set once this replica has seen it
+        self.returned = asyncio.Event()  # set when what this replica had seen is not so any more
         self.done = asyncio.Event()  # set once enough nodes had it at one time
         self.looks = 0  # at nodes
         self.everybody: tuple[str, ...] | None = None  # all nodes, once they have it; None: look at each
@@ -57,6 +58,7 @@ class Waiter:
         self.rev, self._epoch = self.target.reached(), self._here.epoch
         self.moved.set()
         if self.rev is None:
+            self._return(before[0])
             return False
         self.reached.set()
         if floors is not None and self.selection.whole and not any(map(self._outlived, self._overlap)):
@@ -69,6 +71,13 @@ class Waiter:
         if not fresh:
             self._begin()
         return fresh or self._enough()
+
+    def _return(self, rev: int | None) -> None:
+        """What others said before does not count where this replica had seen it, at `rev`, and does not any more."""
+        if rev is not None:
+            self.elsewhere.clear()
+            self.reached.clear()
+            self.returned.set()
 
     def decide(self) -> None:
         """Looks at what came since the last time, before an answer."""

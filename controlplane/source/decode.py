@@ -136,6 +136,8 @@ class Decoder:
             fact, problems = self._form.translate(thing, event_unix_nano)
         except InvalidObject as error:
             return self._unusable(thing.metadata, str(error))
+        except MemoryError:  # is not the object's fault: the kind is listed again
+            raise
         except Exception as error:  # noqa: BLE001 - a fault of ours with one object must not hold up its whole kind
             return self._unusable(thing.metadata, f"unforeseen: {type(error).__name__}: {error}")
         return Item(fact.key, fact, problems)

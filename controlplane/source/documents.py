@@ -129,6 +129,8 @@ def _entry(version: str, kind_name: str, content: dict[str, Any]) -> Entry:
         return Entry(kind_name, problems=(field_path(error, "$"),))
     except InvalidObject as error:
         return Entry(kind_name, problems=(str(error).partition(": ")[2],))
+    except MemoryError:  # is not the object's fault: the file is read again
+        raise
     except Exception as error:  # noqa: BLE001 - as below
         return Entry(kind_name[:64], problems=(f"unforeseen: {type(error).__name__}: {error}",))
     return _used_entry(kind, key, content)
@@ -155,6 +157,8 @@ def _used_entry(kind: Kind, key: ObjectKey, content: dict[str, Any]) -> Entry:
         return Entry(str(key), key, problems=(field_path(error, "$"),))
     except InvalidObject as error:
         return Entry(str(key), key, problems=(str(error).removeprefix(f"{key}: "),))
+    except MemoryError:
+        raise
     except Exception as error:  # noqa: BLE001 - a fault of ours with one object must not hold up the others
         return Entry(str(key), key, problems=(f"unforeseen: {type(error).__name__}: {error}",))
     return Entry(str(key), key, fact, (*problems, *more))

@@ -120,6 +120,8 @@ def reading(folder: Path, name: str, known: Mapping[str, tuple[Entry, ...]], rea
         return _gone(folder)
     except OSError as error:
         return Reading(UNKNOWN, reason=error.strerror or type(error).__name__)
+    except MemoryError:  # the file may be well: read again at each look
+        return Reading(UNKNOWN, reason="not enough memory")
     except ValueError as error:
         return Reading(stamp, reason=str(error), doubtful=doubtful)
     except Exception as error:  # whatever is wrong with one file, the others go on

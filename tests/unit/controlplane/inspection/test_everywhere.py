@@ -206,22 +206,6 @@ async def test_what_the_asked_replica_has_and_another_has_not_seen_is_waited_for
         assert (await world.wait(0, object=SERVICE)).applied
 
 
-async def test_a_pod_is_let_go_when_the_last_replicas_nodes_have_let_it_go() -> None:
-    async with three() as world:
-        for replica in world.replicas:
-            piece = objects.slice_of(1, {1: objects.READY, 2: objects.READY})
-            replica.cluster.update([Fact(piece.key, piece, "300")])
-        held = asyncio.ensure_future(world.wait(0, removed_address="10.0.0.1"))
-        left = objects.slice_of(1, {2: objects.READY})
-        for replica in world.replicas[:2]:
-            replica.cluster.update([Fact(left.key, left, "301")])
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(1):
-                await asyncio.shield(held)
-        world.replicas[2].cluster.update([Fact(left.key, left, "301")])
-        assert (await held).applied
-
-
 async def test_a_replica_that_does_not_answer_is_named_and_its_nodes_with_it() -> None:
     async with three() as world:
         world.agents[2].task.cancel()

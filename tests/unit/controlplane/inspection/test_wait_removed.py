@@ -47,6 +47,38 @@ async def test_a_pod_that_terminates_and_is_the_last_is_still_used(asked: Asked)
     assert "10.0.0.1 still takes new connections of Service ns/svc-1" in answer.lacking[0].text
 
 
+async def test_a_pod_that_is_used_again_while_a_node_is_late_is_not_let_go(asked: Asked) -> None:
+    """The last ready endpoint leaves while one node has yet to let go: all nodes send to what terminates again."""
+    quick, late = asked.node("a"), asked.node("b")
+    pods(asked, {1: READY, 2: READY})
+    applied(asked, quick)
+    applied(asked, late)
+    call = wait(asked, 2.0, removed_address="10.0.0.1")
+    pods(asked, {1: LEAVING, 2: READY})
+    applied(asked, quick)
+    await call.looked()
+    assert not call.task.done()
+
+    pods(asked, {1: LEAVING})
+    applied(asked, quick)
+    applied(asked, late)
+    answer = await call.end()
+    assert not answer.applied
+    assert set(reasons(answer)) == {"a", "b"}
+    assert "used because no ready endpoint is left" in answer.lacking[0].text
+
+
+async def test_changes_that_send_nothing_to_the_pod_do_not_put_off_the_answer(asked: Asked) -> None:
+    pods(asked, {1: READY, 2: READY})
+    target = OfRemoval(asked.here, "10.0.0.1")
+    assert target.reached() is None
+    pods(asked, {1: LEAVING, 2: READY})
+    rev = target.reached()
+    for other in range(3, 9):
+        pods(asked, {1: LEAVING, 2: READY, other: READY})
+        assert target.reached() == rev
+
+
 async def test_a_pod_that_is_in_no_slice_is_let_go_where_the_newest_state_is(asked: Asked) -> None:
     applied(asked, asked.node("a"))
     assert (await wait(asked, removed_address="10.9.9.9").end()).applied

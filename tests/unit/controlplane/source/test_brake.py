@@ -97,6 +97,22 @@ async def test_an_object_that_makes_us_fail_is_reported_and_the_others_are_serve
     assert reason == "unforeseen: ZeroDivisionError: ours"
 
 
+async def test_an_object_for_which_there_was_no_memory_is_listed_again(server: ApiServer, tmp_path: Path) -> None:
+    full = [MemoryError()]
+
+    def narrow(kind: Kind, thing: object, event_unix_nano: int) -> object:
+        found = translate(kind, thing, event_unix_nano)  # type: ignore[arg-type]
+        if found.fact.key.name == "s1" and full:
+            raise full.pop()
+        return found
+
+    server.then(*[watch(*map(added, MANY), bookmark("5", end=True), hold=True)] * 2)
+    with patch("controlplane.source.decode.translate", narrow):
+        async with following(server, tmp_path) as run:
+            await run.recorder.until(lambda: len(run.addresses) == 20)
+            assert not run.recorder.problems
+
+
 async def test_a_fault_of_our_own_is_one_clear_line_and_a_relist(
     server: ApiServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -67,3 +67,23 @@ async def test_a_defect_in_reading_one_file_leaves_the_others(tmp_path: Path, mo
         (tmp_path / "b-good.yaml").write_text(service("a"))
         await recorder.until(lambda: bool(address(recorder)) and len(recorder.problems) > 0)
         assert "TypeError" in "".join(recorder.problems.values())
+
+
+async def test_a_file_for_which_there_was_no_memory_is_read_when_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parse, full = documents.parse, True
+
+    def narrow(text: str, *more: object) -> object:
+        if full:
+            raise MemoryError
+        return parse(text, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(folder, "parse", narrow)
+    monkeypatch.setattr(manifests, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(folder, "_TICK_NS", 0)  # no file is read once more because its stamp is new
+    async with running(tmp_path) as (_, recorder):
+        (tmp_path / "a.yaml").write_text(service("a"))
+        await recorder.until(lambda: any("not enough memory" in text for text in recorder.problems.values()))
+        full = False
+        await recorder.until(lambda: bool(address(recorder)))
