@@ -12,6 +12,7 @@ from msgspec import Struct, field
 
 from nodeagent.doctor.facts import Foreign, Saved
 from nodeagent.linux.netlink import wire
+from nodeagent.linux.nft import expressions as x
 
 OURS = ("deltaplane", "deltaplane-userspace", "kube-proxy")  # tables of this proxy and of the one before it
 KNOWN = ("KUBE-", "DELTAPLANE-", "CNI-")  # chains that other findings are about
@@ -22,8 +23,7 @@ TARGETS = {
 }  # fmt: skip
 EXPRESSIONS = {"reject": "rejects", "redir": "redirects", "tproxy": "redirects", "queue": "queues"}
 _TARGET = re.compile(r"(?:^| )-([jg]) (\S+)")
-# linux/netfilter/nf_tables.h: NF_DROP, NF_QUEUE; jumps and gotos as 32-bit numbers
-_DROP, _QUEUE, _LEADS = 0, 3, (0xFFFFFFFD, 0xFFFFFFFC)
+_QUEUE = 3  # NF_QUEUE, in the lower byte; the queue's number is above it
 _DESTINATION = 1  # NFT_NAT_DNAT
 
 
@@ -97,16 +97,16 @@ def note_rule(chain: Chain, expressions: bytes) -> list[str]:
 
 def note_verdict(chain: Chain, data: bytes) -> None:
     """NFTA_DATA_VERDICT (2) in a rule's or an element's data."""
-    verdict = wire.attributes(wire.attributes(data).get(2, b""))
-    if 1 not in verdict:
+    verdict = wire.attributes(data).get(2, b"")
+    if not verdict:
         return
-    code = wire.as_number(verdict[1])
-    if code == _DROP:
+    code, target = x.read_verdict(verdict)
+    if code == x.DROP:
         chain.does.add("drops")
-    elif code & 0xFF == _QUEUE and code not in _LEADS:
+    elif code >= 0 and code & 0xFF == _QUEUE:
         chain.does.add("queues")
-    elif code in _LEADS and 2 in verdict:
-        chain.leads.add(wire.as_text(verdict[2]))
+    elif code in (x.JUMP, x.GOTO):
+        chain.leads.add(target)
 
 
 def all_legacy(saved: Saved, policies: Mapping[str, Mapping[str, str]]) -> Iterator[Foreign]:

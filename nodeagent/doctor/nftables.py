@@ -10,12 +10,11 @@ from msgspec import Struct
 from nodeagent.doctor.chains import KNOWN, OURS, Chain, Chains, foreign, note_rule, note_verdict
 from nodeagent.doctor.facts import Foreign, Hook
 from nodeagent.linux.netlink import wire
+from nodeagent.linux.nft import expressions as x
 from nodeagent.linux.nft import objects
 from nodeagent.linux.nft.kernel import NetlinkKernel
 
-FAMILIES = {1: "inet", 2: "ip", 10: "ip6"}  # NFPROTO_* of linux/netfilter.h
 POINTS = {0: "prerouting", 1: "input", 2: "forward", 3: "output"}  # NF_INET_*
-DROP = 0  # NF_DROP
 HELD = ("input", "forward")
 
 
@@ -32,12 +31,12 @@ def read() -> Nftables:
     with closing(NetlinkKernel()) as kernel:
         tables = {
             f"{name} {wire.as_text(found[1])}"
-            for family, name in FAMILIES.items()
+            for family, name in x.FAMILY_NAMES.items()
             for found in _dumped(kernel, objects.GET_TABLE, family)
         }
         found: dict[str, Chains] = {}
         hooks: list[Hook] = []
-        for family, name in FAMILIES.items():
+        for family, name in x.FAMILY_NAMES.items():
             for chain in _dumped(kernel, objects.GET_CHAIN, family):
                 hooks += _chain(name, chain, found)
             _rules(kernel, family, found)
@@ -55,7 +54,7 @@ def _chain(family: str, chain: dict[int, bytes], found: dict[str, Chains]) -> It
     table, name = wire.as_text(chain[1]), wire.as_text(chain[3])
     point = POINTS.get(wire.as_number(wire.attributes(chain[4]).get(1, b"\0")), "") if 4 in chain else ""
     noted = found.setdefault(f"{family} {table}", {})[name] = Chain(point)
-    if point and wire.as_number(chain.get(5, b"\1")) == DROP:
+    if point and wire.as_number(chain.get(5, b"\1")) == x.DROP:
         noted.does.add("drops by policy")
         if point in HELD:
             yield Hook(family, table, name, point)
@@ -66,7 +65,7 @@ def _rules(kernel: NetlinkKernel, family: int, found: dict[str, Chains]) -> None
     maps: dict[tuple[str, str], list[Chain]] = {}
     for rule in _dumped(kernel, objects.GET_RULE, family):
         table, name = wire.as_text(rule[1]), wire.as_text(rule[2])
-        chain = found.get(f"{FAMILIES[family]} {table}", {}).get(name)
+        chain = found.get(f"{x.FAMILY_NAMES[family]} {table}", {}).get(name)
         if chain is None or table in OURS or name.startswith(KNOWN):
             continue
         for each in note_rule(chain, rule.get(4, b"")):

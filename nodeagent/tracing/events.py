@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nodeagent.conntrack import wire as conntrack
 from nodeagent.linux.netlink import wire
-from nodeagent.linux.nft.expressions import LAYOUTS, NFPROTO
+from nodeagent.linux.nft import expressions as x
 from nodeagent.tracing.flow import Flow, Step, Translated
 
 TRACE_GROUP, CONNECTIONS_GROUP = 9, 1  # NFNLGRP_NFTRACE, NFNLGRP_CONNTRACK_NEW
@@ -12,8 +12,7 @@ TRACE = wire.SUBSYSTEM << 8 | 17  # NFT_MSG_TRACE
 _TABLE, _CHAIN, _HANDLE, _TYPE, _VERDICT, _ID, _POLICY = 1, 2, 3, 4, 5, 6, 16  # NFTA_TRACE_...
 _IS_POLICY, _IS_RULE = 1, 3  # NFT_TRACETYPE_...
 _VERDICTS = {0: "drop", 1: "accept", 2: "stolen", 3: "queue", -1: "continue", -2: "break", -5: "return"}
-_BRANCHES = {-3: "jump", -4: "goto"}
-_FAMILIES = {NFPROTO[family]: layout.name for family, layout in LAYOUTS.items()} | {1: "inet"}
+_BRANCHES = {x.JUMP: "jump", x.GOTO: "goto"}
 
 
 def step(message: wire.Message) -> Step | None:
@@ -28,16 +27,15 @@ def step(message: wire.Message) -> Step | None:
         verdict, handle = _VERDICTS.get(wire.as_number(given.get(_POLICY, b"")), "?"), 0
     else:
         return None
-    family = _FAMILIES.get(message.family, str(message.family))
+    family = x.FAMILY_NAMES.get(message.family, str(message.family))
     table = f"{family} {wire.as_text(given.get(_TABLE, b''))}"
     return Step(wire.as_number(given.get(_ID, b"")), table, wire.as_text(given.get(_CHAIN, b"")), handle, verdict)
 
 
 def _verdict(body: bytes) -> str:
-    given = wire.attributes(body)
-    code = int.from_bytes(given.get(1, b""), "big", signed=True)
+    code, chain = x.read_verdict(body)
     if code in _BRANCHES:
-        return f"{_BRANCHES[code]} {wire.as_text(given.get(2, b''))}"
+        return f"{_BRANCHES[code]} {chain}"
     return _VERDICTS.get(code if code < 0 else code & 0xFF, str(code))
 
 

@@ -98,7 +98,7 @@ def _chains(flow: Flow) -> tuple[Chain, ...]:
 
 def _answers(flow: Flow) -> Iterator[s.Statement]:
     """Packets of the other direction of a connection that was asked for as the flow is."""
-    name = {4: "ip", 6: "ip6"}[flow.family]
+    name = x.LAYOUTS[flow.family].name
     source, destination = {4: (_SOURCE, _DESTINATION), 6: (_SOURCE6, _DESTINATION6)}[flow.family]
     yield _tracked("direction reply", _DIRECTION, b"\1")
     yield _tracked(f"original {name} saddr {ip_address(flow.source)}", source, flow.source, original=True)

@@ -15,10 +15,11 @@ from nodeagent.linux.netlink import wire
 from nodeagent.linux.netlink.socket import NetlinkProtocol, NetlinkSocket
 from nodeagent.linux.nft.kernel import NetlinkKernel
 from nodeagent.tracing import events, sending
-from nodeagent.tracing.flow import Flow, Shown, Step, Traced, Translated
+from nodeagent.tracing.flow import Flow, Step, Traced, Translated
 from nodeagent.tracing.marking import ANSWERS, TABLE, marked
 from nodeagent.tracing.texts import Texts
 
+DROP = "drop"  # the verdict at which a packet ends
 QUIET = 0.3  # seconds without a word after which a packet's way is at its end
 _BUFFER = 1 << 20  # bytes; a ceiling
 LEGACY = "rules of iptables-legacy are not shown: that flavour writes its trace to the kernel log alone (dmesg, TRACE:)"
@@ -74,17 +75,13 @@ def trace(flow: Flow, timeout: float, *, wait: bool = False) -> Traced:
         _listen(ear, heard, timeout, sent)
     outcome = "" if sent is None else sent.result()
     with closing(NetlinkKernel()) as kernel:
-        texts = Texts(kernel)
-        ways = [texts.shown(way) for way in heard.ways()]
-        answers = [texts.shown(way) for way in heard.ways(of_answers=True)]
-    steps = ways[0] if ways else ()
-    lost = next((last for way in answers if (last := _dropped(way))), None)
-    return Traced(len(ways), steps, outcome, *_ends(heard.translated), _dropped(steps), lost, tuple(notes))
-
-
-def _dropped(way: tuple[Shown, ...]) -> Shown | None:
-    """The rule or policy that the packet ended at."""
-    return next((step for step in way if step.verdict == "drop"), None)
+        texts, ways = Texts(kernel), heard.ways()
+        steps = texts.shown(ways[0]) if ways else ()
+        lost = texts.shown(step for way in heard.ways(of_answers=True) for step in way if step.verdict == DROP)
+    dropped = (step for step in steps if step.verdict == DROP)
+    return Traced(
+        len(ways), steps, outcome, *_ends(heard.translated), next(dropped, None), next(iter(lost), None), tuple(notes)
+    )
 
 
 def _listen(ear: NetlinkSocket, heard: Heard, timeout: float, sent: Future[str] | None) -> None:

@@ -27,6 +27,7 @@ LOCAL_TYPE = 2  # RTN_LOCAL
 META_KEYS = {"protocol": META_L4PROTO, "priority": META_PRIORITY}
 FULLY_RANDOM = 0x10  # NF_NAT_RANGE_PROTO_RANDOM_FULLY
 NFPROTO = {4: 2, 6: 10}
+INET = 1  # NFPROTO_INET
 
 
 class Expression(NamedTuple):
@@ -61,6 +62,7 @@ class FamilyLayout(NamedTuple):
 
 
 LAYOUTS = {4: FamilyLayout("ip", 4, 12, 16, 3), 6: FamilyLayout("ip6", 16, 8, 24, 4)}
+FAMILY_NAMES = {INET: "inet", **{NFPROTO[family]: layout.name for family, layout in LAYOUTS.items()}}
 
 
 def source(family: int) -> Field:
@@ -113,6 +115,12 @@ def value(payload: bytes) -> bytes:
 def verdict(code: int, chain: str = "") -> bytes:
     """`NFTA_DATA_VERDICT`; a jump or goto names its chain."""
     return wire.nest(2, wire.number(1, code), wire.text(2, chain) if chain else b"")
+
+
+def read_verdict(body: bytes) -> tuple[int, str]:
+    """The code of an `NFTA_DATA_VERDICT`, negative where it is nf_tables' own, and the chain of a jump or goto."""
+    given = wire.attributes(body)
+    return int.from_bytes(given.get(1, b""), "big", signed=True), wire.as_text(given.get(2, b""))
 
 
 def payload(base: int, offset: int, length: int, target: int) -> Expression:

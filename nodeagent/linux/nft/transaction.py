@@ -15,7 +15,7 @@ from typing import Protocol
 
 from nodeagent.linux.netlink import wire
 from nodeagent.linux.nft import objects
-from nodeagent.linux.nft.expressions import NFPROTO
+from nodeagent.linux.nft.expressions import LAYOUTS, NFPROTO
 from nodeagent.linux.nft.objects import Chain
 from nodeagent.linux.nft.program import Part, Program
 
@@ -52,7 +52,7 @@ class Batch:
         self._parts = [wire.begin(sequence)]
         self._last: tuple[int, int, int, bytes] = (0, 0, 0, b"")
         self._blame: dict[int, tuple[list[int], list[bytes], int]] = {}
-        self._said: dict[int, str] = {}  # messages that are blamed, as nft would say them
+        self._about: dict[int, tuple[str, int, str]] = {}  # of the same: verb, family and name, for words
 
     @property
     def messages(self) -> int:
@@ -152,15 +152,15 @@ class Batch:
 
     def command(self, reply: wire.Reply) -> str:
         """The refused message as nft would say it, `add element ip TABLE SET`; empty: no change's."""
-        return self._said.get(reply.sequence, "")
+        if reply.sequence not in self._about:
+            return ""
+        verb, family, name = self._about[reply.sequence]
+        return f"{verb} {LAYOUTS[family].name} {self._table} {name}"
 
     def _note(self, sequence: int, needed_by: list[int] | None, verb: str, family: int, name: str) -> None:
         if needed_by is not None:
             self._blame[sequence] = (needed_by, [], 0)
-            self._said[sequence] = self._in_words(verb, family, name)
-
-    def _in_words(self, verb: str, family: int, name: str) -> str:
-        return f"{verb} {'ip6' if family == 6 else 'ip'} {self._table} {name}"
+            self._about[sequence] = verb, family, name
 
     def _operations(self, operation: int, flags: int, listed: Iterable[tuple[int, Sequence[Operation]]]) -> None:
         groups: dict[tuple[int, str], tuple[list[int], list[bytes]]] = {}
@@ -176,14 +176,12 @@ class Batch:
         self._pack(operation, flags, groups)
 
     def _pack(self, operation: int, flags: int, groups: dict[tuple[int, str], tuple[list[int], list[bytes]]]) -> None:
+        verb = "delete element" if operation == objects.DELETE_ELEMENT else "add element"
         for (family, name), (numbers, packed) in groups.items():
-            said = self._in_words(
-                "delete element" if operation == objects.DELETE_ELEMENT else "add element", family, name
-            )
             self.elements += len(packed)
             head = self._names + wire.text(2, name)
             for start in range(0, len(packed), PER_MESSAGE):
                 chosen, owners = packed[start : start + PER_MESSAGE], numbers[start : start + PER_MESSAGE]
                 sequence = self.add(operation, flags, family, head + wire.nest(3, *chosen))
                 self._blame[sequence] = (owners, chosen, wire.PREFIX + len(head) + _LIST_ATTRIBUTE)
-                self._said[sequence] = said
+                self._about[sequence] = verb, family, name
