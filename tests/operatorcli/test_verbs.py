@@ -26,6 +26,8 @@ from tools.lab.client import until
 
 
 def test_status_is_yes_where_every_node_has_everything(deltaplane: Command, shop: Shop) -> None:
+    shop.settled()  # what other tests have changed is acknowledged
+
     said = deltaplane("status")
 
     assert (said.code, said.err) == (0, "")
