@@ -27,7 +27,7 @@ class Acked(Struct, frozen=True):
     more_failed: int = 0
     unsupported_ops: int = 0
     brake: pb.Brake | None = None  # what the agent's safety brake holds
-    pending: Pending | None = None  # until the next Ack
+    pending: Pending | None = None  # of a revision beyond `applied_rev`; until the next Ack
 
     def after(self, ack: pb.Ack) -> Acked:
         """The value after one more Ack, which ends what was pending. Revisions never decrease. An Ack with a brake
@@ -44,6 +44,8 @@ class Acked(Struct, frozen=True):
         )
 
     def waiting(self, said: pb.Pending, now: float) -> Acked:
-        """The value after the agent has said that its kernel does not have this yet."""
+        """The value after the agent has said that its kernel does not have this yet, unless it has it by now."""
+        if said.received_rev <= self.applied_rev:
+            return replace(self, pending=None)
         since = now if self.pending is None else self.pending.since
         return replace(self, pending=Pending(said.received_rev, said.text, since))

@@ -48,9 +48,7 @@ class Admission:
 
     async def _unless(self, refusal: Refusal | None, context: Context) -> None:
         if refusal is not None:
-            self._door.refused.note(refusal, context.peer())
-            await self._door.refused.hold(refusal.status, context.peer())
-            await context.abort(grpc.StatusCode[refusal.status], refusal.text)
+            await self._door.refused.end(refusal, context)
 
     def tells(self, notice: Notice) -> bool:
         """Whether this notice goes out: it is about a Node of the cluster, and there are few."""

@@ -18,6 +18,7 @@ from prometheus_client.exposition import make_wsgi_app
 from prometheus_client.registry import CollectorRegistry
 
 from deltaplane.logs import event
+from deltaplane.once import Once
 from deltaplane.open_files import exhausted
 from deltaplane.shares import Shares
 
@@ -42,10 +43,9 @@ class PageServer(ThreadingMixIn, WSGIServer):
     block_on_close = False
     request_queue_size = 128
     refused = 0
-    _lacks_files = False
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        self._shares, self._lock = Shares[str](), threading.Lock()
+        self._shares, self._lock, self._said = Shares[str](), threading.Lock(), Once[str]()
         super().__init__(*args, **options)
 
     def get_request(self) -> Any:
@@ -53,14 +53,13 @@ class PageServer(ThreadingMixIn, WSGIServer):
         try:
             taken = super().get_request()
         except OSError as error:
-            if (reason := exhausted(error)) and not self._lacks_files:
-                self._lacks_files = True
+            if (reason := exhausted(error)) and self._said.note("files"):
                 event(
                     log, logging.ERROR, "out of files; it goes on and tries again", task="metrics page", reason=reason
                 )
             time.sleep(PAUSE)
             raise
-        self._lacks_files = False
+        self._said.clear("files")
         return taken
 
     def process_request(self, request: Any, client_address: Any) -> None:

@@ -91,9 +91,7 @@ class Door:
 
     async def _or_ends(self, found: Identity | Refusal, context: Context) -> Identity:
         if isinstance(found, Refusal):
-            self.refused.note(found, context.peer())
-            await self.refused.hold(found.status, context.peer())
-            await context.abort(grpc.StatusCode[found.status], found.text)
+            await self.refused.end(found, context)
         return found
 
 

@@ -11,7 +11,10 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
 
+import grpc
+import grpc.aio
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -20,6 +23,8 @@ from deltaplane.logs import event
 from deltaplane.shares import Rates, Shares
 
 log = logging.getLogger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
 
 PERIOD = 60.0  # seconds between two lines of one address for one reason
 KEYS = 256  # such pairs within a period; what comes beyond them is counted alone
@@ -60,11 +65,13 @@ class Refused(Collector):
             named = {"node": node} if node else {}
             event(log, logging.WARNING, "refused", peer=peer, status=refusal.status, reason=refusal.text, **named)
 
-    async def keep(self, reason: str, text: str, peer: str) -> None:
-        """Notes that there is no room for one more of these, and holds the call."""
-        refusal = Refusal("RESOURCE_EXHAUSTED", reason, text)
+    async def end(self, refusal: Refusal, context: Context) -> NoReturn:
+        """Notes it, and ends the call when its peer may hear of it."""
+        peer = context.peer()
         self.note(refusal, peer)
         await self.hold(refusal.status, peer)
+        await context.abort(grpc.StatusCode[refusal.status], refusal.text)
+        raise AssertionError("the call has ended")
 
     async def hold(self, status: str, peer: str) -> None:
         """Returns when the refused call of this peer may end."""

@@ -135,7 +135,7 @@ class Here(Struct, frozen=True):
         if session.closed is not None:
             status.disconnected_reason = session.closed.detail
             status.disconnected_unix_nano = unix_nano(self.nodes.left(session.node_name), now)
-        elif (pending := session.acked.pending) is not None and pending.rev > session.applied_rev:
+        elif (pending := session.acked.pending) is not None:
             since = unix_nano(pending.since, now)
             status.pending.MergeFrom(
                 inspection_pb2.PendingCommit(rev=pending.rev, text=pending.text, since_unix_nano=since)

@@ -108,7 +108,7 @@ def _behind(session: Session, rev: int, now: float, found: pb.Lacking) -> None:
 def _held_up(session: Session, now: float, found: pb.Lacking) -> str:
     """What the agent says of a commit that takes long; empty: it says nothing of one."""
     pending = session.acked.pending
-    if pending is None or pending.rev <= session.applied_rev:
+    if pending is None:
         return ""
     found.pending_rev, seconds = pending.rev, f"{now - pending.since:.1f} s"
     if pending.text:

@@ -15,6 +15,7 @@ import grpc
 import grpc.aio
 
 import deltaplane
+from controlplane.identity.peer import Refusal
 from controlplane.identity.refused import Refused, host_of
 from controlplane.inspection import changes, diff, objects, resolving
 from controlplane.inspection.dump import dump
@@ -183,8 +184,7 @@ class Inspection(inspection_pb2_grpc.InspectionServiceServicer):
         try:
             yield
         except (TooManyTails, TooManyWaiters) as error:
-            await self._refused.keep(_CROWDED[type(error)], str(error), context.peer())
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+            await self._refused.end(Refusal("RESOURCE_EXHAUSTED", _CROWDED[type(error)], str(error)), context)
         except Stopping as error:
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
         except objects.Unknown as error:
