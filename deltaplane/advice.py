@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from msgspec import Struct
 
 from deltaplane.v1 import delta_pb2, inspection_pb2
-from deltaplane.wording import count, key, seconds
+from deltaplane.wording import count, key, seconds, since
 
 LOG = " (kubectl -n deltaplane-system logs POD)"
 LAGS = 10.0  # seconds behind from which on a node is a problem, and not just about to acknowledge
@@ -97,7 +97,7 @@ def _settings(node: inspection_pb2.NodeStatus, name: str) -> Iterator[Trouble]:
 
 def _for(unix_nano: int, now: float | None) -> str:
     """` for 12s`; empty where it is not known."""
-    return "" if now is None or not unix_nano else f" for {seconds(max(0.0, now - unix_nano / 1e9))}"
+    return "" if now is None or not unix_nano else f" for {since(unix_nano, now)}"
 
 
 def _held_up(node: inspection_pb2.NodeStatus, now: float | None) -> Iterator[Trouble]:

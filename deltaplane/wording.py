@@ -26,6 +26,11 @@ def seconds(number: float) -> str:
     return f"{whole}s"
 
 
+def since(unix_nano: int, now: float) -> str:
+    """How long ago that was, as `seconds` says it. `now` in Unix seconds."""
+    return seconds(max(0.0, now - unix_nano / 1e9))
+
+
 def count(number: int, one: str, many: str = "") -> str:
     """`1 node`, `3 nodes`."""
     return f"{number} {one if number == 1 else many or one + 's'}"

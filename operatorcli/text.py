@@ -7,9 +7,9 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from math import inf
 
-from deltaplane.wording import KINDS, count, key, seconds
+from deltaplane.wording import KINDS, count, key, seconds, since
 
-__all__ = ["KINDS", "clock", "count", "duration", "key", "listed", "nanoseconds", "seconds", "word"]
+__all__ = ["KINDS", "clock", "count", "duration", "key", "listed", "nanoseconds", "seconds", "since", "word"]
 
 _UNITS = ((1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "µs"), (1, "ns"))
 

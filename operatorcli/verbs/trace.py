@@ -8,7 +8,6 @@ import typer
 
 from deltaplane.v1 import agent_pb2
 from operatorcli import aim, node_programs
-from operatorcli.connect.target import SCHEME
 from operatorcli.exits import Exit
 from operatorcli.flags import Asked, length, usage, verb
 from operatorcli.verbs.explain import Namespace, Source, Target
@@ -47,7 +46,7 @@ def add(app: typer.Typer) -> None:
         what comes of several packets. Ends with 0 when all met what was said.
         """
         seconds = length("timeout", timeout)
-        if not asked.flags.server.startswith(SCHEME):
+        if not asked.socket:
             raise usage(
                 "trace needs the agent's own socket",
                 "Give --server=unix:///PATH of the agent's --inspect-socket, as root on the node.",
@@ -58,7 +57,7 @@ def add(app: typer.Typer) -> None:
             connection = aim.connection(asked, agent, source, target, namespace)
             here = agent_pb2.ExplainHereRequest(connection=connection)
             said = agent.ask("ExplainHere", here, agent_pb2.ExplainHereResponse)
-            mode = agent.ask("GetAgent", agent_pb2.GetAgentRequest(), agent_pb2.GetAgentResponse).proxy_mode
+            mode = asked.agent(agent).proxy_mode
         traced = list(node_programs.several(connection, seconds, count, wait=wait))
         answer, code = view.answer(said, traced, mode)
         asked.show(answer)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from deltaplane.advice import failed
 from deltaplane.v1 import delta_pb2, inspection_pb2
 from operatorcli.tables import Block, Sentence
-from operatorcli.text import key, listed, seconds
+from operatorcli.text import key, listed, since
 
 ASK = "Its agent's own socket knows more: run this on {name} with --server=unix:///PATH (the agent's --inspect-socket)."
 Failures = Sequence[delta_pb2.ObjectFailure]
@@ -68,7 +68,7 @@ def _head(basis: inspection_pb2.Basis) -> str:
 
 
 def _since(unix_nano: int, now: float) -> str:
-    return f" for {seconds(max(0.0, now - unix_nano / 1e9))}" if unix_nano else ""
+    return f" for {since(unix_nano, now)}" if unix_nano else ""
 
 
 def _failing(name: str, failures: Failures, now: float) -> Iterator[Sentence]:

@@ -7,7 +7,7 @@ from deltaplane.v1 import agent_pb2, inspection_pb2
 from operatorcli.exits import Exit
 from operatorcli.output import Answer, plain
 from operatorcli.tables import Block, Sentence
-from operatorcli.text import clock, count, seconds
+from operatorcli.text import clock, count, since
 from operatorcli.views import nodes
 from operatorcli.views.basis import silent
 from operatorcli.views.objects import table
@@ -77,25 +77,25 @@ def stale(found: agent_pb2.GetAgentResponse, now: float) -> list[Block]:
     """Above what an agent says that has no stream. `now` in Unix seconds."""
     if found.connected:
         return []
-    since = seconds(max(0.0, now - found.since_unix_nano / 1e9))
     text = (
-        f"{found.node_name}'s agent has had no stream for {since}: what it wants is of revision {found.rev}, and may be"
+        f"{found.node_name}'s agent has had no stream for {since(found.since_unix_nano, now)}: what it wants is of"
+        f" revision {found.rev}, and may be"
     )
     return [Sentence(f"{text} old (deltaplane status at this socket).", "bad"), Sentence("")]
 
 
 def _stream(found: agent_pb2.GetAgentResponse, now: float) -> str:
     """Where it leads, since when; or that there is none, and what is tried."""
-    since = f" for {seconds(max(0.0, now - found.since_unix_nano / 1e9))}" if found.since_unix_nano else ""
+    lasts = f" for {since(found.since_unix_nano, now)}" if found.since_unix_nano else ""
     if found.connected:
-        return f"{f'from {found.server}' if found.server else 'open'}{since}"
-    return f"none{since}{f'; tried last: {found.server}' if found.server else ''}"
+        return f"{f'from {found.server}' if found.server else 'open'}{lasts}"
+    return f"none{lasts}{f'; tried last: {found.server}' if found.server else ''}"
 
 
 def _last_error(found: agent_pb2.GetAgentResponse, now: float) -> str:
     if not found.last_error:
         return ""
-    ago = seconds(max(0.0, now - found.last_error_unix_nano / 1e9))
+    ago = since(found.last_error_unix_nano, now)
     return f"{ago} ago, at {found.last_error_server}: {found.last_error}"
 
 

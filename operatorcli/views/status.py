@@ -8,7 +8,7 @@ from deltaplane.v1 import inspection_pb2
 from operatorcli.exits import Exit
 from operatorcli.output import Answer, plain
 from operatorcli.tables import Block, Cell, Sentence, Table, columns
-from operatorcli.text import count, seconds
+from operatorcli.text import count, since
 from operatorcli.views import nodes as node_view
 
 FACTS = columns("", "*")
@@ -120,7 +120,7 @@ def _sources(status: inspection_pb2.GetStatusResponse, now: float) -> Table:
         (
             each.resource,
             Cell("yes", "good") if each.following else Cell("no", "bad"),
-            seconds(max(0.0, now - each.since_unix_nano / 1e9)) if each.since_unix_nano else "-",
+            since(each.since_unix_nano, now) if each.since_unix_nano else "-",
             each.resource_version or "-",
             each.error,
         )

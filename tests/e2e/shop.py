@@ -64,6 +64,13 @@ class Shop:
             return self.wanted(node) == tables.read(node.space)
         return False
 
+    def sell(self) -> list[str]:
+        """Makes a Service with all pods as its endpoints, and waits for every node; returns its two addresses."""
+        addresses = self.open()
+        self.endpoints(self.fabric.pods)
+        self.settle()
+        return addresses
+
     def forget_flows(self) -> None:
         """Tracked UDP flows keep the endpoint they have, and a client may use a source port again."""
         for node in self.fabric.nodes:

@@ -34,9 +34,7 @@ def line(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 @pytest.fixture
 def shop(cluster: Cluster, objects: Rest, line: Deployment, servers: EchoServers) -> Iterator[Shop]:
     shop = Shop(objects, line, cluster.fabric)
-    shop.open()
-    shop.endpoints(shop.fabric.pods)
-    shop.settle()
+    shop.sell()
     yield shop
     cluster.delete_services()
 

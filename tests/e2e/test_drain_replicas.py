@@ -42,9 +42,7 @@ def three(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.fixture
 def shop(cluster: Cluster, objects: Rest, three: Three, servers: EchoServers) -> Iterator[Shop]:
     shop = Shop(objects, three, cluster.fabric)
-    shop.open()
-    shop.endpoints(shop.fabric.pods)
-    shop.settle()
+    shop.sell()
     yield shop
     cluster.delete_services()
 

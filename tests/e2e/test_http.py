@@ -182,9 +182,7 @@ def forms(node: Node) -> dict[str, Any]:
 
 def test_the_endpoint_controllers_time_is_measured_to_the_commit_on_every_node(shop: Shop) -> None:
     """5.3: written into the slice's annotation at the API server, counted on the nodes once and by family."""
-    shop.open()
-    shop.endpoints(shop.fabric.pods)
-    shop.settle()
+    shop.sell()
     before = {node.name: programmed(node) for node in shop.fabric.nodes}
     part = manifests.slices("my-service", shop.fabric.pods[:2], SLICE_PORTS)[0]
     said = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -65,9 +65,7 @@ def test_w17_describe_shows_methods_and_typed_messages(grpcurl: Grpcurl) -> None
 
 
 def test_w17_get_status_counts_what_the_cluster_has(shop: Shop, grpcurl: Grpcurl) -> None:
-    shop.open()
-    shop.endpoints(shop.fabric.pods)
-    shop.settle()
+    shop.sell()
 
     status = ask(grpcurl, "deltaplane.v1.InspectionService/GetStatus", inspection.GetStatusResponse())
 
@@ -118,9 +116,7 @@ def asked(words: list[str], shop: Shop, addresses: list[str]) -> list[str]:
 
 
 def test_w17_every_question_of_the_manual_is_answered(shop: Shop) -> None:
-    addresses = shop.open()
-    shop.endpoints(shop.fabric.pods)
-    shop.settle()
+    addresses = shop.sell()
     program = str(parts.find("grpcurl"))
     said: dict[str, str] = {}
 

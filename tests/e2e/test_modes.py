@@ -97,9 +97,7 @@ def test_a_strict_agent_ends_instead(shop: Shop) -> None:
 def test_auto_takes_the_best_and_says_nothing_of_a_fallback(shop: Shop, agent: Agent) -> None:
     agent.mode = "auto"
     agent.start()
-    address = shop.open()[0]
-    shop.endpoints(shop.fabric.pods)
-    shop.settle()
+    address = shop.sell()[0]
     assert reached(shop.clients["pod"], address, 80, "tcp") == names(shop.fabric.pods)
     assert page(agent, "proxyMode") == "nftables"
     assert SEEN.findall(page(agent, "metrics")) == [('asked="auto",mode="nftables"', "0.0")]

@@ -40,9 +40,7 @@ def test_a_node_returns_and_no_connection_fails(cluster: Cluster, shop: Shop, tm
         pytest.skip(str(missing))
     agent = shop.line.agents[shop.fabric.nodes[0].name]
     space, client = agent.node.space, agent.node.clients[0].space
-    addresses = shop.open()
-    shop.endpoints(shop.fabric.pods)
-    shop.settle()
+    addresses = shop.sell()
     aims: list[Aim] = [(client, address, 80) for address in addresses]
 
     with loaded(aims, RATE) as load:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from msgspec.structs import replace
@@ -35,8 +36,8 @@ OBJECTS: list[Object] = [OWN, GONE, STAYS, *SLICES]
 MOVES = {"zone": replace(OWN, zone="b"), "address": replace(OWN, addresses=(bytes((192, 0, 2, 2)),))}
 
 
-@pytest.fixture
-def world() -> Iterator[World]:
+@contextmanager
+def served() -> Iterator[World]:
     """Both Services are in the kernel."""
     kernel = MemoryKernel()
     made = World(lambda: kernel, kernel.tables.clear)
@@ -45,6 +46,12 @@ def world() -> Iterator[World]:
         made.settle()
         yield made
     made.agent.close()
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    with served() as made:
+        yield made
 
 
 def tables(world: World) -> Dump:

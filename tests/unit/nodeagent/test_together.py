@@ -25,8 +25,8 @@ from tests.fakes.driver import MemoryDriver
 from tests.fakes.iptables.memory import MemoryIptables
 from tests.fakes.nftables.memory import MemoryKernel
 from tests.soak.objects import HERE
-from tests.soak.world import World, ticking
-from tests.unit.nodeagent.test_agent import GONE, OBJECTS, OWN, STAYS
+from tests.soak.world import World
+from tests.unit.nodeagent.test_agent import GONE, OWN, STAYS, served
 
 SERVICES, DELTAS = 20, 50
 
@@ -149,13 +149,8 @@ def test_a_driver_that_is_not_slow_never_rests() -> None:
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    kernel = MemoryKernel()
-    made = World(lambda: kernel, kernel.tables.clear)
-    with ticking(made):
-        made.put(*(Fact(item.key, item) for item in OBJECTS))
-        made.settle()
+    with served() as made:
         yield made
-    made.agent.close()
 
 
 def deltas(world: World, *facts: Fact) -> list[bytes]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from prometheus_client import CollectorRegistry
 
 from nodeagent.drain.callers import Caller, Refused
 from nodeagent.drain.figures import RESULTS, DrainFigures
 from nodeagent.drain.questions import Outcome, Questions
 from nodeagent.drain.upstream import Answer, Late
-from tests.unit.nodeagent.drain.test_pages import get, served
+from tests.unit.nodeagent.drain.test_pages import get, hangs_up, served
 from tests.unit.nodeagent.drain.test_questions import Own, Plane
 
 
@@ -52,12 +50,5 @@ async def test_a_call_that_is_refused_or_goes_counts_as_that() -> None:
         assert (await get("127.0.0.1", port, "/other"))[0] == 404
     assert page.results == {"refused": 1}
     async with served(Questions(Own(), plane.gone), figures=page.figures) as port:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"GET /drain HTTP/1.1\r\n\r\n")
-        async with asyncio.timeout(10):
-            while not plane.asked:  # noqa: ASYNC110 - nothing tells of it
-                await asyncio.sleep(0.01)
-            writer.close()
-            while "left" not in page.results:  # noqa: ASYNC110 - nor of this
-                await asyncio.sleep(0.01)
+        await hangs_up(port, plane, lambda: "left" in page.results)
     assert page.results == {"refused": 1, "left": 1}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -44,6 +44,18 @@ async def get(host: str, port: int, path: str = "/drain") -> tuple[int, str]:
     finally:
         writer.close()
         await writer.wait_closed()
+
+
+async def hangs_up(port: int, plane: Plane, ended: Callable[[], bool]) -> None:
+    """A caller that goes once its question is asked; returns when it has ended."""
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /drain HTTP/1.1\r\n\r\n")
+    async with asyncio.timeout(10):
+        while not plane.asked:  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.01)
+        writer.close()
+        while not ended():  # noqa: ASYNC110 - nor of this
+            await asyncio.sleep(0.01)
 
 
 @FAMILIES
@@ -88,14 +100,7 @@ async def test_a_caller_that_hangs_up_is_waited_for_no_longer() -> None:
     plane = Plane(open_=False)
     questions = Questions(Own(), plane.gone)
     async with served(questions) as port:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"GET /drain HTTP/1.1\r\n\r\n")
-        async with asyncio.timeout(10):
-            while not plane.asked:  # noqa: ASYNC110 - nothing tells of it
-                await asyncio.sleep(0.01)
-            writer.close()
-            while len(questions):  # noqa: ASYNC110 - nor of this
-                await asyncio.sleep(0.01)
+        await hangs_up(port, plane, lambda: not len(questions))
 
 
 async def test_connections_that_are_opened_and_left_leave_nothing_behind() -> None:
