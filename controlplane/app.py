@@ -253,7 +253,7 @@ def _runner(settings: Settings, source: Source, report: Report) -> Runner | None
         return None
     from controlplane.endpoints.runner import Runner
 
-    return Runner(settings.kubeconfig, settings.controllers, source.requests, report)
+    return Runner(settings.kubeconfig, settings.controllers, source.requests, report, settings.slice_manager)
 
 
 def _figures(runner: Runner | None, keeper: Keeper | None, gate: Gate | None) -> list[Collector]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
 from controlplane import peers_flags, selectors
-from controlplane.endpoints.names import ENDPOINTS, chosen
+from controlplane.endpoints.names import ENDPOINTS, SLICE_MANAGER, SLICES, UPSTREAM, chosen
 from controlplane.gate import flags as gate
 from controlplane.gate.flags import GateSettings
 from controlplane.identity import flags as identity
@@ -36,6 +37,7 @@ class Settings:
     otlp_endpoint: str | None  # HOST:PORT; None: no traces
     trace_sample_ratio: float
     controllers: tuple[str, ...]  # endpoints.names.NAMES that run here
+    slice_manager: str  # whose EndpointSlices these make and change, by the label
     gate: GateSettings | None  # of the Pod readiness gate; None: it is off
     verbosity: int
 
@@ -54,9 +56,7 @@ def parse(arguments: Sequence[str]) -> Settings:
         parser.error("--service-selector goes with --source=kubernetes")
     if given.listen_loopback and _everywhere(given.listen):
         parser.error(f"--listen-loopback goes with one address of the host: --listen={given.listen}")
-    controllers = _controllers(given.controllers, parser)
-    if given.source == "manifests" and ENDPOINTS in controllers:
-        parser.error("--controllers=endpoints goes with --source=kubernetes: a folder of manifests has no such readers")
+    controllers = _controllers(given, parser)
     security = identity.security(given, parser)
     if given.http_listen and (why := unfit(given.http_listen, security.way, insecure=given.insecure)):
         parser.error(f"--http-listen={given.http_listen}: {why}")
@@ -75,6 +75,7 @@ def parse(arguments: Sequence[str]) -> Settings:
         otlp_endpoint=given.otlp_endpoint,
         trace_sample_ratio=given.trace_sample_ratio,
         controllers=controllers,
+        slice_manager=given.endpointslice_manager,
         gate=gate.read(given, parser),
         verbosity=given.v,
     )
@@ -91,11 +92,17 @@ def _everywhere(listen: str) -> bool:
     return address.is_unspecified or address.is_loopback
 
 
-def _controllers(text: str, parser: flags.Parser) -> tuple[str, ...]:
+def _controllers(given: argparse.Namespace, parser: flags.Parser) -> tuple[str, ...]:
     try:
-        return chosen(text)
+        controllers = chosen(given.controllers)
     except ValueError as error:
-        parser.error(f"--controllers={text}: {error}")
+        parser.error(f"--controllers={given.controllers}: {error}")
+    folder = given.source == "manifests"
+    if folder and ENDPOINTS in controllers:
+        parser.error("--controllers=endpoints goes with --source=kubernetes: a folder of manifests has no such readers")
+    if given.endpointslice_manager != SLICE_MANAGER and (folder or SLICES not in controllers):
+        parser.error("--endpointslice-manager goes with --source=kubernetes and --controllers=endpointslice")
+    return controllers
 
 
 def _selector(text: str) -> str:
@@ -103,6 +110,13 @@ def _selector(text: str) -> str:
     wrong = selectors.problem(text)
     if text and wrong:
         raise argparse.ArgumentTypeError(wrong)
+    return text
+
+
+def _label_value(text: str) -> str:
+    """An argparse type: as the API server has it."""
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no value of a label: 1 to 63 letters, digits, '-', '_' or '.'")
     return text
 
 
@@ -146,6 +160,11 @@ def _parser() -> flags.Parser:
     add(
         "--controllers", default="", metavar="NAME,...",
         help="endpointslice, endpoints: make these of Services and Pods, where no kube-controller-manager does",
+    )  # fmt: skip
+    add(
+        "--endpointslice-manager", type=_label_value, default=SLICE_MANAGER, metavar="NAME",
+        help="the label endpointslice.kubernetes.io/managed-by of the slices that are made, and of those that are "
+        f"changed and deleted; {UPSTREAM} only where no kube-controller-manager makes slices",
     )  # fmt: skip
     gate.add(parser)
     add("--v", type=int, default=0, metavar="LEVEL", help="log verbosity; 4 and up is debug")

@@ -20,9 +20,10 @@ Written = EndpointSlice | Endpoints
 
 
 class Known:
-    """`lenient`: a Pod's Node need not be known (a folder may have none)."""
+    """`lenient`: a Pod's Node need not be known (a folder may have none). `manager`: whose slices are ours."""
 
-    def __init__(self, *, lenient: bool = False) -> None:
+    def __init__(self, *, lenient: bool = False, manager: str = MANAGER) -> None:
+        self.manager = manager
         self.services: dict[Name, Service] = {}
         self.pods: dict[Name, Pod] = {}
         self.nodes: dict[str, Node] = {}
@@ -137,7 +138,7 @@ class Known:
     def set_slice(self, name: Name, one: EndpointSlice | None) -> set[Name]:
         """None: it is gone. One that another manages is none of ours."""
         old = self._slices.get(name)
-        if one is None or (one.metadata.labels or {}).get(MANAGED_BY) != MANAGER:
+        if one is None or (one.metadata.labels or {}).get(MANAGED_BY) != self.manager:
             self._gone.pop(name, None)
             return self._forget_slice(name)
         if _stale(old, one) or self._gone.get(name) == one.metadata.uid:

@@ -16,7 +16,7 @@ from controlplane.endpoints.core_endpoints import MANAGER as ENDPOINTS_MANAGER
 from controlplane.endpoints.core_endpoints import desired
 from controlplane.endpoints.known import Known
 from controlplane.endpoints.objects import Endpoints, EndpointSlice, ObjectMeta
-from controlplane.endpoints.slicing import MANAGED_BY, MANAGER, SERVICE_NAME, Write, plan
+from controlplane.endpoints.slicing import MANAGED_BY, SERVICE_NAME, Write, plan
 from controlplane.endpoints.triggers import Triggers, annotated
 from controlplane.endpoints.values import Name
 from controlplane.endpoints.writer import Conflict, Writer
@@ -46,7 +46,8 @@ class SliceMaker:
             pods = self._known.pods_of(service)
             moment, seen = self._triggers.look(service, pods)
             cluster = self._known.cluster if service.topology_mode else ()
-            await self._write(name, plan(service, pods, self._known.node, slices, cluster), moment)
+            writes = plan(service, pods, self._known.node, slices, cluster, manager=self._known.manager)
+            await self._write(name, writes, moment)
             self._triggers.note(name, seen)
 
     async def _write(self, name: Name, writes: Iterable[Write], moment: int) -> None:
@@ -72,7 +73,8 @@ class SliceMaker:
     async def _read(self, name: Name) -> None:
         """Reads the Service's slices as they are now: the watch may be late."""
         namespace, service = name
-        items, version = await self._writer.list(namespace, f"{SERVICE_NAME}={service},{MANAGED_BY}={MANAGER}")
+        selector = f"{SERVICE_NAME}={service},{MANAGED_BY}={self._known.manager}"
+        items, version = await self._writer.list(namespace, selector)
         listed = [_name(one.metadata) for one in items]
         mine = [_name(one.metadata) for one in self._known.slices_of(name)]
         for gone in self._known.absent_slices(listed, version, mine):

@@ -1,9 +1,12 @@
-"""The names of the controllers, as `--controllers` has them. Pure."""
+"""The names of the controllers, as `--controllers` has them, and by which slices say whose they are. Pure."""
 
 from __future__ import annotations
 
 SLICES, ENDPOINTS = "endpointslice", "endpoints"
 NAMES = (SLICES, ENDPOINTS)
+# As endpointslice.kubernetes.io/managed-by has them: ours, unless `--endpointslice-manager` says another.
+SLICE_MANAGER = "endpointslice-controller.deltaplane.dev"
+UPSTREAM = "endpointslice-controller.k8s.io"
 
 
 def chosen(text: str) -> tuple[str, ...]:

@@ -19,10 +19,10 @@ from controlplane.endpoints.feeds import Feeds
 from controlplane.endpoints.kinds import Watched, form, kind_of
 from controlplane.endpoints.known import Known
 from controlplane.endpoints.makers import EndpointsMaker, Maker, SliceMaker
-from controlplane.endpoints.names import ENDPOINTS, SLICES
+from controlplane.endpoints.names import ENDPOINTS, SLICE_MANAGER, SLICES, UPSTREAM
 from controlplane.endpoints.objects import Endpoints, EndpointSlice
 from controlplane.endpoints.queue import Queue
-from controlplane.endpoints.slicing import MANAGED_BY, MANAGER
+from controlplane.endpoints.slicing import MANAGED_BY
 from controlplane.endpoints.writer import LIMIT, Writer
 from controlplane.facts import Following, Reporter
 from controlplane.lease import Lease, home, me
@@ -37,29 +37,40 @@ from deltaplane.supervise import Job, together
 log = logging.getLogger(__name__)
 
 LEASE = "deltaplane-endpoints"
-UPSTREAM = "endpointslice-controller.k8s.io"
 DISCOVERY = "discovery.k8s.io"
-RESOURCES = {
-    Watched.SERVICE: Resource("", "v1", "services"),
-    Watched.POD: Resource("", "v1", "pods"),
-    Watched.NODE: Resource("", "v1", "nodes"),
-    Watched.ENDPOINT_SLICE: Resource(DISCOVERY, "v1", "endpointslices", f"{MANAGED_BY}={MANAGER}"),
-    Watched.ENDPOINTS: Resource("", "v1", "endpoints", f"{ENDPOINTS_MANAGED_BY}={ENDPOINTS_MANAGER}"),
+OTHERS = {
+    UPSTREAM: "slices of kube-controller-manager are there too: switch its controller off and delete them "
+    "(docs/operating.md)",
+    SLICE_MANAGER: "slices that were made without --endpointslice-manager are there too: delete them "
+    "(docs/operating.md)",
 }
 
 
+def resource(kind: Watched, manager: str) -> Resource:
+    """What is followed; of the slices those of this manager."""
+    if kind is Watched.ENDPOINT_SLICE:
+        return Resource(DISCOVERY, "v1", "endpointslices", f"{MANAGED_BY}={manager}")
+    if kind is Watched.ENDPOINTS:
+        return Resource("", "v1", "endpoints", f"{ENDPOINTS_MANAGED_BY}={ENDPOINTS_MANAGER}")
+    return Resource("", "v1", {Watched.SERVICE: "services", Watched.POD: "pods", Watched.NODE: "nodes"}[kind])
+
+
 class Runner:
-    """`run` until cancelled. The counters go on over losses of the Lease; writes are by (resource, verb, result)."""
+    """`run` until cancelled. The counters go on over losses of the Lease; writes are by (resource, verb, result).
+
+    `manager`: whose slices are made and changed, by their label.
+    """
 
     def __init__(
-        self, kubeconfig: str | None, names: Sequence[str], requests: Counter[tuple[str, str, str]], reporter: Reporter
-    ) -> None:
+        self, kubeconfig: str | None, names: Sequence[str], requests: Counter[tuple[str, str, str]],
+        reporter: Reporter, manager: str = SLICE_MANAGER,
+    ) -> None:  # fmt: skip
         self.writes: Counter[tuple[str, str, str]] = Counter()
         self.syncs: Counter[tuple[str, str]] = Counter()
         self.seconds: defaultdict[str, float] = defaultdict(float)  # by controller, of finished terms
         self.controllers: list[Controller] = []
         self.lease: Lease | None = None
-        self._kubeconfig, self.names = kubeconfig, names
+        self._kubeconfig, self.names, self._manager = kubeconfig, names, manager
         self._requests, self._reporter = requests, reporter
         self._reflectors: list[Reflector] = []
 
@@ -80,13 +91,14 @@ class Runner:
             await connection.close()
 
     async def _lead(self, api: Api, lease: Lease) -> None:
-        known = Known()
+        known = Known(manager=self._manager)
         makers = {name: self._maker(name, known, api, lease) for name in self.names}
         self.controllers = [Controller(name, maker, Queue(), self.syncs) for name, maker in makers.items()]
         kinds = self._kinds()
         feeds = Feeds(known, self.controllers, kinds)
         self._reflectors = [
-            Reflector(kind_of(kind), RESOURCES[kind], api, feeds, self._reporter, form=form(kind)) for kind in kinds
+            Reflector(kind_of(kind), resource(kind, self._manager), api, feeds, self._reporter, form=form(kind))
+            for kind in kinds
         ]
         jobs = [Job(f"reflector {kind.name}", one.run()) for kind, one in zip(kinds, self._reflectors, strict=True)]
         jobs += [Job(f"controller {one.name}", one.run()) for one in self.controllers]
@@ -111,14 +123,16 @@ class Runner:
         return EndpointsMaker(known, Writer(api, "", "endpoints", Endpoints, self.writes, may=may))
 
     async def _warn(self, api: Api) -> None:
-        """Names what a kube-controller-manager makes or has left: its slices would count beside ours. Never fatal."""
-        query = {"labelSelector": f"{MANAGED_BY}={UPSTREAM}", "limit": "1"}
-        try:
-            body = await api.fetch(Resource(DISCOVERY, "v1", "endpointslices"), query, LIMIT)
-        except ApiError:
-            return  # the reflectors say what is wrong
-        if b'"addressType"' in body and SLICES in self.names:
-            event(
-                log, logging.WARNING, "slices of kube-controller-manager are there too: switch its controller off and "
-                "delete them (docs/operating.md)", label=query["labelSelector"],
-            )  # fmt: skip
+        """Names what a kube-controller-manager makes, or we made by another name: it would count beside ours.
+
+        Never fatal.
+        """
+        others = [name for name in (UPSTREAM, SLICE_MANAGER) if name != self._manager and SLICES in self.names]
+        for name in others:
+            query = {"labelSelector": f"{MANAGED_BY}={name}", "limit": "1"}
+            try:
+                body = await api.fetch(Resource(DISCOVERY, "v1", "endpointslices"), query, LIMIT)
+            except ApiError:
+                return  # the reflectors say what is wrong
+            if b'"addressType"' in body:
+                event(log, logging.WARNING, OTHERS[name], label=query["labelSelector"])

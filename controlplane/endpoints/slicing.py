@@ -13,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from controlplane.endpoints.desired import Nodes, Ports, Wanted, id_of, in_order, wanted
+from controlplane.endpoints.names import SLICE_MANAGER
 from controlplane.endpoints.objects import Endpoint, EndpointSlice, ObjectMeta, OwnerReference
 from controlplane.endpoints.topology_mode import share
 from controlplane.endpoints.values import Node, Pod, Service
@@ -21,7 +22,7 @@ MOST = 100  # endpoints of a slice (--max-endpoints-per-slice of kube-controller
 SERVICE_NAME = "kubernetes.io/service-name"
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 HEADLESS = "service.kubernetes.io/headless"
-MANAGER = "endpointslice-controller.deltaplane.dev"
+MANAGER = SLICE_MANAGER
 _RESERVED = frozenset({SERVICE_NAME, MANAGED_BY, HEADLESS})
 
 
@@ -54,12 +55,14 @@ class Part:
 
 
 def plan(
-    service: Service, pods: Iterable[Pod], nodes: Nodes, existing: Iterable[EndpointSlice], cluster: Sequence[Node] = ()
-) -> list[Write]:
-    """The writes, deletions last. `existing`: the Service's slices of this controller. `cluster`: all Nodes.
+    service: Service, pods: Iterable[Pod], nodes: Nodes, existing: Iterable[EndpointSlice],
+    cluster: Sequence[Node] = (), *, manager: str = MANAGER,
+) -> list[Write]:  # fmt: skip
+    """The writes, deletions last. `existing`: the Service's slices of this `manager`. `cluster`: all Nodes.
 
     `cluster` is needed only where `service.topology_mode` is set.
     """
+    service = replace(service, labels=_labels(service, manager))  # from here on: the slices'
     slices = sorted((one for one in existing if one.metadata.deletion_timestamp is None), key=lambda s: s.metadata.name)
     desired = wanted(service, pods, nodes)
     writes = [Write(one, None) for one in slices if one.address_type not in desired]
@@ -102,9 +105,8 @@ def _owned(one: EndpointSlice, service: Service) -> bool:
 def _of_ports(service: Service, ports: Ports, group: Wanted, own: list[EndpointSlice]) -> list[Part]:
     """The slices with these ports, existing and new, with all endpoints of the group."""
     left = dict(group)
-    labels = _labels(service)
     parts = [
-        _kept(one, ports, left, labels, hints=not service.topology_mode)
+        _kept(one, ports, left, service.labels, hints=not service.topology_mode)
         for one in own
         if in_order(one.ports or ()) == ports
     ]
@@ -148,7 +150,7 @@ def _place(parts: list[Part], ports: Ports, left: Wanted) -> None:
 def _placeholder(service: Service, useless: list[EndpointSlice]) -> tuple[list[Part], list[EndpointSlice]]:
     """A Service without endpoints has one slice that says so: no ports, no endpoints."""
     empty = (one for one in useless if not one.endpoints and not one.ports)
-    kept = next((one for one in empty if one.metadata.labels == _labels(service)), None)
+    kept = next((one for one in empty if one.metadata.labels == service.labels), None)
     if kept is None:
         return [Part((), [])], useless
     return [], [one for one in useless if one is not kept]
@@ -164,7 +166,7 @@ def _paired(service: Service, family: str, made: list[Part], useless: list[Endpo
 
 def _slice(service: Service, family: str, part: Part) -> EndpointSlice:
     meta = part.was.metadata if part.was else _metadata(service)
-    return EndpointSlice(replace(meta, labels=_labels(service)), family, tuple(part.endpoints), part.ports)
+    return EndpointSlice(replace(meta, labels=service.labels), family, tuple(part.endpoints), part.ports)
 
 
 def _metadata(service: Service) -> ObjectMeta:
@@ -172,7 +174,7 @@ def _metadata(service: Service) -> ObjectMeta:
     return ObjectMeta(generate_name=f"{service.name}-", namespace=service.namespace, owner_references=(owner,))
 
 
-def _labels(service: Service) -> dict[str, str]:
+def _labels(service: Service, manager: str) -> dict[str, str]:
     """The Service's labels, but for those that say what the slice is."""
-    own = {SERVICE_NAME: service.name, MANAGED_BY: MANAGER, **({HEADLESS: ""} if service.headless else {})}
+    own = {SERVICE_NAME: service.name, MANAGED_BY: manager, **({HEADLESS: ""} if service.headless else {})}
     return {**{key: value for key, value in service.labels.items() if key not in _RESERVED}, **own}

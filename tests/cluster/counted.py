@@ -25,19 +25,19 @@ class Counted:
         self._shop, self._wanted = shop, wanted
 
     @contextmanager
-    def used(self, what: str) -> Iterator[Iterator[int]]:
-        """Meanwhile clients connect over every way, and none fails. Yields the rounds: 1, 2, ..."""
+    def used(self, what: str, least: int = 1) -> Iterator[Iterator[int]]:
+        """Meanwhile clients connect over every way, and none fails. Yields the rounds, `least` or more: 1, 2, ..."""
         began, rounds = time.monotonic(), [0]
         with loaded([(space, *where) for _, space, where in self._shop.ways()], RATE) as load:
             load.more(AROUND)
-            yield self._rounds(load, rounds)
+            yield self._rounds(load, rounds, least)
             load.more(AROUND)
         seconds = time.monotonic() - began
         times = f"{rounds[0]} times, " if rounds[0] > 1 else ""
         SUMMARY.append(f"{what}: {times}{load.failed or 'none'} failed of {load.total} connections in {seconds:.0f} s")
         assert load.failed == {}, what
 
-    def _rounds(self, load: Load, rounds: list[int]) -> Iterator[int]:
-        while not rounds[0] or load.total < self._wanted - AROUND:
+    def _rounds(self, load: Load, rounds: list[int], least: int) -> Iterator[int]:
+        while rounds[0] < least or load.total < self._wanted - AROUND:
             rounds[0] += 1
             yield rounds[0]

@@ -130,6 +130,8 @@ def document(results: dict[tuple[str, str], Result]) -> str:
         "Written by `make test-upstream`: do not edit. Each column is a run of the upstream program `e2e.test` on the",
         "cluster of `make test-cluster`: two kubelets with containers on one machine, no cloud. Chosen are the specs",
         f"`{suite.FOCUS}` but `{suite.SKIP}`.",
+        "The endpoints controllers make slices in kube-controller-manager's name, as one of the specs wants them",
+        "(`--endpointslice-manager`).",
         "",
         "| | " + " | ".join(heads) + " |",
         "|---|" + "---|" * len(heads),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,6 +103,31 @@ def moved(cluster: Cluster) -> Iterator[None]:
 @pytest.mark.parametrize("name", blocks())
 def test_the_api_server_takes_each_command_of_the_page(cluster: Cluster, tmp_path: Path, name: str) -> None:
     """As `make test-cluster` runs them, on paper."""
+    followed(cluster, tmp_path, name)
+
+
+@pytest.mark.usefixtures("moved")
+def test_the_api_server_takes_an_upgrade_after_a_rollback(cluster: Cluster, tmp_path: Path) -> None:
+    """`rollout undo` writes the images as kubectl's own fields, which an apply without force may not change."""
+    kubectl = cluster.api.kubectl
+    every = yaml.safe_load_all(kubectl("kustomize", str(KUSTOMIZE / "example")))
+    workloads = [each for each in every if each["kind"] == "DaemonSet"]
+    text = yaml.safe_dump_all(workloads)
+    kubectl("apply", "--server-side", "-f", "-", stdin=text)
+    try:
+        for each in workloads:
+            undone = [{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "deltaplane:before"}]
+            name = f"daemonset/{each['metadata']['name']}"
+            kubectl("-n", SPACES[0], "patch", name, "--field-manager=kubectl", "--type=json", "-p", json.dumps(undone))
+        with pytest.raises(RuntimeError, match="conflict"):
+            kubectl("apply", "--server-side", "--dry-run=server", "-f", "-", stdin=text)
+        followed(cluster, tmp_path, "upgrade")
+    finally:
+        kubectl("delete", "--wait=false", "-f", "-", stdin=text)
+
+
+def followed(cluster: Cluster, tmp_path: Path, name: str) -> None:
+    """Runs a block of the page on paper. Raises RuntimeError where the API server refuses a command."""
     text = ON_PAPER + blocks()[name].replace(HAND_BACK, str(KUSTOMIZE / "hand-back"))
     path = f"{parts.find('kubectl').parent}:/usr/sbin:/usr/bin:/sbin:/bin"
     values = {"PATH": path, "KUBECONFIG": cluster.api.admin_kubeconfig, "OVERLAY": KUSTOMIZE / "example"}

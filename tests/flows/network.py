@@ -149,6 +149,10 @@ class Network:
         """No rules and no tracked connections on the node."""
         wipe(self.node)
 
+    def forget_flows(self) -> None:
+        """No tracked connections on the node."""
+        run(self.node, "conntrack", "-F", check=False)
+
     def close(self) -> None:
         self.echo.close()
         self.wiring.close()

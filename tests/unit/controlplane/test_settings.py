@@ -53,6 +53,12 @@ def test_by_their_earlier_name_the_replicas_are_asked_and_no_agent_is_sent_to_th
         ([*OWN, "--certificate-lifetime=100h", "--authority-lifetime=399h"], "less than four times"),
         (["--insecure", "--controllers=nodes"], "--controllers=nodes: 'nodes' is no controller"),
         ([*FOLDER, "--insecure", "--controllers=endpoints"], "--controllers=endpoints goes with --source=kubernetes"),
+        (["--insecure", "--controllers=endpoints", "--endpointslice-manager=me"], "goes with --source=kubernetes and"),
+        (
+            [*FOLDER, "--insecure", "--controllers=endpointslice", "--endpointslice-manager=me"],
+            "goes with --source=kub",
+        ),
+        (["--insecure", "--controllers=endpointslice", "--endpointslice-manager=a,b"], "'a,b' is no value of a label"),
         ([*FOLDER, *PAIR], "--client-ca-file=FILE is missing: with --source=manifests"),
         (
             ["--insecure", "--replicas=a:1"],
@@ -119,6 +125,13 @@ def test_controllers_are_off_unless_asked_for() -> None:
     assert parse(["--insecure"]).controllers == ()
     assert parse(["--insecure", "--controllers=endpointslice,endpoints"]).controllers == ("endpointslice", "endpoints")
     assert parse([*FOLDER, "--insecure", "--controllers=endpointslice"]).controllers == ("endpointslice",)
+
+
+def test_slices_are_marked_as_ours_unless_another_name_is_given() -> None:
+    named = ["--insecure", "--controllers=endpointslice", "--endpointslice-manager=endpointslice-controller.k8s.io"]
+
+    assert parse(["--insecure"]).slice_manager == "endpointslice-controller.deltaplane.dev"
+    assert parse(named).slice_manager == "endpointslice-controller.k8s.io"
 
 
 @pytest.mark.parametrize("certificates", [[*OWN], [*PAIR]], ids=["own", "files"])

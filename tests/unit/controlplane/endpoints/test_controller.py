@@ -35,8 +35,8 @@ KINDS = (Watched.SERVICE, Watched.POD, Watched.NODE, Watched.ENDPOINT_SLICE, Wat
 class Run:
     """Both controllers, and the watches in the hands of the test."""
 
-    def __init__(self, server: Server) -> None:
-        self.server, self.known = server, Known()
+    def __init__(self, server: Server, manager: str = MANAGER) -> None:
+        self.server, self.known = server, Known(manager=manager)
         self.writes: Counter[tuple[str, str, str]] = Counter()
         self.syncs: Counter[tuple[str, str]] = Counter()
         self.may = True
@@ -98,8 +98,8 @@ def slice_fact(thing: Object) -> Fact:
 
 
 @contextlib.asynccontextmanager
-async def running(server: Server, services: Any = (), members: Any = ()) -> AsyncIterator[Run]:
-    run = Run(server)
+async def running(server: Server, services: Any = (), members: Any = (), manager: str = MANAGER) -> AsyncIterator[Run]:
+    run = Run(server, manager)
     tasks = [asyncio.create_task(one.run()) for one in run.controllers]
     run.lists(services or [service()], members)
     try:

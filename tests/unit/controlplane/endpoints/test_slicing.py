@@ -36,6 +36,15 @@ def test_a_slice_says_whose_it_is_and_carries_the_services_labels() -> None:
     )
 
 
+def test_slices_are_made_in_the_name_of_another_manager_and_those_of_it_are_kept() -> None:
+    (write,) = plan(service(), pods(1), NODES.get, [], manager="somebody")
+    assert write.after is not None
+    kept = applied([], [write])
+
+    assert (kept[0].metadata.labels or {})[MANAGED_BY] == "somebody"
+    assert plan(service(), pods(1), NODES.get, kept, manager="somebody") == []
+
+
 def test_the_slices_of_a_headless_service_say_so() -> None:
     (one,) = made(service(headless=True), pods(1))
     assert (one.metadata.labels or {})[HEADLESS] == ""
