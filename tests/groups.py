@@ -15,8 +15,9 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 HERE = Path(__file__).parent
-LONG = ("kernel", "e2e-own", "packets", "e2e")  # they begin first
-_ALONE = ("faults", "streams")  # their tests take long and share nothing
+FIRST = ("tests/kernel/test_modes_killed.py", "kernel", "e2e-own", "e2e", "packets")  # they begin in this order
+_ALONE = ("tests/faults/", "tests/streams/", "tests/flows/test_flows_modes.py", "tests/flows/test_flows_kubeproxy.py")
+"""Their tests take long and share nothing."""
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # pytest-xdist ships no types
@@ -29,7 +30,7 @@ class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # pytest-xdist ship
 def group_of(nodeid: str) -> str:
     """Its process has one network (and API server) for all of a group; any other module is a group of its own."""
     path = nodeid.partition("::")[0]
-    return _group(path) or nodeid
+    return nodeid if path.startswith(_ALONE) else _group(path)
 
 
 @cache
@@ -37,10 +38,10 @@ def _group(path: str) -> str:
     folder = path.removeprefix("tests/").partition("/")[0]
     if folder == "e2e":
         return "e2e" if shares_the_product(HERE.parent / path) else "e2e-own"
+    if path in FIRST:
+        return path
     if folder in ("kernel", "vm"):
         return "kernel"
-    if folder in _ALONE:
-        return ""
     return "packets" if "pytest.mark.kernel" in (HERE.parent / path).read_text() else path
 
 
@@ -56,5 +57,5 @@ def longest_first(items: list[pytest.Item]) -> None:
     """What is given out last shall be short: then all processes end together."""
     groups = {item: group_of(item.nodeid) for item in items}
     size = Counter(groups.values())
-    ranks = {group: rank for rank, group in enumerate(LONG)}
+    ranks = {group: rank for rank, group in enumerate(FIRST)}
     items.sort(key=lambda item: (ranks.get(groups[item], len(ranks)), groups[item] != item.nodeid, -size[groups[item]]))

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from tools.lab.process import Process
 LIMIT = 40.0  # seconds that anything may take on a busy machine
 PORT = 80
 ENDPOINTS = "10.1.0.0/16"
+_ports = cycle(range(10_000, 65_000))  # of clients
 WITNESS = f"""
 table ip witness {{
   set seen {{ type ipv4_addr; size 65535; flags dynamic; }}
@@ -257,11 +259,16 @@ class World:
         )
 
     def reached(self, agent: Part, number: int, packets: int = 64) -> set[str]:
-        """Endpoints that new clients' packets to this Service go to; of three, one is missed once in 10^10 times."""
+        """Endpoints that new clients' packets to this Service go to; of three, one is missed once in 10^10 times.
+
+        Each from a port of its own: a flow that is tracked keeps its endpoint until it is deleted, which the agent does
+        after it has said that it has the change.
+        """
         assert agent.space is not None
         rules.nft(agent.space, "flush", "set", "ip", "witness", "seen")
-        for _ in range(packets):
+        for own in islice(_ports, packets):
             with agent.space.socket(socket.AF_INET, socket.SOCK_DGRAM) as client, suppress(OSError):
+                client.bind(("", own))
                 client.sendto(b"?", (self.vips[number], PORT))
         listed = rules.nft(agent.space, "list", "set", "ip", "witness", "seen")
         return {word for word in listed.replace(",", " ").split() if word.startswith("10.1.")}

@@ -19,7 +19,7 @@ _MANY = 20  # endpoints in a slice; of longer ones only those listen that a flow
 _SHORT, _LONG = 0.4, 4.0  # seconds to wait where nothing should answer, and where something should
 _STICKY_TRIES = 12
 _KEPT = 10.0  # seconds in which a client that keeps its port must be as expected
-_PAUSE, _PAUSES = 1.5, 16  # of two endpoints, a fair choice takes the same one so often once in 65,000 times
+_PAUSE, _PAUSES = 1.5, 30  # of two endpoints, a fair choice takes the same one so often once in 10^9 times
 # A refusal or a drop is mostly waiting: a TCP client that is refused over IPv6 before connect() is through learns of
 # it with its second SYN.
 _pool = ThreadPoolExecutor(12, "clients")

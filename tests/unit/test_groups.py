@@ -22,6 +22,8 @@ from tests.groups import HERE, group_of, shares_the_product
         ("tests/e2e/test_stories.py::test_it[a::b]", "e2e"),
         ("tests/e2e/test_drain.py::test_it", "e2e-own"),
         ("tests/faults/test_ends.py::test_it", "tests/faults/test_ends.py::test_it"),
+        ("tests/flows/test_flows_modes.py::test_it[iptables]", "tests/flows/test_flows_modes.py::test_it[iptables]"),
+        ("tests/kernel/test_modes_killed.py::test_it", "tests/kernel/test_modes_killed.py"),
         ("tests/unit/test_groups.py::test_it", "tests/unit/test_groups.py"),
     ],
 )
