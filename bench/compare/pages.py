@@ -34,13 +34,14 @@ def _worse() -> str:
 
 def _compared() -> str:
     parts = [tables.rendered(table) for table in TABLES if any(tables.pairs(table))]
-    return "\n\n".join([_said(), _targets(), *parts, _failed(), _beside()])
+    return "\n\n".join([_said(), _targets(), *parts, _failed(), _beside(), _absent()])
 
 
 def _targets() -> str:
     lines = []
     for words, pair, wanted in tables.targets():
         if pair.times is None:
+            lines.append(f"- {words}: not measured on both")
             continue
         found = "kube-proxy did not come to it" if pair.times == float("inf") else f"{pair.times:.1f} times"
         lines.append(report.floor(words, found, f"at least {wanted:g} times", met=pair.times >= wanted))
@@ -71,6 +72,11 @@ def _beside() -> str:
         ]
         rows.append(f"| {tables.title(size)} | {' | '.join(cells)} |")
     return "\n".join(rows)
+
+
+def _absent() -> str:
+    """What the tables lack."""
+    return "\n".join(["### Not measured", "", *(list(tables.absent()) or ["Everything was."])])
 
 
 def _failed() -> str:
