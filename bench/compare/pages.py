@@ -85,8 +85,9 @@ def _failed() -> str:
     for who in CONTENDERS:
         found = [results.load(size, who.name).get("restart", {}) for size in results.sizes()]
         tried, failed = (sum(entry.get(name, 0) for entry in found) for name in ("tried", "failed"))
-        said.append(f"{who.program} in {who.mode} mode {failed:,} of {tried:,}")
-    return f"Connections that failed during restarts: {', '.join(said)}."
+        if tried:
+            said.append(f"{who.program} in {who.mode} mode {failed:,} of {tried:,}")
+    return f"Connections that failed during restarts: {', '.join(said) or 'not measured'}."
 
 
 def _per(entry: Found | None) -> str:

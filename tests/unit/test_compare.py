@@ -110,8 +110,8 @@ def test_a_target_that_one_program_alone_was_measured_for_is_not_left_out() -> N
 
 def test_processor_time_counts_a_program_that_runs_still() -> None:
     """kube-proxy's first sync is seen by packets while its nft still runs."""
-    busy = "import os, time\\nwhile time.process_time() < 0.1: pass\\nprint(flush=True)\\ntime.sleep(60)"
-    starter = f"import subprocess, sys\\nsubprocess.run([sys.executable, '-c', {busy!r}])"
+    busy = "import os, time\nwhile time.process_time() < 0.1: pass\nprint(flush=True)\ntime.sleep(60)"
+    starter = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {busy!r}])"
     with subprocess.Popen([sys.executable, "-c", starter], stdout=subprocess.PIPE) as process:
         assert process.stdout
         process.stdout.readline()
@@ -120,3 +120,8 @@ def test_processor_time_counts_a_program_that_runs_still() -> None:
         finally:
             for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
                 os.kill(int(child), signal.SIGKILL)
+
+
+def test_connections_during_restarts_are_said_of_those_who_were_restarted() -> None:
+    results.keep("100x3", "deltaplane-nftables", "restart", {"rounds": [started(1.0)], "tried": 5, "failed": 1})
+    assert "Connections that failed during restarts: deltaplane in nftables mode 1 of 5.\n" in pages.text()
