@@ -6,6 +6,7 @@ import os
 import platform
 import resource
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -36,14 +37,23 @@ def cpu(pid: int) -> float:
 
 
 def cpu_of_all(pid: int) -> float:
-    """The same, with the children that it has waited for, such as iptables-restore."""
+    """The same, with the programs that it started: those that it has waited for, and those that run now."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[11:15])) / TICK
+    spent = sum(map(int, fields[11:15])) / TICK
+    for child in _children(pid):
+        with suppress(OSError):  # it has ended meanwhile
+            spent += cpu_of_all(child)
+    return spent
 
 
 def children(pid: int) -> bool:
     """Whether a program that it started runs now."""
-    return any(file.read_text().split() for file in Path(f"/proc/{pid}/task").glob("*/children"))
+    return bool(_children(pid))
+
+
+def _children(pid: int) -> list[int]:
+    files = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for file in files for child in file.read_text().split()]
 
 
 def own_cpu() -> float:

@@ -19,11 +19,10 @@ from collections.abc import Callable, Sequence
 from bench import machine
 from bench.compare import pages, results, scenarios
 from bench.compare.contenders import CONTENDERS, Contender, Proxy
-from bench.compare.scene import Scene, Size, staged
+from bench.compare.scene import SIZES, Scene, Size, staged
 from tools import progress
 from tools.lab.process import ProcessFailed
 
-SIZES = (Size(100, 3), Size(1_000, 10), Size(10_000, 10), Size(44_000, 4), Size(5_000, 50))
 SCENARIOS = ("start", *scenarios.WHILE_RUNNING)
 FEW = 20_000  # endpoints; starts of smaller clusters are repeated more often
 

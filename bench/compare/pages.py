@@ -34,13 +34,14 @@ def _worse() -> str:
 
 def _compared() -> str:
     parts = [tables.rendered(table) for table in TABLES if any(tables.pairs(table))]
-    return "\n\n".join([_said(), _targets(), *parts, _failed(), _beside()])
+    return "\n\n".join([_said(), _targets(), *parts, _failed(), _beside(), _absent()])
 
 
 def _targets() -> str:
     lines = []
     for words, pair, wanted in tables.targets():
         if pair.times is None:
+            lines.append(f"- {words}: not measured on both")
             continue
         found = "kube-proxy did not come to it" if pair.times == float("inf") else f"{pair.times:.1f} times"
         lines.append(report.floor(words, found, f"at least {wanted:g} times", met=pair.times >= wanted))
@@ -73,14 +74,20 @@ def _beside() -> str:
     return "\n".join(rows)
 
 
+def _absent() -> str:
+    """What the tables lack."""
+    return "\n".join(["### Not measured", "", *(list(tables.absent()) or ["Everything was."])])
+
+
 def _failed() -> str:
     """What became of the connections during the restarts."""
     said = []
     for who in CONTENDERS:
         found = [results.load(size, who.name).get("restart", {}) for size in results.sizes()]
         tried, failed = (sum(entry.get(name, 0) for entry in found) for name in ("tried", "failed"))
-        said.append(f"{who.program} in {who.mode} mode {failed:,} of {tried:,}")
-    return f"Connections that failed during restarts: {', '.join(said)}."
+        if tried:
+            said.append(f"{who.program} in {who.mode} mode {failed:,} of {tried:,}")
+    return f"Connections that failed during restarts: {', '.join(said) or 'not measured'}."
 
 
 def _per(entry: Found | None) -> str:

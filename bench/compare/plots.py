@@ -45,7 +45,8 @@ def _panel(axes: Any, title: str, pairs: list[Pair]) -> None:
     sizes = list(dict.fromkeys(pair.size for pair in pairs))
     for (who, mode), colour in COLOURS.items():
         values = [_value(pairs, size, who, mode) for size in sizes]
-        axes.plot(values, "o-", linewidth=1, label=f"{who}, {mode}", color=colour)
+        if not all(map(math.isnan, values)):
+            axes.plot(values, "o-", linewidth=1, label=f"{who}, {mode}", color=colour)
     axes.set_title(title, loc="left")
     axes.set_yscale("log")
     low, high = axes.get_ylim()

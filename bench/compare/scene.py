@@ -42,6 +42,9 @@ class Size:
         return f"{self.services:,} x {self.endpoints}"
 
 
+SIZES = (Size(100, 3), Size(1_000, 10), Size(10_000, 10), Size(44_000, 4), Size(5_000, 50))
+
+
 class Scene:
     """The Services and their endpoints as they are now."""
 

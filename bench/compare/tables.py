@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from bench.compare import results
-from bench.compare.contenders import DELTAPLANE, KUBE_PROXY
-from bench.compare.figures import TABLES, Figure, Table
+from bench.compare.contenders import CONTENDERS, DELTAPLANE, KUBE_PROXY
+from bench.compare.figures import START, TABLES, Figure, Table
 from bench.compare.scenarios import LIMIT
+from bench.compare.scene import SIZES
 
 MODES = ("nftables", "iptables")
 
@@ -97,3 +98,16 @@ def targets() -> Iterable[tuple[str, Pair, float]]:
     for (size, mode, key), pair in by.items():
         if key == "start":
             yield f"start at {title(size)}, {mode}, sooner", pair, 1
+
+
+def absent() -> Iterator[str]:
+    """What was not measured, a line for each size and contender; nothing else is wanted of one that never started."""
+    for size in map(str, SIZES):
+        for who in CONTENDERS:
+            found = results.load(size, who.name)
+            if START.figures[0].value(found.get("start")) == float("inf"):
+                continue
+            missing = [table.title for table in TABLES if table.scenario not in found]
+            if missing:
+                said = ", ".join(missing) if found else "nothing was measured"
+                yield f"- {title(size)}, {who.program} in {who.mode} mode: {said}"

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench import machine
 from bench.compare import crowd, figures, main, pages, results, tables
 from bench.compare.contenders import CONTENDERS
 from bench.compare.scene import Size
@@ -77,3 +82,46 @@ def test_a_third_of_the_endpoints_is_in_each_zone_and_no_two_have_one_address() 
     made = [new.first(crowd.zone_of(number, place)) for number in range(99) for place in range(10)]
     assert [sum(one["zone"] == zone for one in made) for zone in crowd.ZONES] == [330, 330, 330]
     assert len({one["addresses"][0] for one in made}) == len(made)
+
+
+def test_the_99th_of_a_hundred_samples_is_p99() -> None:
+    raw = {"packet": [number / 1000 for number in range(200)], "after": 1.0, "cpu": 4.0, "changes": 2}
+    results.keep("100x3", "deltaplane-nftables", "rate", raw)
+    found = {pair.figure.key: pair.ours for pair in tables.pairs(figures.RATE)}
+    assert (found["lag, p99"], found["lag, worst"]) == (197.0, 199.0)
+
+
+def test_what_was_not_measured_is_listed_but_not_of_who_never_started() -> None:
+    for name in ("start", "change", "rate", "big", "zone", "restart"):
+        results.keep("100x3", "deltaplane-nftables", name, {"rounds": [started(1.0)]})
+    results.add("100x3", "kube-proxy-nftables", "start", started(600.0, failed=True))
+    lines = list(tables.absent())
+    assert lines[:2] == [
+        "- 100 x 3, deltaplane in nftables mode: Memory",
+        "- 100 x 3, deltaplane in iptables mode: nothing was measured",
+    ]
+    assert not any("100 x 3, kube-proxy in nftables" in line for line in lines)
+
+
+def test_a_target_that_one_program_alone_was_measured_for_is_not_left_out() -> None:
+    results.add("100x3", "deltaplane-nftables", "start", started(0.2))
+    assert "- start at 100 x 3, nftables, sooner: not measured on both" in pages.text()
+
+
+def test_processor_time_counts_a_program_that_runs_still() -> None:
+    """kube-proxy's first sync is seen by packets while its nft still runs."""
+    busy = "import os, time\nwhile time.process_time() < 0.1: pass\nprint(flush=True)\ntime.sleep(60)"
+    starter = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {busy!r}])"
+    with subprocess.Popen([sys.executable, "-c", starter], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        try:
+            assert machine.cpu_of_all(process.pid) >= machine.cpu(process.pid) + 0.09
+        finally:
+            for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+                os.kill(int(child), signal.SIGKILL)
+
+
+def test_connections_during_restarts_are_said_of_those_who_were_restarted() -> None:
+    results.keep("100x3", "deltaplane-nftables", "restart", {"rounds": [started(1.0)], "tried": 5, "failed": 1})
+    assert "Connections that failed during restarts: deltaplane in nftables mode 1 of 5.\n" in pages.text()
