@@ -9,10 +9,9 @@ from pathlib import Path
 
 from aiohttp import web
 
-from controlplane.source.kubernetes import KubernetesSource
+from controlplane.source.kubernetes import KubernetesSource, resources
 from controlplane.source.limits import Limits
 from controlplane.source.silence import Silence
-from deltaplane.model import Kind
 from tests.unit.controlplane.source.apiserver import ApiServer, bookmark, watch
 from tests.unit.controlplane.source.following import kubeconfig, until
 from tests.unit.controlplane.source.recorder import Recorder
@@ -52,7 +51,7 @@ async def followed(tmp_path: Path) -> AsyncIterator[tuple[Frozen, KubernetesSour
         source = KubernetesSource(kubeconfig(tmp_path, server.url), recorder, recorder, limits=SHORT)
         task = asyncio.create_task(source.run())
         try:
-            await until(lambda: set(recorder.synced_kinds) == set(Kind) & set(recorder.synced_kinds) != set())
+            await until(lambda: set(recorder.synced_kinds) == set(resources()))
             yield server, source
         finally:
             task.cancel()
