@@ -12,7 +12,7 @@ from aiohttp import web
 from controlplane.source.kubernetes import KubernetesSource, resources
 from controlplane.source.limits import Limits
 from controlplane.source.silence import Silence
-from tests.unit.controlplane.source.apiserver import ApiServer, bookmark, watch
+from tests.unit.controlplane.source.apiserver import ApiServer, bookmark, status, watch
 from tests.unit.controlplane.source.following import kubeconfig, until
 from tests.unit.controlplane.source.recorder import Recorder
 
@@ -46,7 +46,7 @@ class Frozen(ApiServer):
 async def followed(tmp_path: Path) -> AsyncIterator[tuple[Frozen, KubernetesSource]]:
     async with Frozen().running() as server:
         assert isinstance(server, Frozen)
-        server.then(*[watch(bookmark("5", end=True), hold=True)] * 12)
+        server.then(status(404), *[watch(bookmark("5", end=True), hold=True)] * 12)
         recorder = Recorder()
         source = KubernetesSource(kubeconfig(tmp_path, server.url), recorder, recorder, limits=SHORT)
         task = asyncio.create_task(source.run())
