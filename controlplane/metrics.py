@@ -157,7 +157,9 @@ class Figures(Collector):
 
     def _counted(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(
-            "deltaplane_api_requests", "Requests to the API server.", labels=["verb", "resource", "code"]
+            "deltaplane_api_requests",
+            "Requests to the API server. Verb probe: whether it lives, after 30 s without news of any watch.",
+            labels=["verb", "resource", "code"],
         )
         for labels, number in sorted(self._requests.items()):
             requests.add_metric(list(labels), number)

@@ -15,6 +15,7 @@ from controlplane.source.decode import form_beside
 from controlplane.source.events import Events
 from controlplane.source.identity import Identity
 from controlplane.source.limits import Limits
+from controlplane.source.pulse import Pulse
 from controlplane.source.reflector import Reflector
 from controlplane.source.resource import Resource
 from controlplane.source.translate import HEADLESS
@@ -89,15 +90,17 @@ class KubernetesSource:
         api = await connect(self._kubeconfig)
         api.requests = self.requests
         try:
-            self._reflectors = {kind: self._reflector(kind, api) for kind in self._resources}
+            pulse = Pulse(api, self._resources[Kind.SERVICE], self._limits or Limits())
+            self._reflectors = {kind: self._reflector(kind, api, pulse) for kind in self._resources}
             reflectors = (Job(f"reflector {kind.name}", one.run()) for kind, one in self._reflectors.items())
             identity = Identity(api, self._identify, self._sleep)
             await identity.ask()  # before there are objects to serve
-            await together(Job("identity", identity.run()), Job("Events", self._events.run(api)), *reflectors)
+            beside = Job("identity", identity.run()), Job("Events", self._events.run(api)), Job("pulse", pulse.run())
+            await together(*beside, *reflectors)
         finally:
             await api.close()
 
-    def _reflector(self, kind: Kind, api: Api) -> Reflector:
+    def _reflector(self, kind: Kind, api: Api, pulse: Pulse) -> Reflector:
         return Reflector(
             kind,
             self._resources[kind],
@@ -105,6 +108,7 @@ class KubernetesSource:
             self._sink,
             self._reporter,
             limits=self._limits,
+            pulse=pulse,
             random=self._random,
             sleep=self._sleep,
             form=form_beside(kind) if self._selector else None,

@@ -11,6 +11,8 @@ class Limits:
 
     connect: float = 10.0
     idle: float = 150.0
+    silence: float = 30.0  # of all watches of a source, before it asks the server whether it is alive
+    answer: float = 10.0  # for the answer to that
     page: float = 60.0  # one page of a list
     watch: tuple[float, float] = (300.0, 600.0)  # the server ends a watch after a random time in this range
     lookout: tuple[float, float] = (30.0, 60.0)  # between tries for an absent optional resource, at random

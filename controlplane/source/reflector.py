@@ -23,6 +23,7 @@ from controlplane.source.decode import Form, form_of
 from controlplane.source.limits import Limits
 from controlplane.source.phases import FOLLOWS, End, Phase, judge
 from controlplane.source.portions import by_bytes, feed_list
+from controlplane.source.pulse import Pulse
 from controlplane.source.requests import Requests, Unreadable
 from controlplane.source.resource import ApiError, Resource, Stalled
 from controlplane.source.standing import Standing
@@ -37,7 +38,10 @@ BACKOFF, QUIET = Backoff(0.2, 5.0), 60.0  # seconds; after QUIET without a failu
 
 
 class Reflector:
-    """`run` until cancelled. `form`: how the objects are read, if not as a Service proxy reads them."""
+    """`run` until cancelled. `form`: how the objects are read, if not as a Service proxy reads them.
+
+    `pulse`: the source's; it ends the watches if the server does not answer. Without one, `Limits.idle` alone does.
+    """
 
     def __init__(
         self,
@@ -49,12 +53,14 @@ class Reflector:
         *,
         form: Form | None = None,
         limits: Limits | None = None,
+        pulse: Pulse | None = None,
         random: Random | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._kind, self._resource, self._sink = kind, resource, sink
         self._limits = limits or Limits()
+        self._pulse = pulse or Pulse(api, resource, self._limits)
         self._random = random or Random()
         self._sleep, self._clock = sleep, clock
         self._retries = Retries(BACKOFF, self._random.random, QUIET)
@@ -221,8 +227,9 @@ class Reflector:
 
     async def _watch(self, query: dict[str, str]) -> None:
         """Watches until the server ends the watch. Raises `ApiError`."""
-        async with aclosing(self._requests.watch(query)) as arrivals:
+        async with self._pulse.watching(), aclosing(self._requests.watch(query)) as arrivals:
             async for lines in arrivals:
+                self._pulse.heard()
                 if not self._known.listing:
                     self._recover()
                 await self._take(lines)
