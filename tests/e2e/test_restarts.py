@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ from tests.e2e import tables
 from tests.e2e.conftest import Cluster
 from tests.e2e.shop import LIMIT, Shop
 from tools.lab.client import Knocking, knocking, until
-from tools.lab.deltaplane import Agent
+from tools.lab.deltaplane import Agent, ControlPlane
 
+FROZEN = 90.0  # seconds for what takes 40: half a minute of silence, and a request that is not answered
 AROUND = 40  # answers that every client has before and after
 
 
@@ -219,4 +221,30 @@ def test_an_api_server_restarted(served: Shop, cluster: Cluster, compacted: bool
     # An API server writes its own Service's endpoints when it stops and starts; nothing else is written.
     causes = {(one.object.namespace, one.object.name) for commit in made for one in commit.causes}
     assert causes <= {("default", "kubernetes")}
+    write_one_change(served)
+
+
+def followed(plane: ControlPlane) -> set[str]:
+    """The resources that it says to follow now."""
+    return {one.resource for one in plane.status().sources if one.following}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_frozen_api_server_is_told_and_what_changes_after_it_follows(served: Shop, cluster: Cluster) -> None:
+    """Its process stands still with all connections open, so that no watch ends by itself."""
+    plane, api = served.line.controlplane, cluster.api.process
+    assert plane.process is not None
+    assert api is not None
+    before, kinds = everything(served), followed(plane)
+    with busy(served) as clients:
+        api.signal(signal.SIGSTOP)
+        try:
+            until(lambda: not followed(plane), FROZEN, 0.5, what=lambda: f"nothing is followed: {followed(plane)}")
+            clients.more()
+        finally:
+            api.signal(signal.SIGCONT)
+        until(lambda: followed(plane) == kinds, LIMIT, 0.5, what="all is followed again")
+    plane.process.wait_log("watches are silent and the API server does not answer")
+    assert everything(served) == before
     write_one_change(served)
