@@ -18,6 +18,8 @@ from controlplane.gate.writer import Writer
 from controlplane.lease import Lease, home, me
 from controlplane.source.api import Api
 from controlplane.source.connection import Connection
+from controlplane.source.limits import Limits
+from controlplane.source.pulse import Pulse
 from controlplane.source.reflector import Reflector
 from controlplane.source.resource import Resource
 from controlplane.term import Term
@@ -67,10 +69,12 @@ class Gate:
     async def _follow(self, connection: Connection) -> None:
         api = await connection.api()
         resource = Resource("", "v1", "pods", self._settings.selector)
-        self._reflector = Reflector(POD, resource, api, self._early, self._reporter, form=FORM)
+        pulse = Pulse(api, resource, Limits())
+        self._reflector = Reflector(POD, resource, api, self._early, self._reporter, form=FORM, pulse=pulse)
         self.lease = lease = Lease(connection.api, await asyncio.to_thread(home), LEASE, me())
         await together(
             Job("reflector of gated Pods", self._reflector.run()),
+            Job("pulse of gated Pods", pulse.run()),
             Job("gated Pods late", self._late(self._reflector)),
             Job("readiness gate", Term(lease).run(partial(self._lead, api, lease))),
         )
