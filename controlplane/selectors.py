@@ -1,4 +1,4 @@
-"""Label selectors as text: what the API server's parser takes (apimachinery, labels.Parse). Pure."""
+"""Label selectors and values as text: what the API server's parser takes (apimachinery, labels.Parse). Pure."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ _VALUE = rf"(?:{_NAME})?"
 _TERM = re.compile(
     rf"\s*(?:!\s*{_KEY}|{_KEY}(?:\s*(?:==|=|!=)\s*{_VALUE}|\s+(?:in|notin)\s*\(\s*{_VALUE}(?:\s*,\s*{_VALUE})*\s*\))?)\s*"
 )
+
+
+def is_value(text: str) -> bool:
+    """Whether it is a label's value, and not the empty one."""
+    return re.fullmatch(_NAME, text) is not None
 
 
 def problem(text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -115,7 +114,7 @@ def _selector(text: str) -> str:
 
 def _label_value(text: str) -> str:
     """An argparse type: as the API server has it."""
-    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", text):
+    if not selectors.is_value(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no value of a label: 1 to 63 letters, digits, '-', '_' or '.'")
     return text
 

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
+from controlplane.endpoints.names import SLICE_MANAGER
 from controlplane.endpoints.objects import Endpoints, EndpointSlice, ObjectMeta
 from controlplane.endpoints.selection import Selection
-from controlplane.endpoints.slicing import MANAGED_BY, MANAGER, SERVICE_NAME
+from controlplane.endpoints.slicing import MANAGED_BY, SERVICE_NAME
 from controlplane.endpoints.values import Name, Node, Pod, Service
 from controlplane.store import number_of
 
@@ -22,7 +23,7 @@ Written = EndpointSlice | Endpoints
 class Known:
     """`lenient`: a Pod's Node need not be known (a folder may have none). `manager`: whose slices are ours."""
 
-    def __init__(self, *, lenient: bool = False, manager: str = MANAGER) -> None:
+    def __init__(self, *, lenient: bool = False, manager: str = SLICE_MANAGER) -> None:
         self.manager = manager
         self.services: dict[Name, Service] = {}
         self.pods: dict[Name, Pod] = {}

@@ -22,7 +22,6 @@ MOST = 100  # endpoints of a slice (--max-endpoints-per-slice of kube-controller
 SERVICE_NAME = "kubernetes.io/service-name"
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 HEADLESS = "service.kubernetes.io/headless"
-MANAGER = SLICE_MANAGER
 _RESERVED = frozenset({SERVICE_NAME, MANAGED_BY, HEADLESS})
 
 
@@ -56,7 +55,7 @@ class Part:
 
 def plan(
     service: Service, pods: Iterable[Pod], nodes: Nodes, existing: Iterable[EndpointSlice],
-    cluster: Sequence[Node] = (), *, manager: str = MANAGER,
+    cluster: Sequence[Node] = (), *, manager: str = SLICE_MANAGER,
 ) -> list[Write]:  # fmt: skip
     """The writes, deletions last. `existing`: the Service's slices of this `manager`. `cluster`: all Nodes.
 

@@ -17,9 +17,10 @@ from controlplane.endpoints.feeds import Feeds
 from controlplane.endpoints.kinds import Key, Watched, kind_of
 from controlplane.endpoints.known import Known
 from controlplane.endpoints.makers import EndpointsMaker, Maker, SliceMaker
+from controlplane.endpoints.names import SLICE_MANAGER
 from controlplane.endpoints.objects import Endpoints, EndpointSlice
 from controlplane.endpoints.queue import Queue
-from controlplane.endpoints.slicing import MANAGED_BY, MANAGER, SERVICE_NAME
+from controlplane.endpoints.slicing import MANAGED_BY, SERVICE_NAME
 from controlplane.endpoints.values import Node
 from controlplane.endpoints.writer import Writer
 from controlplane.facts import Fact
@@ -35,7 +36,7 @@ KINDS = (Watched.SERVICE, Watched.POD, Watched.NODE, Watched.ENDPOINT_SLICE, Wat
 class Run:
     """Both controllers, and the watches in the hands of the test."""
 
-    def __init__(self, server: Server, manager: str = MANAGER) -> None:
+    def __init__(self, server: Server, manager: str = SLICE_MANAGER) -> None:
         self.server, self.known = server, Known(manager=manager)
         self.writes: Counter[tuple[str, str, str]] = Counter()
         self.syncs: Counter[tuple[str, str]] = Counter()
@@ -98,7 +99,9 @@ def slice_fact(thing: Object) -> Fact:
 
 
 @contextlib.asynccontextmanager
-async def running(server: Server, services: Any = (), members: Any = (), manager: str = MANAGER) -> AsyncIterator[Run]:
+async def running(
+    server: Server, services: Any = (), members: Any = (), manager: str = SLICE_MANAGER
+) -> AsyncIterator[Run]:
     run = Run(server, manager)
     tasks = [asyncio.create_task(one.run()) for one in run.controllers]
     run.lists(services or [service()], members)
@@ -296,7 +299,7 @@ async def test_every_slice_is_marked_as_ours() -> None:
     server = Server()
     async with running(server, members=pods(1)):
         (one,) = server.list("endpointslices")
-        assert one["metadata"]["labels"][MANAGED_BY] == MANAGER
+        assert one["metadata"]["labels"][MANAGED_BY] == SLICE_MANAGER
         assert one["metadata"]["annotations"] == {
             "endpoints.kubernetes.io/last-change-trigger-time": "1970-01-01T00:16:40Z"
         }

@@ -7,8 +7,9 @@ from typing import Any
 from msgspec.structs import replace
 
 from controlplane.endpoints.known import Known
+from controlplane.endpoints.names import SLICE_MANAGER
 from controlplane.endpoints.objects import EndpointSlice, ObjectMeta
-from controlplane.endpoints.slicing import MANAGED_BY, MANAGER, SERVICE_NAME
+from controlplane.endpoints.slicing import MANAGED_BY, SERVICE_NAME
 from controlplane.endpoints.values import Node
 from tests.unit.controlplane.endpoints.things import pod, service
 
@@ -23,7 +24,7 @@ def known(*services: Any) -> Known:
 
 
 def slice_(version: int, name: str = "web-1", uid: str = "u", kind: str = "IPv4") -> EndpointSlice:
-    labels = {SERVICE_NAME: "web", MANAGED_BY: MANAGER}
+    labels = {SERVICE_NAME: "web", MANAGED_BY: SLICE_MANAGER}
     return EndpointSlice(ObjectMeta(name, "", "shop", uid, str(version), labels=labels), kind, (), ())
 
 

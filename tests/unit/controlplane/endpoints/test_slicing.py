@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from controlplane.endpoints.desired import id_of, wanted
+from controlplane.endpoints.names import SLICE_MANAGER
 from controlplane.endpoints.objects import EndpointSlice, ObjectMeta, OwnerReference
-from controlplane.endpoints.slicing import HEADLESS, MANAGED_BY, MANAGER, MOST, SERVICE_NAME, Write, plan
+from controlplane.endpoints.slicing import HEADLESS, MANAGED_BY, MOST, SERVICE_NAME, Write, plan
 from controlplane.endpoints.values import NamedPort, Pod, Service, ServicePort
 from tests.unit.controlplane.endpoints.things import HTTP, NODES, applied, pod, pods, service, shape
 
@@ -29,7 +30,7 @@ def test_a_slice_says_whose_it_is_and_carries_the_services_labels() -> None:
     thing = service(labels={"team": "red", MANAGED_BY: "somebody", HEADLESS: "", SERVICE_NAME: "other"})
     (one,) = made(thing, pods(1))
 
-    assert one.metadata.labels == {"team": "red", SERVICE_NAME: "web", MANAGED_BY: MANAGER}
+    assert one.metadata.labels == {"team": "red", SERVICE_NAME: "web", MANAGED_BY: SLICE_MANAGER}
     assert one.metadata.generate_name == "web-"
     assert one.metadata.owner_references == (
         OwnerReference("v1", "Service", "web", "web-1", controller=True, block_owner_deletion=True),
