@@ -58,6 +58,8 @@ class GetAgentResponse(_message.Message):
     LAST_ERROR_FIELD_NUMBER: _builtins.int
     LAST_ERROR_SERVER_FIELD_NUMBER: _builtins.int
     LAST_ERROR_UNIX_NANO_FIELD_NUMBER: _builtins.int
+    FOREIGN_FIELD_NUMBER: _builtins.int
+    FOREIGN_ERROR_FIELD_NUMBER: _builtins.int
     node_name: _builtins.str
     agent_version: _builtins.str
     proxy_mode: _builtins.str
@@ -81,6 +83,8 @@ class GetAgentResponse(_message.Message):
     """Why the last stream ended, or did not come about: when, at which place."""
     last_error_server: _builtins.str
     last_error_unix_nano: _builtins.int
+    foreign_error: _builtins.str
+    """Why they could not be read."""
     @_builtins.property
     def counts(self) -> _delta_pb2.Counts: ...
     @_builtins.property
@@ -90,6 +94,10 @@ class GetAgentResponse(_message.Message):
     @_builtins.property
     def servers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """All places of replicas that are tried in turn."""
+
+    @_builtins.property
+    def foreign(self) -> _containers.RepeatedCompositeFieldContainer[Global___ForeignChain]:
+        """Base chains of other programs' nftables tables that may drop or redirect packets, read when asked."""
 
     def __init__(
         self,
@@ -113,14 +121,49 @@ class GetAgentResponse(_message.Message):
         last_error: _builtins.str = ...,
         last_error_server: _builtins.str = ...,
         last_error_unix_nano: _builtins.int = ...,
+        foreign: _abc.Iterable[Global___ForeignChain] | None = ...,
+        foreign_error: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["brake", b"brake", "counts", b"counts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "brake", b"brake", "complete", b"complete", "connected", b"connected", "counts", b"counts", "digest", b"digest", "drifted", b"drifted", "epoch", b"epoch", "failed", b"failed", "last_error", b"last_error", "last_error_server", b"last_error_server", "last_error_unix_nano", b"last_error_unix_nano", "node_name", b"node_name", "pending", b"pending", "proxy_mode", b"proxy_mode", "rev", b"rev", "server", b"server", "servers", b"servers", "since_unix_nano", b"since_unix_nano"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "brake", b"brake", "complete", b"complete", "connected", b"connected", "counts", b"counts", "digest", b"digest", "drifted", b"drifted", "epoch", b"epoch", "failed", b"failed", "foreign", b"foreign", "foreign_error", b"foreign_error", "last_error", b"last_error", "last_error_server", b"last_error_server", "last_error_unix_nano", b"last_error_unix_nano", "node_name", b"node_name", "pending", b"pending", "proxy_mode", b"proxy_mode", "rev", b"rev", "server", b"server", "servers", b"servers", "since_unix_nano", b"since_unix_nano"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetAgentResponse: _TypeAlias = GetAgentResponse  # noqa: Y015
+
+@_typing.final
+class ForeignChain(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TABLE_FIELD_NUMBER: _builtins.int
+    CHAIN_FIELD_NUMBER: _builtins.int
+    HOOK_FIELD_NUMBER: _builtins.int
+    DOES_FIELD_NUMBER: _builtins.int
+    table: _builtins.str
+    """Family and name, such as "inet edgefilter"."""
+    chain: _builtins.str
+    hook: _builtins.str
+    """prerouting, input, forward or output."""
+    @_builtins.property
+    def does(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Such as drops, rejects, redirects, queues, "drops by policy"; with the chains that it leads to."""
+
+    def __init__(
+        self,
+        *,
+        table: _builtins.str = ...,
+        chain: _builtins.str = ...,
+        hook: _builtins.str = ...,
+        does: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "does", b"does", "hook", b"hook", "table", b"table"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForeignChain: _TypeAlias = ForeignChain  # noqa: Y015
 
 @_typing.final
 class GetForwardingRequest(_message.Message):

@@ -16,7 +16,8 @@ from deltaplane.model import Kind
 from deltaplane.sockets import private, taken
 from deltaplane.v1 import agent_pb2, agent_pb2_grpc
 from deltaplane.v1 import delta_pb2 as pb
-from nodeagent.errors import AgentError
+from nodeagent.doctor.nftables import Nftables, read
+from nodeagent.errors import AgentError, DataplaneUnavailable
 from nodeagent.inspection.facts import Facts, Take
 from nodeagent.inspection.reading import Unknown, explain_here, forwarding
 from nodeagent.stream.link import Link
@@ -40,7 +41,9 @@ class Inspection(agent_pb2_grpc.AgentServiceServicer):
     async def GetAgent(  # noqa: N802 - the name is gRPC's
         self, request: agent_pb2.GetAgentRequest, context: Context
     ) -> agent_pb2.GetAgentResponse:
-        return await self._answered(context, lambda: agent_of(self._take(), self._link))
+        found = await self._answered(context, lambda: agent_of(self._take(), self._link))
+        await asyncio.to_thread(note_foreign, found)
+        return found
 
     async def GetForwarding(  # noqa: N802
         self, request: agent_pb2.GetForwardingRequest, context: Context
@@ -91,6 +94,17 @@ def agent_of(facts: Facts, link: Link) -> agent_pb2.GetAgentResponse:
         last_error_server=link.error_server,
         last_error_unix_nano=link.error_at,
     )
+
+
+def note_foreign(found: agent_pb2.GetAgentResponse, read: Callable[[], Nftables] = read) -> None:
+    """Adds what other programs' nftables tables may do to packets, or why that could not be read."""
+    try:
+        others = read().foreign
+    except (OSError, DataplaneUnavailable) as error:
+        found.foreign_error = str(error)
+        return
+    for each in others:
+        found.foreign.add(table=each.table, chain=each.chain, hook=each.point, does=each.does)
 
 
 async def serve(path: str, inspection: Inspection) -> None:

@@ -65,12 +65,22 @@ def here(found: agent_pb2.GetAgentResponse, now: float) -> tuple[Answer, Exit]:
         "last error": _last_error(found, now),
         "revision": f"{found.rev}, as the replica counts whose epoch is {found.epoch[:8]}" if found.rev else "none",
         "objects": f"{count(counts.services, 'Service')}, {count(counts.endpoint_slices, 'EndpointSlice')}",
+        "other tables": _foreign(found),
     }
     wrong = [Sentence(text, "bad") for text in _wrong(found, now)]
     good = Sentence("The kernel has all of it, as far as the agent knows.", "good")
     return Answer([table(facts), *(wrong or [good])], plain(found), [f"node/{found.node_name}"]), (
         Exit.NO if wrong else Exit.YES
     )
+
+
+def _foreign(found: agent_pb2.GetAgentResponse) -> str:
+    """Other programs' base chains: table (hook, chain: what it may do)."""
+    if found.foreign_error:
+        return f"not read: {found.foreign_error}"
+    told = (f"{each.table} ({each.hook}, {each.chain}: {', '.join(each.does)})" for each in found.foreign)
+    text = "; ".join(told)
+    return f"{text}; deltaplane trace shows whether a packet meets them" if text else ""
 
 
 def stale(found: agent_pb2.GetAgentResponse, now: float) -> list[Block]:
