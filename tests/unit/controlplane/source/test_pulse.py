@@ -12,12 +12,14 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from controlplane.aside import AFTER, Aside
 from controlplane.source.kubernetes import KubernetesSource, resources
 from controlplane.source.limits import Limits
 from controlplane.source.pulse import Pulse
 from controlplane.source.resource import ApiError
 from controlplane.source.silence import Silence
 from deltaplane.model import Kind
+from tests.unit.controlplane.inspection.replica import Asked
 from tests.unit.controlplane.source.apiserver import ApiServer, bookmark, status, watch
 from tests.unit.controlplane.source.following import kubeconfig, until
 from tests.unit.controlplane.source.recorder import Recorder
@@ -161,3 +163,22 @@ async def test_the_watches_of_a_frozen_server_end_at_once(tmp_path: Path) -> Non
         await until(lambda: len(source.failures) == 4)  # long before `Limits.idle`
         assert source.requests[*ASKED, "error"] >= 1
         assert all("silent" in failure for failure in source.failures.values())
+
+
+async def test_a_replica_with_a_frozen_server_leaves_its_agents_to_others_that_follow(tmp_path: Path) -> None:
+    """Its failures stay while it dials again; where no replica follows, it keeps its agents."""
+    replica, beside, alone = Asked(), Aside(), Aside()
+    async with followed(tmp_path) as (server, source):
+        server.stopped = True
+        await until(lambda: len(source.failures) == 4)
+        for second in range(int(AFTER) + 1):
+            replica.sources[:] = source.following
+            unfollowed = replica.here.unfollowed()
+            assert unfollowed.count(", ") >= 3, unfollowed
+            beside.look(second, unfollowed, ["192.0.2.11:50051"])
+            alone.look(second, unfollowed, [])
+            if second == 5:
+                await until(lambda: source.requests[*ASKED, "error"] >= 2)
+        assert "did not answer within 1 s" in beside.reason
+        assert beside.reason.endswith("other replicas do")
+        assert alone.reason == ""
