@@ -91,6 +91,7 @@ class Pulse:
         event(log, logging.WARNING, "watches are silent and the API server does not answer, ending them",
               silent_seconds=silent, watches=len(self._scopes), error=failure)  # fmt: skip
         self._why = f"all watches were silent, and: {failure}"
+        self.heard()  # these watches are still counted until they have ended; the next ones have their own time
         scopes, self._scopes = self._scopes, set()
         for scope in scopes:
             scope.reschedule(asyncio.get_running_loop().time())

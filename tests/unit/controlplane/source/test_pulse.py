@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from aiohttp import web
 
 from controlplane.source.kubernetes import KubernetesSource, resources
@@ -32,14 +33,24 @@ def test_it_is_asked_after_silence_and_again_after_as_much() -> None:
 
 
 class Frozen(ApiServer):
-    """Answers nothing more while `stopped`, and closes nothing."""
+    """Answers nothing more while `stopped`, and closes nothing. `refusing`: it cuts off each answer to a list of one."""
 
-    stopped = False
+    stopped = refusing = False
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
+        if self.refusing and request.query.get("limit") == "1":
+            return await self._cut_off(request)
         if self.stopped:
             await self._stop.wait()
         return await super().handle(request)
+
+    async def _cut_off(self, request: web.Request) -> web.StreamResponse:
+        """Only its head comes."""
+        response = web.StreamResponse(headers={"Content-Length": "99"})
+        await response.prepare(request)
+        assert request.transport is not None
+        request.transport.close()
+        return response
 
 
 @asynccontextmanager
@@ -72,3 +83,17 @@ async def test_the_watches_of_a_frozen_server_end_at_once(tmp_path: Path) -> Non
         await until(lambda: len(source.failures) == 4)  # long before `Limits.idle`
         assert source.requests[*ASKED, "error"] >= 1
         assert all("silent" in failure for failure in source.failures.values())
+
+
+async def test_watches_that_end_are_told_once_and_their_server_is_asked_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with followed(tmp_path) as (server, source):
+        await until(lambda: source.requests[*ASKED, "200"])
+        server.refusing = True
+        await until(lambda: len(source.failures) == 4)
+        asked = source.requests[*ASKED, "200"]
+        await asyncio.sleep(2 * SHORT.silence)
+        assert source.requests[*ASKED, "200"] == asked  # nobody watches any more
+    (told,) = (record.getMessage() for record in caplog.records if "ending them" in record.getMessage())
+    assert "watches=4" in told
