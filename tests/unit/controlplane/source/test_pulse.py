@@ -33,7 +33,7 @@ def test_it_is_asked_after_silence_and_again_after_as_much() -> None:
 
 
 class Frozen(ApiServer):
-    """Answers nothing more while `stopped`, and closes nothing. `refusing`: it cuts off each answer to a list of one."""
+    """Answers nothing more while `stopped`, and closes nothing. `refusing`: it cuts off answers to lists of one."""
 
     stopped = refusing = False
 
