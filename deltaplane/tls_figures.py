@@ -24,7 +24,7 @@ class Certificates(Collector):
         name = "deltaplane_certificate"
         text = "Changes of certificate, key or CA bundle that could not be used."
         yield CounterMetricFamily(f"{name}_failures", text, value=self._kept.failures)
-        text = "1 while the files cannot be used, and what they said before is."
+        text = "1 while the files cannot be used and what they said before is, or while what is used has ended."
         yield GaugeMetricFamily(f"{name}_stale", text, value=bool(self._kept.complaint))
         text = "When the certificate in use ends, in Unix seconds; infinite: there is none."
         yield GaugeMetricFamily(f"{name}_end_timestamp_seconds", text, value=self._kept.expires)

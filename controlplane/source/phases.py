@@ -16,7 +16,6 @@ from controlplane.source import history
 from controlplane.source.brake import Doubtful
 from controlplane.source.resource import ApiError, Stalled
 
-
 SILENT_WATCHES = 2  # in a row; a server sends a bookmark about once a minute
 
 
