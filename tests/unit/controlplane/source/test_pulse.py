@@ -123,14 +123,24 @@ async def test_one_time_out_is_for_the_answer_and_for_the_credentials_before_it(
 
 
 class Frozen(ApiServer):
-    """Answers nothing more while `stopped`, and closes nothing."""
+    """Answers nothing more while `stopped`, and closes nothing. `refusing`: it cuts off answers to lists of one."""
 
-    stopped = False
+    stopped = refusing = False
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
+        if self.refusing and request.query.get("limit") == "1":
+            return await self._cut_off(request)
         if self.stopped:
             await self._stop.wait()
         return await super().handle(request)
+
+    async def _cut_off(self, request: web.Request) -> web.StreamResponse:
+        """Only its head comes."""
+        response = web.StreamResponse(headers={"Content-Length": "99"})
+        await response.prepare(request)
+        assert request.transport is not None
+        request.transport.close()
+        return response
 
 
 @asynccontextmanager
@@ -182,3 +192,17 @@ async def test_a_replica_with_a_frozen_server_leaves_its_agents_to_others_that_f
         assert "did not answer within 1 s" in beside.reason
         assert beside.reason.endswith("other replicas do")
         assert alone.reason == ""
+
+
+async def test_watches_that_end_are_told_once_and_their_server_is_asked_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with followed(tmp_path) as (server, source):
+        await until(lambda: source.requests[*ASKED, "200"])
+        server.refusing = True
+        await until(lambda: len(source.failures) == 4)
+        asked = source.requests[*ASKED, "200"]
+        await asyncio.sleep(2 * SHORT.silence)
+        assert source.requests[*ASKED, "200"] == asked  # nobody watches any more
+    (told,) = (record.getMessage() for record in caplog.records if "ending them" in record.getMessage())
+    assert "watches=4" in told
