@@ -29,6 +29,7 @@ from bench import machine
 from bench.attackers import ATTACKS
 from bench.fanout import pair
 from bench.fanout_commands import Child
+from bench.report import quantile
 
 AGENTS = 100
 PAUSE = 0.2  # seconds between two changes
@@ -60,7 +61,7 @@ def phase(server: Child, changes: int) -> Phase:
     took.sort()
     share = {name: (after[name] - before[name]) / seconds for name in COUNTED}
     return Phase(
-        1e3 * took[len(took) // 2], 1e3 * took[int(len(took) * 0.99)], 1e3 * took[-1],
+        1e3 * took[len(took) // 2], 1e3 * quantile(took, 0.99), 1e3 * took[-1],
         share["cpu"], share["loop_cpu"], share["waited"], share["refused"], after["rss_kib"] / 1024,
         1e3 * after["longest_turn"],
     )  # fmt: skip

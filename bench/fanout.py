@@ -22,6 +22,7 @@ from msgspec import Struct
 from bench import machine
 from bench.cluster import Changes, objects
 from bench.fanout_commands import Child
+from bench.report import quantile
 from controlplane.deltas import Deltas
 from controlplane.facts import Fact
 from controlplane.log import Log
@@ -150,7 +151,7 @@ def _size(streams: int, *, quick: bool) -> Size:
             server_kib=0.0,
             change=[cpu for cpu, _ in changes],
             half=[took[streams // 2] for _, took in changes],
-            p99=[took[int(streams * 0.99)] for _, took in changes],
+            p99=[quantile(took, 0.99) for _, took in changes],
             all=[took[-1] for _, took in changes],
             again=0.0,
             again_cpu=0.0,

@@ -5,6 +5,7 @@ The document has one section per measurement between two marks; a run replaces t
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -183,6 +184,7 @@ def floor(what: str, found: str, asked: str, *, met: bool) -> str:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The smallest value that `share` of all do not exceed."""
+    """The smallest value that `share` (0 to 1) of all do not exceed. Raises LookupError where there is none."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+    rank = math.ceil(round(len(ordered) * share, 9))  # 0.07 * 100 is a little more than 7
+    return ordered[max(1, rank) - 1]

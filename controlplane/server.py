@@ -183,7 +183,7 @@ class Server:
         ready = self._readiness.ready(due, now)
         if ready != self._prompt:
             event(log, logging.WARNING, "ready" if ready else "not ready", loop_lag=f"{self._readiness.lag:.1f} s")
-        self._prompt, serving = ready, ready and not self.aside.reason
+        self._prompt, serving = ready, ready and not self.aside.reason and not self._listener.ended()
         if serving != self._serving:
             await self._set_health(serving=serving)
 

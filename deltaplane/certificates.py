@@ -12,6 +12,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 _BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
 _UTC_TIME, _VERSION = 0x17, 0xA0  # tags
@@ -19,6 +20,13 @@ _UTC_TIME, _VERSION = 0x17, 0xA0  # tags
 
 class Unusable(ValueError):
     """Why it cannot be used, for whoever wrote the file."""
+
+
+class Period(NamedTuple):
+    """When a certificate is valid, in Unix seconds: from `begins` (notBefore) to `ends` (notAfter)."""
+
+    begins: float
+    ends: float
 
 
 def authorities(text: str) -> int:
@@ -31,8 +39,14 @@ def authorities(text: str) -> int:
     return len(found)
 
 
-def pair(chain: str, key: str) -> float:
-    """When the first certificate of the chain ends, in Unix seconds. Raises `Unusable`: it and the key are no pair."""
+def periods(text: str) -> list[Period]:
+    """When each certificate of a bundle is valid. Raises `Unusable` where it has none, or one that is not whole."""
+    authorities(text)
+    return [period(ssl.PEM_cert_to_DER_cert(found)) for found in _certificates(text)]
+
+
+def pair(chain: str, key: str) -> Period:
+    """When the first certificate of the chain is valid. Raises `Unusable`: it and the key are no pair."""
     found = _certificates(chain)
     if not any(kind.endswith("PRIVATE KEY") for kind in _kinds(key, "private key")):
         raise Unusable("there is no private key in the key's file")
@@ -43,7 +57,7 @@ def pair(chain: str, key: str) -> float:
         if error.reason == "KEY_VALUES_MISMATCH":
             raise Unusable("the private key is not that of the certificate") from error
         raise Unusable(f"certificate and key cannot be read: {error.reason or error}") from error
-    return until(ssl.PEM_cert_to_DER_cert(found[0]))
+    return period(ssl.PEM_cert_to_DER_cert(found[0]))
 
 
 def _no_password() -> str:
@@ -77,13 +91,18 @@ def _in_memory(text: str) -> Iterator[str]:
 
 
 def until(der: bytes) -> float:
-    """When a certificate ends (notAfter, RFC 5280 section 4.1), in Unix seconds. Raises `Unusable`: it is none."""
+    """When a certificate ends. Raises `Unusable`: it is none."""
+    return period(der).ends
+
+
+def period(der: bytes) -> Period:
+    """When a certificate is valid (RFC 5280 section 4.1). Raises `Unusable`: it is none."""
     try:
         ((_, certificate),) = _values(der)
         fields = list(_values(next(_values(certificate))[1]))
         validity = fields[4 if fields[0][0] == _VERSION else 3]
-        _, (kind, text) = _values(validity[1])
-        return _time(kind, text.decode("ascii"))
+        (begin, begins), (end, ends) = _values(validity[1])
+        return Period(_time(begin, begins.decode("ascii")), _time(end, ends.decode("ascii")))
     except (ValueError, IndexError, StopIteration) as error:
         raise Unusable("a certificate's validity cannot be read") from error
 

@@ -14,19 +14,20 @@ import threading
 import time
 from collections.abc import Callable
 from math import inf
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import grpc
 from msgspec import Struct
 
 from deltaplane import bounded, certificates
-from deltaplane.certificates import Unusable
+from deltaplane.certificates import Period, Unusable
 from deltaplane.logs import event
 from deltaplane.stamps import Stamp, stamp
 
 log = logging.getLogger(__name__)
 
 MOST_BYTES = 1024 * 1024
+T = TypeVar("T")
 
 
 class Files(Struct, frozen=True):
@@ -43,12 +44,14 @@ class Files(Struct, frozen=True):
 
 
 class Material(Struct, frozen=True):
-    """PEM; empty: none. `expires`: of the certificate, in Unix seconds."""
+    """PEM; empty: none. In Unix seconds: when the certificate is valid, and when the last CA ends."""
 
     certificate: bytes = b""
     key: bytes = b""
     authorities: bytes = b""
     expires: float = inf
+    begins: float = -inf
+    believes_until: float = inf
 
 
 class Source(Protocol):
@@ -84,6 +87,7 @@ class Kept:
         self._now = now
         self._lock = threading.Lock()
         self._stamps: dict[str, Stamp] | None = None
+        self._read_last: Material | None = None  # what the files say now, valid or not; None: it cannot be read
         self._good: Material | None = None
 
     @property
@@ -101,20 +105,28 @@ class Kept:
             if stamps != self._stamps:
                 self._stamps = stamps  # as they were before they are read
                 self._read()
+            if self._read_last is not None:
+                self._judge(self._read_last)
             if self._good is None:
                 raise Unusable(self.complaint)
             return self._good
 
     def _read(self) -> None:
+        self._read_last = None
         try:
-            good = read(self.files, self._now())
+            self._read_last = read(self.files)
         except Unusable as error:
             self._refuse(str(error))
+
+    def _judge(self, read_last: Material) -> None:
+        """At each look, since a certificate begins and ends, and the clock is set, while the files stay the same."""
+        if reason := untimely(self.files, read_last, self._now()):
+            self._refuse(reason)
             return
         self.complaint = ""
-        if self._good is not None and good != self._good:
+        if self._good is not None and read_last != self._good:
             event(log, logging.INFO, "certificates read again", files=",".join(self.files.named))
-        self._good = good
+        self._good = read_last
 
     def _refuse(self, reason: str) -> None:
         if reason == self.complaint:
@@ -125,22 +137,41 @@ class Kept:
             event(log, logging.WARNING, "certificates stay as they were", reason=reason)
 
 
-def read(files: Files, now: float) -> Material:
-    """What the files say at this time (Unix seconds). Raises `Unusable`, which names flag, file and reason."""
-    certificate = key = bundle = ""
-    expires = inf
-    if files.authorities:
-        bundle = _text(files.authorities_flag, files.authorities)
-        _checked(f"--{files.authorities_flag}={files.authorities}", lambda: certificates.authorities(bundle))
-    if files.certificate:
-        certificate = _text("tls-cert-file", files.certificate)
-        key = _text("tls-private-key-file", files.key)
-        where = f"--tls-cert-file={files.certificate} --tls-private-key-file={files.key}"
-        expires = _checked(where, lambda: certificates.pair(certificate, key))
-        if expires <= now:
-            ended = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(expires))
-            raise Unusable(f"--tls-cert-file={files.certificate}: the certificate ended at {ended}")
-    return Material(certificate.encode(), key.encode(), bundle.encode(), expires)
+def read(files: Files) -> Material:
+    """What the files say. Raises `Unusable`, which names flag, file and reason."""
+    bundle, believes_until = _bundle(files) if files.authorities else ("", inf)
+    certificate, key, period = _pair(files) if files.certificate else ("", "", Period(-inf, inf))
+    return Material(certificate.encode(), key.encode(), bundle.encode(), period.ends, period.begins, believes_until)
+
+
+def untimely(files: Files, material: Material, now: float) -> str:
+    """Why it is not valid at this time (Unix seconds), with flag and file; empty: it is."""
+    certificate, bundle = f"--tls-cert-file={files.certificate}", f"--{files.authorities_flag}={files.authorities}"
+    if material.expires <= now:
+        return f"{certificate}: the certificate ended at {_date(material.expires)}"
+    if material.begins > now:
+        return f"{certificate}: the certificate begins at {_date(material.begins)}, which is to come by this clock"
+    if material.believes_until <= now:
+        return f"{bundle}: all CAs in it have ended, the last one at {_date(material.believes_until)}"
+    return ""
+
+
+def _bundle(files: Files) -> tuple[str, float]:
+    """The CAs, and when the last of them ends."""
+    bundle = _text(files.authorities_flag, files.authorities)
+    periods = _checked(f"--{files.authorities_flag}={files.authorities}", lambda: certificates.periods(bundle))
+    return bundle, max(period.ends for period in periods)
+
+
+def _pair(files: Files) -> tuple[str, str, Period]:
+    """Certificate and key, and when the certificate is valid."""
+    certificate, key = _text("tls-cert-file", files.certificate), _text("tls-private-key-file", files.key)
+    where = f"--tls-cert-file={files.certificate} --tls-private-key-file={files.key}"
+    return certificate, key, _checked(where, lambda: certificates.pair(certificate, key))
+
+
+def _date(moment: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
 
 
 def _text(flag: str, path: str) -> str:
@@ -155,7 +186,7 @@ def _text(flag: str, path: str) -> str:
     raise Unusable(f"--{flag}={path}: {reason}")
 
 
-def _checked(where: str, check: Callable[[], float]) -> float:
+def _checked(where: str, check: Callable[[], T]) -> T:
     try:
         return check()
     except Unusable as error:

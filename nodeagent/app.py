@@ -93,7 +93,7 @@ class App:
         self._servers = Servers(settings.servers, self._reserve, kept)
         self._client = Client(
             settings.servers, self._agent, defect=watch.failed, beside=self._beside, dialler=dialler, count=count,
-            directory=self._servers,
+            directory=self._servers, early=self._metrics.ends.early,
         )  # fmt: skip
 
     def _draining(self, dialler: credentials.Dialler) -> Drain | None:

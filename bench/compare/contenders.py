@@ -72,10 +72,14 @@ class Proxy:
             self.process = None
 
     def make_room(self) -> None:
-        """Has nothing run that the proxy does not need: kube-proxy is measured without the control plane."""
+        """Has nothing run that the proxy does not need: kube-proxy is measured without the control plane.
+
+        The control plane has listed everything then, as the API server has everything that kube-proxy asks for.
+        """
         if self.who.ours:
-            if not (self._controlplane.process and self._controlplane.process.running):
+            if not self._controlplane.running:
                 self._controlplane.start(120)
+            self._controlplane.wait_ready(120)
         else:
             self._controlplane.stop()
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from bench.report import quantile
 
 Found = dict[str, Any]
 
@@ -54,7 +55,7 @@ def _worst(name: str) -> Callable[[Found], float]:
 
 def _p99(name: str) -> Callable[[Found], float]:
     """Of 100 samples and more; of fewer it is the worst one."""
-    return lambda found: sorted(found[name])[math.ceil(0.99 * len(found[name])) - 1]
+    return lambda found: quantile(found[name], 0.99)
 
 
 def _of_rounds(name: str) -> Callable[[Found], float]:

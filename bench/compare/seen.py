@@ -85,6 +85,7 @@ def _generation(kernel: NetlinkKernel) -> int:
 def settled(process: Process, commits: Commits, patience: float) -> bool:
     """Waits until the proxy has nothing left to do: no commit, no program that it started, no work for `QUIET`.
 
+    Where nothing was committed yet since `commits` looks, the proxy still waits for what it is to do: that is no rest.
     Raises `ProcessFailed` where it ends meanwhile; False when `patience` is over.
     """
     deadline = time.perf_counter() + patience
@@ -92,7 +93,7 @@ def settled(process: Process, commits: Commits, patience: float) -> bool:
     while (now := time.perf_counter()) < deadline:
         if not process.running:
             raise ProcessFailed(f"{process.name} ended with {process.exit_code}:\n{process.tail()}")
-        if now - max(idle, commits.last) >= QUIET:
+        if commits.at and now - max(idle, commits.last) >= QUIET:
             return True
         time.sleep(0.25)
         cost = machine.cpu_of_all(process.pid)

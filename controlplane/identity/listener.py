@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 
 import grpc.aio
@@ -106,3 +107,7 @@ class Listener:
         """Has files that changed told of, though nobody connects."""
         if self.kept is not None and self.ready:
             self.kept.get()
+
+    def ended(self) -> bool:
+        """Whether the certificate in use has ended: no client believes this replica then."""
+        return self.kept is not None and self.kept.expires <= time.time()

@@ -16,6 +16,8 @@ from controlplane.source import history
 from controlplane.source.brake import Doubtful
 from controlplane.source.resource import ApiError, Stalled
 
+SILENT_WATCHES = 2  # in a row; a server sends a bookmark about once a minute
+
 
 class Phase(Enum):
     """The next request. A diagram shows the values."""
@@ -76,14 +78,19 @@ class Verdict(Struct, frozen=True):
     name: str = "error"  # the log key of the error's text; empty: leave it out
 
 
-def judge(error: ApiError, phase: Phase) -> Verdict:
-    """What the error of a request means in this phase."""
+def judge(error: ApiError, phase: Phase, silent: int = 1) -> Verdict:
+    """What the error of a request means in this phase. `silent`: so many watches in a row brought nothing and stalled.
+
+    A server or proxy that answers all else may never answer a watch; then only a list tells what has changed.
+    """
     versioned = phase in {Phase.WATCHING, Phase.CONFIRMING}
     if isinstance(error, history.Lost):
         return Verdict(End.LOST, "listing again")
     if versioned and history.leads_nowhere(error):
         level = logging.INFO if error.expired else logging.WARNING
         return Verdict(End.LOST, "version leads nowhere, listing again", level, lasting=False, name="reason")
+    if phase is Phase.WATCHING and isinstance(error, Stalled) and silent >= SILENT_WATCHES:
+        return Verdict(End.LOST, "watches stay silent, listing again", lasting=False, name="")
     if versioned and isinstance(error, Stalled):
         return Verdict(End.FAILED, "watch is silent, resuming", logging.INFO, lasting=False, name="")
     if isinstance(error, Doubtful):

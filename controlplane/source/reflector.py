@@ -69,6 +69,7 @@ class Reflector:
         self._asking = Machine(FOLLOWS)
         self._standing = Standing(moments.unix_nano)
         self._absent = False  # an optional resource that the server does not serve
+        self._silent = 0  # watches in a row that brought nothing and stalled
 
     @property
     def failure(self) -> str:
@@ -96,7 +97,10 @@ class Reflector:
         try:
             await self._step()
         except ApiError as error:
+            stalled = isinstance(error, Stalled) and self._known.version == before
+            self._silent = self._silent + 1 if stalled else 0
             return await self._fail(error)
+        self._silent = 0
         return self._ended(brought=self._known.version != before)
 
     async def _step(self) -> None:
@@ -127,7 +131,7 @@ class Reflector:
         return max(error.retry_after, self._retries.failed(self._clock()))
 
     def _act(self, error: ApiError) -> None:
-        verdict = judge(error, self._asking.state)
+        verdict = judge(error, self._asking.state, self._silent)
         self._move(verdict.end)
         if not verdict.lasting or self._standing.failed(str(error)):
             why = {verdict.name: error} if verdict.name else {}

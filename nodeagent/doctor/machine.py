@@ -33,8 +33,8 @@ from nodeagent.linux.nft.tables import is_there
 RAW = "raw"
 SYSCTLS = (
     "ipv4/ip_forward", "ipv6/conf/all/forwarding", "ipv4/conf/all/route_localnet", "ipv4/conf/all/arp_ignore",
-    "ipv4/conf/all/arp_announce", "netfilter/nf_conntrack_max", "bridge/bridge-nf-call-iptables",
-    "bridge/bridge-nf-call-ip6tables",
+    "ipv4/conf/all/arp_announce", "netfilter/nf_conntrack_max", "netfilter/nf_conntrack_count",
+    "bridge/bridge-nf-call-iptables", "bridge/bridge-nf-call-ip6tables",
 )  # fmt: skip
 FILES = (FIREWALLD, UFW, UFW_DEFAULTS)
 MOST_BYTES = 256 * 1024

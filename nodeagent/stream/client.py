@@ -1,7 +1,8 @@
 """The agent's gRPC edge: it keeps one stream open, to one replica after another.
 
 Whatever ends a stream (`nodeagent.stream.call`), the next attempt follows, at another of the servers where there is
-one, with full jitter. Only the cancellation of `Client.run` itself ends it.
+one, with full jitter; at once when this agent's own files are mended (`waiting`). Only the cancellation of `Client.run`
+itself ends it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from nodeagent.stream.channel import OPTIONS, Options
 from nodeagent.stream.credentials import Dialler, Plain
 from nodeagent.stream.link import Link
 from nodeagent.stream.places import Directory, Fixed, Place
+from nodeagent.stream.waiting import Wait
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +58,7 @@ class Client:
 
     `directory` says which places those are, where names among them have addresses.
     `defect` is told of each fault of this program that ended a stream or a tick; `count` of each stream's end
-    (nodeagent.stream.ends).
+    (nodeagent.stream.ends); `early` of each pause that changed files ended.
     """
 
     def __init__(
@@ -73,9 +75,12 @@ class Client:
         dialler: Dialler | None = None,
         directory: Directory | None = None,
         count: Callable[[str], None] = lambda _: None,
+        early: Callable[[], None] = lambda: None,
     ) -> None:
         self._dialler, self._count = dialler or Plain(), count
+        self._wait = Wait(self._dialler.shown, early)
         self._failures = 0  # streams in a row that failed
+        self._sent_away = False  # by a GoAway: the replica says when to come back
         self._targets: tuple[str, ...] = ()  # of the last GoAway
         self._directory = directory or Fixed(servers)
         self._servers: list[Place] = []  # the one that was tried last is at the end
@@ -133,9 +138,10 @@ class Client:
             place = self._servers.pop(0)
             self._servers.append(place)
             began = time.monotonic()
+            self._wait.attempt()
             ended = await self._one_stream(place)
             pause = self._next(ended, time.monotonic() - began)
-            await asyncio.sleep(pause)
+            await (asyncio.sleep(pause) if self._sent_away else self._wait.over(pause))
 
     def _arrange(self) -> None:
         """The places as they are now: where a GoAway leads, those that are new, those that were tried longest ago."""
@@ -196,6 +202,7 @@ class Client:
         rounds = self._failures if ended.superseded else ceil(self._failures / len(self._servers))
         pause = self._jitter() * pauses.refused if ended.refused else pauses.failed.delay(rounds, self._jitter)
         redirect = self._conversation.redirect()
+        self._sent_away = redirect is not None
         if redirect is None:
             return pause
         after, self._targets = redirect

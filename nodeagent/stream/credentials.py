@@ -1,6 +1,7 @@
 """How a replica is dialled: what it must show, and what this agent shows it. Read anew for each stream.
 
-Used by `call`. Files that change count from the next stream on; one that is open stays.
+Used by `call`. Files that change count from the next stream on; one that is open stays. `waiting` looks at them between
+two attempts.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import grpc
 import grpc.aio
 
 from deltaplane import tls
+from deltaplane.certificates import Unusable
 from deltaplane.flags import is_socket
 from deltaplane.logs import event
 from deltaplane.token_file import read_token
-from nodeagent.config.security import Security
+from nodeagent.config.security import FILES, Security
+from nodeagent.stream.waiting import Shown
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +39,9 @@ class Dialler(Protocol):
     def metadata(self, server: str) -> Metadata:
         """What goes with the call. Raises `deltaplane.certificates.Unusable`."""
 
+    def shown(self) -> Shown:
+        """What the next stream would use."""
+
 
 class Plain:
     """Plain text, and the agent shows nothing."""
@@ -45,6 +51,9 @@ class Plain:
 
     def metadata(self, server: str) -> Metadata:
         return ()
+
+    def shown(self) -> Shown:
+        return {}
 
 
 class Secure:
@@ -66,7 +75,19 @@ class Secure:
         """The token, where there is one; never in plain text."""
         if is_socket(server) or not self._token_file:
             return ()
-        return (("authorization", f"Bearer {read_token(self._token_file, 'token-file')}"),)
+        return (("authorization", f"Bearer {self._token()}"),)
+
+    def shown(self) -> Shown:
+        try:
+            material = self.kept.get()
+            token = self._token() if self._token_file else ""
+        except Unusable:
+            return {}
+        contents = (token, material.authorities, material.certificate, material.key)
+        return dict(zip(FILES, contents, strict=True))
+
+    def _token(self) -> str:
+        return read_token(self._token_file, "token-file")
 
 
 def dialler(security: Security, servers: Sequence[str]) -> Dialler:

@@ -8,6 +8,7 @@ whatever its mtime says. A frame of fewer than nine bytes is none: zeros behind 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from io import SEEK_END
 from struct import Struct as Layout
 from typing import BinaryIO
 from zlib import crc32
@@ -38,12 +39,14 @@ class Replay(msgspec.Struct):
     """The good frames of a journal. `ends`, `times`: the offset behind each message, and its Unix nanoseconds.
 
     `size`, `written`: the same of the last good frame, which may say no more than that all before is still true.
+    `lost`: bytes behind that frame.
     """
 
     messages: list[bytes] = msgspec.field(default_factory=list)
     ends: list[int] = msgspec.field(default_factory=list)
     times: list[int] = msgspec.field(default_factory=list)
     size: int = 0
+    lost: int = 0
     written: int = 0
     owner: Owner = Owner()
 
@@ -77,6 +80,7 @@ def read(file: BinaryIO, limit: int = MAX_READ_BYTES) -> Replay:
         if kind == MESSAGE:
             found.ends.append(found.size)
             found.times.append(unix_nano)
+    found.lost = file.seek(0, SEEK_END) - found.size
     return found
 
 

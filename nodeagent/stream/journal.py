@@ -97,6 +97,10 @@ class Journal:
         except OSError as error:
             self._fail(error)
         self.written = found.written
+        if found.lost:
+            self.failures += 1
+            what = "the newest changes may be missing, and a replica sends them again"
+            self._report(f"{self.path}: its last {found.lost} bytes are cut short or damaged; {what}")
         return found
 
     def resume(self, found: Replay, number: int) -> None:

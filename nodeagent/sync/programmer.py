@@ -61,6 +61,7 @@ class Programmer:
         self._repair_at = 0.0  # monotonic seconds
         self._node = node
         self._dataplane = dataplane
+        self._slow = dataplane if isinstance(dataplane, Slow) else None  # asked of each message, and a check takes 6 us
         self._hooks = hooks
         self._pod_cidrs = PodCidrs(follow_cidrs)
         self._frontends = Frontends()
@@ -101,7 +102,7 @@ class Programmer:
     @property
     def slow(self) -> bool:
         """Whether any commit may take more than some milliseconds."""
-        return isinstance(self._dataplane, Slow) and self._dataplane.slow
+        return self._slow is not None and self._slow.slow
 
     def doubt(self) -> None:
         """The next commit compares the whole state: the mirror was replaced, or a defect left a change half done."""

@@ -10,7 +10,7 @@ from deltaplane.advice import LAGS, LOG
 from deltaplane.v1 import inspection_pb2
 from operatorcli.output import Answer, plain
 from operatorcli.tables import Block, Cell, Column, Sentence, Table, columns
-from operatorcli.text import count, listed, seconds, word
+from operatorcli.text import count, listed, seconds, since, word
 
 STATES = inspection_pb2.NodeState
 TONES = {
@@ -31,7 +31,9 @@ def answer(response: inspection_pb2.ListNodesResponse, now: float) -> Answer:
     """The table, and a sentence for each thing that is wrong. `now` in Unix seconds."""
     nodes = response.nodes
     table = Table(_headings(nodes), [_row(node, head(node, response)) for node in nodes], empty=NONE)
-    blocks: list[Block] = [table, *(Sentence(text, "bad") for text in troubles(response, now))]
+    own = [each for replica in response.replicas if not replica.address for each in replica.unfollowed]
+    wrong = [*unfollowed(own, now), *troubles(response, now)]
+    blocks: list[Block] = [table, *(Sentence(text, "bad") for text in wrong)]
     return Answer(blocks, plain(response), [f"node/{node.node_name}" for node in nodes])
 
 
@@ -132,6 +134,19 @@ def troubles(response: inspection_pb2.ListNodesResponse, now: float) -> Iterator
         for each in replica.unfollowed if replica.address else ():  # of the one that answers, `status` shows all
             what = f"does not follow {each.resource}, so its {count(replica.connected_nodes, 'node')} may lack changes"
             yield f"The replica {replica.address} {what}: {each.error}."
+
+
+def unfollowed(sources: Iterable[inspection_pb2.SourceStatus], now: float) -> Iterator[str]:
+    """What the replica that answers does not follow, since when, why, and what to do: one sentence, or none."""
+    lost = [each for each in sources if not each.following]
+    if lost:
+        names = listed([each.resource for each in lost])
+        age = since(min(each.since_unix_nano for each in lost), now)
+        yield (
+            f"{names} have not been followed for {age}, so changes do not arrive, and nodes keep what they have: "
+            f"{lost[0].error}. Mend what this names (the API server, the way to it, a right, a folder); the replica "
+            "tries again by itself."
+        )
 
 
 def states(nodes: Sequence[inspection_pb2.NodeStatus]) -> str:

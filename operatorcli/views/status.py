@@ -25,7 +25,12 @@ def answer(
     apart: Iterable[inspection_pb2.ReplicaStatus] = (),
 ) -> tuple[Answer, Exit]:
     """`now` in Unix seconds; `apart`: what the function of this name found. NO where something is wrong."""
-    wrong = [*_unfollowed(status), *_unusable(status), *node_view.troubles(listed, now), *map(_apart, apart)]
+    wrong = [
+        *node_view.unfollowed(status.sources, now),
+        *_unusable(status),
+        *node_view.troubles(listed, now),
+        *map(_apart, apart),
+    ]
     good = Sentence("Every node has the newest revision in its kernel.", "good")
     end: list[Block] = [Sentence(text, "bad") for text in wrong] or ([good] if _everywhere(listed) else [])
     blocks: list[Block] = [
@@ -127,9 +132,3 @@ def _sources(status: inspection_pb2.GetStatusResponse, now: float) -> Table:
         for each in status.sources
     ]
     return Table(SOURCES, rows, empty="nothing is followed")
-
-
-def _unfollowed(status: inspection_pb2.GetStatusResponse) -> Iterator[str]:
-    for each in status.sources:
-        if not each.following:
-            yield f"{each.resource} cannot be followed, so changes do not arrive: see ERROR, and the replica's log."

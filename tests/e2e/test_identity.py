@@ -103,7 +103,7 @@ class Place:
     async def grpcurl(self, *words: str, token: str = "", proto: bool = False) -> str:
         """What it prints, complaints and all. `proto`: it knows the methods by their file, and asks for no list."""
         shown = ("-H", f"authorization: Bearer {token}") if token else ()
-        while words and words[0] == "-d":
+        while words and words[0] in {"-d", "-max-time"}:
             shown, words = (*shown, *words[:2]), words[2:]
         known = ("-import-path", str(PROTO), "-proto", "deltaplane/v1/inspection.proto") if proto else ()
         command = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from tests.e2e import tables
 from tests.e2e.conftest import Cluster
 from tests.e2e.shop import LIMIT, Shop
 from tools.lab.client import Knocking, knocking, until
-from tools.lab.deltaplane import Agent, ControlPlane
+from tools.lab.deltaplane import COMMAND, Agent, ControlPlane
 
 FROZEN = 90.0  # seconds for what takes 40: half a minute of silence, and a request that is not answered
 AROUND = 40  # answers that every client has before and after
@@ -229,6 +230,14 @@ def followed(plane: ControlPlane) -> set[str]:
     return {one.resource for one in plane.status().sources if one.following}
 
 
+def operator(plane: ControlPlane, verb: str) -> str:
+    """What the operator's command says, in one line."""
+    where = (f"--server={plane.relay.target}", "--insecure")
+    return " ".join(
+        subprocess.run([*COMMAND, verb, *where], capture_output=True, text=True, check=False).stdout.split()
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_a_frozen_api_server_is_told_and_what_changes_after_it_follows(served: Shop, cluster: Cluster) -> None:
@@ -241,10 +250,16 @@ def test_a_frozen_api_server_is_told_and_what_changes_after_it_follows(served: S
         api.signal(signal.SIGSTOP)
         try:
             until(lambda: not followed(plane), FROZEN, 0.5, what=lambda: f"nothing is followed: {followed(plane)}")
+            said = {verb: operator(plane, verb) for verb in ("status", "nodes")}
             clients.more()
         finally:
             api.signal(signal.SIGCONT)
         until(lambda: followed(plane) == kinds, LIMIT, 0.5, what="all is followed again")
+    for told in said.values():
+        assert re.search(r"servicecidrs\S* have not been followed for [\d.]+s, so changes do not arrive", told), told
+        assert "did not answer within 10 s. Mend what this names (the API server" in told, told
+        assert "takes no agents" not in told, told  # no replica is better off
+    assert "not been followed" not in operator(plane, "status")
     plane.process.wait_log("watches are silent and the API server does not answer")
     assert everything(served) == before
     write_one_change(served)

@@ -1,5 +1,6 @@
 """`python -m tests.streams.agents --servers HOST:PORT,... --names NODE,... [--silence S]`: agents on kernels in memory.
 
+With `--patient` they wait for hours after each stream that comes to nothing, so that only something else ends the wait.
 Further flags are those of `deltaplane agent`: what the agents show, and what they believe. Each is the product's own
 Agent and Client. One line of JSON on stdout after each message and at each stream's end (see `State`). The process ends
 with an error when one of them ends.
@@ -16,6 +17,7 @@ import time
 from msgspec import Struct, json
 
 from deltaplane import supervise
+from deltaplane.backoff import Backoff
 from nodeagent import config
 from nodeagent.agent import Agent
 from nodeagent.dataplane.nftables.dataplane import NftablesDataplane
@@ -79,12 +81,17 @@ class Reporting(Agent):
         sys.stdout.buffer.flush()
 
 
-async def main(servers: list[str], names: list[str], silence: float, flags: list[str]) -> None:
+HOURS = 1e8  # seconds; what is drawn from 0 to it is not below a minute
+PAUSES = Pauses(idle=0.2, refused=2.0)
+PATIENT = Pauses(idle=0.2, refused=HOURS, failed=Backoff(HOURS, HOURS))
+
+
+async def main(servers: list[str], names: list[str], silence: float, pauses: Pauses, flags: list[str]) -> None:
     agents = [Reporting(name, silence) for name in names]
     dialler = credentials.dialler(config.parse([f"--server={','.join(servers)}", *flags]).security, servers)
     await supervise.together(
         *(
-            supervise.Job(name, Client(servers, agent, pauses=Pauses(idle=0.2, refused=2.0), dialler=dialler).run())
+            supervise.Job(name, Client(servers, agent, pauses=pauses, dialler=dialler).run())
             for name, agent in zip(names, agents, strict=True)
         )
     )
@@ -95,6 +102,7 @@ if __name__ == "__main__":
     parser.add_argument("--servers", required=True)
     parser.add_argument("--names", required=True)
     parser.add_argument("--silence", type=float, default=SILENCE_SECONDS)
+    parser.add_argument("--patient", action="store_const", dest="pauses", const=PATIENT, default=PAUSES)
     given, flags = parser.parse_known_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    asyncio.run(main(given.servers.split(","), given.names.split(","), given.silence, flags))
+    asyncio.run(main(given.servers.split(","), given.names.split(","), given.silence, given.pauses, flags))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -40,10 +40,11 @@ class Parties:
         self.node = self.authority.sign("node", f"URI:spiffe://deltaplane.dev/node/{NODE}")
         self.bundle = folder / "bundle.pem"
         self.bundle.write_bytes(self.authority.certificate.read_bytes())
+        self.known = self.bundle  # what agents believe
         self.plane = ControlPlane(self.manifests.folder, *self.server.flags(), f"--client-ca-file={self.bundle}")
 
     def fleet(self, *flags: str, pair: Pair | None = None) -> Fleet:
-        known = (f"--server-ca-file={self.bundle}", *(pair or self.node).flags())
+        known = (f"--server-ca-file={self.known}", *(pair or self.node).flags())
         return Fleet([self.plane.address], [NODE], flags=(*known, *flags))
 
     def command(self) -> Program:
@@ -315,6 +316,54 @@ async def test_an_agent_whose_files_cannot_be_used_says_which_and_goes_on(partie
         await refused(fleet, f"--tls-private-key-file={parties.node.key}")
         parties.node.key.write_bytes(key)
         await fleet.until(lambda state: state.services == 1)
+
+
+def another_nodes(parties: Parties) -> Callable[[], None]:
+    """The agent shows the certificate of another node; what mends it."""
+    right = parties.authority.sign("right", f"URI:{NODE_URI}{NODE}")
+    parties.node.replace(parties.authority.sign("wrong", f"URI:{NODE_URI}node-2"))
+    return lambda: parties.node.replace(right)
+
+
+def another_authoritys(parties: Parties) -> Callable[[], None]:
+    """The agent believes another authority; what mends it."""
+    parties.known = parties.folder / "known.pem"
+    parties.known.write_bytes(parties.other_authority().certificate.read_bytes())
+    return lambda: write(parties.known, parties.bundle.read_bytes())
+
+
+def half_written(parties: Parties) -> Callable[[], None]:
+    """There is no key in the key's file; what mends it."""
+    right = parties.node.key.read_bytes()
+    parties.node.key.write_bytes(b"")
+    return lambda: write(parties.node.key, right)
+
+
+def write(file: Path, content: bytes) -> None:
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said", "flag"),
+    [
+        (another_nodes, "PERMISSION_DENIED", "tls-cert-file,tls-private-key-file"),
+        (another_authoritys, "CERTIFICATE_VERIFY_FAILED", "server-ca-file"),
+        (half_written, "there is no private key", "tls-private-key-file"),
+    ],
+)
+async def test_an_agent_whose_file_is_mended_tries_again_at_once(
+    parties: Parties, spoil: Callable[[Parties], Callable[[], None]], said: str, flag: str
+) -> None:
+    """It would wait for hours."""
+    mend = spoil(parties)
+    fleet = parties.fleet("--patient")
+    (program,) = fleet.programs
+    async with started(parties.plane, fleet):
+        await refused(fleet, said)
+        mend()
+        await fleet.until(lambda state: state.services == 1)
+        (told,) = (line for line in program.lines if "own files changed" in line)
+        assert flag in told
 
 
 async def test_a_replica_of_another_cluster_is_refused_told_and_counted_whoever_signed_its_certificate(

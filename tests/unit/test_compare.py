@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from bench import machine
-from bench.compare import crowd, figures, main, pages, results, tables
-from bench.compare.contenders import CONTENDERS
+from bench.compare import crowd, figures, main, pages, results, seen, tables
+from bench.compare.contenders import CONTENDERS, Contender, Proxy
 from bench.compare.scene import Size
 
 
@@ -120,6 +120,54 @@ def test_processor_time_counts_a_program_that_runs_still() -> None:
         finally:
             for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
                 os.kill(int(child), signal.SIGKILL)
+
+
+class Idle:
+    """A process that takes no processor time, and its commits."""
+
+    name, running, pid = "idle", True, 1
+
+    def __init__(self, *at: float) -> None:
+        self.at = list(at)
+
+    @property
+    def last(self) -> float:
+        return self.at[-1] if self.at else 0.0
+
+
+@pytest.mark.parametrize(("commits", "rests"), [((), False), ((1.0,), True)])
+def test_who_has_committed_nothing_yet_is_not_at_rest(
+    commits: tuple[float, ...], rests: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent waits without work for a control plane that lists; what it does then belongs to its start."""
+    monkeypatch.setattr(seen, "QUIET", 0.0)
+    monkeypatch.setattr(machine, "cpu_of_all", lambda _: 0.0)
+    monkeypatch.setattr(machine, "children", lambda _: False)
+    idle: Any = Idle(*commits)
+    assert seen.settled(idle, idle, 0.3) is rests
+
+
+def test_an_agent_is_measured_beside_a_control_plane_that_has_everything() -> None:
+    said: list[str] = []
+
+    class ControlPlane:
+        running, address = False, "127.0.0.1:1"
+
+        def start(self, _: float) -> None:
+            said.append("started")
+
+        def wait_ready(self, _: float) -> None:
+            said.append("ready")
+
+    node: Any = None
+    api: Any = None
+    ours: Any = ControlPlane()
+    proxy = Proxy.__new__(Proxy)
+    proxy.who, proxy.node, proxy._api, proxy._controlplane = Contender("deltaplane", "nftables"), node, api, ours
+    proxy.make_room()
+    ours.running = True
+    proxy.make_room()
+    assert said == ["started", "ready", "ready"]
 
 
 def test_connections_during_restarts_are_said_of_those_who_were_restarted() -> None:

@@ -63,6 +63,11 @@ class ControlPlane:
     def running(self) -> bool:
         return self.process is not None and self.process.running
 
+    def wait_ready(self, timeout: float = 30.0) -> None:
+        """Until it has the whole state, and agents are served. Raises `ProcessFailed`, `grpc.RpcError`."""
+        assert self.process, "start it first"
+        self.process.wait_until(lambda: self.status().ready, timeout, "having the whole state")
+
     def status(self) -> inspection.GetStatusResponse:
         """Epoch, head revision and counts. Raises `grpc.RpcError`."""
         answer: inspection.GetStatusResponse = self.inspect.GetStatus(inspection.GetStatusRequest(), timeout=2)

@@ -10,6 +10,7 @@ from nodeagent.doctor.facts import Finding, Machine, Wanted, act, know
 from nodeagent.node import sysctl
 
 IPTABLES = ("iptables", "ipvs")  # modes that run iptables-restore
+NEARLY_FULL = 0.9
 LEAST = (1, 8, 3)  # iptables-nft before lost and doubled rules of others (kubernetes/kubernetes#71305)
 
 
@@ -60,6 +61,20 @@ def conntrack(machine: Machine, wanted: Wanted) -> Iterator[Finding]:
             "conntrack", f"net.netfilter.nf_conntrack_max goes from {now} down to {most}, by conntrack.maxPerCore",
             "raise maxPerCore or min, or set maxPerCore to 0 to leave the kernel's value",
         )  # fmt: skip
+
+
+def tracked(machine: Machine, wanted: Wanted) -> Iterator[Finding]:
+    """A full table drops packets of new connections before any rule of a proxy sees them."""
+    now, count = (machine.sysctls.get(f"netfilter/nf_conntrack_{name}") for name in ("max", "count"))
+    if not now or count is None or count < now * NEARLY_FULL:
+        return
+    most = sysctl.conntrack_max(wanted.ours.conntrack, machine.cores)
+    raised = f"nothing: the agent raises it to {most}"
+    yield act(
+        "conntrack-full",
+        f"{count} of {now} entries of connection tracking are used: when it is full, the kernel drops new connections",
+        raised if most > now else "find who holds so many (conntrack -L), or raise conntrack.maxPerCore",
+    )
 
 
 def loopback(machine: Machine, wanted: Wanted) -> Iterator[Finding]:
@@ -120,4 +135,4 @@ def _number(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
-CHECKS = (unread, mode, forwarding, bridges, conntrack, loopback, versions, flavours)
+CHECKS = (unread, mode, forwarding, bridges, conntrack, tracked, loopback, versions, flavours)

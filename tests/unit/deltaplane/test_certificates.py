@@ -12,6 +12,7 @@ import pytest
 
 from deltaplane import certificates, tls
 from deltaplane.certificates import Unusable
+from deltaplane.tls_figures import Certificates
 from tests.certificates import Authority, Pair, openssl
 
 DAY = 86400
@@ -39,9 +40,10 @@ def kept(pair: Pair, authorities: Path | str = "") -> tls.Kept:
 
 
 def test_a_pair_says_when_its_certificate_ends(pair: Pair) -> None:
-    end = certificates.pair(pair.certificate.read_text(), pair.key.read_text())
+    period = certificates.pair(pair.certificate.read_text(), pair.key.read_text())
 
-    assert 0.9 * DAY < end - time.time() <= DAY
+    assert 0.9 * DAY < period.ends - time.time() <= DAY
+    assert period.begins == period.ends - DAY
 
 
 def test_a_certificate_that_ends_after_2049_is_read() -> None:
@@ -159,3 +161,69 @@ def test_where_there_is_no_certificate_none_ends(authority: Authority) -> None:
 
     assert looked_at.get().authorities == authority.certificate.read_bytes()
     assert looked_at.expires == inf
+
+
+class Clock:
+    """Unix seconds, as a test sets them."""
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def kept(self, pair: Pair, authorities: Path | str = "") -> tls.Kept:
+        return tls.Kept(tls.Files(str(pair.certificate), str(pair.key), str(authorities)), lambda: self.now)
+
+
+def test_a_certificate_that_ends_while_it_is_used_is_told_once_though_no_file_changes(
+    authority: Authority, pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    looked_at = clock.kept(pair)
+    before = looked_at.get()
+    clock.now += 2 * DAY
+
+    assert [looked_at.get() for _ in range(3)] == [before] * 3
+    assert f"--tls-cert-file={pair.certificate}: the certificate ended at 20" in looked_at.complaint
+    assert looked_at.failures == 1
+    assert len(caplog.records) == 1
+    clock.now -= 2 * DAY  # the clock was wrong
+    looked_at.get()
+    assert looked_at.complaint == ""
+
+
+def test_a_certificate_that_begins_later_waits_and_the_last_good_one_stays(authority: Authority, pair: Pair) -> None:
+    clock = Clock()
+    looked_at = clock.kept(pair)
+    before = looked_at.get()
+    following = authority.sign("later")
+    begins = certificates.pair(following.certificate.read_text(), following.key.read_text()).begins
+    clock.now = begins - 60
+    pair.replace(following)
+
+    assert looked_at.get() == before
+    assert f"--tls-cert-file={pair.certificate}: the certificate begins at 20" in looked_at.complaint
+    clock.now = begins
+    assert looked_at.get().certificate == following.certificate.read_bytes()
+    assert (looked_at.complaint, looked_at.failures) == ("", 1)
+
+
+def test_a_bundle_whose_every_authority_has_ended_is_told(authority: Authority, pair: Pair, tmp_path: Path) -> None:
+    clock = Clock()
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_bytes(authority.certificate.read_bytes())
+    looked_at = tls.Kept(tls.Files(authorities=str(bundle), authorities_flag="server-ca-file"), lambda: clock.now)
+    looked_at.get()
+    clock.now += 3 * DAY
+    looked_at.get()
+
+    assert f"--server-ca-file={bundle}: all CAs in it have ended" in looked_at.complaint
+
+
+def test_a_scrape_tells_of_a_certificate_that_has_ended(pair: Pair) -> None:
+    clock = Clock()
+    looked_at = clock.kept(pair)
+    looked_at.get()
+    clock.now += 2 * DAY
+    figures = {sample.name: sample.value for metric in Certificates(looked_at).collect() for sample in metric.samples}
+
+    assert figures["deltaplane_certificate_stale"] == 1
+    assert figures["deltaplane_certificate_failures_total"] == 1

@@ -109,3 +109,16 @@ def test_a_commit_that_runs_for_a_few_seconds_is_shown_and_is_no_problem() -> No
 
     assert list(nodes.troubles(answer, NOW)) == []
     assert "48: the commit runs" in written(nodes.answer(answer, NOW), Form.TABLE)
+
+
+def test_what_the_replica_that_answers_does_not_follow_is_one_sentence_with_since_when_and_why() -> None:
+    lost = [
+        pb.SourceStatus(resource=name, since_unix_nano=int((NOW - ago) * 1e9), error="it did not answer within 10 s")
+        for name, ago in (("services", 40.0), ("nodes", 41.0))
+    ]
+    listed = pb.ListNodesResponse(replicas=[pb.ReplicaStatus(server_id="r1", unfollowed=lost)])
+
+    text = " ".join(written(nodes.answer(listed, NOW), Form.TABLE).split())
+    assert text.count("services and nodes have not been followed for 41s, so changes do not arrive") == 1
+    assert "nodes keep what they have: it did not answer within 10 s. Mend what this names" in text
+    assert "not been followed" not in written(nodes.answer(three(), NOW), Form.TABLE)

@@ -23,7 +23,9 @@ RESOURCE        FOLLOWED  SINCE  VERSION  ERROR
 services        yes        1h1m  1234
 endpointslices  no          12s  1200     403, permission is missing
 
-endpointslices cannot be followed, so changes do not arrive: see ERROR, and the replica's log.
+endpointslices have not been followed for 12s, so changes do not arrive, and nodes keep what they
+have: 403, permission is missing. Mend what this names (the API server, the way to it, a right, a
+folder); the replica tries again by itself.
 node-b: connected, but makes no progress; see the agent's log and load (kubectl -n deltaplane-system
 logs POD).
 """

@@ -163,3 +163,35 @@ async def test_a_replica_that_never_had_a_certificate_stops_in_good_order() -> N
 
     async with asyncio.timeout(20):
         await server.stop()
+
+
+async def test_a_replica_whose_certificate_has_ended_is_not_ready_until_it_has_another(tmp_path: Path) -> None:
+    served = Served(tls.Kept(tls.Files()))
+    now = time.time()
+    signer = authority.make(now - 9, now + 99)
+    good, ended = (authority.sign(signer, ("127.0.0.1",), now - 9, now + until) for until in (99, -1))
+    served.serve(good)
+    cluster, probes = Cluster(Log(), NoTracing(), Report()), f"unix://{tmp_path}/probes"
+    listener = Listener("127.0.0.1:0", Security(Way.TLS), served)
+    server = Server("127.0.0.1:0", cluster, NoTracing(), listener=listener, health_listen=probes)
+    await server.start()
+    cluster.whole.set()
+    running = asyncio.create_task(server.run())
+    try:
+        async with grpc.aio.insecure_channel(probes) as channel, asyncio.timeout(20):
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            states = stub.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True)
+            await told(states, health_pb2.HealthCheckResponse.SERVING)
+            served.serve(ended)
+            await told(states, health_pb2.HealthCheckResponse.NOT_SERVING)
+            served.serve(good)
+            await told(states, health_pb2.HealthCheckResponse.SERVING)
+    finally:
+        running.cancel()
+        await server.stop()
+
+
+async def told(states: Any, status: int) -> None:
+    """Reads what a Watch says until it says this."""
+    while (await states.read()).status != status:
+        pass

@@ -87,3 +87,9 @@ def test_what_is_to_be_expected_is_no_failure_of_the_collection() -> None:
     assert (expired.lasting, expired.level) == (silent.lasting, silent.level) == (False, logging.INFO)
     assert judge(Stalled("x"), Phase.PAGING).lasting
     assert judge(Doubtful("x"), Phase.LISTING).level == logging.ERROR
+
+
+def test_of_watches_that_stay_silent_the_second_leads_to_a_list() -> None:
+    assert [judge(Stalled("x"), Phase.WATCHING, silent).end for silent in (1, 2, 3)] == [End.FAILED, End.LOST, End.LOST]
+    assert judge(Stalled("x"), Phase.WATCHING, 2).level == logging.WARNING
+    assert judge(Stalled("x"), Phase.CONFIRMING, 2).end is End.FAILED

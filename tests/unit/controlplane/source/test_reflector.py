@@ -184,6 +184,19 @@ async def test_a_silent_watch_is_dropped_and_resumed(server: ApiServer, tmp_path
         assert run.reflector.failure == ""
 
 
+async def test_where_watches_stay_silent_a_list_brings_what_they_did_not(server: ApiServer, tmp_path: Path) -> None:
+    server.then(
+        watch(added(service("a")), bookmark("5", end=True), hold=True),
+        watch(hold=True),
+        watch(hold=True),
+        watch(added(service("a")), added(service("b", version="6")), bookmark("6", end=True), hold=True),
+    )
+    async with following(server, tmp_path, SHORT) as run:
+        await run.recorder.until(lambda: run.recorder.names == {"a", "b"})
+        assert [query.get("resourceVersion") for query in server.queries[:4]] == [None, "5", "5", None]
+        assert run.reflector.failure == ""
+
+
 async def test_an_unusable_object_is_reported_and_its_last_good_state_stays_over_a_relist(
     server: ApiServer, tmp_path: Path
 ) -> None:

@@ -14,7 +14,12 @@ from nodeagent.doctor.facts import Foreign, Hook, Process
 
 GOOD = Machine(
     release="6.1.0",
-    sysctls={"ipv4/ip_forward": 1, "ipv6/conf/all/forwarding": 1, "netfilter/nf_conntrack_max": 1000},
+    sysctls={
+        "ipv4/ip_forward": 1,
+        "ipv6/conf/all/forwarding": 1,
+        "netfilter/nf_conntrack_max": 1000,
+        "netfilter/nf_conntrack_count": 899,
+    },
     versions={"iptables-nft": "1.8.9", "iptables-legacy": "1.8.9"},
     plain="nft",
 )
@@ -65,6 +70,7 @@ def test_a_node_without_anything_special_has_no_finding(mode: str) -> None:
         ("forwarding", ACT, machine(sysctls={**GOOD.sysctls, "ipv4/ip_forward": 0}), wanted()),
         ("bridges", ACT, machine(bridge_ports=frozenset({"veth1"})), wanted()),
         ("conntrack", KNOW, machine(sysctls={**GOOD.sysctls, "netfilter/nf_conntrack_max": 1 << 21}), wanted()),
+        ("conntrack-full", ACT, machine(sysctls={**GOOD.sysctls, "netfilter/nf_conntrack_count": 950}), wanted()),
         ("loopback", KNOW, GOOD, wanted(before="iptables")),
         ("route-localnet", KNOW, machine(sysctls={**GOOD.sysctls, "ipv4/conf/all/route_localnet": 1}), wanted()),
         ("iptables", ACT, machine(versions={"iptables-nft": "1.8.2"}), wanted("iptables")),

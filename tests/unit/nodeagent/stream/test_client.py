@@ -178,3 +178,26 @@ async def test_what_a_call_aside_raises_reaches_its_caller(monkeypatch: pytest.M
 async def test_each_end_is_counted_by_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Run(monkeypatch, Ended("x", kind="unavailable"), Ended("lost"), ZeroDivisionError("oops")) as run:
         assert run.counted == ["unavailable", "given-up", "defect"]
+
+
+class Waits:
+    """In place of `waiting.Wait`: notes what it is asked, and ends each pause at once."""
+
+    def __init__(self) -> None:
+        self.noted: list[str] = []
+
+    def attempt(self) -> None:
+        self.noted.append("attempt")
+
+    async def over(self, seconds: float) -> None:
+        self.noted.append("pause")
+
+
+async def test_own_files_may_end_the_pause_after_each_attempt_but_not_what_a_goaway_asks_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run, waits = Run(monkeypatch, Ended("go away", heard=True), Ended("no", refused=True), Ended("lost")), Waits()
+    monkeypatch.setattr(run.client, "_wait", waits)
+    run.talk.elsewhere = (0.0, ())
+    async with run:
+        assert waits.noted == ["attempt", "attempt", "pause", "attempt", "pause", "attempt"]

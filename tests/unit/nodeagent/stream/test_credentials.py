@@ -62,3 +62,16 @@ def test_a_replica_is_not_dialled_while_nothing_tells_whom_to_believe(tmp_path: 
     files = tls.Files(authorities=str(tmp_path / "none"), authorities_flag="server-ca-file")
     with pytest.raises(Unusable, match=f"--server-ca-file={tmp_path}/none: No such file"):
         Secure(Security(insecure=False, files=files)).channel(SERVER, ())
+
+
+def test_what_would_be_shown_is_told_by_flag_and_nothing_while_a_file_cannot_be_used(file: Path) -> None:
+    secure = Secure(Security(insecure=False, token_file=str(file)))
+    assert secure.shown() == {}
+    for token in ("one", "two"):
+        file.write_text(token)
+        shown = secure.shown()
+        assert {flag for flag, content in shown.items() if content} == {"token-file"}
+        assert shown["token-file"] == token
+    file.write_text("no token")
+    assert secure.shown() == {}
+    assert Plain().shown() == {}

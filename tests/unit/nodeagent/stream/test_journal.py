@@ -60,6 +60,30 @@ def test_a_tail_cut_short_is_dropped_and_written_over(tmp_path: Path, damage: in
     assert kept(tmp_path) == [*SNAPSHOT.messages, b"later"]
 
 
+@pytest.mark.parametrize("damage", ["cut short", "in the middle", "zeros behind"])
+def test_what_is_lost_of_a_file_is_told_and_counted_once(tmp_path: Path, damage: str) -> None:
+    journal = Journal(tmp_path)
+    for record in (SNAPSHOT, DELTA, DELTA):
+        journal.keep(record)
+    journal.close()
+    data = bytearray(journal.path.read_bytes())
+    at = data.index(b"delta", len(b"deltaplane"))
+    data[at] ^= damage == "in the middle"
+    journal.path.write_bytes(data[:-1] if damage == "cut short" else data + bytes(9 * (damage == "zeros behind")))
+    lost = {"cut short": 21, "in the middle": 44, "zeros behind": 9}[damage]
+
+    told: list[str] = []
+    again = Journal(tmp_path, report=told.append)
+    found = again.replay()
+    (line,) = told
+    assert f"{journal.path}: its last {lost} bytes are cut short or damaged" in line
+    assert again.failures == 1
+    again.resume(found, len(found.messages))
+    again.close()
+    Journal(tmp_path, report=told.append).replay()
+    assert len(told) == 1  # it was cut off
+
+
 def test_a_damaged_frame_ends_the_replay(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     for record in (SNAPSHOT, DELTA, DELTA):

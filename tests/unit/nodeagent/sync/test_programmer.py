@@ -240,3 +240,25 @@ def test_every_phase_has_a_row_for_every_step() -> None:
     assert all(row[Step.COMPARED] is Phase.IN_STEP for row in TRANSITIONS.values())
     assert Phase.IN_STEP not in {row[Step.DOUBT] for row in TRANSITIONS.values()}
     assert all(Phase.ADOPTED not in row.values() for phase, row in TRANSITIONS.items() if phase is not Phase.ADOPTED)
+
+
+def test_what_a_backend_is_besides_is_looked_at_once_and_not_for_each_message() -> None:
+    """A check against a protocol costs as much as the metrics of a change."""
+    looked: list[object] = []
+
+    class Looking(type):
+        def __instancecheck__(cls, thing: object) -> bool:
+            looked.append(thing)
+            return True
+
+    class Seen(metaclass=Looking):
+        """In place of `Slow`."""
+
+    kernel = Kernel()
+    kernel.slow = False  # type: ignore[attr-defined]
+    with patch("nodeagent.sync.programmer.Slow", Seen):
+        programmer = Programmer(NodeInfo(HERE.key.name), kernel)
+        for now in range(10):
+            assert not programmer.slow
+            assert programmer.rest(now) == 0.0
+    assert looked == [kernel]
