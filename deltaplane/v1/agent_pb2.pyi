@@ -60,6 +60,7 @@ class GetAgentResponse(_message.Message):
     LAST_ERROR_UNIX_NANO_FIELD_NUMBER: _builtins.int
     FOREIGN_FIELD_NUMBER: _builtins.int
     FOREIGN_ERROR_FIELD_NUMBER: _builtins.int
+    KUBE_PROXY_TABLES_FIELD_NUMBER: _builtins.int
     node_name: _builtins.str
     agent_version: _builtins.str
     proxy_mode: _builtins.str
@@ -99,6 +100,10 @@ class GetAgentResponse(_message.Message):
     def foreign(self) -> _containers.RepeatedCompositeFieldContainer[Global___ForeignChain]:
         """Base chains of other programs' nftables tables that may drop or redirect packets, read when asked."""
 
+    @_builtins.property
+    def kube_proxy_tables(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Tables of kube-proxy in its mode nftables: "ip kube-proxy", "ip6 kube-proxy". What is in them is not read."""
+
     def __init__(
         self,
         *,
@@ -123,10 +128,11 @@ class GetAgentResponse(_message.Message):
         last_error_unix_nano: _builtins.int = ...,
         foreign: _abc.Iterable[Global___ForeignChain] | None = ...,
         foreign_error: _builtins.str = ...,
+        kube_proxy_tables: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["brake", b"brake", "counts", b"counts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "brake", b"brake", "complete", b"complete", "connected", b"connected", "counts", b"counts", "digest", b"digest", "drifted", b"drifted", "epoch", b"epoch", "failed", b"failed", "foreign", b"foreign", "foreign_error", b"foreign_error", "last_error", b"last_error", "last_error_server", b"last_error_server", "last_error_unix_nano", b"last_error_unix_nano", "node_name", b"node_name", "pending", b"pending", "proxy_mode", b"proxy_mode", "rev", b"rev", "server", b"server", "servers", b"servers", "since_unix_nano", b"since_unix_nano"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "brake", b"brake", "complete", b"complete", "connected", b"connected", "counts", b"counts", "digest", b"digest", "drifted", b"drifted", "epoch", b"epoch", "failed", b"failed", "foreign", b"foreign", "foreign_error", b"foreign_error", "kube_proxy_tables", b"kube_proxy_tables", "last_error", b"last_error", "last_error_server", b"last_error_server", "last_error_unix_nano", b"last_error_unix_nano", "node_name", b"node_name", "pending", b"pending", "proxy_mode", b"proxy_mode", "rev", b"rev", "server", b"server", "servers", b"servers", "since_unix_nano", b"since_unix_nano"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -15,6 +15,7 @@ from nodeagent.linux.netlink import wire
 from nodeagent.linux.nft import expressions as x
 
 OURS = ("deltaplane", "deltaplane-userspace", "kube-proxy")  # tables of this proxy and of the one before it
+POLICY = "drops by policy"
 KNOWN = ("KUBE-", "DELTAPLANE-", "CNI-")  # chains that other findings are about
 BASE = {"PREROUTING": "prerouting", "INPUT": "input", "FORWARD": "forward", "OUTPUT": "output"}  # of iptables
 TARGETS = {
@@ -66,7 +67,7 @@ def of_legacy(table: Mapping[str, tuple[str, ...]], policies: Mapping[str, str])
             note_target(found[name], target)
             found[name].leads.add(target)
         if policies.get(name) == "DROP":
-            found[name].does.add("drops by policy")
+            found[name].does.add(POLICY)
     return found
 
 

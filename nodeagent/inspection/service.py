@@ -16,6 +16,7 @@ from deltaplane.model import Kind
 from deltaplane.sockets import private, taken
 from deltaplane.v1 import agent_pb2, agent_pb2_grpc
 from deltaplane.v1 import delta_pb2 as pb
+from nodeagent.dataplane.modes.nftables import KUBE_PROXY
 from nodeagent.doctor.nftables import Nftables, read
 from nodeagent.errors import AgentError, DataplaneUnavailable
 from nodeagent.inspection.facts import Facts, Take
@@ -25,6 +26,7 @@ from nodeagent.stream.link import Link
 T = TypeVar("T")
 Context = grpc.aio.ServicerContext[Any, Any]
 Turn = Callable[[Callable[[], Any]], Awaitable[Any]]
+READING = 2.0  # seconds, for other programs' tables
 SERVICE = agent_pb2.DESCRIPTOR.services_by_name["AgentService"].full_name
 OPTIONS = (("grpc.max_receive_message_length", 64 * 1024), ("grpc.max_concurrent_streams", 16))
 
@@ -37,12 +39,14 @@ class Inspection(agent_pb2_grpc.AgentServiceServicer):
 
     def __init__(self, turn: Turn, take: Take, site: Callable[[Facts], Site], link: Link | None = None) -> None:
         self._turn, self._take, self._site, self._link = turn, take, site, link or Link()
+        self._reading = asyncio.Lock()  # other programs' tables: once at a time, however many ask
 
     async def GetAgent(  # noqa: N802 - the name is gRPC's
         self, request: agent_pb2.GetAgentRequest, context: Context
     ) -> agent_pb2.GetAgentResponse:
         found = await self._answered(context, lambda: agent_of(self._take(), self._link))
-        await asyncio.to_thread(note_foreign, found)
+        async with self._reading:
+            await asyncio.to_thread(note_foreign, found)
         return found
 
     async def GetForwarding(  # noqa: N802
@@ -96,14 +100,23 @@ def agent_of(facts: Facts, link: Link) -> agent_pb2.GetAgentResponse:
     )
 
 
-def note_foreign(found: agent_pb2.GetAgentResponse, read: Callable[[], Nftables] = read) -> None:
-    """Adds what other programs' nftables tables may do to packets, or why that could not be read."""
+def others() -> Nftables:
+    """This node's nftables, as far as it is read within `READING`."""
+    return read(most=READING)
+
+
+def note_foreign(found: agent_pb2.GetAgentResponse, read: Callable[[], Nftables] = others) -> None:
+    """Adds what other programs' nftables tables may do to packets, or why that could not be read.
+
+    In a thread: the kernel is asked for `READING` seconds at most. A name that is no UTF-8 is a ValueError.
+    """
     try:
-        others = read().foreign
-    except (OSError, DataplaneUnavailable) as error:
-        found.foreign_error = str(error)
+        known = read()
+    except (OSError, ValueError, DataplaneUnavailable) as error:
+        found.foreign_error = (error.strerror if isinstance(error, OSError) else "") or str(error)
         return
-    for each in others:
+    found.kube_proxy_tables[:] = sorted(each for each in known.tables if each.partition(" ")[2] == KUBE_PROXY)
+    for each in known.foreign:
         found.foreign.add(table=each.table, chain=each.chain, hook=each.point, does=each.does)
 
 

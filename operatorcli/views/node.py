@@ -12,6 +12,8 @@ from operatorcli.views import nodes
 from operatorcli.views.basis import silent
 from operatorcli.views.objects import table
 
+CHAINS = 12  # of other programs that are named; all of them: -o json
+
 
 def answer(found: inspection_pb2.GetNodeResponse, name: str, now: float) -> Answer:
     """What is known of it. `now` in Unix seconds."""
@@ -75,12 +77,14 @@ def here(found: agent_pb2.GetAgentResponse, now: float) -> tuple[Answer, Exit]:
 
 
 def _foreign(found: agent_pb2.GetAgentResponse) -> str:
-    """Other programs' base chains: table (hook, chain: what it may do)."""
+    """kube-proxy's tables, and other programs' base chains: table (hook, chain: what it may do)."""
     if found.foreign_error:
         return f"not read: {found.foreign_error}"
-    told = (f"{each.table} ({each.hook}, {each.chain}: {', '.join(each.does)})" for each in found.foreign)
-    text = "; ".join(told)
-    return f"{text}; deltaplane trace shows whether a packet meets them" if text else ""
+    told = [f"{', '.join(found.kube_proxy_tables)} (kube-proxy's own)"] if found.kube_proxy_tables else []
+    told += [f"{each.table} ({each.hook}, {each.chain}: {', '.join(each.does)})" for each in found.foreign[:CHAINS]]
+    if len(found.foreign) > CHAINS:
+        told.append(f"and {len(found.foreign) - CHAINS} more chains")
+    return f"{'; '.join(told)}; deltaplane trace shows whether a packet meets them" if told else ""
 
 
 def stale(found: agent_pb2.GetAgentResponse, now: float) -> list[Block]:
