@@ -13,6 +13,7 @@ from tests.operatorcli.world import COMMAND, Command, node, web
 from tools.lab import manifests, netns
 from tools.lab.deltaplane import LEAVE_THE_MACHINE
 from tools.lab.process import Process
+from tools.lab.rules import nft
 
 pytestmark = pytest.mark.kernel
 SPACE = f"{netns.PREFIX}-opcli"
@@ -66,6 +67,22 @@ def test_status_is_the_agents_own(here: Command) -> None:
     assert "of node-a" in said
     assert "nftables" in said
     assert "The kernel has all of it" in said
+
+
+def test_status_names_what_other_programs_tables_do_and_whose_they_are(here: Command) -> None:
+    eventually(here, "status")
+    space = netns.Namespace(netns.owned(SPACE))
+    nft(space, "add table ip kube-proxy; add table inet edgefilter; add chain inet edgefilter judge { drop; }")
+    nft(space, "add chain inet edgefilter forwarded { type filter hook forward priority 10; policy accept; }")
+    nft(space, "add rule inet edgefilter forwarded ip daddr vmap { 10.180.1.12 : jump judge, 10.180.1.13 : accept }")
+    try:
+        said = eventually(here, "status")
+    finally:
+        nft(space, "delete table inet edgefilter; delete table ip kube-proxy")
+
+    wanted = "ip kube-proxy (kube-proxy's own); inet edgefilter (forward, forwarded: drops); deltaplane trace"
+    assert wanted in " ".join(said.split())
+    assert "other tables" not in eventually(here, "status")
 
 
 def test_a_service_is_what_is_wanted_and_what_the_kernel_has(here: Command) -> None:

@@ -16,6 +16,17 @@ def test_names_table_hook_chain_and_the_command() -> None:
     assert "inet edgefilter (forward, filter: drops); deltaplane trace" in shown
 
 
+def test_names_kube_proxys_tables_as_its_own() -> None:
+    shown = _shown(agent_pb2.GetAgentResponse(kube_proxy_tables=["ip kube-proxy", "ip6 kube-proxy"]))
+    assert "ip kube-proxy, ip6 kube-proxy (kube-proxy's own); deltaplane trace" in shown
+
+
+def test_names_twelve_chains_and_counts_the_others() -> None:
+    many = [agent_pb2.ForeignChain(table=f"inet t{number}", chain="c", hook="input") for number in range(15)]
+    shown = _shown(agent_pb2.GetAgentResponse(foreign=many))
+    assert ("inet t11 " in shown, "inet t12 " in shown, "; and 3 more chains;" in shown) == (True, False, True)
+
+
 def test_says_why_they_were_not_read() -> None:
     assert "not read: no right" in _shown(agent_pb2.GetAgentResponse(foreign_error="no right"))
 
