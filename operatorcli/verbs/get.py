@@ -48,7 +48,8 @@ def add(app: typer.Typer) -> None:
         """Services, their endpoints and Nodes as the control plane has them, or as a node forwards them (--node).
 
         With --node, and at an agent's own socket, it ends with 1 where the node does not have the Service as it should
-        be. At an agent's socket, `get svc NAME` shows what the agent wants, and what is read back from the kernel.
+        be. A replica shows what nodes have acknowledged. What is in the kernel is read back at an agent's socket alone:
+        there, `get svc NAME` shows what the agent wants, and what the kernel has.
         """
         if selector or watched:
             instead = "`deltaplane watch svc/NAME` follows changes" if watched else "`kubectl get svc -l` knows labels"

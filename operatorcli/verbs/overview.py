@@ -27,7 +27,9 @@ def add(app: typer.Typer) -> None:
 
         Ends with 1 when something is wrong: a replica does not follow a kind of object or keeps another state than the
         one that answers, a node is gone, stalled or more than ten seconds behind, an object fails, or a safety brake
-        holds. At an agent's own socket (--server=unix:///PATH) it shows that agent.
+        holds. At an agent's own socket (--server=unix:///PATH) it shows that agent, and the base chains of other
+        programs' nftables tables (families ip, ip6, inet) that may drop, reject, redirect or queue packets. Not looked
+        at: iptables-legacy (`deltaplane doctor` does), rewriting of sources, chains named KUBE-, CNI- or DELTAPLANE-.
         """
         with asked.replica() as replica:
             answer, code = overview(asked, replica)

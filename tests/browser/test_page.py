@@ -83,6 +83,7 @@ async def test_nodes_changes_and_lag_are_live_and_the_page_asks_nobody_else(tab:
         await tab.open(f"{address}/")
         await tab.until(f"{text('#node-rows')}.includes('the stream broke')")
         assert "1 of 1 shown, of 3 nodes" in await tab.ask(text("#node-count"))
+        assert "what each node has acknowledged" in await tab.ask(text("#node-basis"))
         await tab.until(f"{text('#heat-text')}.includes('1 node disconnected')")
         fleet.change(objects.service(1, 5))
         for session in fleet.sessions[:2]:
@@ -278,7 +279,7 @@ async def test_a_token_is_asked_for_shown_with_each_question_and_kept_nowhere(ta
     assert not any("mine" in request for request in tab.requests)
 
 
-async def test_a_thousand_nodes_are_shown_at_once_and_found_by_a_word(tab: Tab) -> None:
+async def test_a_thousand_nodes_are_shown_at_once_found_by_a_word_and_change_live(tab: Tab) -> None:
     fleet = Fleet(1000)
     fleet.sessions[0].close("UNAVAILABLE", "the stream broke")
     async with page(fleet) as address:
@@ -291,4 +292,14 @@ async def test_a_thousand_nodes_are_shown_at_once_and_found_by_a_word(tab: Tab) 
         await tab.until(f"{text('#node-count')}.includes('1 of 1 shown')")
         assert "node-0777" in await tab.ask(text("#node-rows"))
         assert await tab.ask("document.documentElement.scrollWidth <= innerWidth")
+        assert await tab.ask("document.querySelectorAll('*').length") < 5000
+
+        fleet.change(objects.service(1, 5))
+        for session in fleet.sessions[1:]:
+            fleet.follow(session)
+        await tab.until(f"{text('#change-rows')}.includes('Service ns/svc-1')")
+        await tab.until(f"{text('#change-rows')}.includes('999 nodes, slowest node-')")
+        head = fleet.cluster.log.head
+        revision = "document.querySelector('#node-rows tr').cells[3].innerText"
+        await tab.until(f"{text('#states')}.includes('{head}\\nrevision') && {revision} == '{head}'")
         assert await tab.ask("document.querySelectorAll('*').length") < 5000

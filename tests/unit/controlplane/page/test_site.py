@@ -217,5 +217,11 @@ def test_every_element_that_a_script_asks_for_is_in_the_page_and_every_field_has
     assert len(re.findall(r"<input", page)) == len(re.findall(r"<label>[^<]*<input", page))
 
 
+def test_the_nodes_say_that_they_are_as_acknowledged_and_where_the_kernel_is_read() -> None:
+    nodes = (STATIC / "index.html").read_text().partition('<h2 id="nodes"')[2].partition("</section>")[0]
+    assert "what each node has acknowledged" in nodes
+    assert "at the agent's own socket" in nodes
+
+
 def test_all_files_together_are_light() -> None:
     assert sum(path.stat().st_size for path in STATIC.iterdir()) < 40_000
