@@ -43,7 +43,7 @@ def add(app: typer.Typer) -> None:
         Runs as root on the node, with the agent's socket. Where FROM is the node itself or a pod on it, the packet is
         sent from there (a connection that is closed at once, or an empty datagram); else it is waited for. The kernel
         traces this flow only, and stops when this ends, however it ends. The kernel chooses the endpoint: --count shows
-        what comes of several packets. Ends with 0 when all met what was said.
+        what comes of several packets. Ends with 0 when all met what was said, and no connection failed.
         """
         seconds = length("timeout", timeout)
         if not asked.socket:
