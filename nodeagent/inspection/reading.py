@@ -175,7 +175,7 @@ def _named(facts: Facts, request: agent_pb2.GetForwardingRequest) -> ObjectKey:
         key = next((holder for holder in holders if holder is not None), None)
     if key is None or (key.namespace, key.name) not in facts.mirror.services:
         wanted = key or f"Service at {request.address or 'node port'} {request.port}"
-        raise Unknown(f"this agent has no {wanted}: see GetObject at the control plane for what the cluster has")
+        raise Unknown(f"this agent has no {wanted}: a replica of the control plane says what the cluster has")
     return key
 
 

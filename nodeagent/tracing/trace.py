@@ -84,10 +84,9 @@ def trace(flow: Flow, timeout: float, *, wait: bool = False) -> Traced:
         lost = texts.shown(step for way in heard.ways(of_answers=True) for step in way if step.verdict == DROP)
     dropped = next((step for step in steps if step.verdict == DROP), None)
     going = heard.destinations.get(ways[0][0].packet) if dropped else None
-    return Traced(
-        len(ways), steps, outcome, *_ends(heard.translated), dropped, _place(going.address, going.port) if going else "",
-        next(iter(lost), None), tuple(notes),
-    )  # fmt: skip
+    to = _place(going.address, going.port) if going else ""
+    ends = _ends(heard.translated)
+    return Traced(len(ways), steps, outcome, *ends, dropped, to, next(iter(lost), None), tuple(notes))
 
 
 def _listen(ear: NetlinkSocket, heard: Heard, timeout: float, sent: Future[str] | None) -> None:

@@ -34,7 +34,8 @@ def met(
     step = {"table": "ip deltaplane", "chain": "services", "rule": "drop", "verdict": verdict}
     return {
         "packets": packets, "steps": [step] * bool(packets), "sent": sent, "endpoint": endpoint, "seen": seen,
-        "dropped": step if verdict == "drop" else None, "dropped_to": "", "answer_dropped": None, "notes": [], "error": "", **more,
+        "dropped": step if verdict == "drop" else None, "dropped_to": "", "answer_dropped": None,
+        "notes": [], "error": "", **more,
     }  # fmt: skip
 
 
