@@ -122,11 +122,13 @@ MEANING = {
         "A token's account needs the ClusterRole deltaplane-inspector or deltaplane-operator (kubectl can bind it).",
     ),
     Code.UNIMPLEMENTED: (
-        Exit.FAILED, "what answers at {where} does not know {method}",
-        "An agent's socket answers status, get svc, explain and trace only; a replica may be of another version.",
+        Exit.FAILED, "what answers at {where} cannot answer this ({method})",
+        "An agent's socket answers status, get svc NAME, explain and trace only: ask a replica, which may be too old.",
     ),
     Code.RESOURCE_EXHAUSTED: (Exit.FAILED, "the replica at {where} has too much to do: {said}", "Ask again later."),
-    Code.NOT_FOUND: (Exit.NO, "{said}", "`deltaplane get svc -A` and `deltaplane get node` list what there is."),
+    Code.NOT_FOUND: (
+        Exit.NO, "{said}", "`deltaplane get svc -A` and `deltaplane get node` list what there is, at a replica.",
+    ),
     Code.INVALID_ARGUMENT: (Exit.USAGE, "{said}", "`deltaplane VERB --help` has examples."),
 }  # fmt: skip
 

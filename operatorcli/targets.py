@@ -10,6 +10,11 @@ from operatorcli import names
 from operatorcli.exits import Exit, Failed
 
 ENDPOINTS = ("endpoints", "ep", "endpoint")
+NEAREST = {
+    **dict.fromkeys(("pod", "pods", "po"), "`deltaplane get endpoints NAME` lists a Service's pods."),
+    **dict.fromkeys(("event", "events", "ev"), "`deltaplane watch` shows changes, `deltaplane status` what is wrong."),
+    "all": "`deltaplane get svc -A` lists Services, `deltaplane nodes` node agents.",
+}  # what of kubectl's has something near here
 KINDS = "Kinds are svc, endpoints and node (kubectl has all others)."
 
 
@@ -34,7 +39,9 @@ def kind(word: str) -> int:
     """Its number on the wire."""
     number = names.SLICE if word.lower() in ENDPOINTS else names.KINDS.get(word.lower(), 0)
     if not number:
-        raise Failed(Exit.USAGE, f"there is no kind {word!r}", KINDS)
+        raise Failed(
+            Exit.USAGE, f"there is no kind {word!r}", " ".join(filter(None, (NEAREST.get(word.lower()), KINDS)))
+        )
     return number
 
 

@@ -79,7 +79,7 @@ def _unapplied(facts: Facts, answer: Answer, *, read: bool) -> tuple[list[str], 
     if answer.service is not None:
         pieces = facts.mirror.slices_of(answer.service.namespace, answer.service.name)
         mine = _failed(facts, {answer.service, *(each.key for each in pieces)})
-    unsure = [f"{_key(each.key)} fails: {each.text}" for each in mine]
+    unsure = [f"{(name := str(_key(each.key)))} fails: {each.text.removeprefix(f'{name}: ')}" for each in mine]
     others = [each for each in facts.failed if each not in mine]
     elsewhere = [f"{_key(each.key)} is not in the kernel as it should be" for each in others]
     behind = _behind(facts)
@@ -175,7 +175,7 @@ def _named(facts: Facts, request: agent_pb2.GetForwardingRequest) -> ObjectKey:
         key = next((holder for holder in holders if holder is not None), None)
     if key is None or (key.namespace, key.name) not in facts.mirror.services:
         wanted = key or f"Service at {request.address or 'node port'} {request.port}"
-        raise Unknown(f"this agent has no {wanted}: see GetObject at the control plane for what the cluster has")
+        raise Unknown(f"this agent has no {wanted}: a replica of the control plane says what the cluster has")
     return key
 
 

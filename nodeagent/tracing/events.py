@@ -5,11 +5,14 @@ from __future__ import annotations
 from nodeagent.conntrack import wire as conntrack
 from nodeagent.linux.netlink import wire
 from nodeagent.linux.nft import expressions as x
-from nodeagent.tracing.flow import Flow, Step, Translated
+from nodeagent.tracing.flow import Destination, Flow, Step, Translated
 
 TRACE_GROUP, CONNECTIONS_GROUP = 9, 1  # NFNLGRP_NFTRACE, NFNLGRP_CONNTRACK_NEW
 TRACE = wire.SUBSYSTEM << 8 | 17  # NFT_MSG_TRACE
 _TABLE, _CHAIN, _HANDLE, _TYPE, _VERDICT, _ID, _POLICY = 1, 2, 3, 4, 5, 6, 16  # NFTA_TRACE_...
+_NETWORK, _TRANSPORT = 8, 9  # the packet's headers, with the first message of each base chain
+_ADDRESS = {4: slice(16, 20), 6: slice(24, 40)}  # the destination, by the header's version
+_PORT = slice(2, 4)  # the destination's, in TCP, UDP and SCTP
 _IS_POLICY, _IS_RULE = 1, 3  # NFT_TRACETYPE_...
 _VERDICTS = {0: "drop", 1: "accept", 2: "stolen", 3: "queue", -1: "continue", -2: "break", -5: "return"}
 _BRANCHES = {x.JUMP: "jump", x.GOTO: "goto"}
@@ -30,6 +33,19 @@ def step(message: wire.Message) -> Step | None:
     family = x.FAMILY_NAMES.get(message.family, str(message.family))
     table = f"{family} {wire.as_text(given.get(_TABLE, b''))}"
     return Step(wire.as_number(given.get(_ID, b"")), table, wire.as_text(given.get(_CHAIN, b"")), handle, verdict)
+
+
+def destination(message: wire.Message) -> Destination | None:
+    """Where the packet is going, where a message of the trace group has its headers."""
+    if message.type != TRACE:
+        return None
+    given = wire.attributes(message.body)
+    network, transport = given.get(_NETWORK, b""), given.get(_TRANSPORT, b"")
+    place = _ADDRESS.get(network[0] >> 4) if network else None
+    if place is None or len(network) < place.stop or len(transport) < _PORT.stop:
+        return None
+    port = int.from_bytes(transport[_PORT], "big")
+    return Destination(wire.as_number(given.get(_ID, b"")), network[place], port)
 
 
 def _verdict(body: bytes) -> str:

@@ -40,6 +40,14 @@ class Translated(NamedTuple):
     seen: bytes
 
 
+class Destination(NamedTuple):
+    """Where a traced packet is going at that point. The address is packed."""
+
+    packet: int
+    address: bytes
+    port: int
+
+
 class Shown(Struct, frozen=True):
     """A step for people."""
 
@@ -54,7 +62,8 @@ class Traced(Struct, frozen=True):
 
     `steps`: the way of the first packet. `dropped`: the rule or policy that it ended at; `answer_dropped`: that one of
     the answers ended at. `endpoint` and `seen`: as ADDRESS:PORT and ADDRESS, empty where the connection was not
-    translated or not made; where the first packet was dropped, they are a later one's.
+    translated or not made; where the first packet was dropped, they are a later one's. `dropped_to`: where the first
+    packet was going when it was dropped, as ADDRESS:PORT; empty where none was, or the kernel did not say.
     """
 
     packets: int
@@ -63,6 +72,7 @@ class Traced(Struct, frozen=True):
     endpoint: str = ""
     seen: str = ""
     dropped: Shown | None = None
+    dropped_to: str = ""
     answer_dropped: Shown | None = None
     notes: tuple[str, ...] = ()
     error: str = ""

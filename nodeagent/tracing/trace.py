@@ -15,7 +15,7 @@ from nodeagent.linux.netlink import wire
 from nodeagent.linux.netlink.socket import NetlinkProtocol, NetlinkSocket
 from nodeagent.linux.nft.kernel import NetlinkKernel
 from nodeagent.tracing import events, sending
-from nodeagent.tracing.flow import Flow, Step, Traced, Translated
+from nodeagent.tracing.flow import Destination, Flow, Step, Traced, Translated
 from nodeagent.tracing.marking import ANSWERS, TABLE, marked
 from nodeagent.tracing.texts import Texts
 
@@ -32,6 +32,7 @@ class Heard:
     def __init__(self, flow: Flow) -> None:
         self._flow = flow
         self.steps: list[Step] = []
+        self.destinations: dict[int, Destination] = {}  # the last one of each packet
         self.translated: Translated | None = None
         self.at = 0.0
 
@@ -40,6 +41,9 @@ class Heard:
         if step is not None:
             self.steps.append(step)
             self.at = now
+        going = events.destination(message)
+        if going is not None:
+            self.destinations[going.packet] = going
         found = events.translated(message, self._flow)
         if found is not None:
             self.translated, self.at = self.translated or found, now
@@ -78,10 +82,11 @@ def trace(flow: Flow, timeout: float, *, wait: bool = False) -> Traced:
         texts, ways = Texts(kernel), heard.ways()
         steps = texts.shown(ways[0]) if ways else ()
         lost = texts.shown(step for way in heard.ways(of_answers=True) for step in way if step.verdict == DROP)
-    dropped = (step for step in steps if step.verdict == DROP)
-    return Traced(
-        len(ways), steps, outcome, *_ends(heard.translated), next(dropped, None), next(iter(lost), None), tuple(notes)
-    )
+    dropped = next((step for step in steps if step.verdict == DROP), None)
+    going = heard.destinations.get(ways[0][0].packet) if dropped else None
+    to = _place(going.address, going.port) if going else ""
+    ends = _ends(heard.translated)
+    return Traced(len(ways), steps, outcome, *ends, dropped, to, next(iter(lost), None), tuple(notes))
 
 
 def _listen(ear: NetlinkSocket, heard: Heard, timeout: float, sent: Future[str] | None) -> None:
@@ -102,9 +107,12 @@ def _listen(ear: NetlinkSocket, heard: Heard, timeout: float, sent: Future[str] 
 def _ends(found: Translated | None) -> tuple[str, str]:
     if found is None:
         return "", ""
-    address = ip_address(found.endpoint)
-    place = f"[{address}]:{found.port}" if address.version == 6 else f"{address}:{found.port}"
-    return place, str(ip_address(found.seen))
+    return _place(found.endpoint, found.port), str(ip_address(found.seen))
+
+
+def _place(packed: bytes, port: int) -> str:
+    address = ip_address(packed)
+    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
 
 
 def _notes(flow: Flow) -> Sequence[str]:

@@ -54,7 +54,8 @@ def add(app: typer.Typer) -> None:
         """What becomes of a new connection at a node, and why; where no Service has the address, which are near.
 
         Ends with 0 when it reaches an endpoint, and the node has the newest of what that is made of, else with 1. At
-        an agent's own socket (--server=unix:///PATH) the answer is compared with what is in the kernel.
+        an agent's own socket (--server=unix:///PATH) the answer is compared with what is in the kernel; it is no yes
+        while the agent has no stream.
         """
         if not node and not asked.socket:
             raise usage(
@@ -93,7 +94,8 @@ def _at(asked: Asked, replica: Replica, connection: views_pb2.Connection, node: 
 
 
 def _here(asked: Asked, agent: Replica, connection: views_pb2.Connection, node: str = "") -> Told:
-    above = stale(asked.agent(agent, node), time.time())
+    itself = asked.agent(agent, node)
+    above = stale(itself, time.time())
     here = agent_pb2.ExplainHereRequest(connection=connection)
-    found, code = explain_view.here(agent.ask("ExplainHere", here, agent_pb2.ExplainHereResponse))
-    return Answer([*above, *found.blocks], found.data, found.names), code
+    found, code = explain_view.here(agent.ask("ExplainHere", here, agent_pb2.ExplainHereResponse), itself)
+    return Answer([*above, *found.blocks], found.data, found.names), Exit.NO if above else code

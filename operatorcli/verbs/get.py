@@ -30,6 +30,7 @@ Namespace = Annotated[
 All = Annotated[bool, typer.Option("--all-namespaces", "-A", help="Of all namespaces.")]
 OnNode = Annotated[str, typer.Option("--node", metavar="NODE", help="What this node makes of the Service.")]
 Selector = Annotated[str, typer.Option("--selector", "-l", hidden=True)]
+BY_LABEL = "kubectl knows labels: deltaplane get $(kubectl get svc -n NAME -l LABEL=VALUE -o name) -n NAME"
 Watched = Annotated[bool, typer.Option("--watch", "-w", hidden=True)]
 Shown = tuple[Answer, Exit]
 
@@ -48,12 +49,13 @@ def add(app: typer.Typer) -> None:
         """Services, their endpoints and Nodes as the control plane has them, or as a node forwards them (--node).
 
         With --node, and at an agent's own socket, it ends with 1 where the node does not have the Service as it should
-        be. A replica shows what nodes have acknowledged. What is in the kernel is read back at an agent's socket alone:
-        there, `get svc NAME` shows what the agent wants, and what the kernel has.
+        be, or the agent has no stream and may not know. A replica shows what nodes have acknowledged; the kernel is read
+        back at an agent's socket alone: there, `get svc NAME` shows what the agent wants, and what the kernel has.
+        Whether anything is wrong with a node: `deltaplane status`.
         """
         if selector or watched:
-            instead = "`deltaplane watch svc/NAME` follows changes" if watched else "`kubectl get svc -l` knows labels"
-            raise usage("get has neither --watch nor --selector", f"{instead}; names can be given here.")
+            follow = "`deltaplane watch svc/NAME` follows changes."
+            raise usage("get has neither --watch nor --selector", follow if watched else BY_LABEL)
         found = targets.parsed(what)
         if node and any(each.kind != names.SERVICE or not each.name for each in found):
             raise usage("--node goes with Services by name", "Such as: deltaplane get svc NAME --node=NODE")
@@ -146,10 +148,13 @@ def one(asked: Asked, replica: Replica, kind: int, namespace: str, name: str) ->
 
 
 def _here(asked: Asked, replica: Replica, namespace: str, name: str, on: str = "") -> Shown:
-    above = node.stale(asked.agent(replica, on), time.time())
+    agent = asked.agent(replica, on)
+    above = node.stale(agent, time.time())
     here = agent_pb2.GetForwardingRequest(namespace=namespace, name=name)
-    found, code = forwarding.here(replica.ask("GetForwarding", here, agent_pb2.GetForwardingResponse), time.time())
-    return Answer([*above, *found.blocks], found.data, found.names), code
+    found, code = forwarding.here(
+        replica.ask("GetForwarding", here, agent_pb2.GetForwardingResponse), time.time(), agent.node_name
+    )
+    return Answer([*above, *found.blocks], found.data, found.names), Exit.NO if above else code
 
 
 def listed(replica: Replica, kind: int, namespace: str) -> list[views_pb2.ObjectView]:

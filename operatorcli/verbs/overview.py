@@ -38,7 +38,10 @@ def add(app: typer.Typer) -> None:
 
     @verb(app, "nodes", "nodes", "nodes -o wide")
     def nodes(asked: Asked) -> None:
-        """Every node agent: what it was sent, what is in its kernel, and what fails there."""
+        """Every node agent: what it was sent, what is in its kernel, and what fails there.
+
+        Ends with 0 whatever fails there; `deltaplane status` ends with 1 then.
+        """
         with asked.replica() as replica:
             found = replica.ask("ListNodes", pb.ListNodesRequest(), pb.ListNodesResponse)
         asked.show(nodes_view.answer(found, time.time()))

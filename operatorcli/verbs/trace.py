@@ -18,6 +18,7 @@ Timeout = Annotated[str, typer.Option("--timeout", metavar="TIME", help="How lon
 Count = Annotated[
     int, typer.Option("--count", metavar="N", min=1, max=100, help="Follow N packets, one after another.")
 ]
+Elsewhere = Annotated[str, typer.Option("--node", hidden=True)]
 Wait = Annotated[bool, typer.Option("--wait", help="Send nothing: the client starts its connection meanwhile.")]
 
 
@@ -37,28 +38,30 @@ def add(app: typer.Typer) -> None:
         count: Count = 1,
         wait: Wait = False,
         namespace: Namespace = "",
+        node: Elsewhere = "",
     ) -> Exit:
         """Follows one real packet through this node's kernel, and shows that beside what explain says.
 
         Runs as root on the node, with the agent's socket. Where FROM is the node itself or a pod on it, the packet is
         sent from there (a connection that is closed at once, or an empty datagram); else it is waited for. The kernel
         traces this flow only, and stops when this ends, however it ends. The kernel chooses the endpoint: --count shows
-        what comes of several packets. Ends with 0 when all met what was said.
+        what comes of several packets. Ends with 0 when all met what was said, and no connection failed.
         """
         seconds = length("timeout", timeout)
         if not asked.socket:
+            where = f"on {node}, or in its agent's container" if node else "on the node"
             raise usage(
                 "trace needs the agent's own socket",
-                "Give --server=unix:///PATH of the agent's --inspect-socket, as root on the node.",
+                f"Run it as root {where}, with --server=unix:///PATH of the agent's --inspect-socket.",
             )
         if not 0 < seconds <= LONGEST:
             raise usage(f"--timeout={timeout} is not more than 0 and at most {LONGEST:g} s")
         with asked.replica() as agent:
+            itself = asked.agent(agent, node)
             connection = aim.connection(asked, agent, source, target, namespace)
             here = agent_pb2.ExplainHereRequest(connection=connection)
             said = agent.ask("ExplainHere", here, agent_pb2.ExplainHereResponse)
-            mode = asked.agent(agent).proxy_mode
         traced = list(node_programs.several(connection, seconds, count, wait=wait))
-        answer, code = view.answer(said, traced, mode)
+        answer, code = view.answer(said, traced, itself.proxy_mode)
         asked.show(answer)
         return code

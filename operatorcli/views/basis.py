@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from deltaplane.advice import failed
+from deltaplane.advice import failed, next_steps
 from deltaplane.v1 import delta_pb2, inspection_pb2
 from operatorcli.tables import Block, Sentence
 from operatorcli.text import key, listed, since
@@ -76,6 +76,7 @@ def _failing(name: str, failures: Failures, now: float) -> Iterator[Sentence]:
         yield Sentence(f"{name}: {failed(failure, now)}", "bad")
     if failures:
         yield Sentence(f"So what follows is what is wanted, and {name}'s kernel does something else.", "bad")
+        yield from (Sentence(text) for text in next_steps(failures, name))
         yield Sentence(ASK.format(name=name))
 
 

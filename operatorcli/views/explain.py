@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from deltaplane.advice import next_steps
 from deltaplane.v1 import agent_pb2, inspection_pb2, views_pb2
 from operatorcli.exits import Exit
 from operatorcli.names import shown
@@ -34,10 +35,12 @@ def answer(found: inspection_pb2.ExplainResponse, node: str, now: float) -> Told
     return Answer(blocks, plain(found), _names(found.explanation)), Exit.YES if yes else Exit.NO
 
 
-def here(found: agent_pb2.ExplainHereResponse) -> Told:
+def here(found: agent_pb2.ExplainHereResponse, agent: agent_pb2.GetAgentResponse) -> Told:
     """By the agent itself, compared with the kernel."""
     explained = blocks_of(found.explanation, wanted=bool(found.differences))
+    failures = [each for each in agent.failed if each.key == found.explanation.service and found.differences]
     compared = differing(found.differences, found.kernel_error)
+    compared += [Sentence(text) for text in next_steps(failures, agent.node_name)]
     blocks = [*compared, Sentence(""), *explained] if found.differences else [*explained, *compared]
     blocks += [
         Sentence(f"Elsewhere: {text}; this connection has nothing to do with it.", "faint") for text in found.elsewhere

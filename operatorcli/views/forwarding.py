@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from deltaplane.advice import failed
+from deltaplane.advice import failed, next_steps
 from deltaplane.v1 import agent_pb2, inspection_pb2, views_pb2
 from operatorcli.exits import Exit
 from operatorcli.output import Answer, plain
@@ -51,10 +51,11 @@ def _row(of: views_pb2.FrontendView, kind: str, verdict: str, endpoints: Sequenc
     )
 
 
-def here(found: agent_pb2.GetForwardingResponse, now: float) -> tuple[Answer, Exit]:
+def here(found: agent_pb2.GetForwardingResponse, now: float, node: str) -> tuple[Answer, Exit]:
     """An agent's own side: wanted, and read back from the kernel; differences are the answer, and a NO."""
     kernel = [(each.frontend, each.verdict, ", ".join(each.endpoints) or "none", each.words) for each in found.kernel]
     failures = [Sentence(failed(each, now), "bad") for each in found.failed]
+    failures += [Sentence(text) for text in next_steps(found.failed, node)]
     wrong = [*differing(found.differences, found.kernel_error), *failures]
     so = not found.differences and not found.failed
     blocks: list[Block] = [

@@ -32,18 +32,21 @@ Traced = Mapping[str, Any]
 
 
 def answer(found: agent_pb2.ExplainHereResponse, traced: Sequence[Traced], mode: str) -> Told:
-    """What the packets met, beside what was said. YES where all agree; NO where one does not, or where none came."""
+    """What the packets met, beside what was said. YES where all agree and no connection failed; else, and where none
+    came, NO."""
     explanation = found.explanation
     agrees = [agree(explanation, each, mode) for each in traced]
-    shown_one = next((each for each, yes in zip(traced, agrees, strict=True) if yes is False), traced[0])
+    failed = [fails(explanation, each) for each in traced]
+    worst = [yes is not False for yes in agrees], [not each for each in failed]
+    shown_one = min(zip(*worst, traced, strict=True), key=lambda each: each[:2])[2]
     whole = None if None in agrees and False not in agrees else all(agrees)
     data = {
-        "explained": plain(found), "traced": dict(shown_one), "mode": mode, "agrees": whole,
-        "packets": [{"endpoint": each["endpoint"], "result": _result(each)} for each in traced],
+        "explained": plain(found), "traced": dict(shown_one), "mode": mode, "agrees": whole, "failed": any(failed),
+        "packets": [{"endpoint": _towards(each), "result": _result(each)} for each in traced],
     }  # fmt: skip
     blocks: list[Block] = [
         *_met(explanation.connection, shown_one),
-        _verdict(whole, shown_one),
+        _verdict(whole, shown_one, failed=any(failed)),
         *_advice(explanation, shown_one),
         Sentence(""),
         *_all(traced),
@@ -53,7 +56,7 @@ def answer(found: agent_pb2.ExplainHereResponse, traced: Sequence[Traced], mode:
         *differing(found.differences, found.kernel_error),
         *(Sentence(f"Note: {text}", "faint") for text in _notes(shown_one, mode)),
     ]
-    return Answer(blocks, data), Exit.YES if whole else Exit.NO
+    return Answer(blocks, data), Exit.YES if whole and not any(failed) else Exit.NO
 
 
 def agree(explanation: views_pb2.Explanation, traced: Traced, mode: str) -> bool | None:
@@ -71,6 +74,21 @@ def agree(explanation: views_pb2.Explanation, traced: Traced, mode: str) -> bool
         return True
     said = {views_pb2.FATE_REFUSED: "refused", views_pb2.FATE_DROPPED: "no answer"}[explanation.fate]
     return bool(traced["sent"] == said) if traced["sent"] else bool(traced["dropped"])
+
+
+def fails(explanation: views_pb2.Explanation, traced: Traced) -> bool:
+    """Whether it went as was said to where somebody should answer, and the connection failed all the same. What a
+    datagram gets no answer to may be right."""
+    if not traced["packets"] or traced["dropped"] or explanation.fate in REFUSING:
+        return False
+    silent = traced["sent"] not in ANSWERED and explanation.connection.protocol != "UDP"
+    return bool(traced["answer_dropped"]) or silent
+
+
+def _towards(traced: Traced) -> str:
+    """Where the first packet went; one that was dropped is not what became of a later one."""
+    endpoint: str = traced["dropped_to"] if traced["dropped"] else traced["endpoint"]
+    return endpoint
 
 
 def _is_a_choice(explanation: views_pb2.Explanation, traced: Traced) -> bool:
@@ -101,7 +119,7 @@ def _all(traced: Sequence[Traced]) -> list[Block]:
     """What came of several packets, by endpoint."""
     if len(traced) == 1:
         return []
-    counted = Counter((each["endpoint"] or "-", _result(each)) for each in traced)
+    counted = Counter((_towards(each) or "-", _result(each)) for each in traced)
     rows = [(endpoint, str(count), result) for (endpoint, result), count in sorted(counted.items())]
     return [Table(PACKETS, rows, title=f"{len(traced)} packets, one after the other"), Sentence("")]
 
@@ -131,7 +149,8 @@ def _met(connection: views_pb2.Connection, traced: Traced) -> list[Block]:
         return [Sentence("No packet of this flow came in time.", "warn")]
     found: list[Block] = []
     if traced["dropped"]:
-        found.append(Sentence(f"The first packet was dropped {_place(traced['dropped'])}.", "bad"))
+        to = f", to {traced['dropped_to']}," if traced["dropped_to"] else ""
+        found.append(Sentence(f"The first packet{to} was dropped {_place(traced['dropped'])}.", "bad"))
     which = "A later packet" if traced["dropped"] else "The packet"
     sent = f" Whoever sent it met: {traced['sent']}." if traced["sent"] else ""
     if traced["endpoint"] in ("", _asked(connection)):
@@ -141,9 +160,11 @@ def _met(connection: views_pb2.Connection, traced: Traced) -> list[Block]:
     return [*found, Sentence(f"{which} was sent to {traced['endpoint']}, which sees {whom}.{sent}")]
 
 
-def _verdict(agrees: bool | None, traced: Traced) -> Sentence:
+def _verdict(agrees: bool | None, traced: Traced, *, failed: bool) -> Sentence:
     if agrees is None:
         return Sentence("Nothing to compare: start the connection while this runs, or give a longer --timeout.", "warn")
+    if agrees and failed:
+        return Sentence("The agent's rules did what was said, and yet the connection failed.", "bad")
     if agrees:
         return Sentence("That is what was said.", "good")
     foreign = traced["dropped"] and not _is_the_agents(traced["dropped"])

@@ -95,6 +95,7 @@ def test_what_another_programs_rule_drops_is_told_apart_of_packets_and_of_answer
         nft(space, "delete", "table", "inet", "edgefilter")
     assert found["sent"] == "no answer"
     assert (found[where]["table"], found[where]["chain"]) == ("inet edgefilter", "both")
+    assert found["dropped_to"] == (ENDPOINT if where == "dropped" else "")
     assert {"dropped", "answer_dropped"} - {where} == {
         name for name in ("dropped", "answer_dropped") if not found[name]
     }

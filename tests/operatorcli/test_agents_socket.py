@@ -134,6 +134,12 @@ def test_trace_asks_for_the_agents_socket_and_a_time_that_can_be(here: Command) 
     said = here("trace", "10.244.1.7", "10.96.0.10:80", "--server=127.0.0.1:1", "--insecure")
     assert (said.code, "trace needs the agent's own socket" in said.err) == (2, True)
 
+    said = here("trace", "10.244.1.7", "10.96.0.10:80", "--node=node-b", "--server=127.0.0.1:1", "--insecure")
+    assert (said.code, "Run it as root on node-b" in said.err) == (2, True)
+
+    said = here("trace", "10.244.1.7", "10.96.0.10:80", "--node=node-b")
+    assert (said.code, "is node-a's, and not node-b's" in said.err) == (2, True)
+
     said = here("trace", "10.244.1.7", "10.96.0.10:80", "--timeout=2m")
     assert (said.code, "at most 60 s" in said.err) == (2, True)
 
@@ -142,4 +148,4 @@ def test_a_question_for_replicas_says_who_can_answer_it(here: Command) -> None:
     said = here("nodes")
 
     assert said.code == 5
-    assert "An agent's socket answers status, get svc, explain and trace only" in said.err
+    assert "An agent's socket answers status, get svc NAME, explain and trace only" in said.err

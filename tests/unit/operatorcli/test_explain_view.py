@@ -11,6 +11,10 @@ from tests.unit.operatorcli.long import LABEL, NOW, SUBDOMAIN, failing, service,
 
 CONNECTION = views_pb2.Connection(source="10.244.1.7", address="10.96.0.10", port=80, protocol="TCP")
 BASIS = pb.Basis(rev=47, applied_rev=47, acknowledged=True)
+AGENT = agent_pb2.GetAgentResponse(
+    node_name="node-a", connected=True, failed=[failing(key=service("web", "shop")), failing(key=service("db", "shop"))]
+)
+RESYNC = "`deltaplane resync node-a`"
 GOLDEN = """\
 10.244.1.7 to 10.96.0.10:80/TCP reaches svc/shop/web.
 
@@ -86,6 +90,7 @@ def test_what_the_node_has_not_acknowledged_or_fails_at_is_said() -> None:
     assert "What follows is wanted now (revision 48), and not what node-a has" in said
     assert "svc/shop/web is newer." in said
     assert "svc/shop/web fails with KERNEL_REJECTED" in said
+    assert RESYNC in said
     assert code is Exit.NO
 
 
@@ -103,25 +108,27 @@ def test_what_the_node_has_that_is_not_the_newest_is_a_no_with_that_above_it() -
 def test_a_kernel_that_differs_is_the_answer() -> None:
     here = agent_pb2.ExplainHereResponse(explanation=reached(), differences=["10.96.0.10:80/TCP lacks 10.244.2.7:8080"])
 
-    answer, code = explain.here(here)
+    answer, code = explain.here(here, AGENT)
 
     text = written(answer, Form.TABLE)
     assert code is Exit.NO
     assert text.startswith("The kernel differs: 10.96.0.10:80/TCP lacks 10.244.2.7:8080")
     assert "Wanted: 10.244.1.7 to" in text
+    assert RESYNC in text, "the next step"
 
 
 def test_what_is_wrong_elsewhere_is_said_and_does_not_count() -> None:
     found = agent_pb2.ExplainHereResponse(explanation=reached(), elsewhere=["Service shop/db is not in the kernel"])
 
-    answer, code = explain.here(found)
+    answer, code = explain.here(found, AGENT)
 
     assert code is Exit.YES
     assert "Elsewhere: Service shop/db is not in the kernel" in written(answer, Form.TABLE)
+    assert RESYNC not in written(answer, Form.TABLE)
 
 
 def test_a_kernel_that_has_the_same_is_said() -> None:
-    answer, code = explain.here(agent_pb2.ExplainHereResponse(explanation=reached()))
+    answer, code = explain.here(agent_pb2.ExplainHereResponse(explanation=reached()), AGENT)
 
     assert code is Exit.YES
     assert "The kernel has exactly this." in written(answer, Form.TABLE)

@@ -34,7 +34,8 @@ def met(
     step = {"table": "ip deltaplane", "chain": "services", "rule": "drop", "verdict": verdict}
     return {
         "packets": packets, "steps": [step] * bool(packets), "sent": sent, "endpoint": endpoint, "seen": seen,
-        "dropped": step if verdict == "drop" else None, "answer_dropped": None, "notes": [], "error": "", **more,
+        "dropped": step if verdict == "drop" else None, "dropped_to": "", "answer_dropped": None,
+        "notes": [], "error": "", **more,
     }  # fmt: skip
 
 
@@ -109,8 +110,30 @@ def test_a_first_packet_that_another_programs_rule_drops_is_not_what_was_said_th
 def test_an_answer_that_a_rule_of_this_node_drops_is_told() -> None:
     text, code = told(said(REACHES), met(ENDPOINT, POD, "no answer", answer_dropped=FILTER))
 
-    assert code is Exit.YES
+    assert code is Exit.NO
+    assert "The agent's rules did what was said, and yet the connection failed." in text
     assert "An answer came, and was dropped in table inet edgefilter" in text
+    assert "That is what was said." not in text
+
+
+@pytest.mark.parametrize("fate", [REACHES, NOT_SERVED])
+@pytest.mark.parametrize(
+    ("protocol", "sent", "code"),
+    [
+        ("TCP", "connected", Exit.YES),
+        ("TCP", "", Exit.YES),
+        ("TCP", "no answer", Exit.NO),
+        ("TCP", "refused", Exit.NO),
+        ("UDP", "no answer", Exit.YES),
+    ],
+)
+def test_a_connection_that_fails_beyond_the_agents_rules_is_a_no(
+    fate: Any, protocol: str, sent: str, code: Exit
+) -> None:
+    explanation = said(fate)
+    explanation.connection.protocol = protocol
+
+    assert told(explanation, met(ENDPOINT if fate == REACHES else "", POD, sent))[1] is code
 
 
 @pytest.mark.parametrize("fate", [REACHES, NOT_SERVED])
@@ -121,11 +144,13 @@ def test_where_nothing_here_drops_the_packet_and_nobody_answers_it_says_where_to
 
 
 def test_of_several_packets_one_that_is_not_as_said_is_shown_and_all_are_counted() -> None:
-    good, bad = met(ENDPOINT, POD, "connected"), met("", "", "no answer", verdict="drop", dropped=FILTER)
+    good, other = met(ENDPOINT, POD, "connected"), "10.0.1.9:8080"
+    bad = met(ENDPOINT, POD, "connected", verdict="drop", dropped=FILTER, dropped_to=other)
     text, code = told(said(REACHES), good, bad, good)
 
     assert code is Exit.NO
-    assert text.startswith("The first packet was dropped in table inet edgefilter")
+    assert text.startswith(f"The first packet, to {other}, was dropped in table inet edgefilter")
+    assert f"{other} 1 the first was dropped" in text, "not the endpoint that the client reached later"
     assert "3 packets, one after the other" in text
     assert f"{ENDPOINT} 2 connected" in text
 

@@ -268,7 +268,7 @@ class Sequences(RuleBasedStateMachine):
     @rule(which=which)
     def crash(self, which: int) -> None:
         self.replica(which).crash()
-        if not self.world.secret_whole:
+        if not self.world.secret_whole or not self.world.authorities:  # then its memory may be the last that has a key
             self.lost = self.world.now
 
     @rule(which=which)
@@ -279,6 +279,7 @@ class Sequences(RuleBasedStateMachine):
     def time_passes(self, steps: int) -> None:
         for replica in self.world.replicas:
             replica.partitioned = False
+        self.world.run(1, TIMES.look)  # no replica sleeps for hours: each looks soon after whatever happened
         for _ in range(steps):
             self.world.run(1)
             self.agents_of_every_age_believe()
@@ -287,6 +288,7 @@ class Sequences(RuleBasedStateMachine):
     def time_passes_without_one(self, which: int, steps: int) -> None:
         for replica in self.world.replicas:
             replica.partitioned = replica is self.replica(which)
+        self.world.run(1, TIMES.look)
         self.world.run(steps)
 
     # ------------------------------------------------------------ what others do

@@ -179,7 +179,8 @@ async def explained_by(world: World, facts: Facts) -> agent_pb2.ExplainHereRespo
 
 async def failing(world: World, key: ObjectKey, *, readable: bool) -> agent_pb2.ExplainHereResponse:
     """The answer about svc-1 while an object is not in the kernel."""
-    failed = [pb.ObjectFailure(key=key_message(key), text="no room", code=pb.ERROR_CODE_KERNEL_REJECTED)]
+    text = f"{key}: no room"  # as the drivers write it
+    failed = [pb.ObjectFailure(key=key_message(key), text=text, code=pb.ERROR_CODE_KERNEL_REJECTED)]
     facts = replace(world.agent.facts(), failed=failed)
     return await explained_by(world, facts if readable else replace(facts, dataplane=Unreadable(pending=True)))
 

@@ -11,7 +11,7 @@ from nodeagent.conntrack import wire as conntrack
 from nodeagent.linux.netlink import wire
 from nodeagent.linux.nft import objects
 from nodeagent.tracing import events
-from nodeagent.tracing.flow import Flow, Step, Translated
+from nodeagent.tracing.flow import Destination, Flow, Step, Translated
 from nodeagent.tracing.marking import TABLE, marked
 from tests.fakes.nftables.memory import MemoryKernel
 
@@ -51,6 +51,33 @@ def test_a_rule_and_a_policy_are_steps(message: wire.Message, step: tuple[int, s
 )
 def test_the_end_of_a_chain_and_other_messages_are_none(message: wire.Message) -> None:
     assert events.step(message) is None
+
+
+def headers(to: str, port: int) -> bytes:
+    """Of a packet, as the kernel has them in a message."""
+    four = len(packed(to)) == 4
+    network = (b"\x45" + bytes(15) if four else b"\x60" + bytes(23)) + packed(to)
+    return wire.attribute(8, network) + wire.attribute(9, bytes(2) + port.to_bytes(2, "big") + bytes(16))
+
+
+@pytest.mark.parametrize("to", ["10.180.1.11", "fd00:10:180:1::11"])
+def test_a_message_with_the_packets_headers_says_where_it_is_going(to: str) -> None:
+    found = events.destination(told(1, wire.number(16, 1), headers(to, 8080)))
+    assert found == Destination(7, packed(to), 8080)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        told(1, wire.number(16, 1)),
+        told(1, headers("10.180.1.11", 80), of=wire.SUBSYSTEM << 8 | 6),
+        told(1, wire.attribute(8, b"\x45" + bytes(10)), wire.attribute(9, bytes(20))),
+        told(1, wire.attribute(8, b"\x45" + bytes(19)), wire.attribute(9, bytes(3))),
+        told(1, wire.attribute(8, b"\x05" + bytes(19)), wire.attribute(9, bytes(20))),
+    ],
+)
+def test_without_whole_headers_it_does_not(message: wire.Message) -> None:
+    assert events.destination(message) is None
 
 
 def entry(client: str, to: str, port: int, answers: str, seen: str) -> wire.Message:
