@@ -49,9 +49,9 @@ def add(app: typer.Typer) -> None:
         """Services, their endpoints and Nodes as the control plane has them, or as a node forwards them (--node).
 
         With --node, and at an agent's own socket, it ends with 1 where the node does not have the Service as it should
-        be, or the agent has no stream and may not know. A replica shows what nodes have acknowledged; the kernel is read
-        back at an agent's socket alone: there, `get svc NAME` shows what the agent wants, and what the kernel has.
-        Whether anything is wrong with a node: `deltaplane status`.
+        be, or the agent has no stream and may not know. A replica shows what nodes have acknowledged; the kernel is
+        read back at an agent's socket alone: there, `get svc NAME` shows what the agent wants, and what the kernel
+        has. Whether anything is wrong with a node: `deltaplane status`.
         """
         if selector or watched:
             follow = "`deltaplane watch svc/NAME` follows changes."
