@@ -43,7 +43,10 @@ def opened(flow: Flow) -> socket.socket:
                 made.close()
     finally:
         os.close(home)
-    raise NotHere(f"nobody on this node has {ip_address(flow.source)}")
+    raise NotHere(
+        f"no network namespace that is seen from here has {ip_address(flow.source)}; a container sees those of other "
+        "pods only with hostPID"
+    )
 
 
 def _is_next_to(home: int, here: int) -> bool:
