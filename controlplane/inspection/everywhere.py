@@ -14,7 +14,7 @@ from controlplane.inspection.here import Here
 from controlplane.inspection.objects import Unknown
 from controlplane.inspection.selection import Selection
 from controlplane.inspection.targets import AfterVersions, OfObjects, OfRevision, OfVersions, newest
-from controlplane.inspection.waiting import NEWS, OtherEpoch, deadline_of, message_of, reasons, target_of
+from controlplane.inspection.waiting import MOST, NEWS, OtherEpoch, deadline_of, message_of, reasons, target_of
 from controlplane.inspection.waits import Waiter, Waits
 from controlplane.peers import ANSWER_SECONDS, FAILURES, Peers, said
 from controlplane.replica_places import Unfound
@@ -163,6 +163,8 @@ async def wait_everywhere(
                 waiter.decide()
             message, lost = _news(here, waiter, others, began, told)
             message.done, message.applied = True, waiter.done.is_set()
+            if message.applied:
+                message.without_stream.extend(waiter.without_stream()[:MOST])
             message.lacking.extend(map(others.why, reasons(here, waiter, lost)))
             yield message
 

@@ -13,6 +13,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from math import inf
 
 from controlplane.inspection.floor import Floor, floor
 from controlplane.inspection.here import Here
@@ -47,6 +48,7 @@ class Waiter:
         self.done = asyncio.Event()  # set once enough nodes had it at one time
         self.looks = 0  # at nodes
         self.everybody: tuple[str, ...] | None = None  # all nodes, once they have it; None: look at each
+        self._apart: tuple[str, ...] = ()  # those of `everybody` that have no open stream here
         self._here, self._epoch = here, ""
         self._todo: list[str] = []
         self._lack: list[str] = []
@@ -86,7 +88,7 @@ class Waiter:
 
     def other_says(self, name: str, since: float) -> None:
         """Another replica says that the node has it; the stream there is open since then, in monotonic seconds."""
-        self.elsewhere[name] = since
+        self.elsewhere[name] = max(since, self.elsewhere.get(name, since))  # another may know an older stream of it
         session = self._here.session(name)
         if session is not None and session.closed is None:
             self._overlap.add(name)
@@ -106,7 +108,8 @@ class Waiter:
         self._lack += [name for name in known if self._here.session(name) is None and not self.has(name)][:1]
         if self._lack:
             return False
-        self.everybody = found.named((*found.others, *known))
+        self._apart = (*found.others, *known)
+        self.everybody = found.named(self._apart)
         return True
 
     def _begin(self) -> None:
@@ -130,6 +133,12 @@ class Waiter:
         if self.rev is not None and has(self._here, session, self.rev, self.target.keys):
             return True
         return name in self.elsewhere and (session is None or session.closed is not None or self._outlived(name))
+
+    def without_stream(self) -> list[str]:
+        """The nodes that have it and whose agents have no stream at any replica: they acknowledged it before."""
+        names = self.selection.names() if self.everybody is None else self._apart
+        silent = (name for name in names if self._here.stream_seconds(name) == inf)
+        return sorted(name for name in silent if self.elsewhere.get(name, -inf) == -inf and self.has(name))
 
     def _outlived(self, name: str) -> bool:
         """Whether the node's stream is shown as open here, and it has a newer one at another replica."""

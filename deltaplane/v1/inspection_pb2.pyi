@@ -1573,6 +1573,7 @@ class WaitAppliedResponse(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     WAITED_SECONDS_FIELD_NUMBER: _builtins.int
     NEWLY_APPLIED_STREAM_SECONDS_FIELD_NUMBER: _builtins.int
+    WITHOUT_STREAM_FIELD_NUMBER: _builtins.int
     done: _builtins.bool
     """The last message."""
     applied: _builtins.bool
@@ -1601,6 +1602,12 @@ class WaitAppliedResponse(_message.Message):
         the one with the younger stream knows.
         """
 
+    @_builtins.property
+    def without_stream(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where applied: the nodes whose agents acknowledged it and have no stream now, so that nobody knows what their kernels have since.
+        At most 1000, sorted.
+        """
+
     def __init__(
         self,
         *,
@@ -1617,10 +1624,11 @@ class WaitAppliedResponse(_message.Message):
         text: _builtins.str = ...,
         waited_seconds: _builtins.float = ...,
         newly_applied_stream_seconds: _abc.Iterable[_builtins.float] | None = ...,
+        without_stream: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "chosen_nodes", b"chosen_nodes", "done", b"done", "epoch", b"epoch", "lacking", b"lacking", "more_lacking", b"more_lacking", "newly_applied", b"newly_applied", "newly_applied_stream_seconds", b"newly_applied_stream_seconds", "nodes_applied", b"nodes_applied", "replicas", b"replicas", "rev", b"rev", "text", b"text", "waited_seconds", b"waited_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "chosen_nodes", b"chosen_nodes", "done", b"done", "epoch", b"epoch", "lacking", b"lacking", "more_lacking", b"more_lacking", "newly_applied", b"newly_applied", "newly_applied_stream_seconds", b"newly_applied_stream_seconds", "nodes_applied", b"nodes_applied", "replicas", b"replicas", "rev", b"rev", "text", b"text", "waited_seconds", b"waited_seconds", "without_stream", b"without_stream"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from deltaplane.advice import again, next_steps
 from deltaplane.v1 import inspection_pb2 as pb
 from operatorcli.exits import Exit
 from operatorcli.output import Answer, plain
 from operatorcli.tables import Block, Cell, Sentence, Table, columns
-from operatorcli.text import count, seconds, word
+from operatorcli.text import count, listed, seconds, word
 from operatorcli.views.basis import silent
 
+SHOWN = 5  # names in a sentence
 LACKING = columns("NODE*", "REASON", "WHAT IS KNOWN*", "REPLICA+")
 
 
 def answer(what: str, last: pb.WaitAppliedResponse, now: float) -> tuple[Answer, Exit]:
     """Of the last message. `what`: what was waited for; `now` in Unix seconds."""
     if last.applied:
-        blocks: list[Block] = [Sentence(_yes(what, last), "good")]
+        blocks: list[Block] = [Sentence(_yes(what, last), "good"), *_unsure(last)]
     else:
         rows = [_row(each, now) for each in last.lacking]
         more = [Sentence(f"and {count(last.more_lacking, 'more node')}")] if last.more_lacking else []
@@ -34,6 +37,19 @@ def _yes(what: str, last: pb.WaitAppliedResponse) -> str:
     else:
         where = f"all {nodes}" if last.chosen_nodes > 1 else nodes
     return f"{what}: on {where} after {seconds(last.waited_seconds)} (revision {last.rev})."
+
+
+def _unsure(last: pb.WaitAppliedResponse) -> Iterator[Sentence]:
+    """Of nodes that had it when they were heard last."""
+    names = list(last.without_stream)
+    if names:
+        have, them = ("has", "it") if len(names) == 1 else ("have", "them")
+        yield Sentence(
+            f"{listed(names)} acknowledged it and {have} no stream now: an agent that stopped leaves its rules, but "
+            f"what was done there since is not known. `deltaplane get node {names[0]}` says since when, and "
+            f"--except={','.join(names[:SHOWN])} leaves {them} out.",
+            "warn",
+        )
 
 
 def _no(what: str, last: pb.WaitAppliedResponse) -> str:

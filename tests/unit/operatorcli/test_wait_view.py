@@ -46,6 +46,22 @@ def test_a_yes_is_a_sentence() -> None:
     assert written(answer, Form.TABLE) == "svc/shop/web is applied: on all 3 nodes after 0.2s (revision 47).\n"
 
 
+def test_a_yes_names_the_nodes_that_nobody_hears_any_more() -> None:
+    last = pb.WaitAppliedResponse(done=True, applied=True, chosen_nodes=3, nodes_applied=3, waited_seconds=0.21, rev=47)
+    last.without_stream.append("node-c")
+
+    answer, code = wait.answer("it", last, NOW)
+
+    text = " ".join(written(answer, Form.TABLE).split())
+    assert code is Exit.YES
+    assert "node-c acknowledged it and has no stream now" in text
+    assert "--except=node-c leaves it out" in text
+
+    last.without_stream.extend(f"node-{number}" for number in range(9))
+    text = " ".join(written(wait.answer("it", last, NOW)[0], Form.TABLE).split())
+    assert "node-c, node-0, node-1, node-2, node-3 and 5 more acknowledged it and have no stream now" in text
+
+
 def test_a_quorum_says_that_it_is_one() -> None:
     last = pb.WaitAppliedResponse(done=True, applied=True, chosen_nodes=10, nodes_applied=9, waited_seconds=2.0, rev=47)
 

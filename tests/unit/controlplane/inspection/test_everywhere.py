@@ -188,7 +188,14 @@ async def test_everywhere_is_said_once_the_last_replicas_last_node_has_it() -> N
         world.agents[2].acks.set()
         answer = await held
 
-    assert (answer.applied, answer.nodes_applied) == (True, 3)
+        world.agents[2].task.cancel()
+        nodes = world.replicas[2].server.nodes
+        while any(session.closed is None for session in nodes):  # noqa: ASYNC110 - the replica notices
+            await asyncio.sleep(0.01)
+        later = await world.wait(0, object=what)
+
+    assert (answer.applied, answer.nodes_applied, list(answer.without_stream)) == (True, 3, [])
+    assert (later.applied, later.nodes_applied, list(later.without_stream)) == (True, 3, ["n2"])
 
 
 async def test_what_the_asked_replica_has_and_another_has_not_seen_is_waited_for() -> None:

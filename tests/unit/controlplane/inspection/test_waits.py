@@ -134,13 +134,18 @@ async def test_a_node_that_is_disconnected_is_named_since_when_and_why(asked: As
     assert answer.lacking[0].disconnected_unix_nano > 0
 
 
-async def test_a_node_that_had_it_when_it_left_still_has_it(asked: Asked) -> None:
-    session = asked.node("a")
+@pytest.mark.parametrize("names", [[], ["a", "b"]], ids=["of all nodes", "of named ones"])
+async def test_a_node_that_had_it_when_it_left_still_has_it_and_is_named(asked: Asked, names: list[str]) -> None:
+    session, other = asked.node("a"), asked.node("b")
     asked.cluster.update([Fact(ObjectKey(3, "", "a"), objects.named_node("a"))])  # type: ignore[arg-type]
     applied(asked, session)
+    applied(asked, other)
     session.close("CANCELLED", "gone")
     asked.nodes.departed(session, 1.0)
-    assert (await wait(asked, object=SERVICE).end()).applied
+
+    answer = await wait(asked, object=SERVICE, nodes=inspection.NodeSelection(names=names)).end()
+
+    assert (answer.applied, list(answer.without_stream)) == (True, ["a"])
 
 
 async def test_another_objects_failure_does_not_count_but_for_a_whole_revision(asked: Asked) -> None:
