@@ -15,7 +15,7 @@ from controlplane.inspection.objects import Unknown
 from controlplane.inspection.selection import Selection
 from controlplane.inspection.targets import AfterVersions, OfObjects, OfRevision, OfVersions, newest
 from controlplane.inspection.waiting import MOST, NEWS, OtherEpoch, deadline_of, message_of, reasons, target_of
-from controlplane.inspection.waits import Waiter, Waits
+from controlplane.inspection.waits import NEWS_LOOKS, Waiter, Waits
 from controlplane.peers import ANSWER_SECONDS, FAILURES, Peers, said
 from controlplane.replica_places import Unfound
 from deltaplane.model import Kind
@@ -152,11 +152,12 @@ async def wait_everywhere(
     with waits.waiting(waiter, request, caller):
         async with _following(here, others, waiter, request, began + seconds):
             while not waiter.done.is_set() and (left := began + seconds - time.monotonic()) > 0:
+                news = waits.spell(NEWS, NEWS_LOOKS)
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(min(NEWS, left)):
+                    async with asyncio.timeout(min(news, left)):
                         await waiter.done.wait()
                 waits.unless_stopping()
-                if left > NEWS and not waiter.done.is_set():
+                if left > news and not waiter.done.is_set():
                     yield _news(here, waiter, others, began, told)[0]
             if not waiter.done.is_set():
                 await others.last_words()

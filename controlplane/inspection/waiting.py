@@ -24,7 +24,7 @@ from controlplane.inspection.targets import (
     version_of,
     with_slices,
 )
-from controlplane.inspection.waits import Waiter, Waits
+from controlplane.inspection.waits import LOOKS, NEWS_LOOKS, Waiter, Waits
 from controlplane.store import number_of
 from deltaplane.model import Kind
 from deltaplane.v1 import inspection_pb2 as pb
@@ -125,10 +125,10 @@ async def wait_here(
     seconds, began = deadline_of(request), time.monotonic()
     waiter = Waiter(here, target_of(here, request), Selection(here, request.nodes, alone=True))
     told: set[str] = set()
-    full = float("-inf")  # when the nodes that lack it were named last
+    full = heard = float("-inf")  # when the nodes that lack it were named last, and when anything was said
     with waits.waiting(waiter, request, caller):
         while (left := began + seconds - time.monotonic()) > 0:
-            await moved(waiter, left)
+            await moved(waiter, left, min(waits.spell(PAUSE, LOOKS), NEWS / 2))
             waits.unless_stopping()
             if waiter.rev is None:
                 waiter.decide()
@@ -141,16 +141,17 @@ async def wait_here(
             message.newly_applied_stream_seconds.extend(map(here.stream_seconds, sorted(new)))
             message.replicas.append(here.status())
             now = time.monotonic()
-            if now - full >= NEWS or now - began >= seconds - PAUSE:
+            if now - full >= waits.spell(NEWS, NEWS_LOOKS) or now - began >= seconds - PAUSE:
                 full = now
                 message.lacking.extend(reasons(here, waiter, lost))
-            if new or message.lacking or full == now:
+            if new or message.lacking or now - heard >= NEWS:
+                heard = now
                 yield message
 
 
-async def moved(waiter: Waiter, left: float) -> None:
-    """Waits for news, for a while, and not too short."""
-    await asyncio.sleep(min(PAUSE, left))
+async def moved(waiter: Waiter, left: float, pause: float = PAUSE) -> None:
+    """Waits for news, for a while, and not shorter than `pause`, but so that the last word comes in time."""
+    await asyncio.sleep(min(max(PAUSE, min(pause, left - 2 * PAUSE)), left))
     with suppress(TimeoutError):
         async with asyncio.timeout(min(NEWS, max(0.0, left - 2 * PAUSE))):
             await waiter.moved.wait()

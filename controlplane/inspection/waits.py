@@ -26,6 +26,8 @@ from deltaplane.v1 import inspection_pb2 as pb
 
 TICK, FEW, LONGEST_TICK = 0.05, 50, 0.5  # seconds from news until so few waiters look; more look in proportion later
 HASTES, HASTES_AT_ONCE = 2.0, 10.0  # revisions a second that agents are asked to acknowledge at once, and after a pause
+LOOKS = 100_000.0  # a second, at nodes, of all who tell another replica what its nodes have; about 10 % of a core
+NEWS_LOOKS = 10_000.0  # likewise of all who tell a caller how far it is
 HASTED_ACKS = 100.0  # a second, of all agents: a twentieth of what they acknowledge where there are many
 
 
@@ -215,6 +217,10 @@ class Waits:
         for waiter in self._waiters:
             waiter.done.set()
             waiter.moved.set()
+
+    def spell(self, seconds: float, looks: float) -> float:
+        """How long each waiter pauses between two looks at all nodes: so many seconds, longer where many wait."""
+        return max(seconds, len(self._waiters) * len(self._here.nodes) / looks)
 
     def unless_stopping(self) -> None:
         """Raises `Stopping`."""

@@ -113,6 +113,46 @@ def test_the_more_nodes_there_are_the_seldomer_all_acknowledge_at_once(nodes: in
     assert hastes(nodes) * nodes <= HASTED_ACKS
 
 
+async def test_the_more_wait_for_the_more_nodes_the_seldomer_each_looks_at_all_of_them(asked: Asked) -> None:
+    for number in range(20):
+        applied(asked, asked.node(f"n{number}"))
+    assert asked.waits.spell(2.0, looks=10.0) == 2.0
+    calls = [wait(asked, revision=inspection.RevisionOf(rev=10_000)) for _ in range(3)]
+    for call in calls:
+        await call.looked()
+
+    assert asked.waits.spell(2.0, looks=10.0) == 3 * 20 / 10.0
+
+    for call in calls:
+        call.task.cancel()
+    await asyncio.gather(*(call.task for call in calls), return_exceptions=True)
+
+
+@pytest.mark.parametrize("peer", [False, True], ids=["an operator", "another replica"])
+async def test_where_many_wait_the_nodes_that_lack_it_are_named_seldom_and_at_the_end(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch, peer: bool
+) -> None:
+    """Another replica hears something meanwhile, so that it does not take this one for stopped."""
+    monkeypatch.setattr("controlplane.inspection.waiting.NEWS", 0.2)
+    monkeypatch.setattr("controlplane.inspection.everywhere.NEWS", 0.2)
+    few, many = list[int](), list[int]()
+    for looks, messages in ((1e9, few), (0.01, many)):
+        monkeypatch.setattr("controlplane.inspection.waiting.NEWS_LOOKS", looks)
+        monkeypatch.setattr("controlplane.inspection.everywhere.NEWS_LOOKS", looks)
+        asked.node("a")
+        call = wait(asked, 1.0, revision=inspection.RevisionOf(rev=10_000), this_replica=peer)
+        await call.end()
+        messages += [len(each.lacking) for each in call.messages]
+
+    assert few[-1] == many[-1] == 1
+    assert len(few) >= 4
+    if peer:
+        assert sum(few) >= 4
+        assert (len(many) >= 4, sum(many) <= 3) == (True, True)  # at first, and as the end comes
+    else:
+        assert many == [1]
+
+
 async def test_who_waits_for_the_whole_cluster_is_answered_without_a_look_at_each_node(
     asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
