@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import chain, repeat
 from math import inf
@@ -25,6 +25,7 @@ from deltaplane.v1 import inspection_pb2 as pb
 AGAIN = 0.5  # seconds until a peer that broke off is asked again
 EARLIER = 0.3  # seconds that a peer ends before this call does, so that its reasons arrive
 GRACE = 0.3  # seconds after the time-out that a peer's last word is waited for
+Said = dict[str, tuple[pb.Lacking, float]]  # by node, and when it was said
 _WEAK = {pb.LACK_REASON_NO_AGENT, pb.LACK_REASON_DISCONNECTED}
 
 
@@ -34,7 +35,7 @@ class Others:
     def __init__(self, peers: Peers, waits: Waits, waiter: Waiter) -> None:
         self._peers, self._waits, self._waiter = peers, waits, waiter
         self.statuses: dict[str, pb.ReplicaStatus] = {}
-        self.lacking: dict[str, dict[str, tuple[pb.Lacking, float]]] = {}  # by peer and node, and when it was said
+        self.lacking: dict[str, Said] = {}  # by peer
         self.heard: dict[str, float] = {}  # when each peer said something last, where its last word is still to come
         self.ended = asyncio.Event()  # set when a last word comes
 
@@ -121,11 +122,14 @@ class Others:
         for name, seconds in zip(message.newly_applied, ages, strict=False):
             self._waiter.other_says(name, now - seconds)
 
-    def why(self, mine: pb.Lacking) -> pb.Lacking:
-        """The best reason there is for a node, given what this replica knows of it."""
+    def why(self, mine: Iterable[pb.Lacking]) -> Iterator[pb.Lacking]:
+        """The best reason there is for each node, given what this replica knows of it."""
         silent = [status.address for status in self.statuses.values() if status.error]
-        told = {address: known for address, known in self.lacking.items() if address not in silent}
-        found = [known[mine.node_name] for known in told.values() if mine.node_name in known]
+        told = [known for address, known in self.lacking.items() if address not in silent]
+        return (self._best(each, told, silent) for each in mine) if silent or told else iter(mine)
+
+    def _best(self, mine: pb.Lacking, told: Sequence[Said], silent: Sequence[str]) -> pb.Lacking:
+        found = [known[mine.node_name] for known in told if mine.node_name in known]
         found.append((mine, time.monotonic()))
         streams = [(at - (each.stream_seconds or inf), each) for each, at in found if each.reason not in _WEAK]
         if streams:
@@ -166,7 +170,7 @@ async def wait_everywhere(
             message.done, message.applied = True, waiter.done.is_set()
             if message.applied:
                 message.without_stream.extend(waiter.without_stream()[:MOST])
-            message.lacking.extend(map(others.why, reasons(here, waiter, lost)))
+            message.lacking.extend(others.why(reasons(here, waiter, lost)))
             yield message
 
 
