@@ -362,7 +362,7 @@ def arguments(kind: str, name: str, **replaced: str) -> list[str]:
 PLACES = {
     "namespace": "$(NAMESPACE)", "ca": "/etc/deltaplane/ca", "token": "/var/run/secrets/deltaplane/token",
     "state": "/var/lib/deltaplane/$(CLUSTER)/$(NODE_NAME)", "server": "$(DELTAPLANE_SERVER)",
-    "node": "$(NODE_NAME)", "host": "$(HOST_IP)", "cidr": "$(CLUSTER_CIDR)",
+    "run": "/run/deltaplane", "node": "$(NODE_NAME)", "host": "$(HOST_IP)", "cidr": "$(CLUSTER_CIDR)",
 }  # fmt: skip
 
 
@@ -411,7 +411,7 @@ async def test_both_programs_run_as_the_manifests_say(
     served = await certificates(cluster, pki, served)
     wanted = arguments(
         "DaemonSet", "deltaplane-agent", ca=str(pki), token=f"{where}/token", state=f"{where}/state",
-        server=f"[{host.v6}]:50051", node=node.name, host=node.v4[0], cidr=CLUSTER_CIDRS[0],
+        run=str(where), server=f"[{host.v6}]:50051", node=node.name, host=node.v4[0], cidr=CLUSTER_CIDRS[0],
     )  # fmt: skip
     plane = Program("-c", COMMAND, *served, f"--kubeconfig={cluster.kubeconfig}", space=host.space)
     agent = Program("-c", COMMAND, *wanted, *LEAVE_THE_MACHINE, space=node.space)
