@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 
 from bench import machine
 from bench.compare import pages, results, scenarios
@@ -28,7 +29,10 @@ FEW = 20_000  # endpoints; starts of smaller clusters are repeated more often
 
 
 def main(arguments: Sequence[str]) -> int:
-    given = _parser().parse_args(arguments)
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    if not given.quick and find_spec("matplotlib") is None:  # before anything is measured for an hour
+        parser.error("matplotlib draws the plots and is not there: `make compare` installs it, --quick needs none")
     if given.quick:
         results.FOLDER = results.FOLDER.with_name("compare-quick")
     if given.real_time:

@@ -173,3 +173,12 @@ def test_an_agent_is_measured_beside_a_control_plane_that_has_everything() -> No
 def test_connections_during_restarts_are_said_of_those_who_were_restarted() -> None:
     results.keep("100x3", "deltaplane-nftables", "restart", {"rounds": [started(1.0)], "tried": 5, "failed": 1})
     assert "Connections that failed during restarts: deltaplane in nftables mode 1 of 5.\n" in pages.text()
+
+
+def test_what_the_plots_need_is_missed_before_anything_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(main, "find_spec", lambda _: None)
+    with pytest.raises(SystemExit):
+        main.main(["--sizes", "100x3"])
+    assert "make compare" in capsys.readouterr().err
