@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from msgspec import Struct
 
 from deltaplane.v1 import objects_pb2
 from operatorcli.connect import target, token
+from operatorcli.connect.forward import Far
 from operatorcli.connect.target import Flags
 from operatorcli.exits import Exit, Failed
 
@@ -194,20 +196,12 @@ class Cluster:
             raise
         return dict(found.data or {})
 
-    def dialling(self, replica: Replica) -> Callable[[], Any]:
+    def dialling(self, replica: Replica) -> Callable[[], Far]:
         """What opens a connection to the replica's port. Raises what the client raises: see `forwarding_failed`."""
-        from kubernetes.stream import portforward
+        from operatorcli.connect.portforward import Connection
 
-        def dial() -> Any:
-            opened = portforward(
-                self._api.connect_get_namespaced_pod_portforward, replica.pod, self._flags.system_namespace,
-                ports=str(replica.port),
-            )  # fmt: skip
-            near = opened.socket(replica.port)
-            near.setblocking(True)
-            return near
-
-        return dial
+        method = self._api.connect_get_namespaced_pod_portforward
+        return partial(Connection, method, replica.pod, self._flags.system_namespace, replica.port)
 
     def forwarding_failed(self, replica: Replica, error: Exception) -> Failed:
         """What a failure of `dialling` means."""

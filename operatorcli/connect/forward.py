@@ -12,15 +12,23 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 CHUNK = 64 * 1024
 
 
-class Forward:
-    """`dial` opens one connection to the port; what it raises is in `error`, and ends the connection."""
+class Far(Protocol):
+    """One connection to the port. `failure`: why nothing came, for when nothing has come."""
 
-    def __init__(self, dial: Callable[[], socket.socket]) -> None:
+    socket: socket.socket
+
+    def failure(self) -> Exception | None: ...
+
+
+class Forward:
+    """`dial` opens one connection to the port. Why the newest was not made, or brought nothing, is in `error`."""
+
+    def __init__(self, dial: Callable[[], Far]) -> None:
         self._dial = dial
         self.error: Exception | None = None
         self._folder = tempfile.mkdtemp(prefix="deltaplane-")  # mode 0700
@@ -48,8 +56,10 @@ class Forward:
             self.error = error
             near.close()
             return
-        _start(lambda: _carry(near, far))
-        _carry(far, near)
+        _start(lambda: _carry(near, far.socket))
+        first = _received(far.socket)
+        self.error = None if first else far.failure()  # before the near side hears that it ended
+        _carry(far.socket, near, first)
 
     def close(self) -> None:
         """Ends the listener; connections end with their peers."""
@@ -69,12 +79,20 @@ def _start(run: Callable[[], None]) -> None:
     threading.Thread(target=run, name="forward", daemon=True).start()
 
 
-def _carry(source: socket.socket, target: socket.socket) -> None:
-    """Bytes, until either ends."""
+def _carry(source: socket.socket, target: socket.socket, first: bytes = b"") -> None:
+    """Bytes, until either ends. `first`: what was received before."""
     with suppress(OSError):
-        while data := source.recv(CHUNK):
+        target.sendall(first)
+        while data := _received(source):
             target.sendall(data)
     for each in (source, target):
         with suppress(OSError):
             each.shutdown(socket.SHUT_RDWR)
         each.close()
+
+
+def _received(source: socket.socket) -> bytes:
+    """Empty: it ended."""
+    with suppress(OSError):
+        return source.recv(CHUNK)
+    return b""

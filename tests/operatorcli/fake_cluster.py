@@ -31,11 +31,15 @@ KUBE_PROXY = {
 
 
 class Api:
-    """`refused`: paths' ends that are answered with a status. `port`: where port-forwards lead."""
+    """`refused`: paths' ends that are answered with a status. `port`: where port-forwards lead.
+
+    `closed`: what the kubelet says in place of a connection to the port.
+    """
 
     def __init__(self, authorities: str, port: int) -> None:
         self.pods = [pod("deltaplane-controlplane-0", ready=False), pod("deltaplane-controlplane-1")]
         self.refused: dict[str, int] = {}
+        self.closed = ""
         self.asked: list[str] = []
         self.tokens: list[dict[str, Any]] = []
         self.kube_proxy = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: ipvs\n"
@@ -92,15 +96,16 @@ class Api:
         return web.json_response({"kind": "Pod", "apiVersion": "v1", "status": POD_STATUS})
 
     async def _forward(self, request: web.Request) -> web.WebSocketResponse:
-        return await forwarded(request, int(request.query["ports"]), "127.0.0.1", self._port)
+        asked = int(request.query["ports"])
+        if self.closed:
+            near = await channels(request, asked)
+            await near.send_bytes(ERROR + self.closed.encode())
+            return near
+        return await forwarded(request, asked, "127.0.0.1", self._port)
 
 
 async def forwarded(request: web.Request, asked: int, host: str, port: int) -> web.WebSocketResponse:
-    """The kubelet's side of v4.channel.k8s.io: each channel begins with the port that was asked for, in two bytes."""
-    near = web.WebSocketResponse(protocols=["v4.channel.k8s.io"])
-    await near.prepare(request)
-    for channel in (DATA, ERROR):
-        await near.send_bytes(channel + asked.to_bytes(2, "little"))
+    near = await channels(request, asked)
     reader, writer = await asyncio.open_connection(host, port)
     back = asyncio.create_task(carried(reader, near))
     try:
@@ -111,6 +116,15 @@ async def forwarded(request: web.Request, asked: int, host: str, port: int) -> w
         back.cancel()
         writer.close()
         await asyncio.gather(back, writer.wait_closed(), return_exceptions=True)
+    return near
+
+
+async def channels(request: web.Request, asked: int) -> web.WebSocketResponse:
+    """The kubelet's side of v4.channel.k8s.io: each channel begins with the port that was asked for, in two bytes."""
+    near = web.WebSocketResponse(protocols=["v4.channel.k8s.io"])
+    await near.prepare(request)
+    for channel in (DATA, ERROR):
+        await near.send_bytes(channel + asked.to_bytes(2, "little"))
     return near
 
 

@@ -145,6 +145,16 @@ def test_what_the_api_server_refuses_is_named_with_the_right_that_is_missing(
     assert "Traceback" not in found.err
 
 
+def test_what_the_kubelet_says_of_the_port_is_told(deltaplane: Command, api: Api) -> None:
+    api.closed = "error forwarding port 50051 to pod: dial tcp4 127.0.0.1:50051: connect: connection refused"
+
+    said = deltaplane("status", "--request-timeout=5")
+
+    assert said.code == 3
+    assert "cannot forward a port to pod deltaplane-system/deltaplane-controlplane-1" in said.err
+    assert "connect: connection refused" in said.err
+
+
 def test_no_ready_replica_is_said_with_how_to_see_why(deltaplane: Command, api: Api) -> None:
     api.pods = api.pods[:1]
 
