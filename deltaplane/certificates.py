@@ -29,20 +29,14 @@ class Period(NamedTuple):
     ends: float
 
 
-def authorities(text: str) -> int:
-    """How many certificates a bundle has. Raises `Unusable` where it has none, or one that is not whole."""
+def authorities(text: str) -> list[Period]:
+    """When each certificate of a bundle is valid. Raises `Unusable` where it has none, or one that is not whole."""
     found = _certificates(text)
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata="\n".join(found))
     except ssl.SSLError as error:
         raise Unusable(f"a certificate in it cannot be read: {error.reason or error}") from error
-    return len(found)
-
-
-def periods(text: str) -> list[Period]:
-    """When each certificate of a bundle is valid. Raises `Unusable` where it has none, or one that is not whole."""
-    authorities(text)
-    return [period(ssl.PEM_cert_to_DER_cert(found)) for found in _certificates(text)]
+    return [period(ssl.PEM_cert_to_DER_cert(each)) for each in found]
 
 
 def pair(chain: str, key: str) -> Period:
@@ -88,11 +82,6 @@ def _in_memory(text: str) -> Iterator[str]:
         yield f"/proc/self/fd/{descriptor}"
     finally:
         os.close(descriptor)
-
-
-def until(der: bytes) -> float:
-    """When a certificate ends. Raises `Unusable`: it is none."""
-    return period(der).ends
 
 
 def period(der: bytes) -> Period:

@@ -159,7 +159,7 @@ def untimely(files: Files, material: Material, now: float) -> str:
 def _bundle(files: Files) -> tuple[str, float]:
     """The CAs, and when the last of them ends."""
     bundle = _text(files.authorities_flag, files.authorities)
-    periods = _checked(f"--{files.authorities_flag}={files.authorities}", lambda: certificates.periods(bundle))
+    periods = _checked(f"--{files.authorities_flag}={files.authorities}", lambda: certificates.authorities(bundle))
     return bundle, max(period.ends for period in periods)
 
 

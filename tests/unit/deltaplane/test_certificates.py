@@ -53,13 +53,13 @@ def test_a_certificate_that_ends_after_2049_is_read() -> None:
     times = der(0x17, b"260101000000Z") + der(0x18, b"20500101000000Z")
     body = der(2, b"\1") + der(0x30, b"") + der(0x30, b"") + der(0x30, times)
 
-    assert certificates.until(der(0x30, der(0x30, body))) == 2524608000
+    assert certificates.period(der(0x30, der(0x30, body))).ends == 2524608000
 
 
 @pytest.mark.parametrize("size", range(0, 40, 7))
 def test_what_is_no_certificate_is_called_that(signed: Pair, size: int) -> None:
     with pytest.raises(Unusable, match="validity cannot be read"):
-        certificates.until(bytes(range(size)))
+        certificates.period(bytes(range(size)))
 
 
 def test_a_key_of_another_certificate_is_told(authority: Authority, pair: Pair) -> None:
@@ -105,7 +105,7 @@ def test_a_bundle_without_a_usable_certificate_is_told(pair: Pair, tmp_path: Pat
 def test_a_bundle_may_have_the_old_and_the_new_authority(authority: Authority, tmp_path: Path) -> None:
     new = Authority(tmp_path, "new")
 
-    assert certificates.authorities(authority.certificate.read_text() + new.certificate.read_text()) == 2
+    assert len(certificates.authorities(authority.certificate.read_text() + new.certificate.read_text())) == 2
 
 
 def test_a_file_that_is_not_there_is_told(pair: Pair) -> None:
