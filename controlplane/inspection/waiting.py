@@ -149,7 +149,7 @@ async def wait_here(
                 yield message
 
 
-async def moved(waiter: Waiter, left: float, pause: float = PAUSE) -> None:
+async def moved(waiter: Waiter, left: float, pause: float) -> None:
     """Waits for news, for a while, and not shorter than `pause`, but so that the last word comes in time."""
     await asyncio.sleep(min(max(PAUSE, min(pause, left - 2 * PAUSE)), left))
     with suppress(TimeoutError):

@@ -13,8 +13,9 @@ from msgspec import Struct, field
 from nodeagent.doctor.facts import Foreign, Saved
 from nodeagent.linux.netlink import wire
 from nodeagent.linux.nft import expressions as x
+from nodeagent.linux.nft.tables import KUBE_PROXY
 
-OURS = ("deltaplane", "deltaplane-userspace", "kube-proxy")  # tables of this proxy and of the one before it
+OURS = ("deltaplane", "deltaplane-userspace", KUBE_PROXY)  # tables of this proxy and of the one before it
 POLICY = "drops by policy"
 KNOWN = ("KUBE-", "DELTAPLANE-", "CNI-")  # chains that other findings are about
 BASE = {"PREROUTING": "prerouting", "INPUT": "input", "FORWARD": "forward", "OUTPUT": "output"}  # of iptables

@@ -20,6 +20,7 @@ from nodeagent.linux.netlink import wire
 from nodeagent.linux.nft import expressions as x
 from nodeagent.linux.nft import objects
 from nodeagent.linux.nft.kernel import Kernel, NetlinkKernel
+from nodeagent.linux.nft.tables import KUBE_PROXY
 
 POINTS = {0: "prerouting", 1: "input", 2: "forward", 3: "output"}  # NF_INET_*
 HELD = ("input", "forward")
@@ -31,6 +32,11 @@ class Nftables(Struct, frozen=True):
     tables: frozenset[str] = frozenset()
     hooks: tuple[Hook, ...] = ()
     foreign: tuple[Foreign, ...] = ()
+
+    @property
+    def kube_proxy(self) -> list[str]:
+        """kube-proxy's own tables, sorted."""
+        return sorted(each for each in self.tables if each.partition(" ")[2] == KUBE_PROXY)
 
 
 def read(kernel: Kernel | None = None, most: float = math.inf) -> Nftables:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 import grpc.aio
@@ -16,12 +16,13 @@ from deltaplane.model import Kind
 from deltaplane.sockets import private, taken
 from deltaplane.v1 import agent_pb2, agent_pb2_grpc
 from deltaplane.v1 import delta_pb2 as pb
-from nodeagent.dataplane.modes.nftables import KUBE_PROXY
-from nodeagent.doctor.nftables import Nftables, read
 from nodeagent.errors import AgentError, DataplaneUnavailable
 from nodeagent.inspection.facts import Facts, Take
 from nodeagent.inspection.reading import Unknown, explain_here, forwarding
 from nodeagent.stream.link import Link
+
+if TYPE_CHECKING:
+    from nodeagent.doctor.nftables import Nftables
 
 T = TypeVar("T")
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -102,6 +103,8 @@ def agent_of(facts: Facts, link: Link) -> agent_pb2.GetAgentResponse:
 
 def others() -> Nftables:
     """This node's nftables, as far as it is read within `READING`."""
+    from nodeagent.doctor.nftables import read  # noqa: PLC0415 - no agent loads the doctor when it starts
+
     return read(most=READING)
 
 
@@ -115,7 +118,7 @@ def note_foreign(found: agent_pb2.GetAgentResponse, read: Callable[[], Nftables]
     except (OSError, ValueError, DataplaneUnavailable) as error:
         found.foreign_error = (error.strerror if isinstance(error, OSError) else "") or str(error)
         return
-    found.kube_proxy_tables[:] = sorted(each for each in known.tables if each.partition(" ")[2] == KUBE_PROXY)
+    found.kube_proxy_tables[:] = known.kube_proxy
     for each in known.foreign:
         found.foreign.add(table=each.table, chain=each.chain, hook=each.point, does=each.does)
 

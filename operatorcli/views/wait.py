@@ -45,8 +45,8 @@ def _unsure(last: pb.WaitAppliedResponse) -> Iterator[Sentence]:
     if names:
         have, them = ("has", "it") if len(names) == 1 else ("have", "them")
         yield Sentence(
-            f"{listed(names)} acknowledged it and {have} no stream now: an agent that stopped leaves its rules, but "
-            f"what was done there since is not known. `deltaplane get node {names[0]}` says since when, and "
+            f"{listed(names, SHOWN)} acknowledged it and {have} no stream now: an agent that stopped leaves its rules, "
+            f"but what was done there since is not known. `deltaplane get node {names[0]}` says since when, and "
             f"--except={','.join(names[:SHOWN])} leaves {them} out.",
             "warn",
         )

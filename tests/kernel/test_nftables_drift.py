@@ -9,12 +9,12 @@ import pytest
 from msgspec.structs import replace
 
 from deltaplane.forwarding import ServiceForwarding
-from nodeagent.dataplane.modes.nftables import KUBE_PROXY, OURS
+from nodeagent.dataplane.modes.nftables import OURS
 from nodeagent.dataplane.nftables.dataplane import MANY, NftablesDataplane
 from nodeagent.dataplane.nftables.settings import Settings
 from nodeagent.linux.netlink import wire
 from nodeagent.linux.nft.kernel import NetlinkKernel
-from nodeagent.linux.nft.tables import delete
+from nodeagent.linux.nft.tables import KUBE_PROXY, delete
 from tests.kernel.nftables_support import dataplane, nft
 from tests.unit.nodeagent.dataplane.nftables.walks import (
     NODE,

@@ -12,7 +12,7 @@ from nodeagent.linux.nft import tables
 __all__ = ["cleanup", "open_dataplane", "probe", "release"]
 
 
-OURS, KUBE_PROXY = "deltaplane", "kube-proxy"
+OURS = "deltaplane"
 
 
 def probe(settings: AgentSettings | None = None) -> None:  # noqa: ARG001 - nothing that may be set makes a difference
@@ -25,19 +25,19 @@ def open_dataplane(settings: AgentSettings) -> Opened:
     dataplane = NftablesDataplane(settings=_translated(settings, settings.cluster_cidrs))
 
     def beside() -> tuple[str, ...]:
-        return tables.delete_here(KUBE_PROXY)
+        return tables.delete_here(tables.KUBE_PROXY)
 
     return opened(settings, dataplane, _translated, beside)
 
 
 def present() -> bool:
     """See `Backend.present`."""
-    return tables.any_there((OURS, KUBE_PROXY))
+    return tables.any_there((OURS, tables.KUBE_PROXY))
 
 
 def kube_proxy_serves() -> bool:
     """Whether kube-proxy serves in its own nftables mode."""
-    return tables.any_there((KUBE_PROXY,))
+    return tables.any_there((tables.KUBE_PROXY,))
 
 
 def own_cleanup() -> tuple[str, ...]:
@@ -47,7 +47,7 @@ def own_cleanup() -> tuple[str, ...]:
 
 def cleanup(in_use: str = "") -> tuple[str, ...]:  # noqa: ARG001 - no other mode needs it
     """See `Backend.cleanup`; the tables are no other program's."""
-    return tables.delete_here(OURS, KUBE_PROXY)
+    return tables.delete_here(OURS, tables.KUBE_PROXY)
 
 
 def release(in_use: str = "") -> Released:

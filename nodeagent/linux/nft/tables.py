@@ -19,6 +19,7 @@ from nodeagent.linux.nft.objects import Table
 from nodeagent.linux.nft.transaction import Batch
 
 _ABSENT = (errno.ENOENT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP)  # the table, or the family
+KUBE_PROXY = "kube-proxy"  # its own table in its nftables mode, in the families ip and ip6
 TRIED, _NEVER = "deltaplane-probe", "deltaplane-no-table"
 
 # ---------------------------------------------------------------- reading

@@ -368,7 +368,7 @@ def paused(replica: Replica) -> Iterator[None]:
     """It says nothing more to who waits there."""
     servicer, real = replica.server.inspection, waiting.moved
 
-    async def silent(waiter: Waiter, left: float, pause: float = 0.1) -> None:
+    async def silent(waiter: Waiter, left: float, pause: float) -> None:
         await (asyncio.sleep(60) if waiter._here is servicer._here else real(waiter, left, pause))
 
     waiting.moved = silent

@@ -10,12 +10,13 @@ import pytest
 from msgspec.structs import replace
 
 from deltaplane.forwarding import NodeForwarding
-from nodeagent.dataplane.modes.nftables import KUBE_PROXY, OURS
+from nodeagent.dataplane.modes.nftables import OURS
 from nodeagent.dataplane.nftables.dataplane import NftablesDataplane, weigh
 from nodeagent.dataplane.nftables.settings import Settings
 from nodeagent.errors import KernelUnavailable
 from nodeagent.linux.netlink import wire
 from nodeagent.linux.nft import objects, tables
+from nodeagent.linux.nft.tables import KUBE_PROXY
 from nodeagent.linux.nft.watch import Damage, Watch, damage
 from tests.fakes.nftables.memory import MemoryKernel
 from tests.unit.nodeagent.dataplane.nftables.tracing import OUTSIDE, POD, reaches, send
