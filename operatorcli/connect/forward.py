@@ -59,12 +59,16 @@ class Forward:
         _start(lambda: _carry(near, far.socket))
         first = _received(far.socket)
         self.error = None if first else far.failure()  # before the near side hears that it ended
-        _carry(far.socket, near, first)
+        with suppress(OSError):
+            near.sendall(first)
+            _carry(far.socket, near)
+        for each in (near, far.socket):
+            _shut(each)
+            each.close()
 
     def close(self) -> None:
         """Ends the listener; connections end with their peers."""
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
+        _shut(self._listener)
         self._listener.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -79,16 +83,12 @@ def _start(run: Callable[[], None]) -> None:
     threading.Thread(target=run, name="forward", daemon=True).start()
 
 
-def _carry(source: socket.socket, target: socket.socket, first: bytes = b"") -> None:
-    """Bytes, until either ends. `first`: what was received before."""
+def _carry(source: socket.socket, target: socket.socket) -> None:
+    """Bytes, until either ends; then the target ends."""
     with suppress(OSError):
-        target.sendall(first)
         while data := _received(source):
             target.sendall(data)
-    for each in (source, target):
-        with suppress(OSError):
-            each.shutdown(socket.SHUT_RDWR)
-        each.close()
+    _shut(target)
 
 
 def _received(source: socket.socket) -> bytes:
@@ -96,3 +96,8 @@ def _received(source: socket.socket) -> bytes:
     with suppress(OSError):
         return source.recv(CHUNK)
     return b""
+
+
+def _shut(end: socket.socket) -> None:
+    with suppress(OSError):
+        end.shutdown(socket.SHUT_RDWR)
