@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Protocol
@@ -25,6 +25,7 @@ from deltaplane.logs import event
 from nodeagent.stream import ends
 from nodeagent.stream.alarm import Alarm
 from nodeagent.stream.beside import Beside
+from nodeagent.stream.bound import Bound
 from nodeagent.stream.channel import METHOD, Options
 from nodeagent.stream.credentials import Dialler, Plain
 from nodeagent.stream.inbox import Inbox
@@ -130,6 +131,9 @@ class Stream:
         self._options = options
         self._alarm = Alarm()
         self._sending = asyncio.Lock()  # a call takes one message at a time
+        self._stuck: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._taking = Bound(times.send, self._not_taken)
+        self._handling = Bound(times.patient, self._takes_long)
         self._greeted = greeted
         self._heard = False
         self._inbox: Inbox | None = None
@@ -166,19 +170,20 @@ class Stream:
                 call.cancel()
 
     async def _until_one_ends(self, call: Call) -> Ended:
-        tasks = [asyncio.create_task(self._talk(call))]
+        parts: list[asyncio.Future[None]] = [self._stuck, asyncio.create_task(self._talk(call))]
         try:
-            tasks.append(asyncio.create_task(self._tick(call)))
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            parts.append(asyncio.create_task(self._tick(call)))
+            done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
             return await self._ended(call, *done)
         finally:
             call.cancel()
             if self._saying is not None:
-                tasks.append(self._saying)
-            for task in tasks:
-                task.cancel()
-            self._alarm.close()
-            await asyncio.gather(*tasks, return_exceptions=True)
+                parts.append(self._saying)
+            for each in parts:
+                each.cancel()
+            for timer in (self._alarm, self._taking, self._handling):
+                timer.close()
+            await asyncio.gather(*parts, return_exceptions=True)
             if self._inbox is not None:
                 await self._inbox.close()
 
@@ -191,28 +196,33 @@ class Stream:
             raise _GivenUpError(f"no connection within {self._times.connect:g} s") from None
         self._call = call
         self._inbox = inbox = Inbox(call)
+        turn = partial(
+            self._beside.turn,
+            self._take,
+            long=partial(self._begin, inbox),
+            before=partial(self._before, inbox),
+            message=True,
+        )
         while await inbox.arrived():
             if not self._heard:
                 self._heard = True
                 self._greeted()
-            await self._send(call, await self._handle(call, inbox))
+            await self._send(call, await self._handle(inbox, turn))
             self.plan()
 
-    async def _handle(self, call: Call, inbox: Inbox) -> Iterable[bytes]:
+    async def _handle(self, inbox: Inbox, turn: Callable[[], Awaitable[Iterable[bytes]]]) -> Iterable[bytes]:
         """Has the agent take all that has come. Where that takes long, the peer hears so, and what comes is read."""
         if rest := self._conversation.rest(time.monotonic()):
             inbox.read_ahead()
             await asyncio.sleep(rest)
         if self._beside.busy:
             inbox.read_ahead()
-        late = asyncio.get_running_loop().call_later(self._times.patient, self._takes_long, call)
+        self._handling.begin()
         try:
-            return await self._beside.turn(
-                self._take, long=partial(self._begin, inbox), before=partial(self._before, inbox), message=True
-            )
+            return await turn()
         finally:
             self._working = ()
-            late.cancel()
+            self._handling.end()
 
     def _begin(self, inbox: Inbox) -> bool:
         """It is the messages' turn, of all that are there; whether they may take long."""
@@ -223,8 +233,9 @@ class Stream:
         inbox.read_ahead()
         await self.say_unsaid()
 
-    def _takes_long(self, call: Call) -> None:
-        self._saying = asyncio.create_task(self._say_long(call, self._working))
+    def _takes_long(self) -> None:
+        if self._call is not None:
+            self._saying = asyncio.create_task(self._say_long(self._call, self._working))
 
     async def _say_long(self, call: Call, working: tuple[bytes, ...]) -> None:
         """Of the last that has anything to say, and never after the answers. An error shows at the next message."""
@@ -233,7 +244,7 @@ class Stream:
             for message in said:
                 async with self._sending:
                     if self._working is working:
-                        await call.write(message)
+                        await self._write(call, message)
 
     def _take(self) -> Iterable[bytes]:
         answers = self._conversation.received_all(self._working, time.monotonic())
@@ -242,11 +253,19 @@ class Stream:
 
     async def _send(self, call: Call, messages: Iterable[bytes]) -> None:
         for message in messages:
-            try:
-                async with asyncio.timeout(self._times.send), self._sending:
-                    await call.write(message)
-            except TimeoutError:
-                raise _GivenUpError(f"the replica takes nothing for {self._times.send:g} s") from None
+            async with self._sending:
+                await self._write(call, message)
+
+    async def _write(self, call: Call, message: bytes) -> None:
+        self._taking.begin()
+        try:
+            await call.write(message)
+        finally:
+            self._taking.end()
+
+    def _not_taken(self) -> None:
+        if not self._stuck.done():
+            self._stuck.set_exception(_GivenUpError(f"the replica takes nothing for {self._times.send:g} s"))
 
     async def _tick(self, call: Call) -> None:
         while True:
@@ -269,7 +288,7 @@ class Stream:
             raise _GivenUpError(lost)
         return self._conversation.tick(now)
 
-    async def _ended(self, call: Call, *done: asyncio.Task[None]) -> Ended:
+    async def _ended(self, call: Call, *done: asyncio.Future[None]) -> Ended:
         """The status that the replica gave explains more than the exceptions that it caused in this process."""
         errors = [None if task.cancelled() else task.exception() for task in done]
         heard = self._heard
