@@ -73,11 +73,11 @@ class Place:
         signed = f"{head}.{encoded(json.dumps(said).encode())}"
         return f"{signed}.{encoded(openssl('dgst', '-sha256', '-sign', key, stdin=signed.encode()))}"
 
-    def agent(self, name: str, token: str) -> Fleet:
-        """An agent that says it is this node, with this token."""
+    def agent(self, name: str, token: str, *more: str) -> Fleet:
+        """An agent that says it is this node, with this token. `more`: flags of tests.streams.agents."""
         file = self.folder / f"{name}-{time.monotonic_ns()}"
         file.write_text(token + "\n")
-        flags = (f"--server-ca-file={self.authority.certificate}", f"--token-file={file}")
+        flags = (f"--server-ca-file={self.authority.certificate}", f"--token-file={file}", *more)
         return Fleet([self.address], [name], flags=flags, space=self.host.space)
 
     async def count(self, reason: str) -> float:
@@ -237,15 +237,18 @@ def token_of(place: Place, kind: str, node: str) -> str:
             return "none"
 
 
-async def test_a_rotated_token_is_shown_with_the_next_stream(place: Place) -> None:
+async def test_a_mended_token_is_shown_at_once(place: Place) -> None:
+    """The agent would wait for hours."""
     node = place.nodes[0]
-    agent = place.agent(node, place.token(node, audience="https://kubernetes.default.svc"))
+    agent = place.agent(node, place.token(node, audience="https://kubernetes.default.svc"), "--patient")
     async with started(agent):
         (program,) = agent.programs
         await program.until(lambda: any("UNAUTHENTICATED" in line for line in program.lines))
         (file,) = place.folder.glob(f"{node}-*")
         file.write_text(place.token(node))
         await agent.until(lambda state: state.services > 0)
+        (told,) = (line for line in program.lines if "own files changed" in line)
+        assert "token-file" in told
 
 
 async def test_certificates_and_their_authority_change_and_no_stream_ends(place: Place, objects: Rest) -> None:
