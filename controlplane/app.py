@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import deltaplane
 from controlplane import peers_flags, prepared
+from controlplane.agent_nodes import AgentNodes
 from controlplane.certificates.served import Served
 from controlplane.cluster import Cluster
 from controlplane.facts import Following
@@ -77,7 +78,8 @@ class App:
         self._watch.install()
         tracing, self._spans = _tracing(settings)
         self._tracing = Propagation(tracing)
-        self._cluster = Cluster(Log(), self._tracing, self._report, tell=self._tell)
+        agent_nodes = AgentNodes(settings.agent_node_selector)
+        self._cluster = Cluster(Log(), self._tracing, self._report, tell=self._tell, agent_nodes=agent_nodes)
         early = _early(settings, self._cluster)
         self._source = _source(settings, self._cluster, self._report, early)
         served, self._keeper = _own(settings, self._source)

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 from msgspec.structs import replace
 
+from controlplane.agent_nodes import AgentNodes
 from controlplane.batch import Batch
 from controlplane.contested import Contested
 from controlplane.facts import Fact, Remembering, Reporter
@@ -42,10 +43,12 @@ class Cluster:
         tracing: Tracing,
         reporter: Reporter | None = None,
         tell: Callable[[Notice], None] | None = None,
+        agent_nodes: AgentNodes | None = None,
     ) -> None:
         self.store = Store(self._refused)
         self.log = history
         self.lineage = Lineage()
+        self.agent_nodes = agent_nodes or AgentNodes()
         self.cluster_id = ""  # which cluster the objects are of; empty: not known
         self.renewals = 0  # how often the history had to begin anew, because it did not lead to the state
         self._tracing = tracing
@@ -114,11 +117,14 @@ class Cluster:
 
     def update(self, facts: Iterable[Fact]) -> None:
         """Takes changes as they happen (facts.Sink)."""
-        self._append(self.store.update(facts, moments.unix_nano()))
+        self._append(self.store.update(self.agent_nodes.noted(facts), moments.unix_nano()))
 
     def replace(self, kind: Kind, facts: Iterable[Fact], resource_version: str) -> None:
         """Takes a complete list of one kind (facts.Sink)."""
-        self._append(self.store.replace(kind, facts, resource_version, moments.unix_nano()))
+        if kind is Kind.NODE:
+            self.agent_nodes.forget()
+        noted = self.agent_nodes.noted(facts)
+        self._append(self.store.replace(kind, noted, resource_version, moments.unix_nano()))
 
     def synced(self, kind: Kind) -> None:
         """The kind is complete (facts.Sink). The last kind starts the first revision."""

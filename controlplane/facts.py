@@ -20,6 +20,7 @@ class Fact(Struct, frozen=True, gc=False):
     trigger_unix_nano: int = 0  # endpoints.kubernetes.io/last-change-trigger-time; 0: none
     deleted: bool = False  # by a DELETED event; an object that is only missing from a list may be a fault of the source
     to_come: int = 0  # Services that later portions of the same change take away, without a DELETED event
+    labels: dict[str, str] | None = None  # of a Node
 
 
 class Following(Struct, frozen=True):

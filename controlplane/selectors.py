@@ -17,6 +17,18 @@ def is_value(text: str) -> bool:
     return re.fullmatch(_NAME, text) is not None
 
 
+def labels(text: str) -> dict[str, str]:
+    """KEY=VALUE,... as a nodeSelector; empty: {}. Raises ValueError."""
+    found: dict[str, str] = {}
+    for term in text.split(",") if text.strip() else ():
+        key, equals, value = term.strip().partition("=")
+        if not (equals and re.fullmatch(_KEY, key) and re.fullmatch(_VALUE, value)):
+            raise ValueError(f"{term.strip()!r} is not KEY=VALUE, a label as a nodeSelector has it")
+        if found.setdefault(key, value) != value:
+            raise ValueError(f"{key} has two values: {found[key]!r} and {value!r}")
+    return found
+
+
 def problem(text: str) -> str:
     """Why this is no label selector; "" where it is one."""
     at = 0

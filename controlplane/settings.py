@@ -25,6 +25,7 @@ class Settings:
     source: str  # kubernetes or manifests
     kubeconfig: str | None  # None: in-cluster
     manifests: str | None
+    agent_node_selector: dict[str, str]  # labels of the nodes that the agents' DaemonSet takes; empty: all
     service_selector: str  # label selector of the Services that are served; empty: those that no proxy is named for
     listen: str  # HOST:PORT or unix:///PATH
     listen_loopback: bool  # at the same port of loopback too
@@ -53,6 +54,8 @@ def parse(arguments: Sequence[str]) -> Settings:
         parser.error("--kubeconfig goes with --source=kubernetes")
     if given.source == "manifests" and given.service_selector:
         parser.error("--service-selector goes with --source=kubernetes")
+    if given.source == "manifests" and given.agent_node_selector:
+        parser.error("--agent-node-selector goes with --source=kubernetes")
     if given.listen_loopback and _everywhere(given.listen):
         parser.error(f"--listen-loopback goes with one address of the host: --listen={given.listen}")
     controllers = _controllers(given, parser)
@@ -63,6 +66,7 @@ def parse(arguments: Sequence[str]) -> Settings:
         source=given.source,
         kubeconfig=given.kubeconfig,
         manifests=given.manifests,
+        agent_node_selector=given.agent_node_selector,
         service_selector=given.service_selector,
         listen=given.listen,
         listen_loopback=given.listen_loopback,
@@ -112,6 +116,14 @@ def _selector(text: str) -> str:
     return text
 
 
+def _labels(text: str) -> dict[str, str]:
+    """An argparse type: a nodeSelector."""
+    try:
+        return selectors.labels(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _label_value(text: str) -> str:
     """An argparse type: as the API server has it."""
     if not selectors.is_value(text):
@@ -137,6 +149,11 @@ def _parser() -> flags.Parser:
         "--service-selector", type=_selector, default="", metavar="SELECTOR",
         help="serve the Services that this label selector chooses, whichever proxy they name, beside another proxy; "
         "default: those without the label service.kubernetes.io/service-proxy-name",
+    )  # fmt: skip
+    add(
+        "--agent-node-selector", type=_labels, default={}, metavar="KEY=VALUE,...",
+        help="the nodeSelector of the agents' DaemonSet, so that answers can say which nodes are to have no agent; "
+        "default: every node is to have one",
     )  # fmt: skip
     identity.add(parser)
     peers_flags.add(parser)

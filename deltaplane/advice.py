@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from msgspec import Struct
 
 from deltaplane.v1 import delta_pb2, inspection_pb2
-from deltaplane.wording import count, key, seconds, since
+from deltaplane.wording import count, key, seconds, since, unlabelled
 
 LOG = " (kubectl -n deltaplane-system logs POD)"
 LAGS = 10.0  # seconds behind from which on a node is a problem, and not just about to acknowledge
@@ -115,11 +115,24 @@ def _held_up(node: inspection_pb2.NodeStatus, now: float | None) -> Iterator[Tro
 
 def _disconnected(node: inspection_pb2.NodeStatus, now: float | None, name: str) -> Iterator[Trouble]:
     reason = f": {node.disconnected_reason}" if node.disconnected_reason else ""
+    if node.missing_labels:
+        reason += f"; {unlabelled(node.missing_labels)}"
     yield Trouble(f"its agent is not connected{_for(node.disconnected_unix_nano, now)}{reason}.")
+    if node.missing_labels:
+        yield Trouble(handed_back(name, node.missing_labels), step=True)
+        return
     yield Trouble(
         f"see whether its agent runs{LOG}, and that firewalls and routes let port 50051 through in both directions:"
         f" what it sends, and what comes back. `deltaplane status --server=unix:///PATH` on {name} says"
         f" what it tries and its last error (PATH: the agent's --inspect-socket;"
         " runbook: DeltaplaneAgentDisconnected).",
         step=True,
+    )
+
+
+def handed_back(name: str, missing: Iterable[str]) -> str:
+    """What to do about a node without an agent whose Node lacks these labels."""
+    return (
+        f"that is right where another proxy, such as kube-proxy, serves {name}: `wait --except={name}` leaves it out of"
+        f" an answer; where an agent is to serve it: kubectl label node {name} {' '.join(missing)}"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from deltaplane.v1 import objects_pb2
 
 _SPANS = ((86_400, "d"), (3_600, "h"), (60, "m"))
@@ -39,3 +41,9 @@ def count(number: int, one: str, many: str = "") -> str:
 def key(of: objects_pb2.ObjectKey) -> str:
     """An object: `svc/shop/web`, `node/node-a`."""
     return "/".join(filter(None, (KINDS.get(of.kind, f"kind-{of.kind}"), of.namespace, of.name)))
+
+
+def unlabelled(labels: Sequence[str]) -> str:
+    """Why no agent is to run on a node. `labels`: KEY=VALUE of each that it lacks."""
+    which = "label" if len(labels) == 1 else "labels"
+    return f"the Node lacks the {which} {' and '.join(labels)}, by which the agents' DaemonSet chooses its nodes"

@@ -67,6 +67,10 @@ class Here(Struct, frozen=True):
         found = self.cluster.store.get(ObjectKey(Kind.NODE, "", name))
         return found if isinstance(found, Node) else None
 
+    def missing_labels(self, name: str) -> tuple[str, ...]:
+        """What the Node lacks for an agent to run there, KEY=VALUE each."""
+        return self.cluster.agent_nodes.missing(name)
+
     def nodes_of_cluster(self) -> Iterator[str]:
         """The names of all Node objects."""
         return (key.name for key in self.cluster.store.keys(Kind.NODE))
@@ -130,6 +134,7 @@ class Here(Struct, frozen=True):
         status = node_status(session, now, shown)
         status.server_id, status.head_rev = self.server_id, self.head
         status.epoch = (session.epoch or b"").hex()
+        status.missing_labels.extend(self.missing_labels(session.node_name))
         status.connected_unix_nano = unix_nano(session.since, now) if session.node_name else 0
         status.acked_unix_nano = unix_nano(session.acked_at, now)
         if session.closed is not None:

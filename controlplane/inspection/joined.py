@@ -49,6 +49,9 @@ class Joined:
         answer = pb.ListNodesResponse(head_rev=self._here.head, nodes=[best[name] for name in sorted(best)])
         answer.replicas.extend(self.replicas(asked))
         answer.without_agent.extend(sorted(name for name in self._here.nodes_of_cluster() if name not in best))
+        for name in answer.without_agent:
+            if missing := self._here.missing_labels(name):
+                answer.without_labels.add(node_name=name, missing_labels=missing)
         return answer
 
     async def node(self, request: pb.GetNodeRequest) -> pb.GetNodeResponse:
@@ -61,6 +64,8 @@ class Joined:
             if not answer.HasField("status") or newer(answer.status, each.answer.status) is each.answer.status:
                 answer.status.CopyFrom(each.answer.status)
                 answer.hello.CopyFrom(each.answer.hello)
+        if not answer.HasField("status"):
+            answer.missing_labels.extend(self._here.missing_labels(request.node_name))
         answer.replicas.extend(self.replicas(asked))
         return answer
 

@@ -9,6 +9,7 @@ from controlplane.session import Session
 from deltaplane.model import Kind, ObjectKey
 from deltaplane.v1 import delta_pb2
 from deltaplane.v1 import inspection_pb2 as pb
+from deltaplane.wording import unlabelled
 
 Keys = frozenset[ObjectKey] | None
 SOON = 0.5  # seconds in which an agent that nothing holds up is heard again
@@ -78,12 +79,14 @@ def _disconnected(here: Here, session: Session, found: pb.Lacking, now: float) -
 
 
 def _leaving(here: Here, found: pb.Lacking) -> str:
+    """Why no agent may come back."""
     node = here.node(found.node_name)
     if node is not None and node.deleting:
         return "; the Node is being deleted"
     if node is not None and node.to_be_deleted_by_autoscaler:
         return "; the autoscaler is about to delete the Node"
-    return ""
+    missing = here.missing_labels(found.node_name)
+    return f"; {unlabelled(missing)}; --except={found.node_name} leaves it out" if missing else ""
 
 
 def _failed(session: Session, keys: Keys, found: pb.Lacking) -> None:

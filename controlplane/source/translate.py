@@ -68,8 +68,11 @@ def translate(kind: Kind, thing: ApiObject, event_unix_nano: int = 0) -> Transla
     wrong = _problem(value) if value is not None else ""
     if wrong:
         raise InvalidObject(f"{key}: {wrong}")
-    trigger = _trigger(thing.metadata.annotations) if kind is Kind.ENDPOINT_SLICE else 0
-    return Translation(Fact(key, value, thing.metadata.resource_version, event_unix_nano, trigger), tuple(problems))
+    meta = thing.metadata
+    trigger = _trigger(meta.annotations) if kind is Kind.ENDPOINT_SLICE else 0
+    labels = meta.labels if kind is Kind.NODE else None
+    fact = Fact(key, value, meta.resource_version, event_unix_nano, trigger, labels=labels)
+    return Translation(fact, tuple(problems))
 
 
 def _problem(value: model.Object) -> str:

@@ -355,6 +355,7 @@ class NodeStatus(_message.Message):
     DISCONNECTED_REASON_FIELD_NUMBER: _builtins.int
     ACKED_UNIX_NANO_FIELD_NUMBER: _builtins.int
     PENDING_FIELD_NUMBER: _builtins.int
+    MISSING_LABELS_FIELD_NUMBER: _builtins.int
     node_name: _builtins.str
     state: Global___NodeState.ValueType
     proxy_mode: _builtins.str
@@ -392,6 +393,10 @@ class NodeStatus(_message.Message):
     def pending(self) -> Global___PendingCommit:
         """Present while the agent says that it has what its kernel does not have yet, and that this takes long."""
 
+    @_builtins.property
+    def missing_labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Labels of the replica's --agent-node-selector that the Node lacks, KEY=VALUE each: no agent is to run there."""
+
     def __init__(
         self,
         *,
@@ -418,10 +423,11 @@ class NodeStatus(_message.Message):
         disconnected_reason: _builtins.str = ...,
         acked_unix_nano: _builtins.int = ...,
         pending: Global___PendingCommit | None = ...,
+        missing_labels: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["brake", b"brake", "pending", b"pending"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_unix_nano", b"acked_unix_nano", "agent_version", b"agent_version", "applied_rev", b"applied_rev", "behind_seconds", b"behind_seconds", "brake", b"brake", "brought_up", b"brought_up", "connected_unix_nano", b"connected_unix_nano", "disconnected_reason", b"disconnected_reason", "disconnected_unix_nano", b"disconnected_unix_nano", "epoch", b"epoch", "failed", b"failed", "head_rev", b"head_rev", "more_failed", b"more_failed", "node_name", b"node_name", "peer", b"peer", "pending", b"pending", "proxy_mode", b"proxy_mode", "proxy_mode_asked", b"proxy_mode_asked", "proxy_mode_reason", b"proxy_mode_reason", "received_rev", b"received_rev", "sent_rev", b"sent_rev", "server_id", b"server_id", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_unix_nano", b"acked_unix_nano", "agent_version", b"agent_version", "applied_rev", b"applied_rev", "behind_seconds", b"behind_seconds", "brake", b"brake", "brought_up", b"brought_up", "connected_unix_nano", b"connected_unix_nano", "disconnected_reason", b"disconnected_reason", "disconnected_unix_nano", b"disconnected_unix_nano", "epoch", b"epoch", "failed", b"failed", "head_rev", b"head_rev", "missing_labels", b"missing_labels", "more_failed", b"more_failed", "node_name", b"node_name", "peer", b"peer", "pending", b"pending", "proxy_mode", b"proxy_mode", "proxy_mode_asked", b"proxy_mode_asked", "proxy_mode_reason", b"proxy_mode_reason", "received_rev", b"received_rev", "sent_rev", b"sent_rev", "server_id", b"server_id", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -484,6 +490,7 @@ class ListNodesResponse(_message.Message):
     NODES_FIELD_NUMBER: _builtins.int
     WITHOUT_AGENT_FIELD_NUMBER: _builtins.int
     REPLICAS_FIELD_NUMBER: _builtins.int
+    WITHOUT_LABELS_FIELD_NUMBER: _builtins.int
     head_rev: _builtins.int
     """Of the replica that answers."""
     @_builtins.property
@@ -494,6 +501,10 @@ class ListNodesResponse(_message.Message):
 
     @_builtins.property
     def replicas(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplicaStatus]: ...
+    @_builtins.property
+    def without_labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeWithoutLabels]:
+        """Those of without_agent that lack labels of the replica's --agent-node-selector."""
+
     def __init__(
         self,
         *,
@@ -501,14 +512,40 @@ class ListNodesResponse(_message.Message):
         nodes: _abc.Iterable[Global___NodeStatus] | None = ...,
         without_agent: _abc.Iterable[_builtins.str] | None = ...,
         replicas: _abc.Iterable[Global___ReplicaStatus] | None = ...,
+        without_labels: _abc.Iterable[Global___NodeWithoutLabels] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["head_rev", b"head_rev", "nodes", b"nodes", "replicas", b"replicas", "without_agent", b"without_agent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["head_rev", b"head_rev", "nodes", b"nodes", "replicas", b"replicas", "without_agent", b"without_agent", "without_labels", b"without_labels"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListNodesResponse: _TypeAlias = ListNodesResponse  # noqa: Y015
+
+@_typing.final
+class NodeWithoutLabels(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_NAME_FIELD_NUMBER: _builtins.int
+    MISSING_LABELS_FIELD_NUMBER: _builtins.int
+    node_name: _builtins.str
+    @_builtins.property
+    def missing_labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """KEY=VALUE each."""
+
+    def __init__(
+        self,
+        *,
+        node_name: _builtins.str = ...,
+        missing_labels: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["missing_labels", b"missing_labels", "node_name", b"node_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeWithoutLabels: _TypeAlias = NodeWithoutLabels  # noqa: Y015
 
 @_typing.final
 class GetNodeRequest(_message.Message):
@@ -540,6 +577,7 @@ class GetNodeResponse(_message.Message):
     OBJECT_FIELD_NUMBER: _builtins.int
     HELLO_FIELD_NUMBER: _builtins.int
     REPLICAS_FIELD_NUMBER: _builtins.int
+    MISSING_LABELS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def status(self) -> Global___NodeStatus:
         """With everything that the agent reports as failed. Absent: no replica that answered knows an agent of the node."""
@@ -554,6 +592,10 @@ class GetNodeResponse(_message.Message):
 
     @_builtins.property
     def replicas(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplicaStatus]: ...
+    @_builtins.property
+    def missing_labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in NodeStatus, where there is no status."""
+
     def __init__(
         self,
         *,
@@ -561,10 +603,11 @@ class GetNodeResponse(_message.Message):
         object: _views_pb2.ObjectView | None = ...,
         hello: _delta_pb2.Hello | None = ...,
         replicas: _abc.Iterable[Global___ReplicaStatus] | None = ...,
+        missing_labels: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["hello", b"hello", "object", b"object", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hello", b"hello", "object", b"object", "replicas", b"replicas", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hello", b"hello", "missing_labels", b"missing_labels", "object", b"object", "replicas", b"replicas", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from msgspec.structs import replace
+
 from deltaplane.addresses import parse_address
 from deltaplane.explain import explain, explanation, protocol_number, question_of
 from deltaplane.explain.answer import Answer, Question
 from deltaplane.explain.site import Site
 from deltaplane.forwarding import ServiceForwarding
 from deltaplane.frontends import slot
-from deltaplane.model import Kind, ObjectKey, protocol_name
+from deltaplane.model import Kind, ObjectKey, family_of, protocol_name
 from deltaplane.resolve import resolve
 from deltaplane.v1 import agent_pb2, objects_pb2
 from deltaplane.v1 import delta_pb2 as pb
@@ -47,7 +49,7 @@ def explain_here(facts: Facts, site: Site, request: agent_pb2.ExplainHereRequest
     """From the mirror, and cross-checked: where the kernel differs, that is the answer. Raises ValueError."""
     question, directory = question_of(request.connection), facts.directory()
     answer = explain(question, site, directory)
-    services = [directory.forwarding(answer.service)] if answer.service is not None else []
+    services = [] if answer.service is None else [_of_family(directory.forwarding(answer.service), question.family)]
     _, kernel, differences, error = compared(facts, services, _concerned(question, answer, site))
     unsure, elsewhere = _unapplied(facts, answer, read=not error)
     return agent_pb2.ExplainHereResponse(
@@ -68,6 +70,13 @@ def _concerned(question: Question, answer: Answer, site: Site) -> list[bytes]:
         node_port = not answer.entry.frontend.address  # what has the address comes first
     places = [question.address, *([b""] if node_port else [])]
     return [packed(question.family, address, question.protocol, question.port) for address in places]
+
+
+def _of_family(service: ServiceForwarding, family: int) -> ServiceForwarding:
+    """What of it a connection of this family may meet: the other family's tables are not read for it."""
+    entries = tuple(entry for entry in service.entries if entry.frontend.family == family)
+    hairpins = tuple(each for each in service.hairpins if family_of(each.address) == family)
+    return replace(service, entries=entries, hairpins=hairpins)
 
 
 def _unapplied(facts: Facts, answer: Answer, *, read: bool) -> tuple[list[str], list[str]]:

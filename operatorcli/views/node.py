@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from deltaplane.advice import LOG, failed, next_steps
+from deltaplane.advice import LOG, failed, handed_back, next_steps
 from deltaplane.v1 import agent_pb2, inspection_pb2
+from deltaplane.wording import unlabelled
 from operatorcli.exits import Exit
 from operatorcli.output import Answer, plain
 from operatorcli.tables import Block, Sentence
@@ -28,7 +29,7 @@ def answer(found: inspection_pb2.GetNodeResponse, name: str, now: float) -> Answ
             "pod CIDRs": ", ".join(view.node.pod_cidrs),
             "leaving": "yes" if view.node.deleting or view.node.to_be_deleted_by_autoscaler else "",
         }
-    blocks: list[Block] = [table(facts), *_missing(found), *silent(found.replicas)]
+    blocks: list[Block] = [table(facts), *_missing(found, name), *silent(found.replicas)]
     if found.HasField("status"):
         wrong = nodes.troubles(inspection_pb2.ListNodesResponse(nodes=[status]), now)
         blocks += [Sentence(text, "bad") for text in wrong]
@@ -47,9 +48,13 @@ def _agent(status: inspection_pb2.NodeStatus) -> dict[str, str]:
     }
 
 
-def _missing(found: inspection_pb2.GetNodeResponse) -> list[Sentence]:
+def _missing(found: inspection_pb2.GetNodeResponse, name: str) -> list[Sentence]:
     told = []
-    if not found.HasField("status"):
+    if found.missing_labels and not found.HasField("status"):
+        why = unlabelled(found.missing_labels)
+        told.append(Sentence(f"No replica that answered knows an agent of this node; {why}.", "bad"))
+        told.append(Sentence(f"{name}: {handed_back(name, found.missing_labels)}", "bad"))
+    elif not found.HasField("status"):
         told.append(Sentence("No replica that answered knows an agent of this node: see that one runs there.", "bad"))
     if not found.HasField("object"):
         told.append(Sentence("The cluster has no such Node: see the agent's --hostname-override.", "bad"))

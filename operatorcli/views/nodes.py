@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from deltaplane import advice
 from deltaplane.advice import LAGS, LOG
 from deltaplane.v1 import inspection_pb2
+from deltaplane.wording import unlabelled
 from operatorcli.output import Answer, plain
 from operatorcli.tables import Block, Cell, Column, Sentence, Table, columns
 from operatorcli.text import count, listed, seconds, since, word
@@ -122,9 +123,7 @@ def troubles(response: inspection_pb2.ListNodesResponse, now: float) -> Iterator
     for node in response.nodes:
         found = advice.troubles(node, now)
         yield from (f"{node.node_name}: {trouble.text}" for trouble in found)
-    if response.without_agent:
-        who = listed(list(response.without_agent))
-        yield f"{who}: no agent has connected; see that one runs there, and its log{LOG}."
+    yield from _without_agent(response)
     for replica in response.replicas:
         if replica.error:
             yield f"The replica {replica.address} does not answer, so its nodes may be missing: {replica.error}."
@@ -134,6 +133,18 @@ def troubles(response: inspection_pb2.ListNodesResponse, now: float) -> Iterator
         for each in replica.unfollowed if replica.address else ():  # of the one that answers, `status` shows all
             what = f"does not follow {each.resource}, so its {count(replica.connected_nodes, 'node')} may lack changes"
             yield f"The replica {replica.address} {what}: {each.error}."
+
+
+def _without_agent(response: inspection_pb2.ListNodesResponse) -> Iterator[str]:
+    """Nodes of which no replica knows an agent: those that may have none, by the labels that they lack, and others."""
+    lacking = {each.node_name: tuple(each.missing_labels) for each in response.without_labels}
+    if unknown := [name for name in response.without_agent if name not in lacking]:
+        yield f"{listed(unknown)}: no agent has connected; see that one runs there, and its log{LOG}."
+    for missing in dict.fromkeys(lacking.values()):
+        names = [name for name, labels in lacking.items() if labels == missing]
+        name = names[0] if len(names) == 1 else "NODE"
+        yield f"{listed(names)}: no agent has connected; {unlabelled(missing)}."
+        yield f"{listed(names)}: {advice.handed_back(name, missing)}"
 
 
 def unfollowed(sources: Iterable[inspection_pb2.SourceStatus], now: float) -> Iterator[str]:

@@ -18,7 +18,7 @@ from tests.questions.questions import Asker, Question
 from tests.questions.run import fit, questions
 
 MODES = ("nftables", "iptables", "userspace")
-SAMPLE = ("load-balancer-v4", "external-policy-local-v6", "nodeports-loopback-v4", "host-network-v6")
+SAMPLE = ("load-balancer-v4", "external-policy-local-v6", "nodeports-loopback-v4", "host-network-v6", "dual-stack-v4")
 
 
 def test_the_same_seed_asks_the_same_questions_and_another_seed_others() -> None:

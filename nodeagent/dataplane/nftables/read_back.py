@@ -42,7 +42,7 @@ def look(
     members: set[bytes] = set()
     strays: dict[bytes, int] = {}
     asked, theirs = list(keys), {member for service in services for member in set_members.members(service)}
-    for family in {key[0] for key in asked} & programs.keys():
+    for family in {key[0] for key in (*asked, *theirs)} & programs.keys():
         program = programs[family]
         if problem := inventory.problem(kernel, program):
             raise OSError(problem)

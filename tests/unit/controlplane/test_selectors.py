@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controlplane.selectors import problem
+from controlplane.selectors import labels, problem
 from controlplane.settings import parse
 from deltaplane.flags import UsageError
 
@@ -29,3 +29,33 @@ def test_the_control_plane_refuses_another_selector_and_one_for_a_folder() -> No
     with pytest.raises(UsageError, match="--service-selector goes with --source=kubernetes"):
         parse(folder)
     assert parse(["--insecure", "--service-selector=a"]).service_selector == "a"
+
+
+def test_a_node_selector_is_labels_with_their_values() -> None:
+    assert labels("") == {}
+    assert labels("a.b/c=d, e=") == {"a.b/c": "d", "e": ""}
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("a", "'a' is not KEY=VALUE"),
+        ("a=b,", "'' is not KEY=VALUE"),
+        ("a==b", "'a==b' is not"),
+        ("a=b,a=c", "two values"),
+    ],
+)
+def test_what_a_node_selector_cannot_have_is_named(text: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        labels(text)
+
+
+def test_the_control_plane_takes_the_agents_node_selector_with_an_api_server_alone() -> None:
+    flag = "--agent-node-selector=a=b"
+
+    assert parse(["--insecure", flag]).agent_node_selector == {"a": "b"}
+    assert parse(["--insecure"]).agent_node_selector == {}
+    with pytest.raises(UsageError, match="--agent-node-selector: '!a' is not KEY=VALUE"):
+        parse(["--insecure", "--agent-node-selector=!a"])
+    with pytest.raises(UsageError, match="--agent-node-selector goes with --source=kubernetes"):
+        parse(["--source=manifests", "--manifests=d", "--insecure", flag])

@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 
+from controlplane.agent_nodes import AgentNodes
 from controlplane.cluster import Cluster
 from controlplane.facts import Fact, Following
 from controlplane.inspection.here import Here
@@ -60,9 +61,10 @@ class Context:
 class Asked:
     """A replica that has a Service and a slice, and nodes that come when the test says so."""
 
-    def __init__(self) -> None:
+    def __init__(self, agent_nodes: AgentNodes | None = None) -> None:
         self.report = Report()
-        self.cluster, self.nodes = Cluster(Log(), NoTracing(), self.report), Nodes()
+        self.cluster = Cluster(Log(), NoTracing(), self.report, agent_nodes=agent_nodes)
+        self.nodes = Nodes()
         self.progress, self.sources = Progress(NoTracing()), list[Following]()
         slice_ = objects.slice_of(1, {1: 3})
         self.cluster.update([Fact(objects.service_key(1), objects.service(1)), Fact(slice_.key, slice_)])

@@ -38,7 +38,7 @@ POD = bytes((10, 0, 0, 9))
 class World:
     """An agent with a kernel in memory that has one Service with two endpoints; asked through a socket."""
 
-    def __init__(self, dataplane: Any = None) -> None:
+    def __init__(self, dataplane: Any = None, *more: Fact) -> None:
         self.kernel = MemoryKernel()
         self.dataplane = dataplane or NftablesDataplane(self.kernel)
         self.dataplane.start()
@@ -46,7 +46,9 @@ class World:
         replica = Replica()
         piece = objects.slice_of(1, {1: objects.READY, 2: objects.READY})
         node = Node("n1", addresses=(OWN,), pod_cidrs=("10.0.0.0/24",))
-        replica.put(Fact(objects.service_key(1), objects.service(1)), Fact(piece.key, piece), Fact(node.key, node))
+        replica.put(
+            Fact(objects.service_key(1), objects.service(1)), Fact(piece.key, piece), Fact(node.key, node), *more
+        )
         stream = replica.stream()
         stream.on_message(pb.WatchRequest.FromString(self.agent.connected(0.0)), 0.0)
         while (message := stream.next_message(0.0)) is not None:
