@@ -137,7 +137,9 @@ class Quick(Session):
         self.mirror.digest = state
         self.cursor.follow(delta)
         traces = (cause.traceparent for cause in delta.causes if cause.traceparent)
-        self.acks.received(awaited=delta.ack_now or any(in_panel(each, self._name, self._states.nodes) for each in traces))
+        self.acks.received(
+            awaited=delta.ack_now or any(in_panel(each, self._name, self._states.nodes) for each in traces)
+        )
         self.phases.move(Step.DELTA)
         return [Changed(self.rev, Touched(), complete=False)]
 

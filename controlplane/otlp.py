@@ -21,6 +21,7 @@ from opentelemetry.sdk.trace.export import SpanExporter
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 import deltaplane
+from controlplane.causes import Causes, OfCauses
 from controlplane.otlp_export import QuietExporter, Sender
 from controlplane.slowest import Found, Slowest
 from controlplane.trace import NodeCommit
@@ -50,8 +51,7 @@ class OtlpTracing:
         self._tracer = self._provider.get_tracer("deltaplane")
         self._ratio, self._sampled_at = ratio, float("-inf")
         self._slowest = Slowest()
-        self._heard: tuple[pb.Cause, ...] = ()
-        self._traced: list[str] = []  # the traces of these
+        self._traces = OfCauses(traces_of)
         for noisy in ("opentelemetry.exporter", "opentelemetry.sdk"):  # QuietExporter logs it once
             logging.getLogger(noisy).setLevel(logging.CRITICAL)
 
@@ -74,21 +74,18 @@ class OtlpTracing:
         return True
 
     def batched(self, causes: Sequence[pb.Cause], sealed_ns: int) -> None:
+        self._show(self._slowest.overdue(sealed_ns))
         for cause in causes:
             if cause.traceparent:
                 self._span(_context(cause.traceparent), "batch", cause.ingested_unix_nano, sealed_ns)
 
     def committed(self, commit: NodeCommit) -> None:
-        if commit.causes is not self._heard:  # the commits of a round have the same causes, most of them no trace
-            self._heard = commit.causes
-            self._traced = [cause.traceparent for cause in commit.causes if cause.traceparent]
-            self._show(self._slowest.overdue(commit.acked_ns))
-        if self._traced:
-            self._hear(commit, commit.took_ns)
+        if traces := self._traces(commit.causes):  # most commits are in none
+            self._hear(traces, commit, commit.took_ns)
 
-    def _hear(self, commit: NodeCommit, took_ns: int) -> None:
+    def _hear(self, traces: Sequence[str], commit: NodeCommit, took_ns: int) -> None:
         odd = commit.failed or took_ns > SLOW_NS
-        for traceparent in self._traced:
+        for traceparent in traces:
             reported = in_panel(traceparent, commit.node, commit.nodes) or (odd and self._has_room(traceparent))
             if reported:
                 self._node_spans(traceparent, commit)
@@ -103,8 +100,8 @@ class OtlpTracing:
 
     def _node_spans(self, traceparent: str, commit: NodeCommit) -> None:
         """A commit of several traced changes is in each of their traces, and links to the others."""
-        others = {each.traceparent for each in commit.causes if each.traceparent} - {traceparent}
-        links = [trace.Link(trace.get_current_span(_context(each)).get_span_context()) for each in sorted(others)]
+        others = sorted({*self._traces(commit.causes)} - {traceparent})
+        links = [trace.Link(trace.get_current_span(_context(each)).get_span_context()) for each in others]
         keys: Attributes = {"deltaplane.node": commit.node, "deltaplane.rev": commit.report.to_rev}
         at = commit.received_ns
         send = self._span(_context(traceparent), "send", commit.emitted_ns, at, keys, links)
@@ -141,6 +138,11 @@ class OtlpTracing:
     def close(self) -> None:
         self._show(self._slowest.rest())
         self._sender.close()
+
+
+def traces_of(causes: Causes) -> tuple[str, ...]:
+    """Those that are traced, by their traceparents."""
+    return tuple(cause.traceparent for cause in causes if cause.traceparent)
 
 
 @lru_cache(maxsize=64)
