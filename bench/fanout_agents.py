@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from bench import fanout_commands, machine
-from bench.cluster import NODES, objects
+from bench.cluster import objects
 from controlplane.facts import Fact
 from controlplane.store import Store
 from deltaplane.codec import decode_ops
@@ -71,9 +71,13 @@ class State(StateDigest):
 
 
 class States:
-    """States that agents share: what one message makes of one state is worked out once."""
+    """States that agents share: what one message makes of one state is worked out once.
+
+    `nodes`: how many nodes the cluster has; the state has fewer Node objects, for it is all agents' alike.
+    """
 
     def __init__(self, services: int, endpoints: int) -> None:
+        self.nodes = 0
         store = Store()
         things = list(objects(services, endpoints))
         store.update([Fact(thing.key, thing) for thing in things])
@@ -133,7 +137,9 @@ class Quick(Session):
         self.mirror.digest = state
         self.cursor.follow(delta)
         traces = (cause.traceparent for cause in delta.causes if cause.traceparent)
-        self.acks.received(awaited=delta.ack_now or any(in_panel(each, self._name, NODES) for each in traces))
+        self.acks.received(
+            awaited=delta.ack_now or any(in_panel(each, self._name, self._states.nodes) for each in traces)
+        )
         self.phases.move(Step.DELTA)
         return [Changed(self.rev, Touched(), complete=False)]
 
@@ -239,6 +245,7 @@ class Load:
     async def join(self, number: int, at_once: int = 200) -> dict[str, Any]:
         """More agents, without state; returns when each follows."""
         began = time.monotonic()
+        self._states.nodes += number
         for start in range(0, number, at_once):
             more = [Agent(f"node-{len(self._agents) + n}", self._states) for n in range(min(at_once, number - start))]
             self._agents += more

@@ -8,19 +8,22 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.sdk.trace.export import SpanExporter
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 import deltaplane
+from controlplane.causes import Causes, OfCauses
 from controlplane.otlp_export import QuietExporter, Sender
-from controlplane.slowest import Slowest
+from controlplane.slowest import Found, Slowest
 from controlplane.trace import NodeCommit
 from deltaplane.panel import in_panel
 from deltaplane.v1 import delta_pb2 as pb
@@ -30,6 +33,7 @@ SLOW_NS = 1_000_000_000
 PROBE_SECONDS = 5.0  # while the collector is away, one change in so long is traced, to see whether it answers again
 
 Attributes = dict[str, str | int | bool]
+_NONE = Context()
 
 
 class OtlpTracing:
@@ -40,15 +44,14 @@ class OtlpTracing:
     def __init__(self, endpoint: str, ratio: float, exporter: SpanExporter | None = None) -> None:
         exporter = exporter or OTLPSpanExporter(endpoint=f"http://{endpoint}", insecure=True, timeout=5)
         resource = Resource.create({"service.name": "deltaplane", "service.version": deltaplane.__version__})
-        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        self._provider = TracerProvider(ALWAYS_ON, resource, shutdown_on_exit=False)
         self.exporter = QuietExporter(exporter, endpoint)
         self._sender = Sender(self.exporter)
         self._provider.add_span_processor(self._sender)
         self._tracer = self._provider.get_tracer("deltaplane")
         self._ratio, self._sampled_at = ratio, float("-inf")
         self._slowest = Slowest()
-        self._heard: tuple[pb.Cause, ...] = ()
-        self._traced: list[str] = []  # the traces of these
+        self._traces = OfCauses(traces_of)
         for noisy in ("opentelemetry.exporter", "opentelemetry.sdk"):  # QuietExporter logs it once
             logging.getLogger(noisy).setLevel(logging.CRITICAL)
 
@@ -56,10 +59,10 @@ class OtlpTracing:
         if not event_ns or random.random() >= self._ratio or not self._worthwhile():
             return ""
         root = self._tracer.start_span("api event", start_time=event_ns, attributes={"deltaplane.object": name})
-        context = root.get_span_context()
-        traceparent = f"00-{context.trace_id:032x}-{context.span_id:016x}-01"
         root.end(ingested_ns)
-        self._span(traceparent, "ingest", event_ns, ingested_ns)
+        ids = root.get_span_context()
+        traceparent = f"00-{ids.trace_id:032x}-{ids.span_id:016x}-01"
+        self._span(_context(traceparent), "ingest", event_ns, ingested_ns)
         return traceparent
 
     def _worthwhile(self) -> bool:
@@ -71,33 +74,38 @@ class OtlpTracing:
         return True
 
     def batched(self, causes: Sequence[pb.Cause], sealed_ns: int) -> None:
+        self._show(self._slowest.overdue(sealed_ns))
         for cause in causes:
             if cause.traceparent:
-                self._span(cause.traceparent, "batch", cause.ingested_unix_nano, sealed_ns)
+                self._span(_context(cause.traceparent), "batch", cause.ingested_unix_nano, sealed_ns)
 
     def committed(self, commit: NodeCommit) -> None:
-        if commit.causes is not self._heard:  # the commits of a round have the same causes, most of them no trace
-            self._heard = commit.causes
-            self._traced = [cause.traceparent for cause in commit.causes if cause.traceparent]
-        for traceparent in self._traced:
-            reported = self._reports(traceparent, commit)
+        if traces := self._traces(commit.causes):  # most commits are in none
+            self._hear(traces, commit, commit.took_ns)
+
+    def _hear(self, traces: Sequence[str], commit: NodeCommit, took_ns: int) -> None:
+        odd = commit.failed or took_ns > SLOW_NS
+        for traceparent in traces:
+            reported = in_panel(traceparent, commit.node, commit.nodes) or (odd and self._has_room(traceparent))
             if reported:
                 self._node_spans(traceparent, commit)
-            for found in self._slowest.heard(traceparent, commit, reported=reported):
-                self._node_spans(*found)
+            self._show(self._slowest.heard(traceparent, commit, took_ns, reported=reported))
 
-    def _reports(self, traceparent: str, commit: NodeCommit) -> bool:
-        if in_panel(traceparent, commit.node, commit.nodes):
-            return True
-        odd = commit.failed or commit.took_ns > SLOW_NS
-        return odd and self._slowest.reported(traceparent) < MOST_NODES
+    def _has_room(self, traceparent: str) -> bool:
+        return self._slowest.reported(traceparent) < MOST_NODES
+
+    def _show(self, slowest: Iterable[Found]) -> None:
+        for found in slowest:
+            self._node_spans(*found)
 
     def _node_spans(self, traceparent: str, commit: NodeCommit) -> None:
         """A commit of several traced changes is in each of their traces, and links to the others."""
-        others = {each.traceparent for each in commit.causes if each.traceparent} - {traceparent}
+        others = sorted({*self._traces(commit.causes)} - {traceparent})
+        links = [trace.Link(trace.get_current_span(_context(each)).get_span_context()) for each in others]
         keys: Attributes = {"deltaplane.node": commit.node, "deltaplane.rev": commit.report.to_rev}
-        parent = self._span(traceparent, "send", commit.emitted_ns, commit.received_ns, keys, linked=sorted(others))
         at = commit.received_ns
+        send = self._span(_context(traceparent), "send", commit.emitted_ns, at, keys, links)
+        parent = trace.set_span_in_context(send, _NONE)
         kernel: Attributes = {
             **keys,
             "deltaplane.kernel.messages": commit.report.kernel_messages,
@@ -115,28 +123,29 @@ class OtlpTracing:
 
     def _span(
         self,
-        parent: str,
+        parent: Context,
         name: str,
         start_ns: int,
         end_ns: int,
         attributes: Attributes | None = None,
-        *,
-        linked: Sequence[str] = (),
-    ) -> str:
-        """Emits one finished span; returns its traceparent. A negative duration (clock step) becomes zero."""
-        links = [trace.Link(trace.get_current_span(_context(each)).get_span_context()) for each in linked]
-        span = self._tracer.start_span(
-            name, context=_context(parent), start_time=start_ns, attributes=attributes, links=links
-        )
+        links: Sequence[trace.Link] = (),
+    ) -> trace.Span:
+        """Emits one finished span. A negative duration (clock step) becomes zero."""
+        span = self._tracer.start_span(name, context=parent, start_time=start_ns, attributes=attributes, links=links)
         span.end(max(start_ns, end_ns))
-        ids = span.get_span_context()
-        return f"00-{ids.trace_id:032x}-{ids.span_id:016x}-01"
+        return span
 
     def close(self) -> None:
-        for found in self._slowest.rest():
-            self._node_spans(*found)
+        self._show(self._slowest.rest())
         self._sender.close()
 
 
+def traces_of(causes: Causes) -> tuple[str, ...]:
+    """Those that are traced, by their traceparents."""
+    return tuple(cause.traceparent for cause in causes if cause.traceparent)
+
+
+@lru_cache(maxsize=64)
 def _context(traceparent: str) -> Context:
+    """To make spans of this trace in."""
     return TraceContextTextMapPropagator().extract({"traceparent": traceparent})

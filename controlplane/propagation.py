@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from controlplane.causes import OfCauses
 from controlplane.trace import NodeCommit, Tracing
 from deltaplane.durations import trace_id
 from deltaplane.stages import SLO_BOUNDS, STAGE_BOUNDS, Stages
@@ -37,8 +38,7 @@ class Propagation(Collector):
         self._commit, self._ack = of["commit"], of["ack"]
         self._end_to_end = self._whole.of[""]
         self._ok = self._failed = 0
-        self._heard: tuple[pb.Cause, ...] = ()
-        self._known = (0, "")  # of these
+        self._oldest = OfCauses(_oldest)
 
     def sample(self, name: str, event_ns: int, ingested_ns: int) -> str:
         return self._tracing.sample(name, event_ns, ingested_ns)
@@ -66,10 +66,8 @@ class Propagation(Collector):
 
     def _count(self, commit: NodeCommit) -> None:
         """The arithmetic of `NodeCommit`, with each field of the message read once: a read costs as much as a count."""
-        if commit.causes is not self._heard:  # those of a round are the same
-            self._heard = commit.causes
-            self._known = _oldest(commit.causes)
-        report, acked, oldest, trace = commit.report, commit.acked_ns, *self._known
+        report, acked = commit.report, commit.acked_ns
+        oldest, trace = self._oldest(commit.causes)
         queued, resolve, write = report.queued_ns, report.resolve_ns, report.commit_ns
         on_node = queued + resolve + write
         way = max(0, acked - commit.sent_ns - on_node - report.ack_delay_ns) // 2

@@ -6,7 +6,8 @@ some node never answers is given up after `PATIENCE_NS`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
+from math import inf
 
 from msgspec import Struct, field
 
@@ -20,14 +21,25 @@ Found = tuple[str, NodeCommit]
 
 
 class _Open(Struct):
+    """`least`: what takes no longer is not among the slowest, nanoseconds."""
+
     since_ns: int
     heard: int = 0
     reported: int = 0
+    least: float = -inf
     slowest: list[tuple[int, bool, NodeCommit]] = field(default_factory=list)  # duration, whether it is in the trace
+
+    def take(self, took_ns: int, commit: NodeCommit, *, reported: bool) -> None:
+        """Keeps it among the slowest."""
+        self.slowest.append((took_ns, reported, commit))
+        self.slowest.sort(key=lambda each: each[0], reverse=True)
+        del self.slowest[SLOWEST:]
+        if len(self.slowest) == SLOWEST:
+            self.least = self.slowest[-1][0]
 
 
 class Slowest:
-    """`heard` gets every commit of a traced change."""
+    """`heard` gets every commit of a traced change, `overdue` is asked now and then."""
 
     def __init__(self) -> None:
         self._open: dict[str, _Open] = {}
@@ -35,16 +47,22 @@ class Slowest:
     def __len__(self) -> int:
         return len(self._open)
 
-    def heard(self, traceparent: str, commit: NodeCommit, *, reported: bool) -> list[Found]:
-        """Commits that are known to be among the slowest now. `reported`: this one is in the trace anyway."""
-        trace = self._open.setdefault(traceparent, _Open(commit.acked_ns))
+    def heard(self, traceparent: str, commit: NodeCommit, took_ns: int, *, reported: bool) -> Iterable[Found]:
+        """Commits that are known to be among the slowest now. `took_ns`: that of the commit. `reported`: it is in the
+        trace anyway."""
+        trace = self._open.get(traceparent)
+        if trace is None:
+            trace = self._open[traceparent] = _Open(commit.acked_ns)
         trace.heard += 1
         trace.reported += reported
-        trace.slowest.append((commit.took_ns, reported, commit))
-        trace.slowest.sort(key=lambda each: each[0], reverse=True)
-        del trace.slowest[SLOWEST:]
-        found = list(self._close(traceparent)) if trace.heard >= commit.nodes else []
-        while (oldest := self._overdue(commit.acked_ns)) is not None:
+        if took_ns > trace.least:
+            trace.take(took_ns, commit, reported=reported)
+        return self._close(traceparent) if trace.heard >= commit.nodes else ()
+
+    def overdue(self, now_ns: int) -> list[Found]:
+        """Of traces that have waited for too long, and of the oldest where too many wait."""
+        found: list[Found] = []
+        while (oldest := self._overdue(now_ns)) is not None:
             found += self._close(oldest)
         return found
 
@@ -65,7 +83,6 @@ class Slowest:
         old = now_ns - oldest[1].since_ns > PATIENCE_NS
         return oldest[0] if old or len(self._open) > MOST else None
 
-    def _close(self, traceparent: str) -> Iterator[Found]:
-        trace = self._open.pop(traceparent, None)
-        if trace is not None:
-            yield from ((traceparent, commit) for _, reported, commit in trace.slowest if not reported)
+    def _close(self, traceparent: str) -> list[Found]:
+        trace = self._open.pop(traceparent)
+        return [(traceparent, commit) for _, reported, commit in trace.slowest if not reported]

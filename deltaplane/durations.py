@@ -27,7 +27,7 @@ class Durations:
         self.bounds = tuple(bounds)
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
-        self.exemplars: dict[int, Exemplar] = {}  # by bucket
+        self._shown: dict[int, tuple[str, float]] = {}  # by bucket: the trace and the seconds of its exemplar
 
     def observe(self, seconds: float, trace_id: str = "") -> None:
         """Counts one. `trace_id`: of the trace that shows it; empty: it is in none."""
@@ -35,13 +35,13 @@ class Durations:
         self.counts[at] += 1
         self.sum += seconds
         if trace_id:
-            self.exemplars[at] = Exemplar({"trace_id": trace_id}, seconds)
+            self._shown[at] = trace_id, seconds
 
     def __add__(self, other: Durations) -> Durations:
         both = Durations(self.bounds)
         both.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
         both.sum = self.sum + other.sum
-        both.exemplars = self.exemplars | other.exemplars
+        both._shown = self._shown | other._shown  # noqa: SLF001 - another of these
         return both
 
     def buckets(self) -> list[Bucket]:
@@ -49,9 +49,13 @@ class Durations:
         names = (*map(floatToGoString, self.bounds), "+Inf")
         found: list[Bucket] = []
         for at, (name, count) in enumerate(zip(names, accumulate(self.counts), strict=True)):
-            exemplar = self.exemplars.get(at)
-            found.append((name, count) if exemplar is None else (name, count, exemplar))
+            shown = self._shown.get(at)
+            found.append((name, count) if shown is None else (name, count, _exemplar(*shown)))
         return found
+
+
+def _exemplar(trace: str, seconds: float) -> Exemplar:
+    return Exemplar({"trace_id": trace}, seconds)
 
 
 def trace_id(traceparent: str) -> str:

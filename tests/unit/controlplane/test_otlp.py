@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import pytest
+from msgspec.structs import replace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -20,6 +21,7 @@ from controlplane.trace import NodeCommit
 from deltaplane.durations import trace_id
 from deltaplane.panel import PANEL
 from deltaplane.v1 import delta_pb2 as pb
+from tools.lab.client import until
 
 MS = 10**6
 BEGIN = 1_800_000_000 * 10**9
@@ -42,9 +44,14 @@ class Traces:
         return self.collector.get_finished_spans()
 
     def nodes(self) -> dict[str, list[str]]:
-        """Nodes that have a span `kernel commit`, by trace."""
+        """Nodes that have a span `kernel commit`, by trace, at the end."""
+        self.tracing.close()
+        return self.sent()
+
+    def sent(self) -> dict[str, list[str]]:
+        """Likewise so far."""
         found: dict[str, list[str]] = defaultdict(list)
-        for span in self.spans():
+        for span in self.collector.get_finished_spans():
             if span.name == "kernel commit":
                 found[f"{span.context.trace_id:032x}"].append(str((span.attributes or {})["deltaplane.node"]))
         return found
@@ -113,14 +120,37 @@ def test_a_commit_of_several_changes_is_in_each_trace_and_links_to_the_others() 
 
 
 def test_what_waits_for_the_last_answer_is_bounded_in_number_and_time() -> None:
-    slowest = Slowest()
-    found = [each for number in range(MOST + 5) for each in slowest.heard(f"t{number}", commit(1), reported=False)]
+    slowest, found, one = Slowest(), [], commit(1)
+    for number in range(MOST + 5):
+        found += [*slowest.heard(f"t{number}", one, one.took_ns, reported=False), *slowest.overdue(one.acked_ns)]
     assert [trace for trace, _ in found] == [f"t{number}" for number in range(5)]
     assert len(slowest) == MOST
 
     late = commit(2, took=PATIENCE_NS // MS + 11)
-    assert len(slowest.heard("new", late, reported=True)) == MOST
+    assert not slowest.heard("new", late, late.took_ns, reported=True)
+    assert len(slowest.overdue(late.acked_ns)) == MOST
     assert len(slowest) == 1
+
+
+def test_a_trace_that_some_node_never_answers_has_its_slowest_two_once_there_is_a_later_change() -> None:
+    traces = Traces()
+    cause = traces.cause()
+    for number in range(NODES - 1):
+        traces.tracing.committed(commit(number, cause, took=10 + number))
+    traces.tracing.batched([], BEGIN + PATIENCE_NS + 20 * MS)
+    until(lambda: {"n97", "n98"} <= set(traces.sent()[trace_id(cause.traceparent)]), 10)
+
+
+def test_nodes_that_acknowledge_different_rounds_by_turns_are_each_in_the_traces_of_theirs() -> None:
+    traces = Traces()
+    first, second = (traces.cause(),), (traces.cause(BEGIN + MS),)
+    for number in range(NODES):
+        for causes in (first, second, ()):
+            traces.tracing.committed(replace(commit(number, took=10 + number), causes=causes))
+    found = traces.nodes()
+
+    assert found.keys() == {trace_id(cause.traceparent) for cause in (*first, *second)}
+    assert all(len(nodes) == len(set(nodes)) and {"n98", "n99"} <= set(nodes) for nodes in found.values())
 
 
 class Away(InMemorySpanExporter):
