@@ -1,7 +1,8 @@
 """Brings one Service's EndpointSlices, or its Endpoints, to what its Pods are. Called by `controller` for each Service.
 
 A maker decides by the pure core (`slicing`, `core_endpoints`) and writes by `writer`; what a write returns is known at
-once. After a conflict it reads what is there, and raises, so that the Service is decided again.
+once. After a conflict it reads what is there, and raises, so that the Service is decided again. What the API server
+refuses for one slice (an admission policy, a quota) is raised when the others have been written.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from controlplane.endpoints.core_endpoints import MANAGER as ENDPOINTS_MANAGER
 from controlplane.endpoints.core_endpoints import desired
 from controlplane.endpoints.known import Known
 from controlplane.endpoints.objects import Endpoints, EndpointSlice, ObjectMeta
-from controlplane.endpoints.slicing import MANAGED_BY, SERVICE_NAME, Write, plan
+from controlplane.endpoints.slicing import MANAGED_BY, SERVICE_NAME, Write, loses, plan
 from controlplane.endpoints.triggers import Triggers, annotated
 from controlplane.endpoints.values import Name
 from controlplane.endpoints.writer import Conflict, Writer
+from controlplane.source.resource import ApiError
 
 
 class Maker(Protocol):
@@ -51,12 +53,22 @@ class SliceMaker:
             self._triggers.note(name, seen)
 
     async def _write(self, name: Name, writes: Iterable[Write], moment: int) -> None:
-        try:
-            for write in writes:
+        """Writes what can be written: a slice that is refused holds up no other one of the Service."""
+        refused: list[tuple[Write, ApiError]] = []
+        for write in writes:
+            if any(loses(write, other) for other, _ in refused):
+                continue
+            try:
                 await self._one(write, moment)
-        except Conflict:
+            except ApiError as error:
+                if not error.of_object:
+                    raise
+                refused.append((write, error))
+        errors = [error for _, error in refused]
+        if any(isinstance(error, Conflict) for error in errors):
             await self._read(name)
-            raise
+        if errors:
+            raise next((error for error in errors if not isinstance(error, Conflict)), errors[0])
 
     async def _one(self, write: Write, moment: int) -> None:
         if write.after is None:

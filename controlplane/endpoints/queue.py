@@ -1,7 +1,8 @@
 """Which Services wait to be synced: each once, in order, never twice at a time, and after a failure with a delay.
 
-A Service that changes while it is synced is synced again; one that waits for its delay keeps it. Owned by one event
-loop.
+A Service that changes while it is synced is synced again. One that changes while it waits for its delay waits for a
+second at most, or for as long as the server asked: what was refused may be one slice of many, and the change be of
+another. Owned by one event loop.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from controlplane.endpoints.values import Name
 from deltaplane.backoff import Backoff, Jitter, Retries
 
 DELAYS = Backoff(0.1, 60.0)  # seconds
+CHANGED = 1.0  # seconds after a failure, from which on a change is a reason to try again
 
 
 class Timer(Protocol):
@@ -35,6 +37,8 @@ class Queue:
         self._busy: set[Name] = set()
         self._again: set[Name] = set()
         self._waiting: dict[Name, Timer] = {}
+        self._changed: set[Name] = set()  # of those that wait
+        self._patient: set[Name] = set()  # those that wait for `CHANGED` already
         self._retries: dict[Name, Retries] = {}
         self._news = asyncio.Event()
 
@@ -55,6 +59,11 @@ class Queue:
             elif name not in self._waiting:
                 self._due[name] = None
                 self._news.set()
+            elif name in self._patient:
+                self._waiting[name].cancel()
+                self._ready(name)
+            else:
+                self._changed.add(name)
 
     async def take(self) -> Name:
         """The one that has waited longest."""
@@ -77,16 +86,31 @@ class Queue:
     def failed(self, name: Name, at_least: float = 0.0) -> float:
         """It was not, and is tried again after a delay, in seconds, which is returned."""
         self._busy.discard(name)
-        self._again.discard(name)
+        if name in self._again:
+            self._again.discard(name)
+            self._changed.add(name)
         # Half of each delay is fixed: a conflict's retry has to come after the word that it waits for.
         retries = self._retries.setdefault(name, Retries(DELAYS, lambda: 0.5 + self._jitter() / 2))
         delay = max(at_least, retries.failed())
-        later = self._later or asyncio.get_running_loop().call_later
-        self._waiting[name] = later(delay, lambda: self._ready(name))
+        soon = max(at_least, min(delay, CHANGED))
+        self._wait(name, soon, lambda: self._soon(name, delay - soon))
         return delay
 
+    def _wait(self, name: Name, delay: float, then: Callable[[], None]) -> None:
+        later = self._later or asyncio.get_running_loop().call_later
+        self._waiting[name] = later(delay, then)
+
+    def _soon(self, name: Name, rest: float) -> None:
+        if rest <= 0 or name in self._changed:
+            self._ready(name)
+        else:
+            self._patient.add(name)
+            self._wait(name, rest, lambda: self._ready(name))
+
     def _ready(self, name: Name) -> None:
-        self._waiting.pop(name, None)
+        del self._waiting[name]
+        self._changed.discard(name)
+        self._patient.discard(name)
         self.add([name])
 
     def close(self) -> None:

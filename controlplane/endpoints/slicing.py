@@ -36,6 +36,13 @@ class Write(Struct, frozen=True):
         return "delete" if self.after is None else "create" if self.before is None else "update"
 
 
+def loses(write: Write, refused: Write) -> bool:
+    """Whether the deletion would take endpoints away that the refused write was to have."""
+    if write.after is not None or write.before is None or refused.after is None:
+        return False
+    return not {*map(id_of, write.before.endpoints or ())}.isdisjoint(map(id_of, refused.after.endpoints or ()))
+
+
 class Part:
     """One slice on its way. `was`: None for a new one."""
 

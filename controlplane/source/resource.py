@@ -33,6 +33,11 @@ class ApiError(SourceError):
         return self.status == 410
 
     @property
+    def of_object(self) -> bool:
+        """Whether the server refused this very object; another one may be accepted."""
+        return 400 <= self.status < 500 and self.status not in {401, 429}
+
+    @property
     def unsupported(self) -> bool:
         """Whether the server may not support this form of the request: it answered, but not about access or load."""
         return self.status not in {UNREACHED, 401, 403, 404, 410, 429}

@@ -97,7 +97,7 @@ def parse(arguments: Sequence[str]) -> AgentSettings:
     said = flags.given(arguments)
     file = said.get("config") or None
     read, removed = _read(file) if file else (None, ())
-    config = _named(defaults.completed(merged(said, read)))
+    config = named(defaults.completed(merged(said, read)))
     wrong = problems(config)
     if wrong:
         said_wrong = "; ".join(wrong)
@@ -146,8 +146,8 @@ def _refuse(reason: str) -> NoReturn:
     raise UsageError(f"deltaplane agent: {reason}")
 
 
-def _named(config: KubeProxyConfiguration) -> KubeProxyConfiguration:
-    """The node's name is compared with the kubelet's, which is in lower case."""
+def named(config: KubeProxyConfiguration) -> KubeProxyConfiguration:
+    """The node's name is compared with the kubelet's, which is in lower case. Raises `UsageError` for blanks."""
     name = config.hostname_override
     if name and not name.strip():
         _refuse("--hostname-override: only blanks; name this node or leave the flag out")

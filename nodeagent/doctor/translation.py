@@ -11,7 +11,7 @@ from deltaplane.flags import UsageError
 from nodeagent.config import defaults, document, flags
 from nodeagent.config.options import OPTIONS, Option
 from nodeagent.config.schema import KubeProxyConfiguration, file_path, replaced, value_at
-from nodeagent.config.settings import merged, problems
+from nodeagent.config.settings import merged, named, problems
 from nodeagent.config.validation import MODES
 from nodeagent.doctor.facts import Change, KubeProxy
 
@@ -45,12 +45,23 @@ def translated(given: KubeProxy, mode: str) -> Translation:
     said = _flags(given)
     read, notes = _file(given)
     config = merged(said, read)
-    theirs = defaults.completed(structs.replace(config, mode=config.mode or "iptables"))  # kube-proxy's default
+    try:
+        theirs = named(defaults.completed(structs.replace(config, mode=config.mode or "iptables")))  # its default
+    except UsageError as error:
+        raise BadInput(f"{_place(given)}: {_reason(error)}") from error
     wrong = problems(theirs)
     if wrong:
-        where = f", {given.file_name}" if given.file_name else ""
-        raise BadInput(f"{given.origin}{where}: {'; '.join(wrong)}")
+        raise BadInput(f"{_place(given)}: {'; '.join(wrong)}")
     return Translation(theirs, defaults.completed(_equivalent(theirs, mode)), notes)
+
+
+def _place(given: KubeProxy) -> str:
+    """Where its configuration stands."""
+    return ", ".join(dict.fromkeys(word for word in (given.origin, given.file_name) if word))
+
+
+def _reason(error: UsageError) -> str:
+    return str(error).removeprefix("deltaplane agent: ").partition("; see ")[0]
 
 
 def _flags(given: KubeProxy) -> flags.Given:
@@ -58,8 +69,7 @@ def _flags(given: KubeProxy) -> flags.Given:
     try:
         return flags.given(arguments)
     except UsageError as error:
-        reason = str(error).removeprefix("deltaplane agent: ").partition("; see ")[0]
-        raise BadInput(f"{given.origin}, command line: {reason}") from error
+        raise BadInput(f"{given.origin}, command line: {_reason(error)}") from error
     except SystemExit as error:
         raise BadInput(f"{given.origin}, command line: it asks for help or a version, and runs no proxy") from error
 
@@ -70,7 +80,7 @@ def _file(given: KubeProxy) -> tuple[KubeProxyConfiguration | None, tuple[str, .
     try:
         return document.load(given.file)
     except document.Unreadable as error:
-        raise BadInput(f"{given.origin}, {given.file_name}: {error}") from error
+        raise BadInput(f"{_place(given)}: {error}") from error
 
 
 def _equivalent(theirs: KubeProxyConfiguration, mode: str) -> KubeProxyConfiguration:

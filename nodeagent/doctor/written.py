@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from ipaddress import ip_address
 from pathlib import Path
 
 from nodeagent.config import defaults, document
-from nodeagent.config.schema import KubeProxyConfiguration
+from nodeagent.config.addresses import split_host_port
+from nodeagent.config.schema import KubeProxyConfiguration, file_path, replaced, value_at
 from nodeagent.config.settings import problems
 
 FILE = "agent.conf"
@@ -51,8 +54,43 @@ def text(ours: KubeProxyConfiguration, name: str = FILE) -> str:
     return made
 
 
-def component(ours: KubeProxyConfiguration, folder: Path) -> None:
-    """Writes the component; the folder is made. Raises OSError."""
+def component(ours: KubeProxyConfiguration, folder: Path) -> list[str]:
+    """Writes the component; the folder is made. Returns what of it is this node's alone. Raises OSError."""
+    shared, left = of_every_node(ours)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / FILE).write_text(text(ours, f"{MOUNTED}/{FILE}"))
+    (folder / FILE).write_text(text(shared, f"{MOUNTED}/{FILE}"))
     (folder / "kustomization.yaml").write_text(_COMPONENT)
+    return left
+
+
+def of_every_node(ours: KubeProxyConfiguration) -> tuple[KubeProxyConfiguration, list[str]]:
+    """What agents of all nodes can have, and the fields (`FIELD VALUE`) that name this one node."""
+    given = {path: str(value_at(ours, path)) for path in _ONE_NODES}
+    new = {path: _ONE_NODES[path](value) for path, value in given.items()}
+    for path, value in new.items():
+        ours = replaced(ours, path, value)
+    return ours, [f"{file_path(path)} {given[path]}" for path in given if given[path] != new[path]]
+
+
+def _anywhere(address: str) -> str:
+    """An address that each node has."""
+    packed = ip_address(address)
+    common = packed.is_unspecified or packed.is_loopback
+    return address if common else "0.0.0.0" if packed.version == 4 else "::"  # noqa: S104 - text, nothing listens
+
+
+def _listener(text: str) -> str:
+    """HOST:PORT at every address of a node, if the host is one node's."""
+    if not text:
+        return text
+    host, port = split_host_port(text)
+    other = _anywhere(host)
+    return text if other == host else f"[{other}]:{port}" if ":" in other else f"{other}:{port}"
+
+
+_ONE_NODES: dict[str, Callable[[str], str]] = {
+    "hostname_override": lambda _: "",
+    "bind_address": _anywhere,
+    "healthz_bind_address": _listener,
+    "metrics_bind_address": _listener,
+}

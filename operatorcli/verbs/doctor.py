@@ -147,8 +147,10 @@ def _written(found: Translation, file: str, folder: str) -> list[str]:
             Path(file).write_text(written.text(found.ours, file))
             told.append(f"Written: {file}, for `deltaplane agent --config={file}`.")
         if folder:
-            written.component(found.ours, Path(folder))
+            left = written.component(found.ours, Path(folder))
             told.append(f"Written: {folder}, for `components` of an overlay.")
+            if left:
+                told.append(f"Not in {folder}, because it is this node's alone: {', '.join(left)}.")
     except OSError as error:
         name = error.filename or file or folder
         raise Failed(Exit.FAILED, f"{name} cannot be written: {error.strerror}", "Name another place.") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from controlplane.source.resource import ApiError, Resource
@@ -13,7 +13,11 @@ Object = dict[str, Any]
 
 
 class Server:
-    """`failing`: raised by the next write, once, before it is done; `late`: likewise, but after it is done."""
+    """`failing`: raised by the next write, once, before it is done; `late`: likewise, but after it is done.
+
+    `refuses`: which objects an admission policy lets nobody create or update, and which paths nobody
+    may delete, for good.
+    """
 
     server = "memory"
 
@@ -22,6 +26,8 @@ class Server:
         self.writes: list[tuple[str, str]] = []
         self.failing: list[ApiError] = []
         self.late: list[ApiError] = []
+        self.refuses: Callable[[Mapping[str, Any]], bool] = lambda _: False
+        self.keeps: Callable[[str], bool] = lambda _: False
         self.version = 100
         self.reads = 0
 
@@ -53,7 +59,7 @@ class Server:
         return json.dumps({"metadata": {"resourceVersion": str(self.version)}, "items": items}).encode()
 
     async def post(self, resource: Resource, thing: Mapping[str, Any], timeout: Any) -> bytes:
-        await self._begin("create", resource)
+        await self._begin("create", resource, thing)
         meta = thing["metadata"]
         name = meta.get("name") or f"{meta['generateName']}{self.version}"
         path = f"{resource.path}/{name}"
@@ -62,17 +68,21 @@ class Server:
         return self._answer(self.put(path, dict(thing) | {"metadata": meta | {"name": name}}))
 
     async def replace(self, resource: Resource, thing: Mapping[str, Any], timeout: Any) -> bytes:
-        await self._begin("update", resource)
+        await self._begin("update", resource, thing)
         self._check(resource, thing["metadata"].get("resourceVersion"))
         return self._answer(self.put(resource.path, dict(thing)))
 
     async def remove(self, resource: Resource, options: Mapping[str, Any], timeout: Any) -> bytes:
         await self._begin("delete", resource)
+        if self.keeps(resource.path):
+            raise ApiError("denied by a policy", 403)
         self._check(resource, options["preconditions"]["resourceVersion"])
         return self._answer(self.objects.pop(resource.path))
 
-    async def _begin(self, verb: str, resource: Resource) -> None:
+    async def _begin(self, verb: str, resource: Resource, thing: Mapping[str, Any] | None = None) -> None:
         await asyncio.sleep(0)
+        if thing is not None and self.refuses(thing):
+            raise ApiError("denied by a policy", 422)
         if self.failing:
             raise self.failing.pop(0)
         self.writes.append((verb, resource.plural))

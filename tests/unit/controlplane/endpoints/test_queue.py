@@ -47,7 +47,7 @@ async def test_what_changes_while_it_is_worked_on_is_worked_on_again_and_not_at_
     assert await found.take() == A
 
 
-async def test_what_failed_waits_longer_each_time_and_a_change_does_not_shorten_it() -> None:
+async def test_what_failed_waits_longer_each_time() -> None:
     found, timers = queue()
     found.add([A])
     for _ in range(3):
@@ -62,11 +62,55 @@ async def test_what_failed_waits_longer_each_time_and_a_change_does_not_shorten_
     assert (len(found), found.failing) == (0, 0)
 
 
+async def failed_often(found: Queue, timers: Timers, times: int = 8) -> float:
+    """The delay of the last of so many failures in a row."""
+    found.add([A])
+    delay = 0.0
+    for number in range(times):
+        await found.take()
+        delay = found.failed(A)
+        while number < times - 1 and not found._due:
+            timers.set[-1][1]()
+    return delay
+
+
+async def test_what_has_failed_often_waits_long_and_a_change_shortens_that_to_a_second() -> None:
+    for early in (True, False):
+        found, timers = queue()
+        assert await failed_often(found, timers) == 12.8
+        timers.set[:] = timers.set[-1:]
+        if early:
+            found.add([A])
+            timers.set[0][1]()
+        else:
+            timers.set[0][1]()
+            assert timers.set[1][0] == 11.8
+            found.add([A])
+            assert timers.cancelled == 1
+        assert timers.set[0][0] == 1.0
+        assert await found.take() == A
+        assert found.failed(A) == 25.6
+
+
+async def test_what_has_changed_while_it_failed_is_tried_again_after_a_second() -> None:
+    found, timers = queue()
+    await failed_often(found, timers)
+    while not found._due:
+        timers.set[-1][1]()
+    await found.take()
+    found.add([A])
+    found.failed(A)
+    timers.set[-1][1]()
+    assert (timers.set[-1][0], await found.take()) == (1.0, A)
+
+
 async def test_a_server_that_asks_for_patience_gets_it() -> None:
     found, timers = queue()
     found.add([A])
     await found.take()
     assert found.failed(A, at_least=5.0) == 5.0
+    found.add([A])
+    assert [delay for delay, _ in timers.set] == [5.0]
     found.close()
     assert timers.cancelled == 1
 

@@ -97,6 +97,7 @@ def test_what_a_daemonset_fills_in_for_each_node_is_left_to_the_node() -> None:
     ("given", "words"),
     [
         (of("iptables: {masqueradeBit: many}\n"), ["ConfigMap kube-system/kube-proxy", "config.conf", "masqueradeBit"]),
+        (of("hostnameOverride: '  '\n"), ["ConfigMap", "config.conf: --hostname-override: only blanks"]),
         (of("clusterCIDR: nowhere\n"), ["ConfigMap", "config.conf", "ClusterCIDRs", "must be a valid CIDR"]),
         (of("mode: [\n"), ["ConfigMap", "config.conf", "not YAML"]),
         (KubeProxy("DaemonSet a/b", (), "kind: Pod\n", "x"), ["DaemonSet a/b, x", "kind: 'Pod' is not"]),
@@ -116,3 +117,51 @@ def test_notes_on_fields_that_nobody_knows_are_passed_on() -> None:
     assert translated(of("resourceContainer: /kube-proxy\n"), "nftables").notes == (
         f"resourceContainer: {document.REMOVED['resourceContainer']}",
     )
+
+
+def test_a_nodes_name_is_taken_in_lower_case_as_kube_proxy_takes_it() -> None:
+    found = translated(of("hostnameOverride: ' Node-A'\n"), "nftables")
+
+    assert (found.theirs.hostname_override, found.ours.hostname_override) == ("node-a", "node-a")
+
+
+def test_a_file_is_named_once() -> None:
+    with pytest.raises(BadInput) as error:
+        translated(KubeProxy("a.conf", (), HEAD + "clusterCIDR: nowhere\n", "a.conf"), "nftables")
+
+    assert str(error.value).count("a.conf") == 1
+
+
+@pytest.mark.parametrize(
+    ("address", "anywhere", "healthz", "metrics"),
+    [
+        ("192.0.2.1", "0.0.0.0", "0.0.0.0:10256", "0.0.0.0:1"),
+        ("2001:db8::1", "::", "[::]:10256", "[::]:1"),
+    ],
+)
+def test_a_component_for_all_nodes_has_neither_name_nor_address_of_the_one_that_was_asked(
+    tmp_path: Path, address: str, anywhere: str, healthz: str, metrics: str
+) -> None:
+    host = f"[{address}]" if ":" in address else address
+    said = f"hostnameOverride: node-a\nbindAddress: '{address}'\nmetricsBindAddress: '{host}:1'\n"
+    ours = translated(of(f"{said}healthzBindAddress: '{host}:10256'\n"), "nftables").ours
+
+    left = written.component(ours, tmp_path)
+    shared, _ = document.load((tmp_path / "agent.conf").read_text())
+
+    assert (shared.hostname_override, shared.bind_address) == ("", anywhere)
+    assert (shared.healthz_bind_address, shared.metrics_bind_address) == (healthz, metrics)
+    assert left == [
+        "hostnameOverride node-a",
+        f"bindAddress {address}",
+        f"healthzBindAddress {host}:10256",
+        f"metricsBindAddress {host}:1",
+    ]
+
+
+def test_addresses_that_every_node_has_stay_in_the_component(tmp_path: Path) -> None:
+    ours = translated(of("healthzBindAddress: 127.0.0.1:10256\nmetricsBindAddress: '[::]:1'\n"), "nftables").ours
+
+    assert written.component(ours, tmp_path) == []
+    shared, _ = document.load((tmp_path / "agent.conf").read_text())
+    assert (shared.healthz_bind_address, shared.metrics_bind_address) == ("127.0.0.1:10256", "[::]:1")
