@@ -16,8 +16,8 @@ from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.sdk.trace.export import SpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 import deltaplane
@@ -104,7 +104,7 @@ class OtlpTracing:
         links = [trace.Link(trace.get_current_span(_context(each)).get_span_context()) for each in others]
         keys: Attributes = {"deltaplane.node": commit.node, "deltaplane.rev": commit.report.to_rev}
         at = commit.received_ns
-        send = self._span(_context(traceparent), "send", commit.emitted_ns, at, keys, links)
+        send = self._span(_context(traceparent), "send", commit.emitted_ns, at, keys, links=links)
         parent = trace.set_span_in_context(send, _NONE)
         kernel: Attributes = {
             **keys,
@@ -128,6 +128,7 @@ class OtlpTracing:
         start_ns: int,
         end_ns: int,
         attributes: Attributes | None = None,
+        *,
         links: Sequence[trace.Link] = (),
     ) -> trace.Span:
         """Emits one finished span. A negative duration (clock step) becomes zero."""
