@@ -7,19 +7,23 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
+import grpc
 import pytest
 
 from deltaplane.v1 import inspection_pb2 as inspection
 from tests.e2e import tables
 from tests.e2e.conftest import Cluster
 from tests.e2e.shop import LIMIT, Shop
+from tools.lab import memory
 from tools.lab.client import Knocking, knocking, until
 from tools.lab.deltaplane import COMMAND, Agent, ControlPlane
+from tools.lab.rules import run
 
 FROZEN = 90.0  # seconds for what takes 40: half a minute of silence, and a request that is not answered
+SCRAPE = ("curl", "-s", "-m", "2", "http://127.0.0.1:10249/metrics", "http://127.0.0.1:10256/healthz")
 AROUND = 40  # answers that every client has before and after
 
 
@@ -164,6 +168,36 @@ def test_agents_killed_and_restarted(served: Shop) -> None:
         served.line.wait_applied(timeout=60)
         clients.more()
     assert [elements_on_adoption(agent) for agent in served.line.agents.values()] == [0, 0, 0]
+    assert everything(served) == before
+    assert generations(served) == generation
+    write_one_change(served)
+
+
+def asked(plane: ControlPlane) -> None:
+    """Every question of its state, whether it is answered or not."""
+    for _ in range(100):
+        with suppress(grpc.RpcError):
+            plane.inspect.ListObjects(inspection.ListObjectsRequest(), timeout=1.0)
+
+
+@pytest.mark.skipif(bool(memory.lacking()), reason=memory.lacking())
+def test_programs_that_the_kernel_kills_for_their_memory(served: Shop) -> None:
+    """As where their Pods reach the limit: agents and the control plane, one after the other."""
+    before, generation = everything(served), generations(served)
+    line = served.line
+    with busy(served) as clients:
+        for agent in line.agents.values():
+            assert agent.process is not None
+            memory.kill(agent.process, lambda space=agent.node.space: run(space, *SCRAPE, check=False))  # type: ignore[misc]
+        assert line.controlplane.process is not None
+        memory.kill(line.controlplane.process, lambda: asked(line.controlplane))
+        clients.more()
+        line.controlplane.start()
+        for agent in line.agents.values():
+            agent.start()
+        line.wait_applied(timeout=60)
+        clients.more()
+    assert [elements_on_adoption(agent) for agent in line.agents.values()] == [0, 0, 0]
     assert everything(served) == before
     assert generations(served) == generation
     write_one_change(served)
