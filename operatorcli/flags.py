@@ -85,9 +85,13 @@ class Asked(Struct, frozen=True):
         """Whether it failed because an agent was asked what only a replica knows."""
         return failure.code is Exit.FAILED and self.socket
 
-    def agent(self, agent: ask.Replica, node: str = "") -> agent_pb2.GetAgentResponse:
-        """The agent that is asked itself. Raises `Failed` where it is another node's than the one that is named."""
-        found = agent.ask("GetAgent", agent_pb2.GetAgentRequest(), agent_pb2.GetAgentResponse)
+    def agent(self, agent: ask.Replica, node: str = "", *, foreign: bool = False) -> agent_pb2.GetAgentResponse:
+        """The agent that is asked itself. Raises `Failed` where it is another node's than the one that is named.
+
+        `foreign`: with other programs' tables.
+        """
+        request = agent_pb2.GetAgentRequest(without_foreign=not foreign)
+        found = agent.ask("GetAgent", request, agent_pb2.GetAgentResponse)
         if node and found.node_name != node:
             text = f"the agent at {agent.where} is {found.node_name}'s, and not {node}'s"
             raise usage(text, f"Ask a replica about {node}, or leave --node out.")

@@ -11,12 +11,16 @@ import argparse
 import signal
 import sys
 import time
+from collections.abc import Iterable, Iterator
 
-from tools.lab import kubeproxy
+from tools.lab import kubeproxy, parts
 from tools.lab.cluster import cluster as clusters
 from tools.lab.cluster import leftovers
 from tools.lab.cluster.cluster import Cluster
+from tools.lab.fabric import CLUSTER_CIDRS, Host, Node
 from tools.lab.process import ProcessFailed
+
+AGENTS = 50051  # where agents reach a replica
 
 
 def main() -> int:
@@ -43,7 +47,10 @@ def _up(mode: str | None, *, hold: bool) -> int:
         with clusters.running() as cluster:
             _start_proxies(cluster, mode)
             _say(f"two nodes Ready after {time.monotonic() - began:.0f} s; logs in {cluster.run.folder}")
-            _say(f"ip netns exec {cluster.api.host.space.name} kubectl --kubeconfig={cluster.api.admin_kubeconfig}")
+            for line in reached(cluster.fabric.nodes, cluster.api.host, cluster.api.url):
+                _say(line)
+            kubectl = f"{parts.find('kubectl')} --kubeconfig={cluster.api.admin_kubeconfig}"
+            _say(f"ip netns exec {cluster.api.host.space.name} {kubectl}")
             if hold:
                 signal.pause()
     except ProcessFailed as failure:
@@ -52,6 +59,18 @@ def _up(mode: str | None, *, hold: bool) -> int:
     except KeyboardInterrupt:
         _say("taken down")
     return 0
+
+
+def reached(nodes: Iterable[Node], host: Host, url: str) -> Iterator[str]:
+    """Where the API server and each node are, and what an overlay has to say of them. Pure."""
+    yield f"API server: {url}, on a host of its own: {host.v4}, {host.v6}; namespace {host.space.name}"
+    servers = []
+    for node in nodes:
+        servers.append(f"{node.address()}:{AGENTS}")
+        where = f"{node.address()}, {node.address(6)}; Pods {', '.join(node.pod_cidrs)}"
+        yield f"{node.name}: {where}; namespace {node.space.name}"
+    settings = f"server={','.join(servers)} cluster-cidr={','.join(CLUSTER_CIDRS)}"
+    yield f"for an overlay: {settings} KUBERNETES_SERVICE_HOST={host.v4}"
 
 
 def _start_proxies(cluster: Cluster, mode: str | None) -> None:

@@ -22,6 +22,10 @@ ASSUMED = (
     "the node's own options are not known here: node ports are taken to answer at the Node's first address of each"
     " family, and nothing to be masqueraded that need not be"
 )
+NO_OTHERS = (
+    "no rule of another program on {node} drops or redirects it: explain at its agent's own socket names those that may"
+    " (--server=unix:///PATH), and so does `deltaplane doctor` there"
+)
 
 
 def node_named(here: Here, name: str) -> tuple[Node, Session | None]:
@@ -128,7 +132,7 @@ def site_of(here: Here, node: Node, cluster_cidrs: tuple[str, ...], mode: str = 
     pods = tuple((6 if ":" in text else 4, text) for text in given or cidrs)
     return Site(
         node.name, frozenset(node.addresses), forwarding, node.zone, pods,
-        assumptions=(ASSUMED, told), manner=manner_of(mode),
+        assumptions=(ASSUMED, told, NO_OTHERS.format(node=node.name)), manner=manner_of(mode),
     )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ from deltaplane.v1 import delta_pb2 as deltaplane_dot_v1_dot_delta__pb2
 from deltaplane.v1 import views_pb2 as deltaplane_dot_v1_dot_views__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x64\x65ltaplane/v1/agent.proto\x12\rdeltaplane.v1\x1a\x19\x64\x65ltaplane/v1/delta.proto\x1a\x19\x64\x65ltaplane/v1/views.proto\"\x11\n\x0fGetAgentRequest\"\xa4\x04\n\x10GetAgentResponse\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x15\n\ragent_version\x18\x02 \x01(\t\x12\x12\n\nproxy_mode\x18\x03 \x01(\t\x12\r\n\x05\x65poch\x18\x04 \x01(\t\x12\x0b\n\x03rev\x18\x05 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x06 \x01(\t\x12%\n\x06\x63ounts\x18\x07 \x01(\x0b\x32\x15.deltaplane.v1.Counts\x12\x11\n\tconnected\x18\x08 \x01(\x08\x12\x0e\n\x06server\x18\t \x01(\t\x12\x10\n\x08\x63omplete\x18\n \x01(\x08\x12\x0f\n\x07pending\x18\x0b \x01(\x08\x12\x0f\n\x07\x64rifted\x18\x0c \x01(\x08\x12,\n\x06\x66\x61iled\x18\r \x03(\x0b\x32\x1c.deltaplane.v1.ObjectFailure\x12#\n\x05\x62rake\x18\x0e \x01(\x0b\x32\x14.deltaplane.v1.Brake\x12\x0f\n\x07servers\x18\x0f \x03(\t\x12\x17\n\x0fsince_unix_nano\x18\x10 \x01(\x03\x12\x12\n\nlast_error\x18\x11 \x01(\t\x12\x19\n\x11last_error_server\x18\x12 \x01(\t\x12\x1c\n\x14last_error_unix_nano\x18\x13 \x01(\x03\x12,\n\x07\x66oreign\x18\x14 \x03(\x0b\x32\x1b.deltaplane.v1.ForeignChain\x12\x15\n\rforeign_error\x18\x15 \x01(\t\x12\x19\n\x11kube_proxy_tables\x18\x16 \x03(\t\"H\n\x0c\x46oreignChain\x12\r\n\x05table\x18\x01 \x01(\t\x12\r\n\x05\x63hain\x18\x02 \x01(\t\x12\x0c\n\x04hook\x18\x03 \x01(\t\x12\x0c\n\x04\x64oes\x18\x04 \x03(\t\"h\n\x14GetForwardingRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x0c\n\x04port\x18\x04 \x01(\r\x12\x10\n\x08protocol\x18\x05 \x01(\t\"n\n\x0eKernelFrontend\x12\x10\n\x08\x66rontend\x18\x01 \x01(\t\x12\x11\n\tendpoints\x18\x02 \x03(\t\x12\x17\n\x0flocal_endpoints\x18\x03 \x03(\t\x12\x0f\n\x07verdict\x18\x04 \x01(\t\x12\r\n\x05words\x18\x05 \x01(\t\"\xff\x01\n\x15GetForwardingResponse\x12.\n\x07\x64\x65sired\x18\x01 \x01(\x0b\x32\x1d.deltaplane.v1.ForwardingView\x12.\n\x07\x61pplied\x18\x02 \x03(\x0b\x32\x1d.deltaplane.v1.KernelFrontend\x12-\n\x06kernel\x18\x03 \x03(\x0b\x32\x1d.deltaplane.v1.KernelFrontend\x12\x13\n\x0b\x64ifferences\x18\x04 \x03(\t\x12\x14\n\x0ckernel_error\x18\x05 \x01(\t\x12,\n\x06\x66\x61iled\x18\x06 \x03(\x0b\x32\x1c.deltaplane.v1.ObjectFailure\"C\n\x12\x45xplainHereRequest\x12-\n\nconnection\x18\x01 \x01(\x0b\x32\x19.deltaplane.v1.Connection\"\xcf\x01\n\x13\x45xplainHereResponse\x12/\n\x0b\x65xplanation\x18\x01 \x01(\x0b\x32\x1a.deltaplane.v1.Explanation\x12\x0b\n\x03rev\x18\x02 \x01(\x04\x12\r\n\x05\x65poch\x18\x03 \x01(\t\x12\x13\n\x0b\x64ifferences\x18\x04 \x03(\t\x12-\n\x06kernel\x18\x05 \x03(\x0b\x32\x1d.deltaplane.v1.KernelFrontend\x12\x14\n\x0ckernel_error\x18\x06 \x01(\t\x12\x11\n\telsewhere\x18\x07 \x03(\t2\x8d\x02\n\x0c\x41gentService\x12K\n\x08GetAgent\x12\x1e.deltaplane.v1.GetAgentRequest\x1a\x1f.deltaplane.v1.GetAgentResponse\x12Z\n\rGetForwarding\x12#.deltaplane.v1.GetForwardingRequest\x1a$.deltaplane.v1.GetForwardingResponse\x12T\n\x0b\x45xplainHere\x12!.deltaplane.v1.ExplainHereRequest\x1a\".deltaplane.v1.ExplainHereResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x64\x65ltaplane/v1/agent.proto\x12\rdeltaplane.v1\x1a\x19\x64\x65ltaplane/v1/delta.proto\x1a\x19\x64\x65ltaplane/v1/views.proto\"*\n\x0fGetAgentRequest\x12\x17\n\x0fwithout_foreign\x18\x01 \x01(\x08\"\xa4\x04\n\x10GetAgentResponse\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x15\n\ragent_version\x18\x02 \x01(\t\x12\x12\n\nproxy_mode\x18\x03 \x01(\t\x12\r\n\x05\x65poch\x18\x04 \x01(\t\x12\x0b\n\x03rev\x18\x05 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x06 \x01(\t\x12%\n\x06\x63ounts\x18\x07 \x01(\x0b\x32\x15.deltaplane.v1.Counts\x12\x11\n\tconnected\x18\x08 \x01(\x08\x12\x0e\n\x06server\x18\t \x01(\t\x12\x10\n\x08\x63omplete\x18\n \x01(\x08\x12\x0f\n\x07pending\x18\x0b \x01(\x08\x12\x0f\n\x07\x64rifted\x18\x0c \x01(\x08\x12,\n\x06\x66\x61iled\x18\r \x03(\x0b\x32\x1c.deltaplane.v1.ObjectFailure\x12#\n\x05\x62rake\x18\x0e \x01(\x0b\x32\x14.deltaplane.v1.Brake\x12\x0f\n\x07servers\x18\x0f \x03(\t\x12\x17\n\x0fsince_unix_nano\x18\x10 \x01(\x03\x12\x12\n\nlast_error\x18\x11 \x01(\t\x12\x19\n\x11last_error_server\x18\x12 \x01(\t\x12\x1c\n\x14last_error_unix_nano\x18\x13 \x01(\x03\x12,\n\x07\x66oreign\x18\x14 \x03(\x0b\x32\x1b.deltaplane.v1.ForeignChain\x12\x15\n\rforeign_error\x18\x15 \x01(\t\x12\x19\n\x11kube_proxy_tables\x18\x16 \x03(\t\"H\n\x0c\x46oreignChain\x12\r\n\x05table\x18\x01 \x01(\t\x12\r\n\x05\x63hain\x18\x02 \x01(\t\x12\x0c\n\x04hook\x18\x03 \x01(\t\x12\x0c\n\x04\x64oes\x18\x04 \x03(\t\"h\n\x14GetForwardingRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x0c\n\x04port\x18\x04 \x01(\r\x12\x10\n\x08protocol\x18\x05 \x01(\t\"n\n\x0eKernelFrontend\x12\x10\n\x08\x66rontend\x18\x01 \x01(\t\x12\x11\n\tendpoints\x18\x02 \x03(\t\x12\x17\n\x0flocal_endpoints\x18\x03 \x03(\t\x12\x0f\n\x07verdict\x18\x04 \x01(\t\x12\r\n\x05words\x18\x05 \x01(\t\"\xff\x01\n\x15GetForwardingResponse\x12.\n\x07\x64\x65sired\x18\x01 \x01(\x0b\x32\x1d.deltaplane.v1.ForwardingView\x12.\n\x07\x61pplied\x18\x02 \x03(\x0b\x32\x1d.deltaplane.v1.KernelFrontend\x12-\n\x06kernel\x18\x03 \x03(\x0b\x32\x1d.deltaplane.v1.KernelFrontend\x12\x13\n\x0b\x64ifferences\x18\x04 \x03(\t\x12\x14\n\x0ckernel_error\x18\x05 \x01(\t\x12,\n\x06\x66\x61iled\x18\x06 \x03(\x0b\x32\x1c.deltaplane.v1.ObjectFailure\"C\n\x12\x45xplainHereRequest\x12-\n\nconnection\x18\x01 \x01(\x0b\x32\x19.deltaplane.v1.Connection\"\xaf\x02\n\x13\x45xplainHereResponse\x12/\n\x0b\x65xplanation\x18\x01 \x01(\x0b\x32\x1a.deltaplane.v1.Explanation\x12\x0b\n\x03rev\x18\x02 \x01(\x04\x12\r\n\x05\x65poch\x18\x03 \x01(\t\x12\x13\n\x0b\x64ifferences\x18\x04 \x03(\t\x12-\n\x06kernel\x18\x05 \x03(\x0b\x32\x1d.deltaplane.v1.KernelFrontend\x12\x14\n\x0ckernel_error\x18\x06 \x01(\t\x12\x11\n\telsewhere\x18\x07 \x03(\t\x12,\n\x07\x66oreign\x18\x08 \x03(\x0b\x32\x1b.deltaplane.v1.ForeignChain\x12\x15\n\rforeign_error\x18\t \x01(\t\x12\x19\n\x11kube_proxy_tables\x18\n \x03(\t2\x8d\x02\n\x0c\x41gentService\x12K\n\x08GetAgent\x12\x1e.deltaplane.v1.GetAgentRequest\x1a\x1f.deltaplane.v1.GetAgentResponse\x12Z\n\rGetForwarding\x12#.deltaplane.v1.GetForwardingRequest\x1a$.deltaplane.v1.GetForwardingResponse\x12T\n\x0b\x45xplainHere\x12!.deltaplane.v1.ExplainHereRequest\x1a\".deltaplane.v1.ExplainHereResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,21 +34,21 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'deltaplane.v1.agent_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GETAGENTREQUEST']._serialized_start=98
-  _globals['_GETAGENTREQUEST']._serialized_end=115
-  _globals['_GETAGENTRESPONSE']._serialized_start=118
-  _globals['_GETAGENTRESPONSE']._serialized_end=666
-  _globals['_FOREIGNCHAIN']._serialized_start=668
-  _globals['_FOREIGNCHAIN']._serialized_end=740
-  _globals['_GETFORWARDINGREQUEST']._serialized_start=742
-  _globals['_GETFORWARDINGREQUEST']._serialized_end=846
-  _globals['_KERNELFRONTEND']._serialized_start=848
-  _globals['_KERNELFRONTEND']._serialized_end=958
-  _globals['_GETFORWARDINGRESPONSE']._serialized_start=961
-  _globals['_GETFORWARDINGRESPONSE']._serialized_end=1216
-  _globals['_EXPLAINHEREREQUEST']._serialized_start=1218
-  _globals['_EXPLAINHEREREQUEST']._serialized_end=1285
-  _globals['_EXPLAINHERERESPONSE']._serialized_start=1288
-  _globals['_EXPLAINHERERESPONSE']._serialized_end=1495
-  _globals['_AGENTSERVICE']._serialized_start=1498
-  _globals['_AGENTSERVICE']._serialized_end=1767
+  _globals['_GETAGENTREQUEST']._serialized_end=140
+  _globals['_GETAGENTRESPONSE']._serialized_start=143
+  _globals['_GETAGENTRESPONSE']._serialized_end=691
+  _globals['_FOREIGNCHAIN']._serialized_start=693
+  _globals['_FOREIGNCHAIN']._serialized_end=765
+  _globals['_GETFORWARDINGREQUEST']._serialized_start=767
+  _globals['_GETFORWARDINGREQUEST']._serialized_end=871
+  _globals['_KERNELFRONTEND']._serialized_start=873
+  _globals['_KERNELFRONTEND']._serialized_end=983
+  _globals['_GETFORWARDINGRESPONSE']._serialized_start=986
+  _globals['_GETFORWARDINGRESPONSE']._serialized_end=1241
+  _globals['_EXPLAINHEREREQUEST']._serialized_start=1243
+  _globals['_EXPLAINHEREREQUEST']._serialized_end=1310
+  _globals['_EXPLAINHERERESPONSE']._serialized_start=1313
+  _globals['_EXPLAINHERERESPONSE']._serialized_end=1616
+  _globals['_AGENTSERVICE']._serialized_start=1619
+  _globals['_AGENTSERVICE']._serialized_end=1888
 # @@protoc_insertion_point(module_scope)

@@ -24,12 +24,17 @@ DESCRIPTOR: _descriptor.FileDescriptor
 class GetAgentRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    WITHOUT_FOREIGN_FIELD_NUMBER: _builtins.int
+    without_foreign: _builtins.bool
+    """Other programs' nftables tables are not read."""
     def __init__(
         self,
+        *,
+        without_foreign: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["without_foreign", b"without_foreign"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -322,10 +327,14 @@ class ExplainHereResponse(_message.Message):
     KERNEL_FIELD_NUMBER: _builtins.int
     KERNEL_ERROR_FIELD_NUMBER: _builtins.int
     ELSEWHERE_FIELD_NUMBER: _builtins.int
+    FOREIGN_FIELD_NUMBER: _builtins.int
+    FOREIGN_ERROR_FIELD_NUMBER: _builtins.int
+    KUBE_PROXY_TABLES_FIELD_NUMBER: _builtins.int
     rev: _builtins.int
     epoch: _builtins.str
     kernel_error: _builtins.str
     """Why the kernel could not be read: the explanation is not cross-checked."""
+    foreign_error: _builtins.str
     @_builtins.property
     def explanation(self) -> _views_pb2.Explanation: ...
     @_builtins.property
@@ -338,6 +347,14 @@ class ExplainHereResponse(_message.Message):
     def elsewhere(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What is not in the kernel and has nothing to do with this connection."""
 
+    @_builtins.property
+    def foreign(self) -> _containers.RepeatedCompositeFieldContainer[Global___ForeignChain]:
+        """Base chains of other programs that a packet of this connection, or of its answer, may meet: they may drop or redirect
+        it, and the explanation has nothing of them. Read when asked; foreign_error and kube_proxy_tables as in GetAgentResponse.
+        """
+
+    @_builtins.property
+    def kube_proxy_tables(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -348,10 +365,13 @@ class ExplainHereResponse(_message.Message):
         kernel: _abc.Iterable[Global___KernelFrontend] | None = ...,
         kernel_error: _builtins.str = ...,
         elsewhere: _abc.Iterable[_builtins.str] | None = ...,
+        foreign: _abc.Iterable[Global___ForeignChain] | None = ...,
+        foreign_error: _builtins.str = ...,
+        kube_proxy_tables: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["differences", b"differences", "elsewhere", b"elsewhere", "epoch", b"epoch", "explanation", b"explanation", "kernel", b"kernel", "kernel_error", b"kernel_error", "rev", b"rev"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["differences", b"differences", "elsewhere", b"elsewhere", "epoch", b"epoch", "explanation", b"explanation", "foreign", b"foreign", "foreign_error", b"foreign_error", "kernel", b"kernel", "kernel_error", b"kernel_error", "kube_proxy_tables", b"kube_proxy_tables", "rev", b"rev"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

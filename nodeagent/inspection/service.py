@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
@@ -16,18 +16,15 @@ from deltaplane.model import Kind
 from deltaplane.sockets import private, taken
 from deltaplane.v1 import agent_pb2, agent_pb2_grpc
 from deltaplane.v1 import delta_pb2 as pb
-from nodeagent.errors import AgentError, DataplaneUnavailable
+from nodeagent.errors import AgentError
 from nodeagent.inspection.facts import Facts, Take
+from nodeagent.inspection.foreign import Way, note_foreign
 from nodeagent.inspection.reading import Unknown, explain_here, forwarding
 from nodeagent.stream.link import Link
-
-if TYPE_CHECKING:
-    from nodeagent.doctor.nftables import Nftables
 
 T = TypeVar("T")
 Context = grpc.aio.ServicerContext[Any, Any]
 Turn = Callable[[Callable[[], Any]], Awaitable[Any]]
-READING = 2.0  # seconds, for other programs' tables
 SERVICE = agent_pb2.DESCRIPTOR.services_by_name["AgentService"].full_name
 OPTIONS = (("grpc.max_receive_message_length", 64 * 1024), ("grpc.max_concurrent_streams", 16))
 
@@ -46,8 +43,9 @@ class Inspection(agent_pb2_grpc.AgentServiceServicer):
         self, request: agent_pb2.GetAgentRequest, context: Context
     ) -> agent_pb2.GetAgentResponse:
         found = await self._answered(context, lambda: agent_of(self._take(), self._link))
-        async with self._reading:
-            await asyncio.to_thread(note_foreign, found)
+        if not request.without_foreign:
+            async with self._reading:
+                await asyncio.to_thread(note_foreign, found)
         return found
 
     async def GetForwarding(  # noqa: N802
@@ -58,11 +56,16 @@ class Inspection(agent_pb2_grpc.AgentServiceServicer):
     async def ExplainHere(  # noqa: N802
         self, request: agent_pb2.ExplainHereRequest, context: Context
     ) -> agent_pb2.ExplainHereResponse:
-        def answer() -> agent_pb2.ExplainHereResponse:
+        def answer() -> tuple[agent_pb2.ExplainHereResponse, Way]:
             facts = self._take()
-            return explain_here(facts, self._site(facts), request)
+            site = self._site(facts)
+            found = explain_here(facts, site, request)
+            return found, Way.of(found.explanation, site.own)
 
-        return await self._answered(context, answer)
+        found, way = await self._answered(context, answer)
+        async with self._reading:
+            await asyncio.to_thread(note_foreign, found, way.may_meet)
+        return found
 
     async def _answered(self, context: Context, call: Callable[[], T]) -> T:
         try:
@@ -99,28 +102,6 @@ def agent_of(facts: Facts, link: Link) -> agent_pb2.GetAgentResponse:
         last_error_server=link.error_server,
         last_error_unix_nano=link.error_at,
     )
-
-
-def others() -> Nftables:
-    """This node's nftables, as far as it is read within `READING`."""
-    from nodeagent.doctor.nftables import read  # noqa: PLC0415 - no agent loads the doctor when it starts
-
-    return read(most=READING)
-
-
-def note_foreign(found: agent_pb2.GetAgentResponse, read: Callable[[], Nftables] = others) -> None:
-    """Adds what other programs' nftables tables may do to packets, or why that could not be read.
-
-    In a thread: the kernel is asked for `READING` seconds at most. A name that is no UTF-8 is a ValueError.
-    """
-    try:
-        known = read()
-    except (OSError, ValueError, DataplaneUnavailable) as error:
-        found.foreign_error = (error.strerror if isinstance(error, OSError) else "") or str(error)
-        return
-    found.kube_proxy_tables[:] = known.kube_proxy
-    for each in known.foreign:
-        found.foreign.add(table=each.table, chain=each.chain, hook=each.point, does=each.does)
 
 
 async def serve(path: str, inspection: Inspection) -> None:

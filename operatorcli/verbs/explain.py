@@ -54,8 +54,8 @@ def add(app: typer.Typer) -> None:
         """What becomes of a new connection at a node, and why; where no Service has the address, which are near.
 
         Ends with 0 when it reaches an endpoint, and the node has the newest of what that is made of, else with 1. At
-        an agent's own socket (--server=unix:///PATH) the answer is compared with what is in the kernel; it is no yes
-        while the agent has no stream.
+        an agent's own socket (--server=unix:///PATH) the answer is compared with what is in the kernel, and names other
+        programs' rules that the packet may meet, which decide nothing here; it is no yes while the agent has no stream.
         """
         if not node and not asked.socket:
             raise usage(

@@ -54,7 +54,7 @@ def overview(asked: Asked, replica: Replica) -> tuple[Answer, Exit]:
     except Failed as failure:
         if not asked.agent_answers(failure):
             raise
-        return node_view.here(asked.agent(replica), time.time())
+        return node_view.here(asked.agent(replica, foreign=True), time.time())
     listed = replica.ask("ListNodes", pb.ListNodesRequest(), pb.ListNodesResponse)
     apart = []
     if status_view.differing(found.replicas):  # a change under way, or a replica that lacks it for longer

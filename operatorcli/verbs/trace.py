@@ -19,6 +19,7 @@ Count = Annotated[
     int, typer.Option("--count", metavar="N", min=1, max=100, help="Follow N packets, one after another.")
 ]
 Elsewhere = Annotated[str, typer.Option("--node", hidden=True)]
+Chosen = Annotated[str, typer.Option("--endpoint", hidden=True)]
 Wait = Annotated[bool, typer.Option("--wait", help="Send nothing: the client starts its connection meanwhile.")]
 
 
@@ -39,14 +40,23 @@ def add(app: typer.Typer) -> None:
         wait: Wait = False,
         namespace: Namespace = "",
         node: Elsewhere = "",
+        endpoint: Chosen = "",
     ) -> Exit:
         """Follows one real packet through this node's kernel, and shows that beside what explain says.
 
         Runs as root on the node, with the agent's socket. Where FROM is the node itself or a pod on it, the packet is
         sent from there (a connection that is closed at once, or an empty datagram); else it is waited for. The kernel
-        traces this flow only, and stops when this ends, however it ends. The kernel chooses the endpoint: --count shows
-        what comes of several packets. Ends with 0 when all met what was said, and no connection failed.
+        traces this flow only, and stops when this ends, however it ends. The kernel draws the endpoint of each
+        connection, so no option chooses it: --count=12 counts what came of twelve packets at each endpoint, and an
+        endpoint's own address as the target follows the way to that one, without the Service. Ends with 0 when all met
+        what was said, and no connection failed.
         """
+        if endpoint:
+            raise usage(
+                "trace has no --endpoint: the kernel draws the endpoint of each connection",
+                f"--count=12 follows twelve packets and counts what came of them at each endpoint; {endpoint} in place"
+                f" of {target} follows the way to that one, without the Service.",
+            )
         seconds = length("timeout", timeout)
         if not asked.socket:
             where = f"on {node}, or in its agent's container" if node else "on the node"

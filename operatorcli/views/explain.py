@@ -13,6 +13,7 @@ from operatorcli.tables import Block, Cell, Sentence, Table, columns
 from operatorcli.text import key
 from operatorcli.views.basis import heading, is_so
 from operatorcli.views.forwarding import differing
+from operatorcli.views.node import foreign
 
 DECISIONS = columns("DECIDED BY", "FOUND*", "WHY*")
 CHOICES = columns("ENDPOINT*", "SHARE>", "STATE*", "NODE*", "ZONE*", "SOURCE ADDRESS")
@@ -45,6 +46,8 @@ def here(found: agent_pb2.ExplainHereResponse, agent: agent_pb2.GetAgentResponse
     blocks += [
         Sentence(f"Elsewhere: {text}; this connection has nothing to do with it.", "faint") for text in found.elsewhere
     ]
+    if others := foreign(found):
+        blocks.append(Sentence(f"Not part of this answer, other programs' rules: {others}.", "warn"))
     reached = found.explanation.fate == views_pb2.FATE_REACHES
     yes = reached and not found.differences
     return Answer(blocks, plain(found), _names(found.explanation)), Exit.YES if yes else Exit.NO

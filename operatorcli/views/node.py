@@ -72,7 +72,7 @@ def here(found: agent_pb2.GetAgentResponse, now: float) -> tuple[Answer, Exit]:
         "last error": _last_error(found, now),
         "revision": f"{found.rev}, as the replica counts whose epoch is {found.epoch[:8]}" if found.rev else "none",
         "objects": f"{count(counts.services, 'Service')}, {count(counts.endpoint_slices, 'EndpointSlice')}",
-        "other tables": _foreign(found),
+        "other tables": foreign(found),
     }
     wrong = [Sentence(text, "bad") for text in _wrong(found, now)]
     good = Sentence("The kernel has all of it, as far as the agent knows.", "good")
@@ -81,8 +81,8 @@ def here(found: agent_pb2.GetAgentResponse, now: float) -> tuple[Answer, Exit]:
     )
 
 
-def _foreign(found: agent_pb2.GetAgentResponse) -> str:
-    """kube-proxy's tables, and other programs' base chains: table (hook, chain: what it may do)."""
+def foreign(found: agent_pb2.GetAgentResponse | agent_pb2.ExplainHereResponse) -> str:
+    """kube-proxy's tables, and other programs' base chains: table (hook, chain: what it may do). Empty: none."""
     if found.foreign_error:
         return f"not read: {found.foreign_error}"
     told = [f"{', '.join(found.kube_proxy_tables)} (kube-proxy's own)"] if found.kube_proxy_tables else []

@@ -69,7 +69,7 @@ def test_status_is_the_agents_own(here: Command) -> None:
     assert "The kernel has all of it" in said
 
 
-def test_status_names_what_other_programs_tables_do_and_whose_they_are(here: Command) -> None:
+def test_status_and_explain_name_what_other_programs_tables_do_and_whose_they_are(here: Command) -> None:
     eventually(here, "status")
     space = netns.Namespace(netns.owned(SPACE))
     nft(space, "add table ip kube-proxy; add table inet edgefilter; add chain inet edgefilter judge { drop; }")
@@ -77,11 +77,14 @@ def test_status_names_what_other_programs_tables_do_and_whose_they_are(here: Com
     nft(space, "add rule inet edgefilter forwarded ip daddr vmap { 10.180.1.12 : jump judge, 10.180.1.13 : accept }")
     try:
         said = eventually(here, "status")
+        explained = {source: here("explain", source, "10.96.0.10:80").out for source in ("10.244.1.7", "127.0.0.1")}
     finally:
         nft(space, "delete table inet edgefilter; delete table ip kube-proxy")
 
     wanted = "ip kube-proxy (kube-proxy's own); inet edgefilter (forward, forwarded: drops); deltaplane trace"
     assert wanted in " ".join(said.split())
+    assert f"other programs' rules: {wanted}" in " ".join(explained["10.244.1.7"].split())
+    assert "rules: ip kube-proxy (kube-proxy's own); deltaplane trace" in " ".join(explained["127.0.0.1"].split())
     assert "other tables" not in eventually(here, "status")
 
 

@@ -326,3 +326,14 @@ def test_on_a_terminal_there_is_colour_within_a_hundred_columns(words: str, shop
     assert "\x1b[32mlive" in text
     assert any("node-a" in line for line in lines)
     assert max(map(len, lines)) <= 100
+
+
+def test_trace_chooses_no_endpoint_and_says_what_to_do_instead(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = Command({}, capsys, monkeypatch)("trace", "10.244.1.7", "svc/web", "--endpoint=10.244.2.9:8080")
+
+    assert said.code == 2
+    assert "the kernel draws the endpoint" in said.err
+    assert "--count=12 follows" in said.err
+    assert "10.244.2.9:8080 in place of svc/web follows the way to that one" in said.err

@@ -127,6 +127,27 @@ def test_what_is_wrong_elsewhere_is_said_and_does_not_count() -> None:
     assert RESYNC not in written(answer, Form.TABLE)
 
 
+def test_other_programs_rules_that_the_packet_may_meet_are_named_and_decide_nothing() -> None:
+    drops = agent_pb2.ForeignChain(table="inet edgefilter", chain="filter", hook="forward", does=["drops"])
+    found = agent_pb2.ExplainHereResponse(explanation=reached(), foreign=[drops], kube_proxy_tables=["ip kube-proxy"])
+
+    answer, code = explain.here(found, AGENT)
+
+    text = " ".join(written(answer, Form.TABLE).split())
+    assert code is Exit.YES
+    assert (
+        "Not part of this answer, other programs' rules: ip kube-proxy (kube-proxy's own); inet edgefilter (forward,"
+        " filter: drops); deltaplane trace shows whether a packet meets them."
+    ) in text
+    assert '"table": "inet edgefilter"' in written(answer, Form.JSON)
+
+
+def test_that_other_programs_rules_were_not_read_is_said() -> None:
+    found = agent_pb2.ExplainHereResponse(explanation=reached(), foreign_error="Operation not permitted")
+    text = written(explain.here(found, AGENT)[0], Form.TABLE)
+    assert "Not part of this answer, other programs' rules: not read: Operation not permitted." in text
+
+
 def test_a_kernel_that_has_the_same_is_said() -> None:
     answer, code = explain.here(agent_pb2.ExplainHereResponse(explanation=reached()), AGENT)
 

@@ -223,7 +223,7 @@ async def test_a_connection_is_explained_by_what_the_node_has(asked: Asked) -> N
     )  # fmt: skip
     steps = [each.what for each in answer.explanation.decisions]
     assert steps == ["frontend", "client", "traffic-policy", "endpoints", "masquerade"]
-    assert answer.explanation.assumptions
+    assert answer.explanation.assumptions[-1].startswith("no rule of another program on a drops or redirects it")
 
 
 async def test_a_node_without_pod_cidrs_takes_every_pod_for_its_own(asked: Asked) -> None:
