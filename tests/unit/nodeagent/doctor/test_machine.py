@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,6 +10,7 @@ import pytest
 from nodeagent.doctor import machine
 from nodeagent.errors import AgentError
 from nodeagent.linux.errors import KernelUnavailable
+from nodeagent.linux.iptables import programs
 
 READERS = {
     "nftables.read": "nftables' rules",
@@ -23,7 +23,7 @@ READERS = {
 
 
 @pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """A node with nothing on it: no mode is tried, no program is run, no kernel is asked."""
     ways: dict[str, Any] = {
         "nftables.read": machine.nftables.Nftables, "_links": dict, "tables_there": lambda *_: (),
@@ -32,11 +32,10 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name, way in ways.items():
         monkeypatch.setattr(f"nodeagent.doctor.machine.{name}", way)
     monkeypatch.setattr(machine, "_works", lambda _: "")
-    monkeypatch.setattr(machine.programs, "find", lambda *_: "/sbin/save")
-    monkeypatch.setattr(machine.programs, "which", lambda program: f"/sbin/{program}")
-    monkeypatch.setattr(machine.programs, "legacy_tables", lambda _: set())
+    monkeypatch.setattr(programs, "find", lambda *_: "/sbin/save")
+    monkeypatch.setattr(programs, "which", lambda program: f"/sbin/{program}")
+    monkeypatch.setattr(programs, "legacy_tables", lambda _: set())
     monkeypatch.setattr(machine, "is_there", lambda *_: False)
-    yield
 
 
 @pytest.mark.parametrize(
