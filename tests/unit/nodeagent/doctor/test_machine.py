@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from nodeagent.doctor import machine
+from nodeagent.doctor import machine, nftables
 from nodeagent.errors import AgentError
 from nodeagent.linux.errors import KernelUnavailable
 from nodeagent.linux.iptables import programs
@@ -26,7 +26,7 @@ READERS = {
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """A node with nothing on it: no mode is tried, no program is run, no kernel is asked."""
     ways: dict[str, Any] = {
-        "nftables.read": machine.nftables.Nftables, "_links": dict, "tables_there": lambda *_: (),
+        "nftables.read": nftables.Nftables, "_links": dict, "tables_there": lambda *_: (),
         "_run": lambda *_: "v1.0", "process.here": lambda _: (), "process.listening": lambda _: {},
     }  # fmt: skip
     for name, way in ways.items():
