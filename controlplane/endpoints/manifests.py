@@ -99,7 +99,7 @@ def deployment(thing: objects.Deployment, problems: Problems) -> tuple[Pod, ...]
 
 
 def _named(base: Pod, deployment: str, place: Place) -> Pod:
-    name = f"{deployment}-{place.addresses[0].replace(':', '-').replace('.', '-').strip('-')}"
+    name = f"{deployment}/{place.addresses[0]}"  # no Pod of a manifest can have this one
     return replace(base, name=name, uid=f"{base.namespace}/{name}")
 
 

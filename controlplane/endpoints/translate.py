@@ -85,7 +85,7 @@ def pod(thing: objects.Pod, problems: Problems) -> Pod:
         terminal=status.phase in {"Succeeded", "Failed"},
         hostname=spec.hostname or "",
         subdomain=spec.subdomain or "",
-        ports=named_ports(spec),
+        ports=named_ports(spec, problems),
         ready_since=seconds(ready.last_transition_time),
     )
 
@@ -110,15 +110,21 @@ def addresses(texts: Iterable[str], field: str, problems: Problems) -> tuple[str
     return tuple(found)
 
 
-def named_ports(spec: objects.PodSpec) -> tuple[NamedPort, ...]:
+def named_ports(spec: objects.PodSpec, problems: Problems) -> tuple[NamedPort, ...]:
     """The named ports of the containers, then those of sidecars (initContainers with restartPolicy Always)."""
-    sidecars = [one for one in spec.init_containers or () if one.restart_policy == "Always"]
-    return tuple(
-        NamedPort(port.name, port.protocol or "TCP", port.container_port)
-        for container in [*(spec.containers or ()), *sidecars]
-        for port in container.ports or ()
-        if port.name
-    )
+    containers = [(f"containers[{index}]", one) for index, one in enumerate(spec.containers or ())]
+    first = ((f"initContainers[{index}]", one) for index, one in enumerate(spec.init_containers or ()))
+    containers += [(at, one) for at, one in first if one.restart_policy == "Always"]
+    return tuple(port for at, one in containers for port in _named_ports(f"spec.{at}", one, problems))
+
+
+def _named_ports(at: str, container: objects.Container, problems: Problems) -> Iterator[NamedPort]:
+    for index, port in enumerate(container.ports or ()):
+        number = port.container_port
+        if not 0 < number < 65536:
+            problems.append(f"{at}.ports[{index}].containerPort: {number} is not 1..65535; port skipped")
+        elif port.name:
+            yield NamedPort(port.name, port.protocol or "TCP", number)
 
 
 def node(thing: objects.Node, problems: Problems) -> Node:

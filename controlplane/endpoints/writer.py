@@ -5,6 +5,7 @@ Called by `makers`. All of it raises `ApiError`; `Conflict` asks to read and dec
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
@@ -20,6 +21,7 @@ from controlplane.source.resource import ApiError, Resource
 LIMIT = aiohttp.ClientTimeout(total=30, sock_connect=10)
 TERMINATING = "NamespaceTerminating"
 T = TypeVar("T", EndpointSlice, Endpoints)
+_RANDOM, _PREFIX = 5, 58  # letters that the server adds; what it keeps of a prefix before them
 
 
 class Listed(msgspec.Struct, Generic[T]):
@@ -59,7 +61,11 @@ class Writer(Generic[T]):
     async def create(self, thing: T) -> T | None:
         """The object as the server has it then. None: its namespace is going or gone, so nothing is needed."""
         place = self._at(thing.metadata.namespace)
-        answer = await self._counted("create", lambda: self._api.post(place, _json(thing), LIMIT))
+        try:
+            answer = await self._counted("create", lambda: self._api.post(place, _json(thing), LIMIT))
+        except ApiError as error:
+            error.args = (_without_name(str(error), thing.metadata.generate_name),)
+            raise
         return None if answer is None else self._one.decode(answer)
 
     async def update(self, thing: T) -> T:
@@ -108,6 +114,11 @@ class Writer(Generic[T]):
             if error.status == 404:
                 return None
             raise
+
+
+def _without_name(text: str, prefix: str) -> str:
+    """The same text for each try: the server makes another name of `prefix` each time (names.SimpleNameGenerator)."""
+    return re.sub(rf"{re.escape(prefix[:_PREFIX])}[a-z0-9]{{{_RANDOM}}}\b", f"{prefix}*", text) if prefix else text
 
 
 def _json(thing: EndpointSlice | Endpoints) -> Any:

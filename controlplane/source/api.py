@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import ssl
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 _JSON = {"Content-Type": "application/json"}
 _PATCH = {"Content-Type": "application/strategic-merge-patch+json"}
 _METHODS = {"create": "POST", "update": "PUT", "patch": "PATCH", "delete": "DELETE"}
+_UNAUTHORIZED = re.compile(r'User ".*" cannot ')  # k8s.io/apiserver responsewriters/errors.go, forbiddenMessage
 _ALONE = frozenset({"create", "get", "update", "patch", "delete"})  # verbs that are granted without others
 
 
@@ -182,14 +184,17 @@ class Api:
         wait = response.headers.get("Retry-After", "")
         details = status.details.retry_after_seconds if status.details else None
         seconds = patience(wait, details, datetime.now(UTC))
-        text = f"{self._advice(response.status, verb, resource)}{f' ({status.message})' if status.message else ''}"
+        advice = self._advice(response.status, verb, resource, status.message or "")
+        text = f"{advice}{f' ({status.message})' if status.message else ''}"
         causes = (status.details.causes if status.details else None) or ()
         return ApiError(text, response.status, seconds, causes=frozenset(cause.reason for cause in causes))
 
-    def _advice(self, status: int, verb: str, resource: Resource) -> str:
+    def _advice(self, status: int, verb: str, resource: Resource, message: str) -> str:
         what = f"{verb} of {resource} at API server {self.server}"
         if status == 401:
             return f"{what}: 401, the credentials in {self.origin} are not accepted: renew the token or certificate"
+        if status == 403 and _of_admission(message):
+            return f"{what}: 403, its admission (a quota, a policy, a webhook) refuses this object; no right lacks"
         if status == 403:
             group = resource.group or '""'
             verbs = verb if verb in _ALONE else "get, list and watch"
@@ -218,6 +223,13 @@ class Api:
 
     async def close(self) -> None:
         await self._client.close()
+
+
+def _of_admission(message: str) -> bool:
+    """Whether a 403 comes from admission, which looks at objects, by its text; authorization names user and verb."""
+    if _UNAUTHORIZED.search(message):
+        return False
+    return "is forbidden: " in message or "denied the request" in message
 
 
 def _kind_of(verb: str, body: Mapping[str, Any] | None) -> Mapping[str, str]:

@@ -60,12 +60,12 @@ def read(root: Path = Path("/")) -> Machine:
         hooks=rules.hooks,
         foreign=(*rules.foreign, *all_legacy(iptables[Flavour.LEGACY.value], policies)),
         iptables=iptables,
-        versions=dict(_versions()),
+        versions=dict(_versions(unread)),
         plain=found.value if (found := programs.plain()) else "",
-        processes=tuple(process.here(root / "proc")),
+        processes=_noted(unread, "processes", lambda: tuple(process.here(root / "proc")), ()),
         listening=_noted(unread, "ports in use", lambda: process.listening(root / "proc"), {}),
         files={path: text for path in FILES if (text := _text(root / path.lstrip("/")))},
-        unread=tuple(unread),
+        unread=tuple(dict.fromkeys(unread)),
     )
 
 
@@ -98,7 +98,8 @@ def _saved(flavour: Flavour, unread: list[str], policies: dict[str, dict[str, st
     found: dict[str, dict[str, tuple[str, ...]]] = {}
     for family in (4, 6):
         program = programs.find(flavour, family, "save")
-        for table in _tables(flavour, family) if program else ():
+        asked = partial(_tables, flavour, family)
+        for table in _noted(unread, f"iptables-{flavour.value}'s tables", asked, list[str]()) if program else ():
             text = _noted(unread, f"iptables-{flavour.value} {table}", partial(_run, program or "", "-t", table), "")
             if flavour is Flavour.LEGACY:
                 policies.setdefault(table, {}).update(saved.policies(text))
@@ -119,11 +120,11 @@ def _tables(flavour: Flavour, family: int) -> list[str]:
         return there
 
 
-def _versions() -> Iterator[tuple[str, str]]:
+def _versions(unread: list[str]) -> Iterator[tuple[str, str]]:
     for name, program in (("nft", "nft"), *((f"iptables-{each.value}",) * 2 for each in Flavour)):
         path = programs.which(program)
-        found = re.search(r"v?(\d+(?:\.\d+)+)", _run(path, "--version")) if path else None
-        if found:
+        said = _noted(unread, f"the version of {name}", partial(_run, path, "--version"), "") if path else ""
+        if found := re.search(r"v?(\d+(?:\.\d+)+)", said):
             yield name, found[1]
 
 

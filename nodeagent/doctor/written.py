@@ -18,7 +18,7 @@ _HEAD = """\
 """
 _COMPONENT = f"""\
 # Agents and their init container take {FILE}, made by `deltaplane doctor` of kube-proxy's configuration.
-# Name this folder in `components` of your overlay.
+# Name this folder in `components` of your overlay, before beside-kube-proxy, which has no init container.
 # The flag --proxy-mode of the base, or of the components iptables and ipvs, wins over the file's mode.
 apiVersion: kustomize.config.k8s.io/v1alpha1
 kind: Component

@@ -206,6 +206,24 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "two places for traces": ({"tracing": {"endpoint": "a:1", "jaeger": {"enabled": True}}}, "not both"),
     "no flag": ({"agent": {"extraArgs": ["v=4"]}}, "/agent/extraArgs/0"),
+    "a flag and its value apart": ({"agent": {"extraArgs": ["--v 4"]}}, "/agent/extraArgs/0"),
+    "an address beyond 255": ({"controlPlane": {"addresses": ["192.0.2.999"]}}, "/controlPlane/addresses/0"),
+    "a range beyond 255": ({"clusterCIDRs": ["10.256.0.0/16"]}, "/clusterCIDRs/0"),
+    "a URL as the API server": (
+        {"controlPlane": {"apiServer": {"host": "https://a:6443"}}},
+        "/controlPlane/apiServer/host",
+    ),
+    "an API server with its port": (
+        {"controlPlane": {"apiServer": {"host": "a.b:6443"}}},
+        "/controlPlane/apiServer/host",
+    ),
+    "an API server in brackets": (
+        {"controlPlane": {"apiServer": {"host": "[fd00::1]"}}},
+        "/controlPlane/apiServer/host",
+    ),
+    "an empty section": ({"agent": None}, "missing property 'agent'"),
+    "an empty inner section": ({"controlPlane": {"apiServer": None}}, "missing property 'apiServer'"),
+    "an empty value that has to be": ({"agent": {"cluster": None}}, "missing property 'cluster'"),
     "a short digest": ({"image": {"digest": "sha256:00"}}, "/image/digest"),
 }
 
@@ -218,6 +236,11 @@ def test_a_wrong_value_is_refused_and_named(name: str) -> None:
 
     assert done.returncode == 1
     assert reason in done.stderr
+
+
+@pytest.mark.parametrize("host", ["", "192.0.2.255", "fd00::1", "::1", "a", "plane-3.example.com", "1.example-2"])
+def test_the_api_servers_address_or_name_is_taken(host: str) -> None:
+    template({"controlPlane": {"apiServer": {"host": host}, "addresses": [host or "b"]}})
 
 
 def test_a_release_is_not_kept_in_the_namespace_that_it_makes() -> None:

@@ -38,11 +38,13 @@ sleep() { :; }
 AGENT = ("DaemonSet", "deltaplane-agent")
 
 
-def rendered(cluster: Cluster, folder: Path, component: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    """The example with this component, which the API server takes."""
+def rendered(cluster: Cluster, folder: Path, *components: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """The example with these components, which the API server takes."""
     folder.mkdir()
-    layers = {"resources": KUSTOMIZE / "example", "components": component}
-    written_layers = {kind: [os.path.relpath(path.resolve(), folder.resolve())] for kind, path in layers.items()}
+    layers = {"resources": (KUSTOMIZE / "example",), "components": components}
+    written_layers = {
+        kind: [os.path.relpath(path.resolve(), folder.resolve()) for path in paths] for kind, paths in layers.items()
+    }
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(written_layers))
     text = cluster.api.kubectl("kustomize", str(folder))
     cluster.api.kubectl("apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-", stdin=text)
@@ -84,6 +86,16 @@ def test_the_doctors_component_has_agents_and_their_init_container_use_its_file(
         assert written.MOUNTED in {mount["mountPath"] for mount in container["volumeMounts"]}
     settings = nodeagent.config.parse(["--server=192.0.2.1:1", "--insecure", f"--config={file}"])
     assert (settings.masquerade_all, settings.cluster_cidrs) == (True, ("10.0.0.0/8",))
+
+
+@pytest.mark.parametrize("name", ["beside-kube-proxy", "drain", "endpoints", "insecure", "legacy-leftovers"])
+def test_the_doctors_component_goes_with_others_that_come_after_it(cluster: Cluster, tmp_path: Path, name: str) -> None:
+    written.component(translated(KubeProxy("here"), "nftables").ours, tmp_path / "made")
+
+    agent = pod(rendered(cluster, tmp_path / "overlay", tmp_path / "made", KUSTOMIZE / "components" / name))
+
+    assert f"--config={written.MOUNTED}/{written.FILE}" in agent["containers"][0]["args"]
+    assert ("initContainers" in agent) == (name != "beside-kube-proxy")
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ class Server:
         self.late: list[ApiError] = []
         self.refuses: Callable[[Mapping[str, Any]], bool] = lambda _: False
         self.keeps: Callable[[str], bool] = lambda _: False
+        self.refusals = 0
         self.version = 100
         self.reads = 0
 
@@ -82,7 +83,10 @@ class Server:
     async def _begin(self, verb: str, resource: Resource, thing: Mapping[str, Any] | None = None) -> None:
         await asyncio.sleep(0)
         if thing is not None and self.refuses(thing):
-            raise ApiError("denied by a policy", 422)
+            self.refusals += 1
+            meta = thing["metadata"]
+            name = meta.get("name") or f"{meta['generateName'][:58]}{self.refusals:05}"
+            raise ApiError(f'"{name}" is denied by a policy', 422)
         if self.failing:
             raise self.failing.pop(0)
         self.writes.append((verb, resource.plural))

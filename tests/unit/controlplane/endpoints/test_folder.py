@@ -94,6 +94,21 @@ async def test_a_deployments_pods_are_the_first_replicas_of_its_addresses(tmp_pa
         assert all(ready for _, ready, _, _ in ends(seen)["web-ipv4-1"])
 
 
+async def test_a_pod_whose_name_looks_like_a_deployments_pod_is_another_one(tmp_path: Path) -> None:
+    like = (POD % "").replace("name: one", "name: web-10-1-0-1")
+    async with following(tmp_path, svc=SERVICE, pods=deployment("10.1.0.1 @a", ""), like=like) as seen:
+        assert [address for address, *_ in ends(seen)["web-ipv4-1"]] == ["10.1.0.1", "10.1.0.9"]
+        (tmp_path / "like.yaml").unlink()
+        await seen.until(lambda: [address for address, *_ in ends(seen)["web-ipv4-1"]] == ["10.1.0.1"])
+
+
+@pytest.mark.parametrize("number", ["99999", "-4", "0"])
+async def test_a_containers_port_that_is_none_is_named(tmp_path: Path, number: str) -> None:
+    async with following(tmp_path, svc=SERVICE, pod=(POD % "").replace("8080", number)) as seen:
+        (reason,) = (reason for where, reason in seen.problems.items() if "pod.yaml" in str(where))
+        assert f"spec.containers[0].ports[0].containerPort: {number} is not 1..65535; port skipped" in str(reason)
+
+
 async def test_a_pod_has_what_its_status_says_and_is_ready_unless_that_says_otherwise(tmp_path: Path) -> None:
     async with following(tmp_path, svc=SERVICE, pod=POD % "") as seen:
         assert ends(seen) == {"web-ipv4-1": [("10.1.0.9", True, "a", "")]}

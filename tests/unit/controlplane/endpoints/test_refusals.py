@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from controlplane.endpoints.kinds import Watched
 from controlplane.endpoints.slicing import SERVICE_NAME
 from controlplane.endpoints.values import ServicePort
@@ -45,6 +47,21 @@ async def test_a_slice_that_is_refused_holds_up_no_other_one_of_its_service() ->
             server.refuses = lambda _: False
             await run.idle()
             assert by_family(server) == {family: [False, True], other: [False, True]}
+
+
+@pytest.mark.parametrize("name", ["new", "n" * 63])
+async def test_a_slice_that_cannot_be_made_is_told_once(caplog: pytest.LogCaptureFixture, name: str) -> None:
+    """The server names it anew with each try."""
+    server = Server()
+    async with running(server) as run:
+        server.refuses = lambda thing: thing["kind"] == "EndpointSlice"
+        run.tell(Watched.SERVICE, service(name))
+        await until(lambda: server.refusals > 4)
+        server.refuses = lambda _: False
+        await run.idle()
+    said = [each for each in caplog.messages if "cannot sync Service" in each and f"shop/{name}" in each]
+    assert len(said) == 1
+    assert f"{name}-*" in said[0]
 
 
 async def test_a_conflict_with_one_slice_holds_up_no_other_one() -> None:

@@ -288,6 +288,21 @@ async def test_a_refusal_says_what_to_do_and_is_tried_again(
     assert server.url in warnings[0]
 
 
+@pytest.mark.parametrize(("message", "advice"), [
+    ('services "web" is forbidden: exceeded quota: q, requested: count/services=1', "its admission"),
+    ('admission webhook "a.example.com" denied the request: no', "its admission"),
+    ('services is forbidden: User "alice" cannot list resource "services" in API group ""', "grant"),
+])  # fmt: skip
+async def test_a_403_of_admission_is_no_missing_right(
+    server: ApiServer, tmp_path: Path, message: str, advice: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.then(status(403, message), watch(added(service("a")), bookmark("5", end=True), hold=True))
+    async with following(server, tmp_path) as run:
+        await run.recorder.until(lambda: run.recorder.names == {"a"})
+    (said,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
+    assert [word for word in ("grant", "its admission") if word in said] == [advice]
+
+
 async def test_a_rotated_token_is_read_after_a_401(server: ApiServer, tmp_path: Path) -> None:
     refusal = status(401)
 
