@@ -117,6 +117,18 @@ def _row(node: inspection_pb2.NodeStatus, head: int) -> Sequence[Cell | str]:
     )
 
 
+def silences(response: inspection_pb2.ListNodesResponse) -> Iterator[str]:
+    """Replicas that did not answer."""
+    for replica in response.replicas:
+        if replica.error:
+            yield f"The replica {replica.address} does not answer, so its nodes may be missing: {replica.error}."
+
+
+def no_lag(node: inspection_pb2.NodeStatus) -> bool:
+    """It has no stream and lacks nothing that is known, so nobody knows how far it is behind."""
+    return node.state == inspection_pb2.NODE_STATE_DISCONNECTED and not node.behind_seconds
+
+
 def troubles(response: inspection_pb2.ListNodesResponse, now: float) -> Iterator[str]:
     """What is wrong, a sentence each, which says what to do. `now` in Unix seconds."""
     for node in response.nodes:
@@ -124,10 +136,12 @@ def troubles(response: inspection_pb2.ListNodesResponse, now: float) -> Iterator
         yield from (f"{node.node_name}: {trouble.text}" for trouble in found)
     if response.without_agent:
         who = listed(list(response.without_agent))
-        yield f"{who}: no agent has connected; see that one runs there, and its log{LOG}."
+        silent = [replica.address for replica in response.replicas if replica.error]
+        never = f"no agent has connected; see that one runs there, and its log{LOG}"
+        unknown = f"{advice.may_have_it(silent)}; no replica that answered knows an agent" if silent else never
+        yield f"{who}: {unknown}."
+    yield from silences(response)
     for replica in response.replicas:
-        if replica.error:
-            yield f"The replica {replica.address} does not answer, so its nodes may be missing: {replica.error}."
         if replica.no_agents:
             yield f"The replica {replica.address or 'that answers'} takes no agents: {replica.no_agents}; see its log."
             continue
@@ -157,6 +171,12 @@ def states(nodes: Sequence[inspection_pb2.NodeStatus]) -> str:
 
 
 def slowest(nodes: Iterable[inspection_pb2.NodeStatus]) -> str:
-    """`node-b (12s) and node-c (3.0s)`; empty where all have the head."""
+    """`node-b (12s) and node-c (3.0s), and of 2 disconnected nodes it is not known`; `none` where all have the head."""
+    nodes = list(nodes)
     late = sorted((node for node in nodes if node.behind_seconds), key=lambda node: -node.behind_seconds)
-    return listed([f"{node.node_name} ({seconds(node.behind_seconds)})" for node in late], 3)
+    found, off = (
+        listed([f"{node.node_name} ({seconds(node.behind_seconds)})" for node in late], 3),
+        sum(map(no_lag, nodes)),
+    )
+    unknown = f"of {count(off, 'disconnected node')} it is not known" if off else ""
+    return ", and ".join(filter(None, (found, unknown))) or "none"
