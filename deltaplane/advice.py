@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import Struct
 
@@ -113,10 +113,19 @@ def _held_up(node: inspection_pb2.NodeStatus, now: float | None) -> Iterator[Tro
         yield Trouble(f"its commit of revision {pending.rev} has been running{lasts}; see the node's load.")
 
 
+def may_have_it(silent: Sequence[str]) -> str:
+    """Of a node without an open stream at any replica that answered; `silent`: the others, one at least."""
+    return f"{', '.join(silent)} may have its stream and {'does' if len(silent) == 1 else 'do'} not answer"
+
+
 def _disconnected(node: inspection_pb2.NodeStatus, now: float | None, name: str) -> Iterator[Trouble]:
     reason = f": {node.disconnected_reason}" if node.disconnected_reason else ""
     if node.missing_labels:
         reason += f"; {unlabelled(node.missing_labels)}"
+    if node.silent_replicas:
+        what = f"at the replicas that answer it is not connected{_for(node.disconnected_unix_nano, now)}{reason}"
+        yield Trouble(f"{may_have_it(node.silent_replicas)}; {what}.")
+        return
     yield Trouble(f"its agent is not connected{_for(node.disconnected_unix_nano, now)}{reason}.")
     if node.missing_labels:
         yield Trouble(handed_back(name, node.missing_labels), step=True)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from typing import NoReturn
 
 from deltaplane.cli import COMPLETE, prepare
-from operatorcli.main import main
+from operatorcli.main import leave, main
 
 NO_FILES = 4  # cobra's directive: file names are no completions
 
 
-def run() -> int:
+def run() -> NoReturn:
     """A verb."""
     prepare()
-    return main(program="kubectl deltaplane")
+    leave(main(program="kubectl deltaplane"))
 
 
 def complete() -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import cast
+from typing import NoReturn, cast
 
 import typer
 from typer.core import TyperGroup
@@ -62,10 +62,29 @@ def main(argv: Sequence[str] | None = None, program: str = "deltaplane") -> int:
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(Exit.USAGE)
     except OSError as error:  # what is written is lost: on a full disk, mostly
-        _tell(Failed(Exit.FAILED, error.strerror or str(error), "What it writes, or a part of it, is lost."))
+        _tell(_lost(error))
         _forget_output()
         return int(Exit.FAILED)
     return int(Exit.YES)
+
+
+def leave(code: int) -> NoReturn:
+    """Ends the process at once, once all is written.
+
+    gRPC's threads are daemons. One that the interpreter's end stops while it holds a lock, as after Ctrl-C, has that
+    end wait for the lock for ever.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _tell(_lost(error))
+        code = int(Exit.FAILED)
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _lost(error: OSError) -> Failed:
+    return Failed(Exit.FAILED, error.strerror or str(error), "What it writes, or a part of it, is lost.")
 
 
 def _open_what_is_closed() -> None:

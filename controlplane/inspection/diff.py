@@ -98,6 +98,7 @@ class _Side:
             found.acknowledged = 0 < status.head_rev <= status.applied_rev
             behind = f"its agent follows the replica {status.server_id}, and has not its newest revision"
             found.text = "" if found.acknowledged else behind
+        found.silent_replicas.extend(status.silent_replicas)
         return found
 
 

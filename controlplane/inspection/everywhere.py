@@ -18,6 +18,7 @@ from controlplane.inspection.waiting import MOST, NEWS, OtherEpoch, deadline_of,
 from controlplane.inspection.waits import NEWS_LOOKS, Waiter, Waits
 from controlplane.peers import ANSWER_SECONDS, FAILURES, Peers, said
 from controlplane.replica_places import Unfound
+from deltaplane.advice import may_have_it
 from deltaplane.model import Kind
 from deltaplane.v1 import delta_pb2, objects_pb2
 from deltaplane.v1 import inspection_pb2 as pb
@@ -137,7 +138,7 @@ class Others:
         best = max((each for each, _ in found), key=lambda each: each.disconnected_unix_nano)
         if silent:
             best.reason = pb.LACK_REASON_REPLICA_SILENT
-            best.text = f"{', '.join(sorted(silent))} may have its stream and does not answer; otherwise: {best.text}"
+            best.text = f"{may_have_it(sorted(silent))}; otherwise: {best.text}"
         return best
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from msgspec import Struct
+
 from controlplane.inspection.here import Here
 from controlplane.inspection.objects import Unknown
 from controlplane.peers import Asked, Peers
@@ -12,6 +14,13 @@ from deltaplane.v1 import inspection_pb2 as pb
 
 MOST_FAILED = 10_000  # of one node, which an Ack bounds anyway
 _OFF = pb.NODE_STATE_DISCONNECTED
+
+
+class Owner(Struct, frozen=True):
+    """Who answers best about a node. `address` None: this replica itself. `silent`: those that may know more."""
+
+    address: str | None = None
+    silent: tuple[str, ...] = ()
 
 
 class Joined:
@@ -46,6 +55,8 @@ class Joined:
         best: dict[str, pb.NodeStatus] = {}
         for status in (*mine, *theirs):
             best[status.node_name] = newer(best.get(status.node_name), status)
+        for status in best.values():
+            doubt(status, asked)
         answer = pb.ListNodesResponse(head_rev=self._here.head, nodes=[best[name] for name in sorted(best)])
         answer.replicas.extend(self.replicas(asked))
         answer.without_agent.extend(sorted(name for name in self._here.nodes_of_cluster() if name not in best))
@@ -64,7 +75,9 @@ class Joined:
             if not answer.HasField("status") or newer(answer.status, each.answer.status) is each.answer.status:
                 answer.status.CopyFrom(each.answer.status)
                 answer.hello.CopyFrom(each.answer.hello)
-        if not answer.HasField("status"):
+        if answer.HasField("status"):
+            doubt(answer.status, asked)
+        else:
             answer.missing_labels.extend(self._here.missing_labels(request.node_name))
         answer.replicas.extend(self.replicas(asked))
         return answer
@@ -86,18 +99,29 @@ class Joined:
             text = f"node {name} has no agent at any replica: see ListNodes"
             raise Unknown(f"{text}; {', '.join(silent)} did not answer" if silent else text)
 
-    async def owner(self, name: str) -> str | None:
-        """The address of the peer that has, or had, the node's stream; None: this replica answers best itself."""
+    async def owner(self, name: str) -> Owner:
+        """Which replica has the node's newest stream. One that has it open, and up to date, asks nobody."""
         session = self._here.session(name)
-        if session is not None and session.closed is None:
-            return None
+        if session is not None and session.closed is None and session.applied_rev >= self._here.head:
+            return Owner()
         asked = await self._peers.ask("GetNode", pb.GetNodeRequest(node_name=name, this_replica=True))
-        known = [each for each in asked if each.answer is not None and each.answer.HasField("status")]
-        if session is None:
-            known.sort(key=lambda each: each.answer.status.state == _OFF)
-        else:
-            known = [each for each in known if each.answer.status.state != _OFF]
-        return known[0].status.address if known else None
+        best, address = None if session is None else self._here.node_status(session), None
+        for each in asked:
+            if each.answer is None or not each.answer.HasField("status"):
+                continue
+            if best is None or newer(best, each.answer.status) is each.answer.status:
+                best, address = each.answer.status, each.status.address
+        return Owner(address, _silent(asked) if best is None or best.state == _OFF else ())
+
+
+def doubt(status: pb.NodeStatus, asked: Iterable[Asked]) -> None:
+    """A node without an open stream where it was looked for may have one at a replica that is silent."""
+    if status.state == _OFF:
+        status.silent_replicas.extend(_silent(asked))
+
+
+def _silent(asked: Iterable[Asked]) -> tuple[str, ...]:
+    return tuple(sorted(each.status.address for each in asked if each.status.error))
 
 
 def newer(one: pb.NodeStatus | None, other: pb.NodeStatus) -> pb.NodeStatus:

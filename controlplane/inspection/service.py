@@ -21,7 +21,7 @@ from controlplane.inspection import changes, diff, objects, resolving
 from controlplane.inspection.dump import dump
 from controlplane.inspection.everywhere import wait_everywhere
 from controlplane.inspection.here import Here, status_answer
-from controlplane.inspection.joined import Joined
+from controlplane.inspection.joined import Joined, Owner
 from controlplane.inspection.rooms import TooManyWaiters
 from controlplane.inspection.tails import tail_commits
 from controlplane.inspection.waiting import wait_here
@@ -33,7 +33,8 @@ from deltaplane.v1 import inspection_pb2 as pb
 from deltaplane.v1 import inspection_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
-T = TypeVar("T")
+T = TypeVar("T", pb.ResolveForNodeResponse, pb.ExplainResponse)
+OF_THE_QUESTION = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND}  # a peer that says so has answered
 _CROWDED = {TooManyTails: "tails", TooManyWaiters: "waiters"}  # as reasons of a refusal
 
 
@@ -100,13 +101,15 @@ class Inspection(inspection_pb2_grpc.InspectionServiceServicer):
     async def _at_owner(self, method: str, request: Any, context: Context, answer: Callable[[Here, Any], T]) -> T:
         """Has the replica answer that has the node's stream: it alone knows what the node has acknowledged."""
         async with self._plainly(context):
-            owner = None if request.this_replica else await self._joined.owner(request.node_name)
-            if owner is None:
-                return answer(self._here, request)
-            request.this_replica = True
-            async with self._peers.stub(owner) as (stub, metadata):
-                found: T = await getattr(stub, method)(request, timeout=ANSWER_SECONDS, metadata=metadata)
-                return found
+            owner = Owner() if request.this_replica else await self._joined.owner(request.node_name)
+            if owner.address is None:
+                found = answer(self._here, request)
+            else:
+                request.this_replica = True
+                async with self._peers.stub(owner.address) as (stub, metadata):
+                    found = await getattr(stub, method)(request, timeout=ANSWER_SECONDS, metadata=metadata)
+            found.basis.silent_replicas.extend(owner.silent)
+            return found
 
     async def Diff(self, request: pb.DiffRequest, context: Context) -> pb.DiffResponse:  # noqa: N802
         async with self._plainly(context):
@@ -192,5 +195,7 @@ class Inspection(inspection_pb2_grpc.InspectionServiceServicer):
         except ValueError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         except (grpc.aio.AioRpcError, Unusable) as error:
+            if isinstance(error, grpc.aio.AioRpcError) and error.code() in OF_THE_QUESTION:
+                await context.abort(error.code(), error.details() or "")
             text = f"the replica that has the node's stream did not answer: {said(error)}"
             await context.abort(grpc.StatusCode.UNAVAILABLE, text)

@@ -59,7 +59,9 @@ class Live:
         return len(self._viewers)
 
     async def view(self) -> AsyncGenerator[bytes, None]:
-        """Events, until the viewer goes. Who calls it looks first whether there are `VIEWERS` already."""
+        """Events, until the viewer goes; none where `VIEWERS` look already, since many may have been let in at once."""
+        if len(self) >= VIEWERS:
+            return
         with self._looking() as queue:
             yield self._whole()
             while True:

@@ -9,7 +9,7 @@ from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 
-from deltaplane.advice import plain, troubles
+from deltaplane.advice import may_have_it, plain, troubles
 from deltaplane.model import KIND_NAMES, Kind
 from deltaplane.v1 import inspection_pb2 as pb
 from deltaplane.v1 import objects_pb2, views_pb2
@@ -166,6 +166,8 @@ def holders(answer: pb.WaitAppliedResponse, instead: Mapping[str, str]) -> Row:
 
 def has_instead(answer: pb.ResolveForNodeResponse) -> str:
     """What a node forwards that lacks the newest form, by what it has acknowledged."""
+    if answer.basis.silent_replicas:
+        return f"not known: {may_have_it(answer.basis.silent_replicas)}"
     if not answer.basis.acknowledged:
         return f"not known: {answer.basis.text}" if answer.basis.text else "not known"
     if answer.failed:
@@ -183,9 +185,10 @@ def _some(endpoints: Sequence[str]) -> str:
 
 def explanation(answer: pb.ExplainResponse) -> Row:
     """What becomes of a connection, decision by decision."""
-    found = answer.explanation
+    found, silent = answer.explanation, answer.basis.silent_replicas
     return {
-        "sure": answer.basis.acknowledged and not answer.basis.changed and not answer.failed,
+        "sure": answer.basis.acknowledged and not answer.basis.changed and not answer.failed and not silent,
+        "silent": f"It is not known what the node has: {may_have_it(silent)}." if silent else "",
         "disconnected": answer.basis.disconnected_unix_nano // 1_000_000,
         "fate": views_pb2.Fate.Name(found.fate).removeprefix("FATE_").replace("_", " ").lower(),
         "service": key_text(found.service) if found.service.name else "",

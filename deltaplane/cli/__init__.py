@@ -55,12 +55,12 @@ that loading the agent takes."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one program and returns its exit code."""
+    """Runs one program and returns its exit code. A verb of this process' own arguments ends the process."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if COMPLETE in os.environ or (arguments[:1] and (arguments[0] in VERBS or arguments[0] in COMPLETION)):
-        return _ask(arguments)
+        return _ask(arguments, ends=argv is None)
     if arguments[:1] and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version"):
-        return _ask(arguments)  # options before a verb
+        return _ask(arguments, ends=argv is None)  # options before a verb
     if arguments[:1] in (["--version"], ["version"]):
         print(f"deltaplane {deltaplane.__version__}")
         return 0
@@ -74,10 +74,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _run(arguments[0], arguments[1:])
 
 
-def _ask(arguments: list[str]) -> int:
-    """An operator's verb."""
+def _ask(arguments: list[str], *, ends: bool) -> int:
+    """An operator's verb. `ends`: the process with it."""
     prepare()
-    code: int = importlib.import_module(OPERATOR).main(arguments)
+    operator = importlib.import_module(OPERATOR)
+    code: int = operator.main(arguments)
+    if ends:
+        operator.leave(code)
     return code
 
 

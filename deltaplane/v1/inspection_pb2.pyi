@@ -356,6 +356,7 @@ class NodeStatus(_message.Message):
     ACKED_UNIX_NANO_FIELD_NUMBER: _builtins.int
     PENDING_FIELD_NUMBER: _builtins.int
     MISSING_LABELS_FIELD_NUMBER: _builtins.int
+    SILENT_REPLICAS_FIELD_NUMBER: _builtins.int
     node_name: _builtins.str
     state: Global___NodeState.ValueType
     proxy_mode: _builtins.str
@@ -397,6 +398,10 @@ class NodeStatus(_message.Message):
     def missing_labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Labels of the replica's --agent-node-selector that the Node lacks, KEY=VALUE each: no agent is to run there."""
 
+    @_builtins.property
+    def silent_replicas(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where it is disconnected: replicas that did not answer. One of them may have its stream, and then what stands here is old."""
+
     def __init__(
         self,
         *,
@@ -424,10 +429,11 @@ class NodeStatus(_message.Message):
         acked_unix_nano: _builtins.int = ...,
         pending: Global___PendingCommit | None = ...,
         missing_labels: _abc.Iterable[_builtins.str] | None = ...,
+        silent_replicas: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["brake", b"brake", "pending", b"pending"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_unix_nano", b"acked_unix_nano", "agent_version", b"agent_version", "applied_rev", b"applied_rev", "behind_seconds", b"behind_seconds", "brake", b"brake", "brought_up", b"brought_up", "connected_unix_nano", b"connected_unix_nano", "disconnected_reason", b"disconnected_reason", "disconnected_unix_nano", b"disconnected_unix_nano", "epoch", b"epoch", "failed", b"failed", "head_rev", b"head_rev", "missing_labels", b"missing_labels", "more_failed", b"more_failed", "node_name", b"node_name", "peer", b"peer", "pending", b"pending", "proxy_mode", b"proxy_mode", "proxy_mode_asked", b"proxy_mode_asked", "proxy_mode_reason", b"proxy_mode_reason", "received_rev", b"received_rev", "sent_rev", b"sent_rev", "server_id", b"server_id", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_unix_nano", b"acked_unix_nano", "agent_version", b"agent_version", "applied_rev", b"applied_rev", "behind_seconds", b"behind_seconds", "brake", b"brake", "brought_up", b"brought_up", "connected_unix_nano", b"connected_unix_nano", "disconnected_reason", b"disconnected_reason", "disconnected_unix_nano", b"disconnected_unix_nano", "epoch", b"epoch", "failed", b"failed", "head_rev", b"head_rev", "missing_labels", b"missing_labels", "more_failed", b"more_failed", "node_name", b"node_name", "peer", b"peer", "pending", b"pending", "proxy_mode", b"proxy_mode", "proxy_mode_asked", b"proxy_mode_asked", "proxy_mode_reason", b"proxy_mode_reason", "received_rev", b"received_rev", "sent_rev", b"sent_rev", "server_id", b"server_id", "silent_replicas", b"silent_replicas", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -777,6 +783,7 @@ class Basis(_message.Message):
     ACKED_UNIX_NANO_FIELD_NUMBER: _builtins.int
     DISCONNECTED_UNIX_NANO_FIELD_NUMBER: _builtins.int
     DISCONNECTED_REASON_FIELD_NUMBER: _builtins.int
+    SILENT_REPLICAS_FIELD_NUMBER: _builtins.int
     server_id: _builtins.str
     epoch: _builtins.str
     rev: _builtins.int
@@ -798,6 +805,12 @@ class Basis(_message.Message):
     def changed(self) -> _containers.RepeatedCompositeFieldContainer[_objects_pb2.ObjectKey]:
         """Objects of the answer that have changed since the revision that the node has acknowledged: at most 50."""
 
+    @_builtins.property
+    def silent_replicas(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where the replica that answers has no open stream of the node: replicas that did not answer. One of them may have the stream,
+        and the node a newer state than this one.
+        """
+
     def __init__(
         self,
         *,
@@ -813,10 +826,11 @@ class Basis(_message.Message):
         acked_unix_nano: _builtins.int = ...,
         disconnected_unix_nano: _builtins.int = ...,
         disconnected_reason: _builtins.str = ...,
+        silent_replicas: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_unix_nano", b"acked_unix_nano", "acknowledged", b"acknowledged", "applied_rev", b"applied_rev", "changed", b"changed", "disconnected_reason", b"disconnected_reason", "disconnected_unix_nano", b"disconnected_unix_nano", "epoch", b"epoch", "head_rev", b"head_rev", "more_changed", b"more_changed", "rev", b"rev", "server_id", b"server_id", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_unix_nano", b"acked_unix_nano", "acknowledged", b"acknowledged", "applied_rev", b"applied_rev", "changed", b"changed", "disconnected_reason", b"disconnected_reason", "disconnected_unix_nano", b"disconnected_unix_nano", "epoch", b"epoch", "head_rev", b"head_rev", "more_changed", b"more_changed", "rev", b"rev", "server_id", b"server_id", "silent_replicas", b"silent_replicas", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

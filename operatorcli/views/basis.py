@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from deltaplane.advice import failed, next_steps
+from deltaplane.advice import failed, may_have_it, next_steps
 from deltaplane.v1 import delta_pb2, inspection_pb2
 from operatorcli.tables import Block, Sentence
 from operatorcli.text import key, listed, since
@@ -15,7 +15,7 @@ Failures = Sequence[delta_pb2.ObjectFailure]
 
 def is_so(basis: inspection_pb2.Basis, failures: Failures = ()) -> bool:
     """Whether the node has the newest form of what the answer is about, as far as it says."""
-    return basis.acknowledged and not basis.changed and not failures
+    return basis.acknowledged and not basis.changed and not failures and not basis.silent_replicas
 
 
 def heading(name: str, basis: inspection_pb2.Basis, failures: Failures, now: float) -> list[Block]:
@@ -25,7 +25,9 @@ def heading(name: str, basis: inspection_pb2.Basis, failures: Failures, now: flo
 
 
 def _state(name: str, basis: inspection_pb2.Basis, now: float) -> Iterator[Sentence]:
-    if not basis.acknowledged:
+    if basis.silent_replicas:
+        yield from _unsure(name, basis, now)
+    elif not basis.acknowledged:
         yield Sentence(
             f"What follows is wanted now{_head(basis)}, and not what {name} has: {lacks(name, basis, now)}.", "bad"
         )
@@ -36,6 +38,22 @@ def _state(name: str, basis: inspection_pb2.Basis, now: float) -> Iterator[Sente
     elif basis.disconnected_unix_nano:
         text = f"{name} is disconnected{_since(basis.disconnected_unix_nano, now)}; nothing of this has changed since"
         yield Sentence(f"{text}.", "warn")
+
+
+def _unsure(name: str, basis: inspection_pb2.Basis, now: float) -> Iterator[Sentence]:
+    """A replica that is silent may know of a newer state."""
+    lead = f"It is not known what {name} has: {may_have_it(basis.silent_replicas)}. What follows is"
+    if basis.acknowledged:
+        last = f"what it had when its stream at another replica ended{_ago(basis, now)}"
+        yield Sentence(f"{lead} {last} (revision {basis.rev}).", "bad")
+    else:
+        yield Sentence(f"{lead} wanted now{_head(basis)}.", "bad")
+    yield Sentence(ASK.format(name=name))
+
+
+def _ago(basis: inspection_pb2.Basis, now: float) -> str:
+    unix_nano = basis.disconnected_unix_nano
+    return f", {since(unix_nano, now)} ago" if unix_nano else ""
 
 
 def lacks(name: str, basis: inspection_pb2.Basis, now: float) -> str:

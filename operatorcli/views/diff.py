@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from deltaplane.advice import may_have_it
 from deltaplane.v1 import inspection_pb2 as pb
 from operatorcli.exits import Exit
 from operatorcli.output import Answer, plain
@@ -50,7 +51,9 @@ def answer(found: pb.DiffResponse, node: str, other: str, now: float) -> tuple[A
 
 
 def _behind(name: str, basis: pb.Basis, now: float) -> Iterator[str]:
-    if not basis.acknowledged or basis.changed:
+    if basis.silent_replicas:
+        yield f"It is not known what {name} has: {may_have_it(basis.silent_replicas)}."
+    elif not basis.acknowledged or basis.changed:
         yield f"{name} does not have the newest: {lacks(name, basis, now)}."
 
 

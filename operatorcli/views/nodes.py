@@ -118,15 +118,26 @@ def _row(node: inspection_pb2.NodeStatus, head: int) -> Sequence[Cell | str]:
     )
 
 
+def silences(response: inspection_pb2.ListNodesResponse) -> Iterator[str]:
+    """Replicas that did not answer."""
+    for replica in response.replicas:
+        if replica.error:
+            yield f"The replica {replica.address} does not answer, so its nodes may be missing: {replica.error}."
+
+
+def no_lag(node: inspection_pb2.NodeStatus) -> bool:
+    """It has no stream and lacks nothing that is known, so nobody knows how far it is behind."""
+    return node.state == inspection_pb2.NODE_STATE_DISCONNECTED and not node.behind_seconds
+
+
 def troubles(response: inspection_pb2.ListNodesResponse, now: float) -> Iterator[str]:
     """What is wrong, a sentence each, which says what to do. `now` in Unix seconds."""
     for node in response.nodes:
         found = advice.troubles(node, now)
         yield from (f"{node.node_name}: {trouble.text}" for trouble in found)
     yield from _without_agent(response)
+    yield from silences(response)
     for replica in response.replicas:
-        if replica.error:
-            yield f"The replica {replica.address} does not answer, so its nodes may be missing: {replica.error}."
         if replica.no_agents:
             yield f"The replica {replica.address or 'that answers'} takes no agents: {replica.no_agents}; see its log."
             continue
@@ -138,8 +149,11 @@ def troubles(response: inspection_pb2.ListNodesResponse, now: float) -> Iterator
 def _without_agent(response: inspection_pb2.ListNodesResponse) -> Iterator[str]:
     """Nodes of which no replica knows an agent: those that may have none, by the labels that they lack, and others."""
     lacking = {each.node_name: tuple(each.missing_labels) for each in response.without_labels}
+    silent = [replica.address for replica in response.replicas if replica.error]
+    never = f"no agent has connected; see that one runs there, and its log{LOG}"
+    why = f"{advice.may_have_it(silent)}; no replica that answered knows an agent" if silent else never
     if unknown := [name for name in response.without_agent if name not in lacking]:
-        yield f"{listed(unknown)}: no agent has connected; see that one runs there, and its log{LOG}."
+        yield f"{listed(unknown)}: {why}."
     for missing in dict.fromkeys(lacking.values()):
         names = [name for name, labels in lacking.items() if labels == missing]
         name = names[0] if len(names) == 1 else "NODE"
@@ -168,6 +182,12 @@ def states(nodes: Sequence[inspection_pb2.NodeStatus]) -> str:
 
 
 def slowest(nodes: Iterable[inspection_pb2.NodeStatus]) -> str:
-    """`node-b (12s) and node-c (3.0s)`; empty where all have the head."""
+    """`node-b (12s) and node-c (3.0s), and of 2 disconnected nodes it is not known`; `none` where all have the head."""
+    nodes = list(nodes)
     late = sorted((node for node in nodes if node.behind_seconds), key=lambda node: -node.behind_seconds)
-    return listed([f"{node.node_name} ({seconds(node.behind_seconds)})" for node in late], 3)
+    found, off = (
+        listed([f"{node.node_name} ({seconds(node.behind_seconds)})" for node in late], 3),
+        sum(map(no_lag, nodes)),
+    )
+    unknown = f"of {count(off, 'disconnected node')} it is not known" if off else ""
+    return ", and ".join(filter(None, (found, unknown))) or "none"

@@ -97,7 +97,7 @@ def _facts(
         "revision": f"{status.head_rev}, as this replica counts (epoch {status.epoch[:8]})",
         "objects": ", ".join(objects),
         "agents": node_view.states(listed.nodes),
-        "behind": node_view.slowest(listed.nodes) or "none",
+        "behind": node_view.slowest(listed.nodes),
     }
     return [(Cell(name, "strong"), value) for name, value in facts.items()]
 

@@ -44,6 +44,7 @@ async function explain(query) {
   const fate = found.fate === "reaches" ? "reaches an endpoint" : `is ${found.fate}`;
   const parts = [el("h3", { class: found.fate === "reaches" && found.sure ? "good" : "bad" }, found.sure ? `It ${fate}` : `Not certain: it ${fate} by what is known here`)];
   if (found.failed.length) parts.push(el("p", { class: "bad" }, `The node reports failures, so its kernel does something else: ${found.failed.join("; ")}`));
+  if (found.silent) parts.push(el("p", { class: "bad" }, found.silent));
   if (found.basis.text) parts.push(el("p", { class: found.sure ? "" : "bad" }, found.basis.text));
   if (found.disconnected) parts.push(el("p", { class: "bad" }, `The node has been disconnected for ${span((Date.now() - found.disconnected) / 1000)}: this is what it had then.`));
   if (found.service) parts.push(paragraph(`${found.service} ${found.frontend}`));

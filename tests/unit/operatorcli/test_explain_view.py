@@ -162,3 +162,18 @@ def test_the_longest_names_stay_within_a_hundred_columns() -> None:
     answer, _ = explain.answer(pb.ExplainResponse(explanation=explanation, basis=BASIS), SUBDOMAIN, NOW)
 
     assert widest(written(answer, Form.TABLE)) <= 100
+
+
+def test_what_a_silent_replica_may_know_better_is_no_yes_and_no_fact() -> None:
+    basis = pb.Basis(
+        rev=46, applied_rev=46, head_rev=47, acknowledged=True, changed=[service("web", "shop")],
+        disconnected_unix_nano=int((NOW - 90) * 1e9), silent_replicas=["192.0.2.12:50051"],
+    )  # fmt: skip
+
+    answer, code = explain.answer(pb.ExplainResponse(explanation=reached(), basis=basis), "node-a", NOW)
+
+    text = " ".join(written(answer, Form.TABLE).split())
+    assert code is Exit.NO
+    assert "It is not known what node-a has: 192.0.2.12:50051 may have its stream and does not answer." in text
+    assert "What follows is what it had when its stream at another replica ended, 1m30s ago (revision 46)." in text
+    assert "does not have the newest" not in text

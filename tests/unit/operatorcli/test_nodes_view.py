@@ -122,3 +122,25 @@ def test_what_the_replica_that_answers_does_not_follow_is_one_sentence_with_sinc
     assert text.count("services and nodes have not been followed for 41s, so changes do not arrive") == 1
     assert "nodes keep what they have: it did not answer within 10 s. Mend what this names" in text
     assert "not been followed" not in written(nodes.answer(three(), NOW), Form.TABLE)
+
+
+def test_a_node_whose_replica_may_be_silent_is_not_said_to_be_disconnected_and_gets_no_advice() -> None:
+    lost = node(
+        "node-a", state=pb.NODE_STATE_DISCONNECTED, disconnected_reason="the stream ended without a goodbye",
+        disconnected_unix_nano=int((NOW - 90) * 1e9), silent_replicas=["192.0.2.12:50051"],
+    )  # fmt: skip
+
+    text = " ".join(written(nodes.answer(pb.ListNodesResponse(nodes=[lost]), NOW), Form.TABLE).split())
+
+    assert (
+        "node-a: 192.0.2.12:50051 may have its stream and does not answer; at the replicas that answer it is not"
+        " connected for 1m30s: the stream ended without a goodbye." in text
+    )
+    assert "firewalls" not in text
+
+
+def test_how_far_a_node_without_a_stream_is_behind_is_not_known() -> None:
+    found = [node("node-a", state=pb.NODE_STATE_DISCONNECTED), node("node-b", behind_seconds=12.0)]
+    assert nodes.slowest(found) == "node-b (12s), and of 1 disconnected node it is not known"
+    assert nodes.slowest(found[:1]) == "of 1 disconnected node it is not known"
+    assert nodes.slowest([]) == "none"

@@ -77,3 +77,34 @@ def test_the_longest_names_stay_within_a_hundred_columns() -> None:
 def test_shares_of_few_values() -> None:
     assert share([1.0], 0.99) == 1.0
     assert share([1.0, 2.0, 3.0, 4.0], 0.5) == 3.0
+
+
+def test_a_node_without_a_stream_has_no_lag_and_comes_first() -> None:
+    """Nobody knows how far it is behind, so 0 would be said of the worst."""
+    top = Top()
+    nodes = [node("node-a", behind_seconds=0.5), node("node-b", state=pb.NODE_STATE_DISCONNECTED)]
+    replicas = [pb.ReplicaStatus(server_id="r1"), pb.ReplicaStatus(address="192.0.2.12:50051", error="timed out")]
+    top.take(Sample(1.0, pb.ListNodesResponse(head_rev=9, nodes=nodes, replicas=replicas)))
+
+    text = written(top.frame(1), Form.TABLE)
+
+    assert "half 0.5s, slowest 0.5s; 1 node disconnected, whose lag is not known" in text
+    assert "node-b" in text
+    assert "node-a" not in text
+    assert "The replica 192.0.2.12:50051 does not answer, so its nodes may be missing: timed out." in text
+
+
+def test_a_replica_that_is_missing_is_no_commit() -> None:
+    top = Top()
+    top.take(Sample(1.0, pb.ListNodesResponse(head_rev=9)))
+    top.told(1.0, pb.TailCommitsResponse(missing=pb.ReplicaStatus(address="192.0.2.12:50051", error="timed out")))
+
+    assert "0.0/s over 10 s" in written(top.frame(), Form.TABLE)
+
+
+def test_revisions_are_counted_by_the_replica_that_the_node_follows() -> None:
+    top = Top()
+    nodes = [node("node-a", applied_rev=3, head_rev=3)]
+    top.take(Sample(1.0, pb.ListNodesResponse(head_rev=900, nodes=nodes)))
+
+    assert "-897" not in written(top.frame(), Form.TABLE)

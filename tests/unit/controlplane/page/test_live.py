@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from controlplane.page import live as live_module
-from controlplane.page.live import BACKLOG, Live
+from controlplane.page.live import BACKLOG, VIEWERS, Live
 from deltaplane.v1 import delta_pb2, objects_pb2
 from deltaplane.v1 import inspection_pb2 as pb
 
@@ -146,3 +146,15 @@ async def test_a_quiet_stream_says_that_it_is_still_there(monkeypatch: pytest.Mo
 
     assert (await anext(viewer)).startswith(b":")
     await viewer.aclose()
+
+
+async def test_of_many_who_come_at_once_no_more_look_than_may() -> None:
+    """Each was let in before any of them had begun to look."""
+    cluster = Cluster()
+    viewers = [cluster.live.view() for _ in range(VIEWERS + 8)]
+
+    first = await asyncio.gather(*(anext(each, b"") for each in viewers))
+    for each in viewers:
+        await each.aclose()
+
+    assert sum(map(bool, first)) == VIEWERS

@@ -7,6 +7,8 @@ import pytest
 from controlplane.page.rows import (
     LAG_BOUNDS,
     Row,
+    explanation,
+    has_instead,
     key_text,
     lag_bands,
     moved,
@@ -109,3 +111,14 @@ def test_the_overview_counts_states_nodes_without_an_agent_and_replicas_that_are
 
     assert found["states"] == {"Live": 2, "Disconnected": 1, "Without agent": 1, "Failing": 0}
     assert [each["error"] for each in found["replicas"]] == ["", "away"]
+
+
+def test_what_a_silent_replica_may_know_better_is_not_certain() -> None:
+    basis = pb.Basis(rev=3, applied_rev=3, acknowledged=True, silent_replicas=["r:1"])
+    unknown = "r:1 may have its stream and does not answer"
+
+    shown = explanation(pb.ExplainResponse(basis=basis))
+
+    assert (shown["sure"], shown["silent"]) == (False, f"It is not known what the node has: {unknown}.")
+    assert has_instead(pb.ResolveForNodeResponse(basis=basis)) == f"not known: {unknown}"
+    assert node_row(pb.NodeStatus(node_name="a", state=OFF, silent_replicas=["r:1"]))["why"].startswith(unknown)
