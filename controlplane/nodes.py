@@ -7,7 +7,7 @@ metrics read it. Callers pass the time, in monotonic seconds.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from msgspec import Struct, field
 
@@ -55,6 +55,14 @@ class Nodes:
 
     def __len__(self) -> int:
         return len(self._sessions)
+
+    def named(self) -> Iterable[tuple[str, Session]]:
+        """The sessions with the names of their nodes, which are not read of a message again."""
+        return list(self._sessions.items())
+
+    def open_names(self) -> list[str]:
+        """The nodes whose newest session is open."""
+        return [name for name, session in self._sessions.items() if session.closed is None]
 
     def get(self, node_name: str) -> Session | None:
         """The node's newest session, open or closed; None if there is none."""

@@ -41,7 +41,7 @@ class Durations:
         both = Durations(self.bounds)
         both.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
         both.sum = self.sum + other.sum
-        both._shown = self._shown | other._shown  # noqa: SLF001 - another of these
+        both._shown = self._shown | other._shown
         return both
 
     def buckets(self) -> list[Bucket]:

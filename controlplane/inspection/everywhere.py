@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import chain, repeat
 from math import inf
@@ -14,7 +14,7 @@ from controlplane.inspection.here import Here
 from controlplane.inspection.objects import Unknown
 from controlplane.inspection.selection import Selection
 from controlplane.inspection.targets import AfterVersions, OfObjects, OfRevision, OfVersions, newest
-from controlplane.inspection.waiting import MOST, NEWS, OtherEpoch, deadline_of, message_of, reasons, target_of
+from controlplane.inspection.waiting import MOST, NEWS, OtherEpoch, deadline_of, merged, message_of, reasons, target_of
 from controlplane.inspection.waits import NEWS_LOOKS, Waiter, Waits
 from controlplane.peers import ANSWER_SECONDS, FAILURES, Peers, said
 from controlplane.replica_places import Unfound
@@ -122,11 +122,13 @@ class Others:
         for name, seconds in zip(message.newly_applied, ages, strict=False):
             self._waiter.other_says(name, now - seconds)
 
-    def why(self, mine: Iterable[pb.Lacking]) -> Iterator[pb.Lacking]:
-        """The best reason there is for each node, given what this replica knows of it."""
+    def why(self, mine: pb.WaitAppliedResponse) -> pb.WaitAppliedResponse:
+        """The best reason there is for each node of the message, given what this replica knows of it."""
         silent = [status.address for status in self.statuses.values() if status.error]
         told = [known for address, known in self.lacking.items() if address not in silent]
-        return (self._best(each, told, silent) for each in mine) if silent or told else iter(mine)
+        if not silent and not told:
+            return mine
+        return pb.WaitAppliedResponse(lacking=[self._best(each, told, silent) for each in mine.lacking])
 
     def _best(self, mine: pb.Lacking, told: Sequence[Said], silent: Sequence[str]) -> pb.Lacking:
         found = [known[mine.node_name] for known in told if mine.node_name in known]
@@ -170,8 +172,7 @@ async def wait_everywhere(
             message.done, message.applied = True, waiter.done.is_set()
             if message.applied:
                 message.without_stream.extend(waiter.without_stream()[:MOST])
-            message.lacking.extend(others.why(reasons(here, waiter, lost)))
-            yield message
+            yield merged(others.why(reasons(here, waiter, lost)), message)
 
 
 async def _whose(epoch: str, peers: Peers, error: OtherEpoch) -> Exception:
@@ -256,6 +257,8 @@ def _split(waiter: Waiter) -> tuple[Sequence[str], list[str]]:
     """The nodes that have it, sorted, and those that lack it."""
     if waiter.everybody is not None:
         return waiter.everybody, []
+    if waiter.rev is None and not waiter.elsewhere:
+        return [], waiter.selection.names()
     having: list[str] = []
     lost: list[str] = []
     for name in waiter.selection.names():

@@ -51,7 +51,7 @@ class Here(Struct, frozen=True):
 
     def connected(self) -> int:
         """How many agents have a stream here."""
-        return sum(session.closed is None for session in self.nodes)
+        return len(self.nodes.open_names())
 
     def session(self, name: str) -> Session | None:
         """The node's stream, open or closed."""

@@ -41,12 +41,10 @@ class Selection:
     def _candidates(self) -> Iterator[str]:
         if self._named and not self._alone:
             return iter(dict.fromkeys(sorted(self._named)))
-        sessions = {each.node_name: each for each in self._here.nodes if each.node_name}
-        connected = (name for name, each in sessions.items() if each.closed is None or self._here.node(name))
+        here = self._here
         if self._alone:
-            return connected
-        opened = (name for name, each in sessions.items() if each.closed is None)
-        return iter(dict.fromkeys((*self._here.nodes_of_cluster(), *opened, *sorted(self.known))))
+            return (name for name, each in here.nodes.named() if each.closed is None or here.node(name))
+        return iter(dict.fromkeys((*here.nodes_of_cluster(), *here.nodes.open_names(), *sorted(self.known))))
 
     def _chooses(self, name: str) -> bool:
         if name in self._except or (self._named and name not in self._named):
