@@ -11,6 +11,7 @@ from msgspec import Struct, field
 from controlplane.cluster import Cluster
 from controlplane.facts import Following
 from controlplane.inspection.holders import Holders
+from controlplane.inspection.touched import Recent
 from controlplane.nodes import Nodes
 from controlplane.session import Session
 from controlplane.store import number_of
@@ -37,6 +38,7 @@ class Here(Struct, frozen=True):
     nodes: Nodes
     sources: Callable[[], Iterable[Following]] = tuple
     holders: Holders = field(default_factory=Holders)
+    recent: Recent = field(default_factory=Recent)
     no_agents: Callable[[], str] = str
 
     @property
