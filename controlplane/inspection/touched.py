@@ -16,7 +16,7 @@ from deltaplane.model import Endpoint, EndpointSlice, Kind, Patch, ServiceName
 
 
 class Touched(Struct, frozen=True):
-    """`services`: those that changed, by themselves or in a slice. `came`: packed addresses that a slice may have got."""
+    """`services`: that changed, by themselves or in a slice. `came`: packed addresses that slices may have got."""
 
     services: frozenset[ServiceName]
     came: frozenset[bytes]
