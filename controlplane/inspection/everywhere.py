@@ -22,8 +22,10 @@ from deltaplane.model import Kind
 from deltaplane.v1 import delta_pb2, objects_pb2
 from deltaplane.v1 import inspection_pb2 as pb
 
-AGAIN = 0.5  # seconds until a peer that broke off is asked again
+AGAIN = 0.5  # seconds until a peer that broke off is asked again, and until one that has come is looked for
+SEARCHES, SELDOM = 50, 5.0  # a second, of all who look for peers; seconds between two of one at most
 EARLIER = 0.3  # seconds that a peer ends before this call does, so that its reasons arrive
+LAST = 1.5  # no message comes later than so many times the seconds between two before the end: the last one is near
 GRACE = 0.3  # seconds after the time-out that a peer's last word is waited for
 Said = dict[str, tuple[pb.Lacking, float]]  # by node, and when it was said
 _WEAK = {pb.LACK_REASON_NO_AGENT, pb.LACK_REASON_DISCONNECTED}
@@ -47,7 +49,7 @@ class Others:
                 for address in await self._addresses():
                     if address not in following:
                         following[address] = asyncio.create_task(self._one(address, request, until))
-                await asyncio.sleep(AGAIN)
+                await asyncio.sleep(min(SELDOM, max(AGAIN, len(self._waits) / SEARCHES)))
         finally:
             for task in following.values():
                 task.cancel()
@@ -159,11 +161,12 @@ async def wait_everywhere(
         async with _following(here, others, waiter, request, began + seconds):
             while not waiter.done.is_set() and (left := began + seconds - time.monotonic()) > 0:
                 news = waits.spell(NEWS, NEWS_LOOKS)
+                pause = news if left >= LAST * news else left
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(min(news, left)):
+                    async with asyncio.timeout(pause):
                         await waiter.done.wait()
                 waits.unless_stopping()
-                if left > news and not waiter.done.is_set():
+                if pause < left and not waiter.done.is_set():
                     yield _news(here, waiter, others, began, told)[0]
             if not waiter.done.is_set():
                 await others.last_words()
@@ -242,7 +245,7 @@ def _versions(found: dict[Kind, int]) -> list[delta_pb2.ResourceVersion]:
 
 def _news(
     here: Here, waiter: Waiter, others: Others, began: float, told: set[str]
-) -> tuple[pb.WaitAppliedResponse, list[str]]:
+) -> tuple[pb.WaitAppliedResponse, Sequence[str]]:
     """How far it is, with the nodes that no message has named before; and the nodes that lack it."""
     having, lost = _split(waiter)
     message = message_of(waiter, began, len(having) + len(lost), len(lost))
@@ -253,7 +256,7 @@ def _news(
     return message, lost
 
 
-def _split(waiter: Waiter) -> tuple[Sequence[str], list[str]]:
+def _split(waiter: Waiter) -> tuple[Sequence[str], Sequence[str]]:
     """The nodes that have it, sorted, and those that lack it."""
     if waiter.everybody is not None:
         return waiter.everybody, []

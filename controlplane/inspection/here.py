@@ -11,6 +11,7 @@ from msgspec import Struct, field
 from controlplane.cluster import Cluster
 from controlplane.facts import Following
 from controlplane.inspection.holders import Holders
+from controlplane.inspection.roll import Roll
 from controlplane.inspection.touched import Recent
 from controlplane.nodes import Nodes
 from controlplane.session import Session
@@ -39,6 +40,7 @@ class Here(Struct, frozen=True):
     sources: Callable[[], Iterable[Following]] = tuple
     holders: Holders = field(default_factory=Holders)
     recent: Recent = field(default_factory=Recent)
+    roll: Roll = field(default_factory=Roll)
     no_agents: Callable[[], str] = str
 
     @property
@@ -53,7 +55,7 @@ class Here(Struct, frozen=True):
 
     def connected(self) -> int:
         """How many agents have a stream here."""
-        return len(self.nodes.open_names())
+        return len(self.nodes.open_names)
 
     def session(self, name: str) -> Session | None:
         """The node's stream, open or closed."""
@@ -68,6 +70,10 @@ class Here(Struct, frozen=True):
         """The Node object."""
         found = self.cluster.store.get(ObjectKey(Kind.NODE, "", name))
         return found if isinstance(found, Node) else None
+
+    def names(self) -> tuple[str, ...]:
+        """All nodes, sorted: the Node objects, and agents that are connected without one."""
+        return self.roll.names(self.cluster, self.nodes)
 
     def nodes_of_cluster(self) -> Iterator[str]:
         """The names of all Node objects."""
