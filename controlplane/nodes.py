@@ -7,7 +7,7 @@ metrics read it. Callers pass the time, in monotonic seconds.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from msgspec import Struct, field
 
@@ -49,12 +49,28 @@ class Nodes:
         self._sessions: dict[str, Session] = {}
         self._departed: dict[str, float] = {}  # when each node left, the earliest first
         self._left: dict[str, float] = {}  # likewise; looking at it again later changes nothing of it
+        self._open: tuple[str, ...] | None = None  # see `open_names`
+        self._over = self._moved  # one for all sessions
 
     def __iter__(self) -> Iterator[Session]:
         return iter(list(self._sessions.values()))
 
     def __len__(self) -> int:
         return len(self._sessions)
+
+    def named(self) -> Iterable[tuple[str, Session]]:
+        """The sessions with the names of their nodes, which are not read of a message again."""
+        return list(self._sessions.items())
+
+    @property
+    def open_names(self) -> tuple[str, ...]:
+        """The nodes whose newest session is open; the same tuple until a session comes or ends."""
+        if self._open is None:
+            self._open = tuple(name for name, session in self._sessions.items() if session.closed is None)
+        return self._open
+
+    def _moved(self) -> None:
+        self._open = None
 
     def get(self, node_name: str) -> Session | None:
         """The node's newest session, open or closed; None if there is none."""
@@ -85,6 +101,8 @@ class Nodes:
         """Makes this the newest stream of its node, and closes an older one as superseded (S15)."""
         older = self._sessions.get(session.node_name)
         self._sessions[session.node_name] = session
+        session.ends(self._over)
+        self._moved()
         self._departed.pop(session.node_name, None)
         self._left.pop(session.node_name, None)
         if older is not None and older is not session:

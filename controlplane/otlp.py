@@ -9,20 +9,15 @@ import logging
 import random
 import time
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 
-from opentelemetry import trace
-from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 import deltaplane
 from controlplane.causes import Causes, OfCauses
 from controlplane.otlp_export import QuietExporter, Sender
+from controlplane.otlp_spans import Attributes, Spans, of_traceparent, to_traceparent
 from controlplane.slowest import Found, Slowest
 from controlplane.trace import NodeCommit
 from deltaplane.panel import in_panel
@@ -31,9 +26,6 @@ from deltaplane.v1 import delta_pb2 as pb
 MOST_NODES = 64  # in one trace that are there because they fail or are late: an object may fail everywhere
 SLOW_NS = 1_000_000_000
 PROBE_SECONDS = 5.0  # while the collector is away, one change in so long is traced, to see whether it answers again
-
-Attributes = dict[str, str | int | bool]
-_NONE = Context()
 
 
 class OtlpTracing:
@@ -44,11 +36,9 @@ class OtlpTracing:
     def __init__(self, endpoint: str, ratio: float, exporter: SpanExporter | None = None) -> None:
         exporter = exporter or OTLPSpanExporter(endpoint=f"http://{endpoint}", insecure=True, timeout=5)
         resource = Resource.create({"service.name": "deltaplane", "service.version": deltaplane.__version__})
-        self._provider = TracerProvider(ALWAYS_ON, resource, shutdown_on_exit=False)
         self.exporter = QuietExporter(exporter, endpoint)
         self._sender = Sender(self.exporter)
-        self._provider.add_span_processor(self._sender)
-        self._tracer = self._provider.get_tracer("deltaplane")
+        self._spans = Spans(self._sender, resource, "deltaplane")
         self._ratio, self._sampled_at = ratio, float("-inf")
         self._slowest = Slowest()
         self._traces = OfCauses(traces_of)
@@ -58,12 +48,9 @@ class OtlpTracing:
     def sample(self, name: str, event_ns: int, ingested_ns: int) -> str:
         if not event_ns or random.random() >= self._ratio or not self._worthwhile():
             return ""
-        root = self._tracer.start_span("api event", start_time=event_ns, attributes={"deltaplane.object": name})
-        root.end(ingested_ns)
-        ids = root.get_span_context()
-        traceparent = f"00-{ids.trace_id:032x}-{ids.span_id:016x}-01"
-        self._span(_context(traceparent), "ingest", event_ns, ingested_ns)
-        return traceparent
+        root = self._spans.emit("api event", event_ns, ingested_ns, {"deltaplane.object": name})
+        self._spans.emit("ingest", event_ns, ingested_ns, parent=root)
+        return to_traceparent(root)
 
     def _worthwhile(self) -> bool:
         """Whether somebody may take the trace."""
@@ -77,7 +64,8 @@ class OtlpTracing:
         self._show(self._slowest.overdue(sealed_ns))
         for cause in causes:
             if cause.traceparent:
-                self._span(_context(cause.traceparent), "batch", cause.ingested_unix_nano, sealed_ns)
+                root = of_traceparent(cause.traceparent)
+                self._spans.emit("batch", cause.ingested_unix_nano, sealed_ns, parent=root)
 
     def committed(self, commit: NodeCommit) -> None:
         if traces := self._traces(commit.causes):  # most commits are in none
@@ -101,11 +89,10 @@ class OtlpTracing:
     def _node_spans(self, traceparent: str, commit: NodeCommit) -> None:
         """A commit of several traced changes is in each of their traces, and links to the others."""
         others = sorted({*self._traces(commit.causes)} - {traceparent})
-        links = [trace.Link(trace.get_current_span(_context(each)).get_span_context()) for each in others]
         keys: Attributes = {"deltaplane.node": commit.node, "deltaplane.rev": commit.report.to_rev}
         at = commit.received_ns
-        send = self._span(_context(traceparent), "send", commit.emitted_ns, at, keys, links=links)
-        parent = trace.set_span_in_context(send, _NONE)
+        root, linked = of_traceparent(traceparent), [of_traceparent(each) for each in others]
+        send = self._spans.emit("send", commit.emitted_ns, at, keys, parent=root, linked=linked)
         kernel: Attributes = {
             **keys,
             "deltaplane.kernel.messages": commit.report.kernel_messages,
@@ -118,23 +105,8 @@ class OtlpTracing:
             ("kernel commit", commit.report.commit_ns, kernel),
             ("ack", max(0, commit.acked_ns - commit.committed_ns), keys),
         ):
-            self._span(parent, stage, at, at + took, attributes)
+            self._spans.emit(stage, at, at + took, attributes, parent=send)
             at += took
-
-    def _span(
-        self,
-        parent: Context,
-        name: str,
-        start_ns: int,
-        end_ns: int,
-        attributes: Attributes | None = None,
-        *,
-        links: Sequence[trace.Link] = (),
-    ) -> trace.Span:
-        """Emits one finished span. A negative duration (clock step) becomes zero."""
-        span = self._tracer.start_span(name, context=parent, start_time=start_ns, attributes=attributes, links=links)
-        span.end(max(start_ns, end_ns))
-        return span
 
     def close(self) -> None:
         self._show(self._slowest.rest())
@@ -144,9 +116,3 @@ class OtlpTracing:
 def traces_of(causes: Causes) -> tuple[str, ...]:
     """Those that are traced, by their traceparents."""
     return tuple(cause.traceparent for cause in causes if cause.traceparent)
-
-
-@lru_cache(maxsize=64)
-def _context(traceparent: str) -> Context:
-    """To make spans of this trace in."""
-    return TraceContextTextMapPropagator().extract({"traceparent": traceparent})

@@ -81,6 +81,7 @@ class Session:
         self._replica = Replica(store, log, server_id, cluster_id, ready, streams)
         self._limits = limits or Limits()
         self._wake, self._listens = wake, listens
+        self._over: Callable[[], None] | None = None
         self._held = False  # the Welcome waited, or waits, for this replica to catch up
         self._epoch: bytes | None = None  # of the history that the stream follows; None before the Welcome
         self._until = inf  # when GREETING or HOLDING ends; `next_message` starts the time of GREETING
@@ -127,6 +128,10 @@ class Session:
     def wakes(self, wake: Callable[[], None]) -> None:
         """Calls `wake` from now on when there is something to send that no new revision announces."""
         self._wake = wake
+
+    def ends(self, over: Callable[[], None]) -> None:
+        """Calls `over` when the session is closed."""
+        self._over = over
 
     def wake(self) -> None:
         """There is something to send."""
@@ -208,6 +213,8 @@ class Session:
         self._position.move(step)
         self.closed = Closed(status, detail)
         self._feed.give_up()
+        if self._over is not None:
+            self._over()
         self._wake()
 
     # ------------------------------------------------------------ out

@@ -75,6 +75,7 @@ class Store:
         self._hashes: dict[ObjectKey, int] = {}
         self._seen: dict[ObjectKey, int] = {}  # the resourceVersion of each object that came last
         self._keys: dict[Kind, dict[ObjectKey, None]] = {kind: {} for kind in Kind}
+        self.moves = dict.fromkeys(Kind, 0)  # how often an object of the kind has come or gone
         self._in_leaf: list[dict[ObjectKey, None]] = [{} for _ in range(LEAVES)]
 
     def __len__(self) -> int:
@@ -172,8 +173,10 @@ class Store:
         self.digest.toggle(leaf, change)
         if new is None or new_hash is None:
             self._seen.pop(key, None)
+            self.moves[key.kind] += 1
             del self._objects[key], self._hashes[key], self._keys[key.kind][key], self._in_leaf[leaf][key]
         else:
+            self.moves[key.kind] += key not in self._objects
             self._objects[key], self._hashes[key] = new, new_hash
             self._keys[key.kind][key] = self._in_leaf[leaf][key] = None
 

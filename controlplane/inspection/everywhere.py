@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import chain, repeat
 from math import inf
@@ -14,7 +14,7 @@ from controlplane.inspection.here import Here
 from controlplane.inspection.objects import Unknown
 from controlplane.inspection.selection import Selection
 from controlplane.inspection.targets import AfterVersions, OfObjects, OfRevision, OfVersions, newest
-from controlplane.inspection.waiting import MOST, NEWS, OtherEpoch, deadline_of, message_of, reasons, target_of
+from controlplane.inspection.waiting import MOST, NEWS, OtherEpoch, deadline_of, merged, message_of, reasons, target_of
 from controlplane.inspection.waits import NEWS_LOOKS, Waiter, Waits
 from controlplane.peers import ANSWER_SECONDS, FAILURES, Peers, said
 from controlplane.replica_places import Unfound
@@ -23,8 +23,10 @@ from deltaplane.model import Kind
 from deltaplane.v1 import delta_pb2, objects_pb2
 from deltaplane.v1 import inspection_pb2 as pb
 
-AGAIN = 0.5  # seconds until a peer that broke off is asked again
+AGAIN = 0.5  # seconds until a peer that broke off is asked again, and until one that has come is looked for
+SEARCHES, SELDOM = 50, 5.0  # a second, of all who look for peers; seconds between two of one at most
 EARLIER = 0.3  # seconds that a peer ends before this call does, so that its reasons arrive
+LAST = 1.5  # no message comes later than so many times the seconds between two before the end: the last one is near
 GRACE = 0.3  # seconds after the time-out that a peer's last word is waited for
 Said = dict[str, tuple[pb.Lacking, float]]  # by node, and when it was said
 _WEAK = {pb.LACK_REASON_NO_AGENT, pb.LACK_REASON_DISCONNECTED}
@@ -48,7 +50,7 @@ class Others:
                 for address in await self._addresses():
                     if address not in following:
                         following[address] = asyncio.create_task(self._one(address, request, until))
-                await asyncio.sleep(AGAIN)
+                await asyncio.sleep(min(SELDOM, max(AGAIN, len(self._waits) / SEARCHES)))
         finally:
             for task in following.values():
                 task.cancel()
@@ -123,11 +125,13 @@ class Others:
         for name, seconds in zip(message.newly_applied, ages, strict=False):
             self._waiter.other_says(name, now - seconds)
 
-    def why(self, mine: Iterable[pb.Lacking]) -> Iterator[pb.Lacking]:
-        """The best reason there is for each node, given what this replica knows of it."""
+    def why(self, mine: pb.WaitAppliedResponse) -> pb.WaitAppliedResponse:
+        """The best reason there is for each node of the message, given what this replica knows of it."""
         silent = [status.address for status in self.statuses.values() if status.error]
         told = [known for address, known in self.lacking.items() if address not in silent]
-        return (self._best(each, told, silent) for each in mine) if silent or told else iter(mine)
+        if not silent and not told:
+            return mine
+        return pb.WaitAppliedResponse(lacking=[self._best(each, told, silent) for each in mine.lacking])
 
     def _best(self, mine: pb.Lacking, told: Sequence[Said], silent: Sequence[str]) -> pb.Lacking:
         found = [known[mine.node_name] for known in told if mine.node_name in known]
@@ -158,11 +162,12 @@ async def wait_everywhere(
         async with _following(here, others, waiter, request, began + seconds):
             while not waiter.done.is_set() and (left := began + seconds - time.monotonic()) > 0:
                 news = waits.spell(NEWS, NEWS_LOOKS)
+                pause = news if left >= LAST * news else left
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(min(news, left)):
+                    async with asyncio.timeout(pause):
                         await waiter.done.wait()
                 waits.unless_stopping()
-                if left > news and not waiter.done.is_set():
+                if pause < left and not waiter.done.is_set():
                     yield _news(here, waiter, others, began, told)[0]
             if not waiter.done.is_set():
                 await others.last_words()
@@ -171,8 +176,7 @@ async def wait_everywhere(
             message.done, message.applied = True, waiter.done.is_set()
             if message.applied:
                 message.without_stream.extend(waiter.without_stream()[:MOST])
-            message.lacking.extend(others.why(reasons(here, waiter, lost)))
-            yield message
+            yield merged(others.why(reasons(here, waiter, lost)), message)
 
 
 async def _whose(epoch: str, peers: Peers, error: OtherEpoch) -> Exception:
@@ -242,7 +246,7 @@ def _versions(found: dict[Kind, int]) -> list[delta_pb2.ResourceVersion]:
 
 def _news(
     here: Here, waiter: Waiter, others: Others, began: float, told: set[str]
-) -> tuple[pb.WaitAppliedResponse, list[str]]:
+) -> tuple[pb.WaitAppliedResponse, Sequence[str]]:
     """How far it is, with the nodes that no message has named before; and the nodes that lack it."""
     having, lost = _split(waiter)
     message = message_of(waiter, began, len(having) + len(lost), len(lost))
@@ -253,10 +257,12 @@ def _news(
     return message, lost
 
 
-def _split(waiter: Waiter) -> tuple[Sequence[str], list[str]]:
+def _split(waiter: Waiter) -> tuple[Sequence[str], Sequence[str]]:
     """The nodes that have it, sorted, and those that lack it."""
     if waiter.everybody is not None:
         return waiter.everybody, []
+    if waiter.rev is None and not waiter.elsewhere:
+        return [], waiter.selection.names()
     having: list[str] = []
     lost: list[str] = []
     for name in waiter.selection.names():

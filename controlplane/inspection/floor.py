@@ -42,8 +42,8 @@ def floor(here: Here) -> Floor:
     others: list[str] = []
     known: set[str] = set()
     names: list[str] = []
-    for session in here.nodes:
-        name, acked = session.node_name, session.acked
+    for name, session in here.nodes.named():
+        acked = session.acked
         known.add(name)
         if session.closed is not None:
             others += [name] if store_has(name) else []

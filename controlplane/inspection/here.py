@@ -11,6 +11,8 @@ from msgspec import Struct, field
 from controlplane.cluster import Cluster
 from controlplane.facts import Following
 from controlplane.inspection.holders import Holders
+from controlplane.inspection.roll import Roll
+from controlplane.inspection.touched import Recent
 from controlplane.nodes import Nodes
 from controlplane.session import Session
 from controlplane.store import number_of
@@ -37,6 +39,8 @@ class Here(Struct, frozen=True):
     nodes: Nodes
     sources: Callable[[], Iterable[Following]] = tuple
     holders: Holders = field(default_factory=Holders)
+    recent: Recent = field(default_factory=Recent)
+    roll: Roll = field(default_factory=Roll)
     no_agents: Callable[[], str] = str
 
     @property
@@ -51,7 +55,7 @@ class Here(Struct, frozen=True):
 
     def connected(self) -> int:
         """How many agents have a stream here."""
-        return sum(session.closed is None for session in self.nodes)
+        return len(self.nodes.open_names)
 
     def session(self, name: str) -> Session | None:
         """The node's stream, open or closed."""
@@ -70,6 +74,10 @@ class Here(Struct, frozen=True):
     def missing_labels(self, name: str) -> tuple[str, ...]:
         """What the Node lacks for an agent to run there, KEY=VALUE each."""
         return self.cluster.agent_nodes.missing(name)
+
+    def names(self) -> tuple[str, ...]:
+        """All nodes, sorted: the Node objects, and agents that are connected without one."""
+        return self.roll.names(self.cluster, self.nodes)
 
     def nodes_of_cluster(self) -> Iterator[str]:
         """The names of all Node objects."""

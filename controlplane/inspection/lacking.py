@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
+from typing import Any
 
 from controlplane.inspection.here import Here, unix_nano
 from controlplane.session import Session
@@ -57,6 +59,22 @@ def lacking(here: Here, name: str, rev: int | None, keys: Keys, text: str) -> pb
     else:
         _behind(session, rev, now, found)
     return found
+
+
+def all_lacking(here: Here, names: Iterable[str], rev: int | None, keys: Keys, text: str) -> pb.WaitAppliedResponse:
+    """A message that has these alone: likewise for each node. Who waits for what does not come is told of all."""
+    if rev is not None:
+        return pb.WaitAppliedResponse(lacking=[lacking(here, name, rev, keys, text) for name in names])
+    now, session_of, server, reason = time.monotonic(), here.nodes.get, here.server_id, pb.LACK_REASON_REPLICA_BEHIND
+    found: list[Any] = []  # a message takes fields from a dict at half the cost of another message
+    for name in names:
+        session = session_of(name)
+        if session is None or session.closed is not None:
+            found.append(lacking(here, name, rev, keys, text))
+            continue
+        stream = max(0.0, now - session.since)
+        found.append({"node_name": name, "server_id": server, "reason": reason, "text": text, "stream_seconds": stream})
+    return pb.WaitAppliedResponse(lacking=found)
 
 
 def _without_agent(here: Here, found: pb.Lacking) -> pb.Lacking:

@@ -28,7 +28,7 @@ class OfRemoval:
     def __init__(self, here: Here, address: str) -> None:
         self._here, self._packed = here, parse_address(address)
         self._slices: dict[ServiceName, set[ObjectKey]] = {}  # of each Service that has or had the address
-        self._epoch, self._at, self._rev = "", 0, 0
+        self._epoch, self._at, self._rev = b"", 0, 0
         self._began = FIRST  # the head when all slices were looked through
         self.looks = 0
 
@@ -41,14 +41,14 @@ class OfRemoval:
         here, log = self._here, self._here.cluster.log
         if not here.cluster.ready:
             return None
-        again = self._epoch != here.epoch or not log.holds(self._at)
+        again = self._epoch != log.epoch or not log.holds(self._at)
         if again:
             self._rev = 0
             self._begin()
         elif not self._concerned() or (self._rev and not self._using()):
             self._at = log.head
             return self._rev or None  # what changes and does not send to it again is not waited for
-        self._epoch, self._at = here.epoch, log.head
+        self._epoch, self._at = log.epoch, log.head
         self._rev = 0 if self._using() else max(FIRST, self._began, self._last_change())
         return self._rev or None
 
@@ -62,12 +62,13 @@ class OfRemoval:
     def _concerned(self) -> bool:
         """Whether anything that has to do with the address has changed since the last look."""
         log, found = self._here.cluster.log, False
+        touched = self._here.recent.between(log, self._at, log.head)
+        if self._packed not in touched.came and touched.services.isdisjoint(self._slices):
+            return False
         for batch in log.between(self._at, log.head):
             for change in batch.changes:
-                if isinstance(change.object, EndpointSlice):
-                    found = self._note(change.object) or found
-                else:
-                    found = found or change.key in self.keys
+                noted = isinstance(change.object, EndpointSlice) and self._note(change.object)
+                found = found or noted or change.key in self.keys
         return found
 
     def _note(self, piece: EndpointSlice) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from controlplane.inspection.here import Here
 from deltaplane.v1 import inspection_pb2 as pb
@@ -30,9 +30,15 @@ class Selection:
         chosen = self._named or self._zones or self._except or self._agents_only
         return not (chosen or self._alone) and self._percent == 100
 
-    def names(self) -> list[str]:
-        """The nodes of this moment. Looks at all there are."""
-        return list(self._candidates()) if self.whole else [name for name in self._candidates() if self._chooses(name)]
+    def names(self) -> Sequence[str]:
+        """The nodes of this moment. Looks at all there are, unless the whole cluster is meant."""
+        if not self.whole:
+            return [name for name in self._candidates() if self._chooses(name)]
+        here = self._here
+        return (*here.names(), *self._elsewhere()) if self.known else here.names()
+
+    def _elsewhere(self) -> list[str]:
+        return sorted(self.known.difference(self._here.names()))
 
     def may_lack(self, number: int) -> int:
         """How many of so many nodes may lack something for the quorum to have it."""
@@ -41,12 +47,10 @@ class Selection:
     def _candidates(self) -> Iterator[str]:
         if self._named and not self._alone:
             return iter(dict.fromkeys(sorted(self._named)))
-        sessions = {each.node_name: each for each in self._here.nodes if each.node_name}
-        connected = (name for name, each in sessions.items() if each.closed is None or self._here.node(name))
+        here = self._here
         if self._alone:
-            return connected
-        opened = (name for name, each in sessions.items() if each.closed is None)
-        return iter(dict.fromkeys((*self._here.nodes_of_cluster(), *opened, *sorted(self.known))))
+            return (name for name, each in here.nodes.named() if each.closed is None or here.node(name))
+        return iter((*here.names(), *self._elsewhere()))
 
     def _chooses(self, name: str) -> bool:
         if name in self._except or (self._named and name not in self._named):

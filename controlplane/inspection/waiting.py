@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import suppress
 
 from controlplane.inspection.here import Here
-from controlplane.inspection.lacking import lacking
+from controlplane.inspection.lacking import all_lacking
 from controlplane.inspection.objects import Unknown, absent
 from controlplane.inspection.removal import OfRemoval
 from controlplane.inspection.selection import Selection
@@ -143,7 +143,7 @@ async def wait_here(
             now = time.monotonic()
             if now - full >= waits.spell(NEWS, NEWS_LOOKS) or now - began >= seconds - PAUSE:
                 full = now
-                message.lacking.extend(reasons(here, waiter, lost))
+                message = merged(reasons(here, waiter, lost), message)
             if new or message.lacking or now - heard >= NEWS:
                 heard = now
                 yield message
@@ -158,10 +158,16 @@ async def moved(waiter: Waiter, left: float, pause: float) -> None:
     waiter.moved.clear()
 
 
-def reasons(here: Here, waiter: Waiter, names: Iterable[str]) -> list[pb.Lacking]:
-    """Why each does not have it, as far as this replica knows."""
+def reasons(here: Here, waiter: Waiter, names: Iterable[str]) -> pb.WaitAppliedResponse:
+    """A message that has these alone: why each does not have it, as far as this replica knows."""
     text = waiter.target.text() if waiter.rev is None else ""
-    return [lacking(here, name, waiter.rev, waiter.target.keys, text) for name in sorted(names)[:MOST]]
+    return all_lacking(here, sorted(names)[:MOST], waiter.rev, waiter.target.keys, text)
+
+
+def merged(long: pb.WaitAppliedResponse, short: pb.WaitAppliedResponse) -> pb.WaitAppliedResponse:
+    """Both; merging the long one into the short one would copy it."""
+    long.MergeFrom(short)
+    return long
 
 
 def message_of(waiter: Waiter, began: float, chosen: int, lack: int) -> pb.WaitAppliedResponse:

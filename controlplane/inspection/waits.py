@@ -115,7 +115,7 @@ class Waiter:
         return True
 
     def _begin(self) -> None:
-        self._todo, self._lack = self.selection.names(), []
+        self._todo, self._lack = list(self.selection.names()), []
         self._chosen = len(self._todo)
         self._may_lack = self.selection.may_lack(self._chosen)
 

@@ -8,14 +8,19 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import pytest
+from google.protobuf.text_encoding import CEscape
 from msgspec.structs import replace
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import Link, set_span_in_context
 from prometheus_client import CollectorRegistry
 
 from controlplane.otlp import MOST_NODES, OtlpTracing
 from controlplane.otlp_export import WAITING, QuietExporter, Sender
+from controlplane.otlp_spans import Attributes, Spans, of_traceparent, to_traceparent
 from controlplane.slowest import MOST, PATIENCE_NS, Slowest
 from controlplane.trace import NodeCommit
 from deltaplane.durations import trace_id
@@ -151,6 +156,49 @@ def test_nodes_that_acknowledge_different_rounds_by_turns_are_each_in_the_traces
 
     assert found.keys() == {trace_id(cause.traceparent) for cause in (*first, *second)}
     assert all(len(nodes) == len(set(nodes)) and {"n98", "n99"} <= set(nodes) for nodes in found.values())
+
+
+def test_a_collector_gets_what_it_would_get_from_the_sdks_tracer() -> None:
+    made, ended = Kept(), Kept()
+    attributes: Attributes = {"one": 1, "name": "n", "failed": False}
+    resource = Resource.create({"service.name": "test"})
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    provider.add_span_processor(ended)
+    tracer, spans = provider.get_tracer("scope"), Spans(made, resource, "scope")
+
+    other = tracer.start_span("other", start_time=BEGIN)
+    other.end(BEGIN)
+    root = tracer.start_span("root", start_time=BEGIN, attributes=attributes)
+    context, links = set_span_in_context(root), [Link(other.get_span_context())]
+    tracer.start_span("child", context, start_time=BEGIN + 1, links=links).end(BEGIN + 2)
+    root.end(BEGIN + 3)
+    away = spans.emit("other", BEGIN, BEGIN)
+    mine = spans.emit("root", BEGIN, BEGIN + 3, attributes)
+    spans.emit("child", BEGIN + 1, BEGIN + 2, parent=mine, linked=[away])
+
+    assert made.encoded(0) == ended.encoded(0)
+    assert made.encoded(1) == ended.encoded(2)
+    assert made.encoded(2) == ended.encoded(1)
+    assert of_traceparent(to_traceparent(mine)) == mine
+
+
+class Kept(SpanProcessor):
+    """Spans that have ended. `encoded`: one of them as a collector gets it, with ids that tell which span is meant."""
+
+    def __init__(self) -> None:
+        self.spans: list[ReadableSpan] = []
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self.spans.append(span)
+
+    def encoded(self, number: int) -> str:
+        text = str(encode_spans([self.spans[number]]))
+        traces = list(dict.fromkeys(span.context.trace_id for span in self.spans))
+        for trace in traces:
+            text = text.replace(CEscape(trace.to_bytes(16, "big"), as_utf8=False), f"trace {traces.index(trace)}")
+        for span in self.spans:
+            text = text.replace(CEscape(span.context.span_id.to_bytes(8, "big"), as_utf8=False), f"span {span.name}")
+        return text
 
 
 class Away(InMemorySpanExporter):

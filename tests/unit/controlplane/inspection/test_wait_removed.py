@@ -18,8 +18,8 @@ def asked() -> Asked:
     return Asked()
 
 
-def pods(asked: Asked, conditions: dict[int, int]) -> None:
-    piece = objects.slice_of(1, conditions)
+def pods(asked: Asked, conditions: dict[int, int], number: int = 1, owner: int | None = None) -> None:
+    piece = objects.slice_of(number, conditions, owner)
     asked.cluster.update([Fact(piece.key, piece)])
 
 
@@ -110,6 +110,41 @@ async def test_a_pod_that_is_waited_for_is_looked_at_again_only_when_its_service
     assert target.looks == looks
     pods(asked, {2: READY})
     assert target.reached() == asked.cluster.log.head
+
+
+@pytest.mark.parametrize("there", [{}, {3: READY, 4: READY, 5: READY}], ids=["a new slice", "a patch"])
+async def test_a_service_that_gets_the_address_of_a_pod_that_was_let_go_is_waited_for(
+    asked: Asked, there: dict[int, int]
+) -> None:
+    asked.cluster.update([Fact(objects.service_key(2), objects.service(2))])
+    if there:
+        pods(asked, there, number=2)
+    target = OfRemoval(asked.here, "10.0.0.1")
+    pods(asked, {2: READY})
+    assert target.reached() == asked.cluster.log.head
+    pods(asked, {1: READY, **there}, number=2)
+    assert target.reached() is None
+    pods(asked, there, number=2)
+    assert target.reached() == asked.cluster.log.head
+
+
+async def test_a_slice_that_changes_to_another_service_leaves_its_first_one(asked: Asked) -> None:
+    pods(asked, {1: READY, 2: READY})
+    target = OfRemoval(asked.here, "10.0.0.1")
+    assert target.reached() is None
+    pods(asked, {2: READY}, owner=2)
+    assert target.reached() == asked.cluster.log.head
+
+
+async def test_each_change_is_looked_at_once_however_many_pods_are_waited_for(asked: Asked) -> None:
+    pods(asked, {1: READY, 2: READY})
+    waiting = [OfRemoval(asked.here, "10.0.0.1") for _ in range(50)]
+    assert not any(target.reached() for target in waiting)
+    before = asked.here.recent.looks
+    for number in range(2, 40):
+        change(asked, number)
+        assert not any(target.reached() for target in waiting)
+    assert asked.here.recent.looks - before == 38
 
 
 async def test_a_pod_that_left_before_is_waited_for_where_a_kernel_may_have_it_still(asked: Asked) -> None:
